@@ -1,0 +1,55 @@
+"""geohp: land-cover maps from orthophotos without a single label.
+
+The public names are imported when they are first used, so that ``import geohp`` stays instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from geohp.version import __version__
+
+if TYPE_CHECKING:
+    from geohp.config import load_config
+    from geohp.evaluation import SegmentationMetrics
+    from geohp.experiment import train
+    from geohp.inference.segment import segment
+    from geohp.inference.segmenter import Segmenter
+    from geohp.raster.scenes import open_scene
+    from geohp.vector import polygonize, write_polygons
+
+_HOME = {
+    "Segmenter": "geohp.inference.segmenter",
+    "SegmentationMetrics": "geohp.evaluation",
+    "load_config": "geohp.config",
+    "open_scene": "geohp.raster.scenes",
+    "polygonize": "geohp.vector",
+    "segment": "geohp.inference.segment",
+    "train": "geohp.experiment",
+    "write_polygons": "geohp.vector",
+}
+
+__all__ = [
+    "SegmentationMetrics",
+    "Segmenter",
+    "__version__",
+    "load_config",
+    "open_scene",
+    "polygonize",
+    "segment",
+    "train",
+    "write_polygons",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'geohp' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""``python -m geohp``."""
+
+from geohp.cli import main
+
+main()

@@ -1,0 +1,72 @@
+"""What every backbone gives: features of each patch, and how strongly neighbouring patches belong together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class PatchFeatures:
+    """Dense features on the patch grid.
+
+    Attributes:
+        features: (B, C, h, w) float, one vector a patch.
+        affinities: (B, h*w, 9) float, non-negative weight of each patch's 3x3 neighbourhood in raster order
+            (north-west first, self at index 4), 0 where the neighbour lies outside the image; ``None`` where
+            the caller did not ask for them.
+    """
+
+    features: Tensor
+    affinities: Tensor | None = None
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches (h, w)."""
+        return self.features.shape[-2], self.features.shape[-1]
+
+
+class Backbone(nn.Module, ABC):
+    """A frozen feature extractor: normalised images in, :class:`PatchFeatures` out.
+
+    Attributes:
+        name: the name that :func:`geohp.backbones.create` takes.
+        block: which block's output is used, counted from 0 (meaningless for backbones without blocks: -1).
+        patch_size: side of a patch in pixels; image sides must be multiples of it.
+        channels: width C of the features.
+        in_channels: number of image bands taken.
+        mean, std: per-band normalisation expected of images in [0, 1]: ``(image - mean) / std``.
+        embedded: the weights belong into every model file (nothing else could restore them).
+    """
+
+    name: str
+    block: int
+    patch_size: int
+    channels: int
+    in_channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    embedded: bool = False
+
+    @abstractmethod
+    def forward(self, images: Tensor, affinities: bool = True) -> PatchFeatures:
+        """Features (B, C, H/p, W/p) of normalised images (B, bands, H, W); affinities only where asked for."""
+
+    def fit(self, images: Iterable[Tensor]) -> None:
+        """Draw what the backbone takes from data (batches (B, bands, H, W), normalised); most take nothing."""
+
+    @property
+    def needs_fit(self) -> bool:
+        """True as long as :meth:`fit` has to be called (or a fitted state loaded) before the first use."""
+        return False
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments that make :func:`geohp.backbones.create` build this architecture again."""

@@ -1,0 +1,305 @@
+"""Random convolutional features (MOSAIKS, Rolf et al. 2021) on a patch grid: a backbone that needs no download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from geohp.backbones.affinities import neighbour_indices
+from geohp.backbones.base import Backbone, PatchFeatures
+from geohp.errors import ConfigError, DataError
+
+TEMPERATURE = 0.2
+ZCA_RIDGE = 1e-3  # MOSAIKS' own
+_SAMPLE_VALUES = 1 << 24  # image values kept while fitting: 64 MB
+_RESPONSES = 1 << 25  # responses held at once: 128 MB
+_TRIES = 64  # draws of a filter before the imagery counts as constant
+
+
+class RandomConvolutionalFeatures(Backbone):
+    """What fraction of each patch looks like each of many small pieces of the imagery itself.
+
+    Filters are pieces of the imagery, kernel x kernel pixels, drawn at random, ZCA-whitened and convolved with the
+    image; the responses y = x * w + bias, rectified both ways, max(y, 0) and max(-y, 0), are averaged over each patch
+    and over wider surroundings (``scales``: sides in patches; beyond the image's border, over what is inside it).
+    Then square root, and each channel standardised with the mean and deviation met in :meth:`fit`; at last, where
+    ``channels`` asks for it, the projection on that many principal components.
+
+    Affinities are made of cosines between the features of neighbours, only those nine, in the manner of HP's: a
+    softmax over the neighbours inside the image (temperature 0.2), those below the mean set to 0 (never the patch
+    itself, its cosine is the largest), and the rest scaled so that they sum to the number of neighbours inside the
+    image: dividing by that number, as the mixing of HP does, gives a weighted average of similar patches.
+
+    Deterministic given ``seed`` and the imagery. Everything learnt is in buffers of fixed shapes, so that
+    ``state_dict`` restores it into a fresh instance of the same options.
+
+    Args:
+        in_channels: image bands.
+        patch_size: side of a patch in pixels.
+        filters: pieces of imagery drawn; every filter gives two activations a scale.
+        kernel: their side in pixels.
+        bias: added to every response.
+        scales: odd sides, in patches, of the squares averaged over.
+        channels: width of the features after projection; ``None`` keeps all 2 * filters * len(scales).
+        seed: of the drawing.
+
+    Raises:
+        ConfigError: for impossible values.
+    """
+
+    name = "rcf"
+    block = -1
+    embedded = True
+    weights_source: str | None = None
+    filters: Tensor
+    biases: Tensor
+    center: Tensor
+    deviation: Tensor
+    projection: Tensor
+    fitted: Tensor
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        *,
+        patch_size: int = 8,
+        filters: int = 64,
+        kernel: int = 4,
+        bias: float = -1.0,
+        scales: Sequence[int] = (1, 3),
+        channels: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.scales = tuple(scales)
+        width = 2 * filters * len(self.scales)
+        _check(in_channels, patch_size, filters, kernel, self.scales, channels, width)
+        self.in_channels, self.patch_size = in_channels, patch_size
+        self.kernel, self.bias, self.seed = kernel, float(bias), seed
+        self.channels = width if channels is None else channels
+        self.projected = channels is not None
+        self.mean, self.std = (0.5,) * in_channels, (0.25,) * in_channels
+        self.register_buffer("filters", torch.zeros(filters, in_channels, kernel, kernel))
+        self.register_buffer("biases", torch.full((filters,), self.bias))
+        self.register_buffer("center", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+        self.register_buffer("projection", torch.eye(width)[:, : self.channels] if self.projected else torch.empty(0))
+        self.register_buffer("fitted", torch.tensor(False))
+        self.eval()
+
+    @property
+    def needs_fit(self) -> bool:
+        """True until fitted, or a fitted state is loaded."""
+        return not bool(self.fitted)
+
+    def options(self) -> dict[str, Any]:
+        """All constructor arguments."""
+        return {
+            "in_channels": self.in_channels,
+            "patch_size": self.patch_size,
+            "filters": len(self.filters),
+            "kernel": self.kernel,
+            "bias": self.bias,
+            "scales": list(self.scales),
+            "channels": self.channels if self.projected else None,
+            "seed": self.seed,
+        }
+
+    def train(self, mode: bool = True) -> RandomConvolutionalFeatures:
+        """Stays in eval mode: nothing in it is trained."""
+        super().train(False)
+        return self
+
+    @torch.no_grad()
+    def fit(self, images: Iterable[Tensor]) -> None:
+        """Draw the filters and measure the features' mean and deviation.
+
+        Looks at every batch once, keeping an even sample of the images of at most 64 MB; constant pieces (nodata,
+        borders) count neither as filters nor in the statistics.
+
+        Args:
+            images: batches (B, bands, H, W), normalised; sides may differ between batches.
+
+        Raises:
+            DataError: when there are no images, or nothing but constant ones.
+        """
+        generator = Generator().manual_seed(self.seed)
+        sample = [image.to(self.filters) for image in _even_sample(images, generator)]
+        if not sample:
+            raise DataError("rcf: there is no imagery to draw filters from; give at least one image")
+        pieces = _draw_pieces(sample, len(self.filters), self.kernel, generator)
+        self.filters.copy_(whiten(pieces))
+        self._measure(sample)
+        self.fitted.fill_(True)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, affinities: bool = True) -> PatchFeatures:
+        """Features (B, C, H/p, W/p) and affinities (B, N, 9) of normalised images (B, bands, H, W).
+
+        Raises:
+            ValueError: when the sides are no multiples of the patch size, or the bands are not ``in_channels``.
+            RuntimeError: before it was fitted.
+        """
+        if self.needs_fit:
+            raise RuntimeError("rcf must be fitted to imagery before it is used")
+        features = self._pooled(images)
+        features = (features - self.center[:, None, None]) / self.deviation[:, None, None]
+        if self.projected:
+            features = torch.einsum("bfhw,fc->bchw", features, self.projection)
+        return PatchFeatures(features, cosine_affinities(features) if affinities else None)
+
+    def _pooled(self, images: Tensor) -> Tensor:
+        """Compressed activations (B, F, h, w), before standardising."""
+        _, bands, height, width = images.shape
+        size = self.patch_size
+        if bands != self.in_channels:
+            raise ValueError(f"rcf takes images of {self.in_channels} bands, not {bands}")
+        if height % size or width % size or not height or not width:
+            raise ValueError(
+                f"rcf takes images whose sides are multiples of its patch size {size} px, not {height} x {width} px"
+            )
+        before, after = (self.kernel - 1) // 2, self.kernel // 2
+        padded = F.pad(images.to(self.filters.dtype), (before, after, before, after), mode="replicate")
+        # A few images at a time: the responses at full resolution are the only large thing here.
+        chunk = max(1, _RESPONSES // (len(self.filters) * height * width))
+        patches = torch.cat([self._patch_means(part) for part in torch.split(padded, chunk)])
+        wider = [
+            patches if s == 1 else F.avg_pool2d(patches, s, 1, s // 2, count_include_pad=False) for s in self.scales
+        ]
+        return torch.cat(wider, 1).clamp_min_(0).sqrt_()
+
+    def _patch_means(self, padded: Tensor) -> Tensor:
+        """Both rectified responses averaged over each patch (1, 2 * filters, h, w)."""
+        # With the channels last in memory, convolution and pooling take half the time on a CPU.
+        padded = padded.contiguous(memory_format=torch.channels_last)
+        responses = F.conv2d(padded, self.filters, self.biases)
+        means = F.avg_pool2d(responses, self.patch_size)
+        positive = F.avg_pool2d(responses.relu_(), self.patch_size)
+        # max(-y, 0) = max(y, 0) - y: the second rectification needs no pass over the pixels.
+        return torch.cat([positive, positive - means], 1)
+
+    def _measure(self, sample: list[Tensor]) -> None:
+        """Mean and deviation of every channel, and the principal components where asked for."""
+        width = len(self.center)
+        count = 0
+        total = torch.zeros(width, dtype=torch.float64)
+        products = torch.zeros(width, width, dtype=torch.float64)
+        for image in sample:
+            rows = self._pooled(image[None])[0].flatten(1).T[_textured(image, self.patch_size)].double().cpu()
+            count += len(rows)
+            total += rows.sum(0)
+            products += rows.T @ rows
+        if count < 2:
+            raise DataError("rcf: the imagery is constant, there is nothing to tell apart; check bands and scaling")
+        center = total / count
+        covariance = products / count - torch.outer(center, center)
+        deviation = covariance.diagonal().clamp_min(0).sqrt().clamp_min(1e-6)
+        self.center.copy_(center)
+        self.deviation.copy_(deviation)
+        if self.projected:
+            correlation = covariance / torch.outer(deviation, deviation)
+            values, vectors = torch.linalg.eigh(correlation)
+            order = values.argsort(descending=True)[: self.channels]
+            vectors = vectors[:, order]
+            # An eigenvector's sign is arbitrary: fix it, so that the same imagery gives the same features.
+            signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+            self.projection.copy_(vectors * signs / values[order].clamp_min(1e-12).sqrt())
+
+
+def rectified_responses(images: Tensor, filters: Tensor, biases: Tensor) -> Tensor:
+    """Both rectifications of every filter's response at every position where the filter fits.
+
+    Args:
+        images: (B, bands, H, W).
+        filters: (K, bands, k, k).
+        biases: (K,).
+
+    Returns:
+        (B, 2 K, H - k + 1, W - k + 1): max(y, 0) of all filters, then max(-y, 0), y = images * filters + biases.
+    """
+    responses = F.conv2d(images, filters, biases)
+    return torch.cat([responses.clamp_min(0), (-responses).clamp_min(0)], 1)
+
+
+def whiten(pieces: Tensor) -> Tensor:
+    """Filters of pieces of imagery (K, bands, k, k), as MOSAIKS makes them.
+
+    Each piece is centred, brought to unit length, and multiplied twice with the ZCA matrix of all of them, once for
+    the piece itself and once for the image it will be held against.
+    """
+    rows = pieces.double().flatten(1)
+    rows = F.normalize(rows - rows.mean(1, keepdim=True), dim=1, eps=1e-8)
+    values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+    # ZCA = V (E + ridge)^-1/2 V^T; twice is its square.
+    whitened = rows @ (vectors / (values.clamp_min(0) + ZCA_RIDGE)) @ vectors.T
+    return cast(Tensor, whitened.reshape(pieces.shape).to(pieces))
+
+
+def cosine_affinities(features: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """Affinities (B, h * w, 9) of features (B, C, h, w), see :class:`RandomConvolutionalFeatures`."""
+    height, width = features.shape[-2:]
+    unit = F.pad(F.normalize(features, dim=1), (1, 1, 1, 1))
+    center = unit[:, :, 1:-1, 1:-1]
+    cosines = torch.stack(
+        [(center * unit[:, :, r : r + height, c : c + width]).sum(1) for r in range(3) for c in range(3)], -1
+    ).flatten(1, 2)
+    _, inside = neighbour_indices(height, width, features.device)
+    weights = (cosines / temperature).masked_fill(~inside, -torch.inf).softmax(-1)
+    neighbours = inside.sum(-1, keepdim=True)
+    kept = weights >= 1 / neighbours
+    kept[..., 4] = True
+    weights = weights * kept
+    return weights / weights.sum(-1, keepdim=True) * neighbours
+
+
+def _even_sample(batches: Iterable[Tensor], generator: Generator) -> list[Tensor]:
+    """Every image has the same chance to be in the sample (reservoir sampling), whose size is bounded."""
+    sample: list[Tensor] = []
+    seen = 0
+    for batch in batches:
+        for image in batch:
+            room = max(1, _SAMPLE_VALUES // max(1, image.numel()))
+            seen += 1
+            if len(sample) < room:
+                sample.append(image.clone())
+                continue
+            place = int(torch.randint(seen, (1,), generator=generator))
+            if place < len(sample):
+                sample[place] = image.clone()
+    return sample
+
+
+def _draw_pieces(sample: list[Tensor], count: int, kernel: int, generator: Generator) -> Tensor:
+    """Pieces (count, bands, kernel, kernel) at random places, none of them constant."""
+    pieces: list[Tensor] = []
+    large = [image for image in sample if min(image.shape[-2:]) >= kernel]
+    for _ in range(count * _TRIES if large else 0):
+        image = large[int(torch.randint(len(large), (1,), generator=generator))]
+        row, col = (int(torch.randint(side - kernel + 1, (1,), generator=generator)) for side in image.shape[-2:])
+        piece = image[:, row : row + kernel, col : col + kernel]
+        if bool((piece.amax((1, 2)) - piece.amin((1, 2)) > 1e-4).any()):
+            pieces.append(piece)
+        if len(pieces) == count:
+            return torch.stack(pieces)
+    raise DataError("rcf: the imagery is constant, there are no filters to draw; check bands and scaling")
+
+
+def _textured(image: Tensor, size: int) -> Tensor:
+    """Which patches (h * w,) of an image (bands, H, W) are not constant."""
+    spread = F.max_pool2d(image[None], size) + F.max_pool2d(-image[None], size)
+    return (spread > 1e-4).any(1).flatten()
+
+
+def _check(
+    bands: int, size: int, filters: int, kernel: int, scales: tuple[int, ...], channels: int | None, width: int
+) -> None:
+    if min(bands, size, filters, kernel) < 1:
+        raise ConfigError("backbone rcf: in_channels, patch_size, filters and kernel must be at least 1")
+    if not scales or any(scale < 1 or scale % 2 == 0 for scale in scales):
+        raise ConfigError(f"backbone rcf: scales must be odd numbers of patches, not {list(scales)}")
+    if channels is not None and not 1 <= channels <= width:
+        raise ConfigError(f"backbone rcf: channels must be from 1 to {width} for these filters and scales")

@@ -1,0 +1,229 @@
+"""Pretrained weights of vision transformers: from the hub or from a local file in whatever layout it was published."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from geohp.backbones.vit import VisionTransformer
+from geohp.errors import WeightsError
+
+HUB, RANDOM = "hub", "random"
+HUB_TIMEOUT_S = 10.0
+
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+_ANCHOR = "patch_embed.proj.weight"  # every layout has it: what stands before it is the layout's prefix
+_EMBEDDING = ("patch_embed.", "cls_token", "reg_token", "pos_embed", "norm_pre.", "dist_token", "rope.freqs")
+
+
+def load_weights(backbone: VisionTransformer, weights: str | os.PathLike[str] | None) -> str:
+    """Fill a vision transformer with weights.
+
+    Args:
+        backbone: filled in place.
+        weights: ``None`` or ``"hub"`` for the pretrained weights of its name; a local ``.safetensors``, ``.pth``,
+            ``.pt`` or ``.bin`` file; ``"random"`` leaves the random initialisation, for tests and benchmarks only.
+
+    Returns:
+        Where the weights came from: ``"hub"``, ``"random"`` or the path.
+
+    Raises:
+        WeightsError: when they cannot be had, read, or matched to the architecture and block.
+    """
+    if weights is None or str(weights) == HUB:
+        _load_from_hub(backbone)
+        return HUB
+    if str(weights) == RANDOM:
+        return RANDOM
+    path = Path(weights)
+    load_state(backbone, read_state(path), path)
+    return str(path)
+
+
+def fingerprint(backbone: nn.Module) -> str:
+    """SHA-256 over names, types, shapes and bytes of the parameters and stored buffers, wherever they are."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(backbone.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}\0{values.dtype}\0{tuple(values.shape)}\0".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """All tensors in a weight file by their dotted names; never runs code from the file.
+
+    Raises:
+        WeightsError: when the file is missing, damaged, of another kind, or holds more than plain tensors.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weight file; check the path given as backbone.weights or --weights")
+    if path.suffix.lower() not in _SUFFIXES:
+        raise WeightsError(f"{path}: not a kind of weight file known here; give one of {', '.join(_SUFFIXES)}")
+    try:
+        if path.suffix.lower() == ".safetensors":
+            return dict(load_file(path))
+        # DINO's training checkpoints carry their command line: a namespace of plain values runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return dict(_tensors(torch.load(path, map_location="cpu", weights_only=True)))
+    except Exception as error:  # each format fails in its own ways, and all mean the same to the user
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise WeightsError(
+                f"{path}: holds Python objects besides tensors, which could run code; save its state dict alone"
+            ) from error
+        raise WeightsError(f"{path}: damaged or not a weight file; download or copy it again") from error
+
+
+def load_state(backbone: VisionTransformer, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Match the tensors of a file to the architecture and load them as its own type; ``path`` is for messages.
+
+    Raises:
+        WeightsError: when they do not fit, or lack the chosen block.
+    """
+    state = _to_timm(_unwrap(tensors, path), backbone)
+    _check_blocks(backbone, state, path)
+    expected = backbone.model.state_dict()
+    missing = [name for name in expected if name not in state]
+    strange = [name for name in state if name not in expected and _matters(name, backbone.block)]
+    if missing or strange:
+        reason = f"lacks {missing[0]}" if missing else f"holds {strange[0]}, which it has not"
+        raise WeightsError(f"{path}: not the weights of {backbone.name} ({reason}); give the name they belong to")
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape and not (name == "pos_embed" and _fits(state[name], backbone)):
+            raise WeightsError(
+                f"{path}: not the weights of {backbone.name} ({name} is {_size(state[name])}, not {_size(tensor)}); "
+                f"give the name they belong to"
+            )
+    # Through the wrapper, which takes position embeddings of any grid; copying casts half precision to float32.
+    backbone.load_state_dict({f"model.{name}": state[name] for name in expected})
+
+
+def _load_from_hub(backbone: VisionTransformer) -> None:
+    import timm
+
+    try:
+        config: Any = backbone.model.pretrained_cfg
+        if config.get("hf_hub_id"):
+            _check_reachable(config)
+        pretrained: Any = timm.create_model(backbone.name, pretrained=True, num_classes=0)
+        state = pretrained.state_dict()
+    except Exception as error:  # no network, no such file, no permission, no space, no pretrained weights...
+        raise WeightsError(
+            f"{backbone.name}: its pretrained weights cannot be fetched ({_first_line(error)}); connect to the hub "
+            f"(or pre-fill the Hugging Face cache), or give a local file by `backbone.weights: FILE` / `--weights FILE`"
+        ) from error
+    if isinstance(pretrained.norm, nn.Identity):
+        state |= {f"norm.{k}": v for k, v in pretrained.fc_norm.state_dict().items()}
+    expected = backbone.model.state_dict()
+    backbone.load_state_dict({f"model.{name}": state[name] for name in expected})
+
+
+def _check_reachable(config: Mapping[str, Any]) -> None:
+    """Fail soon where there is no hub: its client retries for most of a minute, a single request says it at once."""
+    import huggingface_hub as hub
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined, unused-ignore]
+
+    repository = config["hf_hub_id"]
+    names = [config.get("hf_hub_filename"), "model.safetensors", "pytorch_model.bin"]
+    if any(isinstance(hub.try_to_load_from_cache(repository, name), str) for name in names if name):
+        return
+    if hub.constants.HF_HUB_OFFLINE:
+        raise OSError("the hub is switched off by HF_HUB_OFFLINE and the file is not in its cache")
+    get_session().head(hub.constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+
+
+def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Tensors of nested dictionaries under dotted names; everything else (epochs, options) is passed over."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _tensors(inner, f"{name}.{key}" if name else str(key))
+
+
+def _unwrap(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The transformer's own tensors, without what its layout put before their names (teacher., module., backbone.)."""
+    prefixes = [name.removesuffix(_ANCHOR) for name in tensors if name.endswith(_ANCHOR)]
+    prefixes = [prefix for prefix in prefixes if not prefix or prefix.endswith(".")]
+    if not prefixes:
+        raise WeightsError(f"{path}: holds no vision transformer; give the weights of one")
+    # Self-distillation evaluates the teacher, the student's running average.
+    prefix = min(prefixes, key=lambda p: ("teacher" not in p, "ema" not in p, len(p)))
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _to_timm(state: dict[str, Tensor], backbone: VisionTransformer) -> dict[str, Tensor]:
+    """Rename what DINOv2 and DINOv3 name otherwise than timm."""
+    expected = backbone.model.state_dict()
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        name = re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name)  # DINOv2 trains its blocks in chunks
+        name = name.replace(".mlp.w12.", ".mlp.fc1.").replace(".mlp.w3.", ".mlp.fc2.")
+        name = re.sub(r"^(register|storage)_tokens$", "reg_token", name)
+        if "blocks.0.gamma_1" in expected:
+            name = re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", name)
+            if name.endswith(".attn.qkv.bias"):
+                # The key's part is zero by construction, and all of it in the smaller models.
+                query, _, value = tensor.chunk(3)
+                if name.replace("qkv.bias", "q_bias") in expected:
+                    renamed[name.replace("qkv.bias", "q_bias")] = query
+                    renamed[name.replace("qkv.bias", "v_bias")] = value
+                continue
+            if name.endswith(".attn.qkv.bias_mask"):
+                continue
+        renamed[name] = tensor
+    if "register_tokens" in state and "cls_token" in state and "pos_embed" in state:
+        # timm gives no position to class and register tokens: DINOv2's goes into the class token itself.
+        renamed["cls_token"] = state["cls_token"] + state["pos_embed"][:, :1]
+        renamed["pos_embed"] = state["pos_embed"][:, 1:]
+    return renamed
+
+
+def _check_blocks(backbone: VisionTransformer, state: Mapping[str, Tensor], path: Path) -> None:
+    numbers = [int(match.group(1)) for name in state if (match := re.match(r"blocks\.(\d+)\.", name))]
+    held = max(numbers, default=-1) + 1
+    if held > backbone.depth:
+        raise WeightsError(
+            f"{path}: holds {held} blocks, {backbone.name} has {backbone.depth}; give the name they belong to"
+        )
+    normless = backbone.norm and "norm.weight" not in state and "norm.weight" in backbone.model.state_dict()
+    if held <= backbone.block or (held < backbone.depth and normless):
+        wanted = f"block {backbone.block}" + (" with the final norm" if backbone.norm else "")
+        raise WeightsError(
+            f"{path}: holds {held} of the {backbone.depth} blocks of {backbone.name}"
+            f"{' and no final norm' if normless else ''}, so not {wanted}; choose backbone.block from 0 to {held - 1}"
+            f"{' without norm' if normless else ''}"
+        )
+
+
+def _matters(name: str, block: int) -> bool:
+    """Whether a tensor takes part in the chosen block's output (heads, masks and later blocks do not)."""
+    match = re.match(r"blocks\.(\d+)\.", name)
+    return int(match.group(1)) <= block if match else name.startswith(_EMBEDDING)
+
+
+def _fits(positions: Tensor, backbone: VisionTransformer) -> bool:
+    """A position embedding of another square grid."""
+    current = backbone.model.pos_embed
+    skipped = 0 if backbone.model.no_embed_class else backbone.model.num_prefix_tokens
+    if positions.ndim != 3 or positions.shape[0] != 1 or positions.shape[2] != current.shape[2]:
+        return False
+    patches = positions.shape[1] - skipped
+    return patches > 0 and round(patches**0.5) ** 2 == patches
+
+
+def _size(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "a number"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

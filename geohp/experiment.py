@@ -1,0 +1,289 @@
+"""An experiment from its configuration to its run folder: data, backbone, method and training put together."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geohp.classes import LandCoverClass, default_classes
+from geohp.config import Config, dump_config, load_config
+from geohp.errors import DataError, OutputError
+from geohp.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from geohp.model import LandCoverModel
+    from geohp.training.features import FeatureSource
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+_FITTED_ON = 256
+"""Images a backbone that learns from data is fitted on."""
+_SHOWN_PATCHES = 6
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: holds ``config.yaml``, ``model.safetensors``, ``metrics.csv``, ``loss.png`` and ``samples.png``.
+        model: the trained model's file.
+        seconds: how long it took.
+    """
+
+    folder: Path
+    model: Path
+    seconds: float
+
+
+def train(
+    config: Config | str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    progress_bar: bool = False,
+) -> Run:
+    """Train a model on unlabelled imagery.
+
+    Args:
+        config: a :class:`~geohp.config.Config`, a YAML file, or the bare name of a packaged configuration.
+        overrides: such as ``train.epochs=3``, for a configuration that is read from a file.
+        out: the run folder, which must not exist; ``runs/<name>-<date>-<time>`` by default.
+        progress: told of surveying the images and of computing features.
+        progress_bar: show one for the training itself.
+
+    Returns:
+        The run folder, complete: it appears under its name only when training is done.
+
+    Raises:
+        ConfigError, DataError, SceneError, WeightsError, OutputError: one sentence and its remedy.
+    """
+    from geohp.data.orthophotos import OrthophotoPatches, find_images
+
+    started = time.monotonic()
+    if not isinstance(config, Config):
+        config = load_config(config, overrides)
+    folder = _run_folder(config, out)
+    tell = progress or (lambda *_: None)
+    data = config.data
+    images = OrthophotoPatches(
+        find_images(data.images, data.exclude),
+        patches=data.patches,
+        patch_px=data.patch_px,
+        input_px=data.input_px,
+        bands=data.bands,
+        scaling=data.scaling,
+        min_valid=data.min_valid,
+        seed=config.train.seed,
+        progress=lambda done, total: tell("surveying images", done, total),
+    )
+    with _folder_in_progress(folder) as work:
+        (work / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        model, source = fit(config, images, work, images.pixel_size_m, tell, progress_bar)
+        _leave_behind(work, model, source)
+    images.close()
+    return Run(folder, folder / "model.safetensors", time.monotonic() - started)
+
+
+def fit(
+    config: Config,
+    images: Any,
+    work: Path,
+    pixel_size_m: float | None,
+    tell: Progress,
+    progress_bar: bool = False,
+) -> tuple[LandCoverModel, FeatureSource]:
+    """Train on any data set of patches; writes ``metrics.csv`` into ``work``.
+
+    Args:
+        config: the experiment.
+        images: a map-style data set of ``{"image": (bands, H, W) in [0, 1]}``.
+        work: folder for what training logs.
+        pixel_size_m: ground sampling distance of the patches before they are resized.
+        tell: told of fitting and caching.
+        progress_bar: show one for the training itself.
+
+    Returns:
+        The model and the features it was trained on.
+    """
+    import torch
+
+    from geohp.methods import create_method
+    from geohp.model import LandCoverModel, ModelCard
+    from geohp.model_file import describe_backbone, torch_device
+    from geohp.training.features import FeatureSource
+
+    settings, device = config.train, torch_device(config.train.device)
+    torch.manual_seed(settings.seed)
+    backbone = _backbone(config, int(images[0]["image"].shape[0])).to(device)
+    _check_patch(config, backbone.patch_size)
+    source = FeatureSource(
+        images,
+        backbone,
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+        seed=settings.seed,
+        keep_images=getattr(config.method, "consistency_weight", 0) > 0,
+    )
+    if backbone.needs_fit:
+        tell("fitting the backbone", 0, 1)
+        backbone.fit(source.normalised(_FITTED_ON))
+        tell("fitting the backbone", 1, 1)
+    source.cache(settings.cache_gib * 2**30, lambda done, total: tell("computing features", done, total))
+    options = {**config.method.model_dump(exclude={"name"}), "seed": settings.seed}
+    method = create_method(config.method.name, backbone.channels, config.classes.count, options).to(device)
+    try:
+        method.prepare(source.sample)
+    except ValueError as error:
+        raise DataError(f"{error}; give more imagery or set classes.count lower") from error
+    if method.iterative:
+        _run_lightning(config, method, source, work, progress_bar)
+        method.to(device)
+    backbone.to(device)
+    card = ModelCard(
+        method=config.method.name,
+        backbone=describe_backbone(backbone),
+        in_channels=backbone.channels,
+        code_channels=method.probe.clusters.shape[1],
+        classes=_classes(config),
+        bands=tuple(config.data.bands) if config.data.bands else None,
+        scaling=config.data.scaling,
+        patch_px=config.data.patch_px,
+        input_px=config.data.side_px,
+        pixel_size_m=pixel_size_m,
+        config=config.model_dump(mode="json"),
+        geohp_version=__version__,
+    )
+    return LandCoverModel(backbone, method.head, method.probe, card), source
+
+
+def _run_lightning(config: Config, method: Any, source: FeatureSource, work: Path, progress_bar: bool) -> None:
+    import lightning as L
+    from lightning.pytorch.callbacks import RichProgressBar
+    from lightning.pytorch.loggers import CSVLogger
+
+    from geohp.training.task import MethodTask
+
+    settings = config.train
+    batches = source.batches()
+    task = MethodTask(method, source, total_steps=settings.epochs * len(batches), seed=settings.seed)
+    with _quiet_lightning():
+        trainer = L.Trainer(
+            max_epochs=settings.epochs,
+            accelerator=source.device.type,
+            devices=1,
+            precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
+            logger=CSVLogger(work, name="", version=""),
+            log_every_n_steps=1,
+            callbacks=[RichProgressBar()] if progress_bar else [],
+            enable_progress_bar=progress_bar,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(task, batches)
+    (work / "hparams.yaml").unlink(missing_ok=True)
+
+
+def _leave_behind(work: Path, model: LandCoverModel, source: FeatureSource) -> None:
+    """The model file and the pictures."""
+    from typing import cast
+
+    from geohp.model_file import MODEL_NAME, save_model
+    from geohp.training.pictures import draw_losses, draw_samples, spread
+
+    save_model(model, work / MODEL_NAME)
+    images = cast(Any, source.images)
+    draw_samples([images[i]["image"] for i in spread(len(source), _SHOWN_PATCHES)], model, work / "samples.png")
+    if (work / "metrics.csv").exists():
+        draw_losses(work / "metrics.csv", work / "loss.png")
+
+
+def _backbone(config: Config, bands: int) -> Any:
+    from geohp import backbones
+
+    chosen = config.backbone
+    options: dict[str, Any] = dict(chosen.options)
+    if chosen.name == "rcf":
+        options = {"in_channels": bands, "seed": config.train.seed, **options}
+    backbone = backbones.create(chosen.name, weights=chosen.weights, block=chosen.block, **options)
+    if backbone.in_channels != bands:
+        raise DataError(
+            f"data.bands: {bands} band(s) chosen, but {chosen.name} takes {backbone.in_channels}; choose as many, "
+            "or the rcf backbone, which takes any number"
+        )
+    return backbone
+
+
+def _check_patch(config: Config, patch_size: int) -> None:
+    side = config.data.side_px
+    if side % patch_size:
+        nearest = max(1, round(side / patch_size)) * patch_size
+        key = "data.input_px" if config.data.input_px else "data.patch_px"
+        raise DataError(
+            f"{key} = {side}: must be a multiple of the backbone's patch of {patch_size} px, for example {nearest}"
+        )
+
+
+def _classes(config: Config) -> tuple[LandCoverClass, ...]:
+    wanted = config.classes
+    defaults = default_classes(wanted.count)
+    names = wanted.names or [c.name for c in defaults]
+    colours = wanted.colours or [c.colour for c in defaults]
+    return tuple(LandCoverClass(i, n, c) for i, (n, c) in enumerate(zip(names, colours, strict=True)))
+
+
+def _run_folder(config: Config, out: str | Path | None) -> Path:
+    folder = Path(out) if out is not None else Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder}: exists already; choose another run folder or remove it")
+    return folder
+
+
+@contextmanager
+def _folder_in_progress(folder: Path) -> Iterator[Path]:
+    """A hidden folder that takes the name ``folder`` when all went well, and vanishes otherwise."""
+    work = folder.with_name(f".{folder.name}.part")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+    except OSError as error:
+        raise OutputError(f"{folder}: the run folder cannot be made ({error}); choose a writable place") from error
+    try:
+        yield work
+        if folder.exists():
+            folder.rmdir()
+        work.rename(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: the run cannot be written ({error}); check space and permissions") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without Lightning's banners and advice: what it says of devices and workers is not the user's concern."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)

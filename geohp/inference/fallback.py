@@ -1,0 +1,111 @@
+"""A model for one scene when none was trained: cosine k-means on the scene's own features."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geohp import backbones
+from geohp.classes import default_classes
+from geohp.inference.engine import default_settings
+from geohp.methods.kmeans import KMeans, Standardise
+from geohp.methods.probes import ClusterProbe
+from geohp.model import LandCoverModel, ModelCard
+from geohp.model_file import describe_backbone
+from geohp.raster.patches import read_patch, sample_origins
+from geohp.raster.scenes import Scene
+from geohp.version import __version__
+
+logger = logging.getLogger(__name__)
+
+SAMPLED_WINDOWS = 32
+"""Most windows of a scene that the features are sampled from; a small scene needs no more than cover it."""
+
+
+def fit_kmeans(
+    scene: Scene, classes: int, backbone: str, weights: str | None, block: int, *, device: torch.device, seed: int
+) -> LandCoverModel:
+    """Fit cosine k-means on features of windows drawn from the whole scene.
+
+    Only patches that show valid pixels count. A scene with fewer such patches than classes gets as many classes as
+    it has patches; one without any gets a model that is never run, since nothing in it can be labelled.
+
+    Args:
+        scene: what to fit on.
+        classes: how many classes to find.
+        backbone, weights, block: see :func:`geohp.backbones.create`.
+        device: where the features are computed.
+        seed: of filters, samples and seedings.
+
+    Raises:
+        WeightsError: when the backbone's weights cannot be found.
+        ConfigError: when there is no such backbone.
+    """
+    options: dict[str, Any] = {"in_channels": len(scene.bands), "seed": seed} if backbone == "rcf" else {}
+    net = backbones.create(backbone, weights=weights, block=block, **options)
+    card = ModelCard(
+        method="kmeans",
+        backbone={},
+        in_channels=net.channels,
+        code_channels=net.channels,
+        classes=default_classes(classes),
+        bands=scene.bands,
+        scaling=scene.scaling.rule,
+        patch_px=net.patch_size,
+        input_px=net.patch_size,
+        geohp_version=__version__,
+    )
+    side = default_settings(LandCoverModel(net, Standardise(1), ClusterProbe(1, 1), card)).window_px
+    rng = np.random.default_rng(seed)
+    count = min(SAMPLED_WINDOWS, math.ceil(1.5 * scene.height * scene.width / side**2))
+    patches = [read_patch(scene, *at, side) for at in sample_origins(scene, side, count, rng, min_valid=0.5)]
+    images = [torch.from_numpy(data) for data, _ in patches]
+    mean, std = (torch.tensor(v)[:, None, None] for v in (net.mean, net.std))
+    net.to(device)
+    rows = torch.empty(0, net.channels)
+    if images:
+        normalised = [((image - mean) / std)[None].to(device) for image in images]
+        if net.needs_fit:
+            net.fit(normalised)
+        rows = torch.cat(
+            [
+                _valid_rows(net(image, affinities=False).features[0], valid, net.patch_size)
+                for image, (_, valid) in zip(normalised, patches, strict=True)
+            ]
+        )
+    found = max(1, min(classes, len(rows)))
+    if found < classes:
+        logger.warning(
+            "%s has only %d patch(es) with data: %d class(es) instead of %d", scene, len(rows), found, classes
+        )
+    method = KMeans(net.channels, found, seed=seed).to(device)
+    if len(rows):
+        method.prepare(lambda _: _as_maps(rows))
+    described = describe_backbone(net)
+    return LandCoverModel(
+        net,
+        method.head,
+        method.probe,
+        ModelCard(**{**vars(card), "backbone": described, "classes": default_classes(found)}),
+    )
+
+
+def _valid_rows(features: Tensor, valid: np.ndarray[Any, np.dtype[np.bool_]], patch: int) -> Tensor:
+    """Feature rows (n, C) of the patches at least half of which is valid, or any part where none is."""
+    h, w = features.shape[-2:]
+    share = torch.from_numpy(valid.reshape(h, patch, w, patch).mean(axis=(1, 3)))
+    rows = features.flatten(1).T
+    chosen = (share >= 0.5).flatten()
+    if not bool(chosen.any()):
+        chosen = (share > 0).flatten()
+    return rows[chosen.to(rows.device)].cpu()
+
+
+def _as_maps(rows: Tensor) -> Iterator[Tensor]:
+    yield rows.T[None, :, :, None]

@@ -1,0 +1,71 @@
+"""What a method is: a head from features to codes, a cluster probe over the codes, and a loss over a batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from geohp.backbones.base import PatchFeatures
+from geohp.methods.probes import ClusterProbe
+
+SampleFeatures = Callable[[int], Iterable[Tensor]]
+"""Given a number of images, yields feature maps (B, C, h, w) of that many images, freshly shuffled."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees.
+
+    Attributes:
+        patches: features and affinities of the images as they are.
+        augmented: the same images' features after photometric augmentation, where the method asks for them.
+        labels: (B, H, W) integer, 255 ignored; only ever read by probes that cannot influence the head.
+    """
+
+    patches: PatchFeatures
+    augmented: PatchFeatures | None = None
+    labels: Tensor | None = None
+
+
+class Method(nn.Module, ABC):
+    """A way of learning land-cover classes without labels.
+
+    Attributes:
+        name: its name in configurations.
+        head: features (B, C, h, w) to codes (B, D, h, w).
+        probe: clusters of the codes: one class each.
+        iterative: it learns by gradient steps; otherwise :meth:`prepare` does all the work.
+        wants_augmented: batches must carry features of a photometrically augmented view.
+    """
+
+    name: str
+    head: nn.Module
+    probe: ClusterProbe
+    iterative: bool = True
+    wants_augmented: bool = False
+
+    @abstractmethod
+    def prepare(self, sample: SampleFeatures) -> None:
+        """Look at the data once before the first step."""
+
+    def before_step(self, step_of_epoch: int, sample: SampleFeatures) -> None:
+        """What has to be renewed every so many steps of an epoch."""
+
+    @abstractmethod
+    def losses(self, batch: Batch, *, step: int, total_steps: int) -> dict[str, Tensor]:
+        """Loss terms of one step by name; their sum is minimised. ``step`` counts from 0."""
+
+    @abstractmethod
+    def optimizers(self) -> list[Optimizer]:
+        """The optimisers to step after every backward pass; empty where the method is not iterative."""
+
+    def clip_gradients(self) -> None:
+        """Bound gradients between the backward pass and the optimisers."""
+
+    def figures(self) -> dict[str, float]:
+        """Further figures of the last step worth logging."""
+        return {}

@@ -1,0 +1,63 @@
+"""The segmentation head from features to codes, and its moving average."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+
+class SegmentationHead(nn.Module):
+    """A linear and a nonlinear branch, added: (B, C, h, w) features to (B, D, h, w) codes.
+
+    Each branch sees the features through a channel dropout of its own, drawn anew at every call.
+
+    Args:
+        in_channels: C.
+        code_channels: D.
+        dropout: share of whole channels dropped, per image.
+    """
+
+    def __init__(self, in_channels: int, code_channels: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.drop = nn.Dropout2d(dropout)
+        self.linear = nn.Conv2d(in_channels, code_channels, 1)
+        self.nonlinear = nn.Sequential(
+            nn.Conv2d(in_channels, in_channels, 1), nn.ReLU(), nn.Conv2d(in_channels, code_channels, 1)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Codes of the features."""
+        return cast(Tensor, self.linear(self.drop(features)) + self.nonlinear(self.drop(features)))
+
+
+class EMAHead(nn.Module):
+    """An exponential moving average of a head: starts equal to it, follows it, and never needs a gradient.
+
+    In training mode its channel dropout is active, as it is in the head.
+
+    Args:
+        head: what to follow.
+        momentum: share m of the average that an update keeps.
+    """
+
+    def __init__(self, head: SegmentationHead, momentum: float) -> None:
+        super().__init__()
+        linear, first, last = head.linear, head.nonlinear[0], head.nonlinear[2]
+        self.momentum = momentum
+        self.head = SegmentationHead(linear.in_channels, linear.out_channels, head.drop.p)
+        self.head.to(first.weight.device, last.weight.dtype)
+        self.head.load_state_dict(head.state_dict())
+        self.head.requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, head: SegmentationHead) -> None:
+        """Average = m * average + (1 - m) * head."""
+        for average, online in zip(self.head.parameters(), head.parameters(), strict=True):
+            average.mul_(self.momentum).add_(online, alpha=1 - self.momentum)
+
+    @torch.no_grad()
+    def forward(self, features: Tensor) -> Tensor:
+        """Codes (B, D, h, w) of the averaged head."""
+        return cast(Tensor, self.head(features))

@@ -1,0 +1,164 @@
+"""Spherical k-means on backbone features: the baseline of every paper, and the answer when nothing was trained."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from geohp.methods.base import Batch, Method, SampleFeatures
+from geohp.methods.probes import ClusterProbe
+
+
+def spherical_kmeans(
+    rows: Tensor, clusters: int, *, iterations: int = 50, restarts: int = 5, seed: int = 0
+) -> tuple[Tensor, float]:
+    """Cluster directions: maximise the mean cosine between rows and their centroid.
+
+    Seeded by k-means++ with cosine distance; the best of ``restarts`` runs wins. A centroid that loses all its
+    rows is put on the row that its own centroid describes worst, so that no class is lost.
+
+    Args:
+        rows: (n, D) float, any length; normalised here.
+        clusters: number of centroids; at most n.
+        iterations: upper bound; a run ends when no row changes its centroid.
+        restarts: independent seedings.
+        seed: makes the result reproducible.
+
+    Returns:
+        Unit centroids (clusters, D) and the mean cosine they reach.
+
+    Raises:
+        ValueError: when there are fewer rows than clusters.
+    """
+    if len(rows) < clusters:
+        raise ValueError(f"{clusters} clusters need at least as many feature rows, not {len(rows)}")
+    rows = F.normalize(rows.float(), dim=1)
+    generator = Generator().manual_seed(seed)
+    runs = [_one_run(rows, _seeds(rows, clusters, generator), iterations) for _ in range(restarts)]
+    return max(runs, key=lambda run: run[1])
+
+
+class Standardise(nn.Module):
+    """Features minus their mean, over their deviation: k-means' whole head. (B, C, h, w) to the same shape.
+
+    Without it a few strong channels decide every cosine.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
+
+    def fit(self, rows: Tensor) -> None:
+        """Measure on feature rows (n, C)."""
+        self.mean.copy_(rows.mean(0))
+        self.deviation.copy_(rows.std(0).clamp_min(1e-6))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(x - mean) / deviation, channel by channel."""
+        return (features - self.mean[:, None, None]) / self.deviation[:, None, None]
+
+
+class KMeans(Method):
+    """The k-means baseline as a method: it looks at the data once and is done."""
+
+    name = "kmeans"
+    iterative = False
+    head: Standardise
+
+    def __init__(
+        self,
+        in_channels: int,
+        clusters: int,
+        *,
+        samples: int = 100_000,
+        iterations: int = 50,
+        restarts: int = 5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.head = Standardise(in_channels)
+        self.probe = ClusterProbe(in_channels, clusters)
+        self.samples, self.iterations, self.restarts, self.seed = samples, iterations, restarts, seed
+
+    def prepare(self, sample: SampleFeatures) -> None:
+        """Draw up to ``samples`` patches evenly from the images and fit the centroids.
+
+        Raises:
+            ValueError: when there are fewer patches than clusters.
+        """
+        rows = gather_rows(sample, self.samples, self.seed)
+        self.head.fit(rows)
+        standardised = self.head(rows.T[None, :, :, None])[0, :, :, 0].T
+        centroids, self.mean_cosine = spherical_kmeans(
+            standardised, len(self.probe.clusters), iterations=self.iterations, restarts=self.restarts, seed=self.seed
+        )
+        with torch.no_grad():
+            self.probe.clusters.copy_(centroids)
+
+    def losses(self, batch: Batch, *, step: int, total_steps: int) -> dict[str, Tensor]:
+        """k-means has no gradient steps; see :meth:`prepare`."""
+        raise NotImplementedError("k-means is fitted by prepare(), not by gradient steps")
+
+    def optimizers(self) -> list[Optimizer]:
+        """None: nothing is learnt by gradient."""
+        return []
+
+
+def gather_rows(sample: SampleFeatures, count: int, seed: int, images: int = 4096) -> Tensor:
+    """Up to ``count`` feature rows (n, C) drawn evenly from up to ``images`` images, in bounded memory."""
+    generator = Generator().manual_seed(seed)
+    kept: list[Tensor] = []
+    seen = 0
+    for maps in sample(images):
+        rows = maps.flatten(2).transpose(1, 2).reshape(-1, maps.shape[1]).float()
+        seen += len(rows)
+        kept.append(rows)
+        held = sum(map(len, kept))
+        if held > 2 * count:
+            # Keeping an even share of each arrival keeps the sample uniform over everything seen so far.
+            kept = [_subset(torch.cat(kept), count, generator)]
+    if not kept:
+        return torch.empty(0, 0)
+    return _subset(torch.cat(kept), count, generator)
+
+
+def _subset(rows: Tensor, count: int, generator: Generator) -> Tensor:
+    if len(rows) <= count:
+        return rows
+    picked = torch.randperm(len(rows), generator=generator)[:count]
+    return rows[picked.to(rows.device)]
+
+
+def _seeds(rows: Tensor, clusters: int, generator: Generator) -> Tensor:
+    """k-means++: each next seed drawn with probability proportional to its cosine distance from the seeds so far."""
+    first = int(torch.randint(len(rows), (1,), generator=generator))
+    seeds = [rows[first]]
+    distance = (1 - rows @ seeds[0]).clamp_min(0)
+    for _ in range(clusters - 1):
+        cumulative = distance.double().cumsum(0)
+        draw = torch.rand((), generator=generator, dtype=torch.float64).to(rows.device) * cumulative[-1]
+        index = int(torch.searchsorted(cumulative, draw).clamp_max(len(rows) - 1))
+        seeds.append(rows[index])
+        distance = torch.minimum(distance, (1 - rows @ seeds[-1]).clamp_min(0))
+    return torch.stack(seeds)
+
+
+def _one_run(rows: Tensor, centroids: Tensor, iterations: int) -> tuple[Tensor, float]:
+    assigned = torch.full((len(rows),), -1, device=rows.device)
+    for _ in range(iterations):
+        cosine, nearest = (rows @ centroids.T).max(1)
+        if torch.equal(nearest, assigned):
+            break
+        assigned = nearest
+        sums = torch.zeros_like(centroids).index_add_(0, assigned, rows)
+        empty = torch.bincount(assigned, minlength=len(centroids)) == 0
+        if bool(empty.any()):
+            sums[empty] = rows[cosine.argsort()[: int(empty.sum())]]
+        centroids = F.normalize(sums, dim=1)
+    return centroids, float((rows @ centroids.T).amax(1).mean())

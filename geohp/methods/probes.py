@@ -1,0 +1,93 @@
+"""Probes: they read classes off the codes and never influence the head."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ClusterProbe(nn.Module):
+    """K centroids over the codes, compared by cosine: one class each.
+
+    Args:
+        code_channels: width D of the codes.
+        clusters: number K of centroids.
+
+    Attributes:
+        clusters: (K, D), of any length.
+    """
+
+    def __init__(self, code_channels: int, clusters: int) -> None:
+        super().__init__()
+        self.clusters = nn.Parameter(torch.randn(clusters, code_channels))
+
+    def scores(self, codes: Tensor) -> Tensor:
+        """Dot products with the unit centroids: (B, D, h, w) to (B, K, h, w).
+
+        Linear in the codes, so they may be interpolated in the codes' place; their order is that of the cosines.
+        """
+        return torch.einsum("bdhw,kd->bkhw", codes, F.normalize(self.clusters, dim=1))
+
+    def cosines(self, codes: Tensor) -> Tensor:
+        """Cosines with the centroids, (B, K, h, w)."""
+        return self.scores(F.normalize(codes, dim=1))
+
+    def probabilities(self, codes: Tensor, sharpness: float | None = None, *, log: bool = False) -> Tensor:
+        """Membership of each patch in each cluster, (B, K, h, w).
+
+        Args:
+            codes: (B, D, h, w).
+            sharpness: softmax of the cosines times this; ``None`` gives all to the nearest centroid.
+            log: the logarithm instead; needs a sharpness.
+        """
+        return _membership(self.cosines(codes), sharpness, log)
+
+    def loss(self, codes: Tensor, sharpness: float | None = None) -> Tensor:
+        """Minus the mean cosine of patches with their centroids: the largest one, or weighted by membership."""
+        cosines = self.cosines(codes)
+        return -(_membership(cosines, sharpness, log=False) * cosines).sum(1).mean()
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """The scores."""
+        return self.scores(codes)
+
+
+class LinearProbe(nn.Module):
+    """A linear classifier over the codes, trained on labels: it tells how much of the classes the codes hold.
+
+    Args:
+        code_channels: width D of the codes.
+        classes: number of labelled classes.
+    """
+
+    def __init__(self, code_channels: int, classes: int) -> None:
+        super().__init__()
+        self.classifier = nn.Conv2d(code_channels, classes, 1)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Logits (B, classes, h, w)."""
+        logits: Tensor = self.classifier(codes)
+        return logits
+
+    def loss(self, codes: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy at the labels' resolution.
+
+        Args:
+            codes: (B, D, h, w); the logits are upsampled bilinearly, which equals upsampling the codes.
+            labels: (B, H, W) integer; whatever is no class, such as 255, is ignored.
+        """
+        logits = F.interpolate(self(codes), size=labels.shape[-2:], mode="bilinear", align_corners=False)
+        known = (labels >= 0) & (labels < logits.shape[1])
+        # A batch without any known label has no loss, rather than the mean of nothing.
+        total = F.cross_entropy(logits, torch.where(known, labels, -1).long(), ignore_index=-1, reduction="sum")
+        return total / known.sum().clamp_min(1)
+
+
+def _membership(cosines: Tensor, sharpness: float | None, log: bool) -> Tensor:
+    if sharpness is None:
+        if log:
+            raise ValueError("hard memberships have no logarithm; give a sharpness")
+        return F.one_hot(cosines.argmax(1), cosines.shape[1]).permute(0, 3, 1, 2).to(torch.float32)
+    logits = cosines * sharpness
+    return logits.log_softmax(1) if log else logits.softmax(1)

@@ -1,0 +1,98 @@
+"""A land-cover model: backbone, head and cluster probe in one, and the card that says how to use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geohp.backbones.base import Backbone
+from geohp.classes import LandCoverClass
+from geohp.methods.probes import ClusterProbe
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What has to be known to use a model on other imagery.
+
+    Attributes:
+        method: name of the method that trained it.
+        backbone: name, block, options, weights (where they came from) and fingerprint of the backbone.
+        in_channels: width C of the features; code_channels: width D of the codes.
+        classes: the classes in the order of the probe's clusters.
+        bands: bands as the training configuration asked for them; ``None`` is red, green, blue.
+        scaling: rule that brings values to [0, 1], measured on each scene anew where it measures.
+        patch_px: side of training patches in scene pixels; input_px: side they were resized to.
+        pixel_size_m: ground sampling distance of the training imagery, ``None`` where it had none.
+        config: the whole configuration as resolved.
+        geohp_version: version that wrote it.
+    """
+
+    method: str
+    backbone: dict[str, Any]
+    in_channels: int
+    code_channels: int
+    classes: tuple[LandCoverClass, ...]
+    bands: tuple[int | str, ...] | None = None
+    scaling: str = "auto"
+    patch_px: int = 224
+    input_px: int = 224
+    pixel_size_m: float | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    geohp_version: str = ""
+
+
+class LandCoverModel(nn.Module):
+    """Images to class scores at patch resolution.
+
+    Args:
+        backbone: a fitted, frozen backbone.
+        head: features (B, C, h, w) to codes (B, D, h, w).
+        probe: K clusters over the codes.
+        card: how to use it.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Backbone, head: nn.Module, probe: ClusterProbe, card: ModelCard) -> None:
+        super().__init__()
+        self.backbone, self.head, self.probe, self.card = backbone, head, probe, card
+        self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(backbone.std)[:, None, None], persistent=False)
+        self.requires_grad_(False).eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return self.mean.device
+
+    @property
+    def clusters(self) -> int:
+        """Number of classes K."""
+        return len(self.probe.clusters)
+
+    @property
+    def zoom(self) -> float:
+        """Backbone pixels a scene pixel: training resized its patches by this factor, so must inference."""
+        return self.card.input_px / self.card.patch_px
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores of every patch.
+
+        Args:
+            images: (B, bands, H, W) in [0, 1]; sides are multiples of the backbone's patch size.
+
+        Returns:
+            (B, K + 1, h, w) float32: the dot products of each patch's code with the K unit centroids, and the
+            length of the code. All are linear or slowly varying in the code, so they may be interpolated and
+            blended: the argmax over the first K equals that of the interpolated codes' cosines, since dividing by
+            the length changes no order.
+        """
+        patches = self.backbone((images - self.mean) / self.std, affinities=False)
+        codes = self.head(patches.features)
+        length = torch.linalg.vector_norm(codes, dim=1, keepdim=True)
+        return torch.cat([self.probe.scores(codes), length], dim=1).float()

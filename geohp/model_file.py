@@ -1,0 +1,215 @@
+"""The model file: one ``.safetensors`` with head and probe weights and a JSON card in its header. Never pickle.
+
+The backbone's weights stay out, since they are public and large, unless the backbone was fitted to the data (rcf)
+or the caller embeds them; a fingerprint in the card makes sure that the right ones are found again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from geohp import backbones
+from geohp.backbones.base import Backbone
+from geohp.classes import LandCoverClass
+from geohp.errors import ModelError, OutputError, WeightsError
+from geohp.methods.hp.head import SegmentationHead
+from geohp.methods.kmeans import Standardise
+from geohp.methods.probes import ClusterProbe
+from geohp.model import LandCoverModel, ModelCard
+
+FORMAT_VERSION = 1
+MODEL_NAME = "model.safetensors"
+
+# The head each method leaves behind, from the widths on the card.
+_HEADS: dict[str, Any] = {
+    "hp": lambda card: SegmentationHead(card.in_channels, card.code_channels),
+    "kmeans": lambda card: Standardise(card.in_channels),
+}
+
+
+def describe_backbone(backbone: Backbone) -> dict[str, Any]:
+    """The card's entry for a backbone: enough to build it again and to notice another one in its place."""
+    return {
+        "name": backbone.name,
+        "block": backbone.block,
+        "options": backbone.options(),
+        "weights": getattr(backbone, "weights_source", None),
+        "fingerprint": backbones.fingerprint(backbone),
+        "mean": list(backbone.mean),
+        "std": list(backbone.std),
+    }
+
+
+def save_model(model: LandCoverModel, path: str | Path, *, embed_backbone: bool = False) -> Path:
+    """Write the model file whole or not at all.
+
+    Args:
+        model: what to save.
+        path: the file to write, ending in ``.safetensors``.
+        embed_backbone: put the backbone's weights in as well.
+
+    Raises:
+        OutputError: when the file cannot be written.
+    """
+    path = Path(path)
+    parts: dict[str, nn.Module] = {"head": model.head, "probe": model.probe}
+    if embed_backbone or model.backbone.embedded:
+        parts["backbone"] = model.backbone
+    tensors = {
+        f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
+        for part, module in parts.items()
+        for name, tensor in module.state_dict().items()
+    }
+    card = {"format_version": FORMAT_VERSION, **asdict(model.card)}
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        save_file(tensors, temporary, metadata={"format": "pt", "geohp": json.dumps(card, ensure_ascii=False)})
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{path}: the model file cannot be written ({error}); choose a writable folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """The card of a model file (or of the model in a run folder), without its weights.
+
+    Raises:
+        ModelError: when there is no model file, or it is none of geohp's.
+    """
+    path = find_model(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get("geohp")
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error}); train or copy the model again") from error
+    if header is None:
+        raise ModelError(
+            f"{path}: holds weights but no geohp model card; it may be a backbone, which goes with --weights"
+        )
+    return _parse_card(header, path)
+
+
+def load_model(path: str | Path, *, weights: str | Path | None = None) -> LandCoverModel:
+    """Load a model with its backbone, on the CPU.
+
+    Args:
+        path: a model file or a run folder.
+        weights: backbone weights, where they are not embedded and no longer where the training found them.
+
+    Raises:
+        ModelError: when the file is damaged or not geohp's, or its backbone's weights are other ones.
+        WeightsError: when the backbone's weights cannot be found.
+    """
+    path = find_model(path)
+    card = read_card(path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    try:
+        head = _HEADS[card.method](card)
+        probe = ClusterProbe(card.code_channels, len(card.classes))
+        _load_part(head, "head", tensors)
+        _load_part(probe, "probe", tensors)
+        backbone = _backbone(card, tensors, path, weights)
+    except (KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path}: weights and card do not fit together ({reason}); train or copy it again") from error
+    return LandCoverModel(backbone, head, probe, card)
+
+
+def find_model(path: str | Path) -> Path:
+    """The model file at ``path`` or in the run folder ``path``.
+
+    Raises:
+        ModelError: when there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if (path / MODEL_NAME).is_file():
+            return path / MODEL_NAME
+        raise ModelError(f"{path}: a folder without {MODEL_NAME}; give a finished run or a model file")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model; give a run folder or a .safetensors file, or train one first")
+    return path
+
+
+def newest_run(folder: str | Path = "runs") -> Path | None:
+    """The model file written last in any run below ``folder``; ``None`` where there is none."""
+    models = list(Path(folder).glob(f"*/{MODEL_NAME}"))
+    return max(models, key=lambda m: m.stat().st_mtime, default=None)
+
+
+def _parse_card(text: str, path: Path) -> ModelCard:
+    try:
+        values: dict[str, Any] = json.loads(text)
+        version = values.pop("format_version")
+        if version > FORMAT_VERSION:
+            raise ModelError(f"{path}: written by a newer geohp (format {version}); update geohp to use it")
+        values["classes"] = tuple(LandCoverClass(**c) for c in values["classes"])
+        if values["bands"] is not None:
+            values["bands"] = tuple(values["bands"])
+        return ModelCard(**values)
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path}: its model card cannot be read ({error}); train or copy the model again") from error
+
+
+def _load_part(module: nn.Module, part: str, tensors: Mapping[str, Tensor]) -> None:
+    prefix = f"{part}."
+    module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+
+
+def _backbone(card: ModelCard, tensors: Mapping[str, Tensor], path: Path, weights: str | Path | None) -> Backbone:
+    told = card.backbone
+    embedded = any(name.startswith("backbone.") for name in tensors)
+    source = "random" if embedded else _weights_source(told, path, weights)
+    backbone = backbones.create(told["name"], weights=source, block=told["block"], **told["options"])
+    if embedded:
+        _load_part(backbone, "backbone", tensors)
+    elif backbones.fingerprint(backbone) != told["fingerprint"]:
+        raise ModelError(
+            f"{path}: was trained on other weights of {told['name']} than {source or 'the hub'} holds; "
+            f"give the file it was trained with as --weights"
+        )
+    backbone.eval()
+    return backbone
+
+
+def _weights_source(told: Mapping[str, Any], path: Path, weights: str | Path | None) -> str | None:
+    """Where the backbone's weights are to be found now: as told, else as trained, else beside the model file."""
+    if weights is not None:
+        return str(weights)
+    recorded = told["weights"]
+    if recorded in (None, "hub"):
+        return None
+    if recorded == "random" or Path(recorded).is_file():
+        return str(recorded)
+    beside = path.parent / Path(recorded).name
+    if beside.is_file():
+        return str(beside)
+    raise WeightsError(
+        f"{path}: its backbone weights are no longer at {recorded}; give them as --weights FILE or put them beside it"
+    )
+
+
+def torch_device(name: str) -> torch.device:
+    """The device a user means; ``auto`` is a GPU where there is one.
+
+    Raises:
+        ModelError: when the device asked for is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, there in available.items() if there))
+    if not available.get(name.split(":")[0], False):
+        raise ModelError(f"device {name}: not available here; use --device auto or cpu")
+    return torch.device(name)

@@ -1,0 +1,36 @@
+"""Before work begins: may this output be written, and would it destroy anything?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from geohp.errors import OutputError
+
+
+def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path] = ()) -> Path:
+    """Refuse an output that could not be written, or would replace something the user did not mean to lose.
+
+    Args:
+        path: the file to be written.
+        overwrite: an existing file may be replaced.
+        inputs: files that are read; none of them may be the output, not even with ``overwrite``.
+
+    Raises:
+        OutputError: with the remedy.
+    """
+    path = Path(path)
+    folder = path.parent
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; give the name of a file in it")
+    if not folder.is_dir():
+        raise OutputError(f"{path}: there is no folder {folder}; create it or choose another")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: the folder {folder} is not writable; choose another")
+    for source in inputs:
+        if path.exists() and Path(source).exists() and path.samefile(source):
+            raise OutputError(f"{path}: is the input itself; choose another name for the output")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: exists already; choose another name or replace it with --overwrite")
+    return path

@@ -1,0 +1,65 @@
+"""GDAL kept quiet, and its failures gathered in one place."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rasterio
+import rasterio.env
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+# For decoded blocks; left alone, GDAL takes a share of the machine's memory, gigabytes on a server.
+_CACHE_BYTES = 256 * 2**20
+
+FAILURES = (RasterioError, CPLE_BaseError, OSError)
+
+
+def quiet(**options: Any) -> Any:
+    """A GDAL environment for the calling thread: failures go to rasterio's log rather than to the terminal.
+
+    Elsewhere than in the thread that opened a file, GDAL would print them. Its block cache is kept small unless the
+    user has set one.
+    """
+    if "GDAL_CACHEMAX" not in os.environ and not (rasterio.env.hasenv() and "GDAL_CACHEMAX" in rasterio.env.getenv()):
+        options["GDAL_CACHEMAX"] = _CACHE_BYTES
+    return rasterio.Env(**options)
+
+
+def open_quietly(name: str | Path, mode: str = "r", **options: Any) -> Any:
+    """``rasterio.open`` that takes a raster without georeference for the ordinary thing it is here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(name, mode, **options)
+
+
+@contextmanager
+def logged_errors() -> Iterator[list[str]]:
+    """Collect what GDAL logs as errors in this thread: the only trace of a write that fails while a file closes."""
+    gathered: list[str] = []
+    thread = threading.get_ident()
+
+    class Gather(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == thread:
+                gathered.append(record.getMessage())
+
+    log = logging.getLogger("rasterio._env")
+    handler = Gather(logging.ERROR)
+    log.addHandler(handler)
+    try:
+        yield gathered
+    finally:
+        log.removeHandler(handler)
+
+
+def reason(error: BaseException) -> str:
+    """GDAL's own words about a failure, without the full stop."""
+    return str(error.__cause__ or error).rstrip(". ")

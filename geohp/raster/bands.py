@@ -1,0 +1,150 @@
+"""Choosing a scene's bands: by number, by name, by colour, or sensibly when nobody says."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from geohp.errors import SceneError
+
+COLOURS = ("red", "green", "blue")
+
+# What people and cameras write for the same thing; compared case-insensitively and without separators.
+_SYNONYMS = {
+    "r": "red",
+    "g": "green",
+    "b": "blue",
+    "n": "nir",
+    "nearinfrared": "nir",
+    "grey": "gray",
+    "panchromatic": "pan",
+    "a": "alpha",
+}
+_MASK_NAMES = frozenset({"alpha", "mask", "valid", "validity", "validmask", "nodatamask", "datamask"})
+
+
+@dataclass(frozen=True)
+class BandTable:
+    """What a file says about its bands, in file order.
+
+    Attributes:
+        descriptions: free names, ``None`` where a band has none.
+        interpretations: colour interpretations in lower case ("red", "gray", "palette", "undefined", ...).
+        where: the file, for messages.
+    """
+
+    descriptions: tuple[str | None, ...]
+    interpretations: tuple[str, ...]
+    where: str
+
+    def __len__(self) -> int:
+        return len(self.interpretations)
+
+    @property
+    def is_palette(self) -> bool:
+        """Whether band 1 holds indices into a colour table and no other band holds colours."""
+        return self.interpretations[0] == "palette" and not set(COLOURS) & set(self.interpretations)
+
+    def __str__(self) -> str:
+        """The bands as a message lists them: ``1 (red), 2 (green)``."""
+        return ", ".join(
+            f"{number} ({description or interpretation})"
+            for number, (description, interpretation) in enumerate(
+                zip(self.descriptions, self.interpretations, strict=True), start=1
+            )
+        )
+
+
+@dataclass(frozen=True)
+class BandSelection:
+    """Which bands fill a scene's channels.
+
+    Attributes:
+        numbers: the 1-based band of each channel.
+        palette_columns: for a colour-table band, the column of the table (0 red, 1 green, 2 blue) each channel
+            takes; ``None`` where channels are the bands' own values.
+    """
+
+    numbers: tuple[int, ...]
+    palette_columns: tuple[int, ...] | None = None
+
+
+def select_bands(table: BandTable, requested: Sequence[int | str] | str | None = None) -> BandSelection:
+    """Resolve the bands somebody asked for, or choose three when nobody asked.
+
+    Without a request: red, green and blue by colour interpretation in that order, whatever their order in the
+    file; else by band description; else the first three bands that are neither alpha nor a mask; with fewer than
+    three such bands the first, three times, so that a network trained on colour can read it.
+
+    Args:
+        table: the file's bands.
+        requested: 1-based numbers, band descriptions, colour interpretations ("red", "nir", "gray") or short
+            forms ("R", "G", "B", "N"); a text is split at its commas.
+
+    Raises:
+        SceneError: a band that is not there; the message lists those that are.
+    """
+    if requested is None:
+        return _default(table)
+    if isinstance(requested, str):
+        requested = [part for part in requested.split(",") if part.strip()]
+    if len(requested) == 0:
+        raise SceneError(f"No bands were asked of {table.where}: name at least one of {table}.")
+    if table.is_palette and all(isinstance(one, str) and _plain(one) in COLOURS for one in requested):
+        columns = tuple(COLOURS.index(_plain(str(one))) for one in requested)
+        return BandSelection(numbers=(1,) * len(columns), palette_columns=columns)
+    return BandSelection(tuple(_resolve(table, one) for one in requested))
+
+
+def _default(table: BandTable) -> BandSelection:
+    if table.is_palette:
+        return BandSelection(numbers=(1, 1, 1), palette_columns=(0, 1, 2))
+    names = tuple(_plain(description or "") for description in table.descriptions)
+    for labels in (table.interpretations, names):
+        if all(colour in labels for colour in COLOURS):
+            return BandSelection(tuple(labels.index(colour) + 1 for colour in COLOURS))
+    usable = [
+        number
+        for number, (interpretation, name) in enumerate(zip(table.interpretations, names, strict=True), start=1)
+        if interpretation != "alpha" and name not in _MASK_NAMES
+    ]
+    if not usable:
+        raise SceneError(f"{table.where} holds nothing but masks ({table}): choose a file with image bands.")
+    return BandSelection(tuple(usable[:3]) if len(usable) >= 3 else (usable[0],) * 3)
+
+
+def _resolve(table: BandTable, wanted: int | str) -> int:
+    if isinstance(wanted, str) and not wanted.strip().lstrip("-+").isdigit():
+        return _by_name(table, wanted.strip())
+    number = int(wanted)
+    if not 1 <= number <= len(table):
+        raise SceneError(f"{table.where} has no band {number}: bands count from 1, and it has {table}.")
+    return number
+
+
+def _by_name(table: BandTable, wanted: str) -> int:
+    # A file's own names win over what its colours are tagged as, and an exact name over a synonym.
+    described = [description or "" for description in table.descriptions]
+    candidates = (
+        [name.casefold() == wanted.casefold() for name in described],
+        [bool(name) and _plain(name) == _plain(wanted) for name in described],
+        [_plain(name) == _plain(wanted) for name in table.interpretations],
+    )
+    for hits in candidates:
+        if sum(hits) > 1 and wanted.casefold() != "undefined":
+            numbers = ", ".join(str(number) for number, hit in enumerate(hits, start=1) if hit)
+            raise SceneError(f'In {table.where} the name "{wanted}" fits bands {numbers}: choose by number.')
+        if sum(hits) == 1:
+            return hits.index(True) + 1
+    known = {name.casefold(): name for name in (*described, *table.interpretations) if name}
+    known.pop("undefined", None)
+    near = difflib.get_close_matches(wanted.casefold(), known, n=1, cutoff=0.5)
+    hint = f'; did you mean "{known[near[0]]}"?' if near else "."
+    raise SceneError(f'{table.where} has no band "{wanted}": it has {table}{hint}')
+
+
+def _plain(name: str) -> str:
+    """A name without case or separators, synonyms folded together."""
+    bare = name.casefold().replace(" ", "").replace("-", "").replace("_", "")
+    return _SYNONYMS.get(bare, bare)

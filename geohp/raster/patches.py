@@ -1,0 +1,124 @@
+"""Square patches of a scene: reading them whole also at its edges, and drawing where to read them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Bool = NDArray[np.bool_]
+
+_THUMBNAIL_PX = 1024
+
+
+class Readable(Protocol):
+    """What is needed of a scene: its size, windowed reads and a decimated look at it."""
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+
+    def read(self, row: int, col: int, height: int, width: int) -> tuple[Float32, Bool]:
+        """Data (bands, height, width) in [0, 1] and validity (height, width)."""
+
+    def thumbnail(self, max_px: int) -> tuple[Float32, Bool]:
+        """The whole scene decimated to at most ``max_px`` a side."""
+
+
+def read_patch(scene: Readable, row: int, col: int, side: int) -> tuple[Float32, Bool]:
+    """A patch of ``side`` pixels a side, ready for a backbone.
+
+    What the scene does not cover or marks invalid is filled, so that features of valid pixels are disturbed as
+    little as possible: invalid pixels with the mean colour of the valid ones, and what lies beyond the scene (only
+    where it is smaller than the patch) with its mirror image.
+
+    Args:
+        scene: where to read.
+        row, col: origin of the patch, inside the scene.
+        side: in pixels.
+
+    Returns:
+        Data (bands, side, side) float32 in [0, 1] and validity (side, side), False beyond the scene.
+    """
+    height, width = min(side, scene.height - row), min(side, scene.width - col)
+    data, valid = scene.read(row, col, height, width)
+    if not valid.all() and valid.any():
+        mean = data[:, valid].mean(axis=1, dtype=np.float64).astype(np.float32)
+        data = np.where(valid, data, mean[:, None, None])
+    if (height, width) != (side, side):
+        beyond = ((0, side - height), (0, side - width))
+        data = np.pad(data, ((0, 0), *beyond), mode="symmetric")
+        valid = np.pad(valid, beyond, constant_values=False)
+    return np.ascontiguousarray(data), valid
+
+
+def sample_origins(
+    scene: Readable, side: int, count: int, rng: np.random.Generator, min_valid: float = 0.5
+) -> list[tuple[int, int]]:
+    """Random patch origins (row, col) over the valid part of a scene.
+
+    Validity is judged on a decimated read, so that a large scene costs no more than a small one; where that shows
+    nothing, the scene is searched window by window. Patches may overlap one another.
+
+    Args:
+        scene: where to sample.
+        side: of a patch, in pixels.
+        count: how many origins to draw at most.
+        rng: source of randomness; the same state gives the same origins.
+        min_valid: share of valid pixels a patch should have; where too few reach it, the best ones are taken.
+
+    Returns:
+        Up to ``count`` origins, none where the scene has no valid pixel.
+    """
+    last_row, last_col = max(0, scene.height - side), max(0, scene.width - side)
+    _, valid = scene.thumbnail(_THUMBNAIL_PX)
+    if not valid.any():
+        return _search(scene, side, count)
+    possible = (last_row + 1) * (last_col + 1)
+    draws = min(possible, 20 * count + 1000)
+    flat = rng.permutation(possible) if possible <= draws else rng.integers(possible, size=draws)
+    rows, cols = np.divmod(flat, last_col + 1)
+    share = _valid_share(valid, rows, cols, side, (scene.height, scene.width))
+    good = np.flatnonzero(share >= min_valid - 1e-6)
+    if len(good) < count:
+        # The best of the rest; a stable sort keeps the draw's order among equals.
+        rest = np.flatnonzero((share < min_valid - 1e-6) & (share > 0))
+        good = np.concatenate([good, rest[np.argsort(-share[rest], kind="stable")]])
+    if not len(good):
+        return _search(scene, side, count)
+    return [(int(rows[i]), int(cols[i])) for i in good[:count]]
+
+
+def _valid_share(
+    valid: Bool, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int, shape: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Share of valid thumbnail pixels under each patch, by a summed-area table."""
+    table = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1))
+    table[1:, 1:] = valid.cumsum(0).cumsum(1)
+    steps = np.array(valid.shape) / np.array(shape)
+    top = np.clip((rows * steps[0]).astype(int), 0, valid.shape[0] - 1)
+    left = np.clip((cols * steps[1]).astype(int), 0, valid.shape[1] - 1)
+    bottom = np.clip(np.ceil((rows + side) * steps[0]).astype(int), top + 1, valid.shape[0])
+    right = np.clip(np.ceil((cols + side) * steps[1]).astype(int), left + 1, valid.shape[1])
+    inside = table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
+    share: NDArray[np.float64] = inside / ((bottom - top) * (right - left))
+    return share
+
+
+def _search(scene: Readable, side: int, count: int) -> list[tuple[int, int]]:
+    """The first ``count`` windows in raster order with a valid pixel."""
+    found: list[tuple[int, int]] = []
+    for row in range(0, scene.height, side):
+        for col in range(0, scene.width, side):
+            _, valid = scene.read(row, col, min(side, scene.height - row), min(side, scene.width - col))
+            if valid.any():
+                found.append((row, col))
+                if len(found) == count:
+                    return found
+    return found

@@ -1,0 +1,127 @@
+"""Cleaning: regions below a minimum area go to the neighbour with which they share the longest border."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from geohp.vector.regions import Regions, rank_by_first
+
+_Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+def merge_small(regions: Regions, pixel_areas_m2: NDArray[Any], min_area_m2: float) -> Regions:
+    """Give every region smaller than ``min_area_m2`` to a neighbour, smallest first, until none is left.
+
+    The neighbour is the one with the longest shared border, counted in pixel sides; where several share as much,
+    the largest of them. What becomes one piece of one class by that is one region from then on. A region
+    surrounded by nodata alone stays. Neither a hole nor an overlap can arise, for only labels change.
+
+    Regions are merged in rounds: each round takes every small region that is smaller than all its small
+    neighbours. These cannot disturb one another, so a round is a handful of array operations, whatever their
+    number. Among regions of the same area a fixed scramble of their numbers decides which is the smaller: the order
+    of rows would have long chains of equal regions wait for each other.
+
+    Args:
+        regions: from :func:`geohp.vector.regions.find_regions`.
+        pixel_areas_m2: areas of the pixels, broadcast to (rows, cols).
+        min_area_m2: regions of at least this area stay.
+    """
+    if min_area_m2 <= 0 or regions.count < 2:
+        return regions
+    areas: NDArray[Any] = regions.sums(pixel_areas_m2)
+    # Sums of many pixels are off by rounding; a region of exactly the minimum must not fall below it.
+    minimum = min_area_m2 * (1 - 1e-9)
+    values = regions.values
+    edges = _shared_borders(regions.ids)
+    current = np.arange(regions.count)
+    while True:
+        chosen, target = _smallest_and_heirs(areas, edges, minimum)
+        if len(chosen) == 0:
+            break
+        values = values.copy()
+        values[chosen] = values[target]
+        component, first = _fuse(values, edges)
+        current = component[current]
+        areas = np.bincount(component, weights=areas)
+        values = values[first]
+        edges = _contract(edges, component)
+    # Numbered anew, again by first pixel: original regions are, so merged ones are by their first member.
+    renumbered, first = rank_by_first(current)
+    lookup = np.concatenate([[0], renumbered]).astype(np.int32)
+    return Regions(lookup[regions.ids], values[current[first]])
+
+
+def _shared_borders(ids: NDArray[np.int32]) -> _Edges:
+    """Pairs of regions (from 0) that touch along pixel sides, the smaller first, and how many sides they share."""
+    pairs = []
+    for one, other in ((ids[:, :-1], ids[:, 1:]), (ids[:-1], ids[1:])):
+        border = (one != other) & (one > 0) & (other > 0)
+        pairs.append((one[border].astype(np.int64) - 1, other[border].astype(np.int64) - 1))
+    a = np.concatenate([p[0] for p in pairs])
+    b = np.concatenate([p[1] for p in pairs])
+    return _sum_pairs(a, b, np.ones(len(a), np.int64))
+
+
+def _sum_pairs(a: NDArray[np.int64], b: NDArray[np.int64], length: NDArray[np.int64]) -> _Edges:
+    if len(a) == 0:
+        return a, b, length
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    order = np.lexsort((high, low))
+    low, high, length = low[order], high[order], length[order]
+    new = np.ones(len(low), bool)
+    new[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
+    return low[new], high[new], np.add.reduceat(length, np.flatnonzero(new))
+
+
+def _smallest_and_heirs(
+    areas: NDArray[np.float64], edges: _Edges, minimum: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The small regions that are smaller than all their small neighbours, and who takes over each of them."""
+    low, high, length = edges
+    one, other = np.concatenate([low, high]), np.concatenate([high, low])
+    length = np.concatenate([length, length])
+    concerned = areas[one] < minimum
+    one, other, length = one[concerned], other[concerned], length[concerned]
+
+    scramble = _scramble(np.arange(len(areas)))
+    rank = np.empty(len(areas), np.int64)
+    rank[np.lexsort((scramble, areas))] = np.arange(len(areas))
+    beaten = np.zeros(len(areas), bool)
+    beaten[one[(areas[other] < minimum) & (rank[other] < rank[one])]] = True
+
+    keep = ~beaten[one]
+    one, other, length = one[keep], other[keep], length[keep]
+    order = np.lexsort((-rank[other], -length, one))
+    one, other = one[order], other[order]
+    best = np.ones(len(one), bool)
+    best[1:] = one[1:] != one[:-1]
+    return one[best], other[best]
+
+
+def _fuse(values: NDArray[Any], edges: _Edges) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Join neighbours of equal value: the new number of every region, and the first member of every new one."""
+    low, high, _ = edges
+    same = values[low] == values[high]
+    graph = coo_array((np.ones(int(same.sum()), np.int8), (low[same], high[same])), shape=(len(values),) * 2)
+    _, component = connected_components(graph, directed=False)
+    numbers, first = rank_by_first(component)
+    return numbers.astype(np.int64) - 1, first
+
+
+def _contract(edges: _Edges, component: NDArray[np.int64]) -> _Edges:
+    a, b, length = component[edges[0]], component[edges[1]], edges[2]
+    apart = a != b
+    return _sum_pairs(a[apart], b[apart], length[apart])
+
+
+def _scramble(numbers: NDArray[Any]) -> NDArray[np.uint64]:
+    """Spread consecutive numbers over 64 bits (the finaliser of the SplitMix64 generator): distinct stay distinct."""
+    x = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)))

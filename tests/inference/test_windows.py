@@ -1,0 +1,77 @@
+"""The window grid covers every pixel, and the blending never divides by zero."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geohp.inference.windows import WindowGrid, blend_weights, blocks
+
+sizes = st.integers(1, 90)
+
+
+@given(height=sizes, width=sizes, window=st.integers(1, 40), data=st.data())
+@settings(deadline=None, max_examples=150)
+def test_every_pixel_is_covered_and_no_window_leaves_the_scene(height, width, window, data):
+    overlap = data.draw(st.integers(0, window - 1))
+    grid = WindowGrid(height, width, window, overlap)
+    seen = np.zeros((height, width), dtype=int)
+    for row in grid.rows:
+        for col in grid.cols:
+            assert row == 0 or row + window <= height
+            assert col == 0 or col + window <= width
+            seen[row : row + window, col : col + window] += 1
+    assert seen.min() >= 1
+    assert len(grid) == len(grid.rows) * len(grid.cols)
+    assert len(set(grid.rows)) == len(grid.rows)
+
+
+@given(height=sizes, width=sizes, side=st.integers(1, 40))
+@settings(deadline=None, max_examples=60)
+def test_blocks_tile_the_scene_exactly_once(height, width, side):
+    seen = np.zeros((height, width), dtype=int)
+    for row, col, h, w in blocks(height, width, side):
+        assert h > 0
+        assert w > 0
+        seen[row : row + h, col : col + w] += 1
+    assert (seen == 1).all()
+
+
+@given(window=st.integers(2, 40), data=st.data())
+@settings(deadline=None, max_examples=60)
+def test_a_block_is_told_exactly_the_windows_that_touch_it(window, data):
+    grid = WindowGrid(70, 85, window, data.draw(st.integers(0, window - 1)))
+    row, col = data.draw(st.integers(0, 69)), data.draw(st.integers(0, 84))
+    height, width = data.draw(st.integers(1, 70 - row)), data.draw(st.integers(1, 85 - col))
+    told = set(grid.touching(row, col, height, width))
+    for r in grid.rows:
+        for c in grid.cols:
+            inside = np.zeros((170, 185), dtype=bool)
+            inside[r : r + window, c : c + window] = True
+            assert ((r, c) in told) == inside[row : row + height, col : col + width].any()
+
+
+@given(window=st.integers(1, 300), data=st.data())
+@settings(deadline=None, max_examples=100)
+def test_weights_are_smooth_symmetric_and_strictly_positive(window, data):
+    overlap = data.draw(st.integers(0, window - 1))
+    weights = blend_weights(window, overlap)
+    assert weights.shape == (window, window)
+    assert weights.min() > 0
+    assert weights.max() <= 1
+    np.testing.assert_array_equal(weights, weights[::-1])
+    np.testing.assert_array_equal(weights, weights.T)
+    if overlap == 0:
+        assert (weights == 1).all()
+
+
+@pytest.mark.parametrize("overlap", [8, 16, 32])
+def test_regular_neighbours_sum_to_one_where_they_meet(overlap):
+    profile = blend_weights(64, overlap)[32]
+    np.testing.assert_allclose(profile[-overlap:] + profile[:overlap], profile.max(), atol=2e-3)
+
+
+@pytest.mark.parametrize(("window", "overlap"), [(10, 10), (10, -1), (0, 0)])
+def test_an_impossible_overlap_is_refused(window, overlap):
+    with pytest.raises(ValueError, match="overlap"):
+        WindowGrid(10, 10, window, overlap)

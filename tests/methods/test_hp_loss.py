@@ -1,0 +1,274 @@
+"""The streamed loss against the reference's numbers, and against the formula written down densely."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from geohp.methods.hp import contrastive_loss, loss
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CASES = sorted(p.stem for p in GOLDEN.glob("supcon_[0-9]*.npz"))
+
+
+def dense_loss(
+    z, z_mix, f, s, pool_ag, pool_sp, *, images, temperature, task_specific_weight, keep, reweight=True, guard=True
+):
+    """The published formula as it stands, n x n matrices and automatic differentiation and all."""
+    n = len(z)
+    off = ~torch.eye(n, dtype=torch.bool)
+
+    def positives(rows, pool):
+        bound = (rows @ pool.T).amax(1)
+        similarity = rows @ rows.T
+        return ((similarity > bound[:, None]) | (similarity > bound[None, :])) & off
+
+    agnostic = positives(f, pool_ag)
+    weights = agnostic.to(z.dtype) + task_specific_weight * positives(s, pool_sp).to(z.dtype)
+    denominator = (agnostic | keep.repeat(images, 1)) & off
+    total = 0.0
+    for view in (z, z_mix):
+        logits = view @ view.T / temperature
+        logp = logits - logits.masked_fill(~denominator, -torch.inf).logsumexp(1, keepdim=True)
+        for image in torch.arange(n).view(images, -1):
+            kept = image[agnostic[image].any(1)]
+            if not len(kept):
+                continue
+            mass = weights[kept].sum(1)
+            emphasis = mass / mass.mean() if reweight else torch.ones_like(mass)
+            inner = (weights[kept] * torch.where(weights[kept] > 0, logp[kept], 0)).sum(1) / mass
+            total = total - temperature / 0.07 * (emphasis * inner).mean() / (2 * images)
+    return total
+
+
+def golden(name):
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        return {key: torch.from_numpy(file[key]) for key in file.files}
+
+
+def settings_of(name):
+    """Read off the name: supcon_NNN_sS_vV_rwR_lLAMBDA_rhoRHO_tauTAU."""
+    parts = name.split("_")
+    return {
+        "side": parts[2][1:],
+        "reweight": parts[4] == "rw1",
+        "task_specific_weight": float(parts[5][1:]),
+        "temperature": float(parts[7][3:]),
+    }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_loss_and_gradients_are_the_references(name):
+    case = settings_of(name)
+    inputs, wanted = golden(f"supcon_inputs_s{case['side']}"), golden(name)
+    keep = np.unpackbits(wanted["keep_mask"].numpy(), axis=1)[:, : wanted["keep_mask_shape"][1]]
+    assert keep.shape == tuple(wanted["keep_mask_shape"])
+    z, z_mix = inputs["z"].requires_grad_(), inputs["z_mix"].requires_grad_()
+    images = len(z) // int(case["side"]) ** 2
+    value = contrastive_loss(
+        z,
+        z_mix,
+        inputs["f"],
+        inputs["s_pr"],
+        inputs["pool_ag"],
+        inputs["pool_sp"],
+        images=images,
+        temperature=case["temperature"],
+        task_specific_weight=case["task_specific_weight"],
+        keep=torch.from_numpy(keep).bool(),
+        reweight=case["reweight"],
+    )
+    value.backward()
+    torch.testing.assert_close(value.detach(), wanted["loss"], rtol=1e-9, atol=0)
+    for got, key in ((z.grad, "grad_z"), (z_mix.grad, "grad_z_mix")):
+        if not torch.isfinite(wanted[key]).all():
+            continue  # the reference's own gradients at rho = 0; see the guarded ones
+        assert (got - wanted[key]).norm() <= 1e-9 * wanted[key].norm()
+
+
+def test_the_cases_cover_what_they_should():
+    assert len(CASES) >= 10
+    found = [settings_of(name) for name in CASES]
+    assert {c["reweight"] for c in found} == {True, False}
+    assert {0.0, 1.0} < {c["task_specific_weight"] for c in found}
+    assert len({c["temperature"] for c in found}) >= 2
+
+
+GUARDED = sorted({key.rpartition(".")[0] for key in np.load(GOLDEN / "supcon_rho0_guarded.npz").files})
+
+
+@pytest.mark.parametrize("name", GUARDED)
+def test_without_kept_negatives_gradients_are_the_guarded_ones(name):
+    """rho = 0 leaves rows without a denominator: the reference gives NaN, guarded it gives 0 for them."""
+    case, wanted = settings_of(name), golden("supcon_rho0_guarded")
+    inputs = golden(f"supcon_inputs_s{case['side']}")
+    z, z_mix = inputs["z"].requires_grad_(), inputs["z_mix"].requires_grad_()
+    value = contrastive_loss(
+        z,
+        z_mix,
+        inputs["f"],
+        inputs["s_pr"],
+        inputs["pool_ag"],
+        inputs["pool_sp"],
+        images=len(z) // int(case["side"]) ** 2,
+        temperature=case["temperature"],
+        task_specific_weight=case["task_specific_weight"],
+        keep=0.0,
+        reweight=case["reweight"],
+    )
+    for got, key in zip(torch.autograd.grad(value, (z, z_mix)), ("grad_z", "grad_z_mix"), strict=True):
+        expected = wanted[f"{name}.{key}"]
+        assert (got - expected).norm() <= 1e-9 * expected.norm()
+    assert len(GUARDED) == 3
+
+
+def problem(seed, images, patches, width, spread, pool, dtype):
+    """Random rows; the wider the pool spreads, the fewer positives."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def rows(count, channels):
+        return F.normalize(torch.randn(count, channels, generator=generator, dtype=torch.float64), dim=1).to(dtype)
+
+    n = images * patches
+    pools = [rows(pool, 5), rows(pool, 4)]
+    if spread == "none positive":
+        pools[0] = rows(n, 5)
+    f = rows(n, 5)
+    if spread == "none positive":
+        pools[0] = f.clone()
+    return rows(n, width), rows(n, width), f, rows(n, 4), *pools
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    images=st.integers(1, 4),
+    patches=st.integers(1, 12),
+    width=st.integers(2, 9),
+    pool=st.integers(1, 6),
+    rate=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    weight=st.sampled_from([0.0, 0.3, 1.0]),
+    temperature=st.sampled_from([0.1, 0.4, 1.0]),
+    reweight=st.booleans(),
+    block=st.sampled_from([1, 3, 7, 512]),
+    spread=st.sampled_from(["some positive", "none positive"]),
+)
+@settings(deadline=None, max_examples=120)
+def test_any_problem_in_any_blocks_is_the_dense_formula(
+    seed, images, patches, width, pool, rate, weight, temperature, reweight, block, spread
+):
+    z, z_mix, *rest = problem(seed, images, patches, width, spread, pool, torch.float64)
+    z.requires_grad_()
+    z_mix.requires_grad_()
+    keep = torch.rand(patches, images * patches, generator=torch.Generator().manual_seed(seed)) < rate
+    options = {
+        "images": images,
+        "temperature": temperature,
+        "task_specific_weight": weight,
+        "reweight": reweight,
+        "keep": keep,
+    }
+    before, loss._BLOCK_CPU = loss._BLOCK_CPU, block
+    try:
+        value = contrastive_loss(z, z_mix, *rest, **options)
+        gradients = torch.autograd.grad(value, (z, z_mix))
+    finally:
+        loss._BLOCK_CPU = before
+    expected = dense_loss(z, z_mix, *rest, **options)
+    if not isinstance(expected, torch.Tensor):  # no anchor anywhere
+        assert value == 0
+        assert all((g == 0).all() for g in gradients)
+        return
+    torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-12)
+    # Task-specific positives outside the denominator still pull, in both.
+    for got, want in zip(gradients, torch.autograd.grad(expected, (z, z_mix)), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-11)
+
+
+def test_gradcheck():
+    z, z_mix, *rest = problem(1, 2, 6, 3, "some positive", 2, torch.float64)
+    options = {"images": 2, "temperature": 0.5, "task_specific_weight": 0.4, "keep": 1.0}
+    assert torch.autograd.gradcheck(
+        lambda a, b: contrastive_loss(a, b, *rest, **options), (z.requires_grad_(), z_mix.requires_grad_())
+    )
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 3e-2), (torch.float16, 1e-2)])
+def test_low_precision_inputs_are_summed_in_float32(dtype, tolerance):
+    exact = problem(5, 3, 100, 16, "some positive", 4, torch.float64)
+    low = [part.to(dtype) for part in exact]
+    options = {"images": 3, "temperature": 0.4, "task_specific_weight": 0.5, "keep": 1.0}
+    gradients = []
+    # Positives must be the same in both, or it is not precision that is compared.
+    shown = [part.double() for part in low]
+    for rows in (low, shown):
+        z, z_mix = rows[0].requires_grad_(), rows[1].requires_grad_()
+        value = contrastive_loss(z, z_mix, *rows[2:], **options)
+        value.backward()
+        gradients.append(z.grad)
+    assert value.dtype == torch.float64
+    assert gradients[0].dtype == dtype
+    error = (gradients[0].double() - gradients[1]).norm() / gradients[1].norm()
+    assert error < tolerance
+
+
+def test_nothing_quadratic_is_held():
+    """Neither forward nor backward makes a tensor larger than the inputs or a block."""
+
+    class Largest(TorchDispatchMode):
+        most = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            for part in out if isinstance(out, (tuple, list)) else (out,):
+                if isinstance(part, torch.Tensor):
+                    self.most = max(self.most, part.numel())
+            return out
+
+    rows = problem(2, 8, 400, 16, "some positive", 32, torch.float32)
+    n = len(rows[0])
+    with Largest() as seen:
+        value = contrastive_loss(
+            rows[0].requires_grad_(),
+            rows[1].requires_grad_(),
+            *rows[2:],
+            images=8,
+            temperature=0.4,
+            task_specific_weight=0.5,
+            keep=1.0,
+        )
+        value.backward()
+    assert n == 3200
+    assert seen.most <= max(loss._BLOCK_CPU**2, n * 32)
+    assert seen.most < n * n / 10
+
+
+def test_without_gradients_wanted_none_are_computed(monkeypatch):
+    rows = problem(3, 2, 9, 4, "some positive", 3, torch.float64)
+    monkeypatch.setattr(loss, "_gradients", lambda *_: pytest.fail("computed gradients"))
+    contrastive_loss(*rows, images=2, temperature=0.4, task_specific_weight=0.0, keep=1.0)
+
+
+def test_a_rate_is_drawn_once_and_follows_the_seed():
+    rows = problem(4, 3, 50, 6, "some positive", 3, torch.float64)
+    options = {"images": 3, "temperature": 0.4, "task_specific_weight": 0.0}
+    values = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        values.append(float(contrastive_loss(*rows, keep=0.3, **options)))
+    assert values[0] == values[1] != values[2]
+    full = float(contrastive_loss(*rows, keep=1.0, **options))
+    assert full == float(contrastive_loss(*rows, keep=torch.ones(50, 150, dtype=torch.bool), **options))
+
+
+@pytest.mark.parametrize("keep", [-0.1, 1.5, torch.ones(3, 3, dtype=torch.bool)])
+def test_an_impossible_keep_is_refused(keep):
+    rows = problem(4, 2, 5, 6, "some positive", 3, torch.float64)
+    with pytest.raises(ValueError, match="keep"):
+        contrastive_loss(*rows, images=2, temperature=0.4, task_specific_weight=0.0, keep=keep)
+    with pytest.raises(ValueError, match="whole number"):
+        contrastive_loss(*rows, images=3, temperature=0.4, task_specific_weight=0.0, keep=1.0)

@@ -1,0 +1,101 @@
+"""Choosing bands by number, name and colour, and by default."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from geohp.errors import SceneError
+from geohp.raster.bands import BandTable, select_bands
+
+
+def table(*interpretations: str, names: tuple[str | None, ...] | None = None) -> BandTable:
+    return BandTable(names or (None,) * len(interpretations), interpretations, "scene.tif")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(("red", "green", "blue", "alpha"))))
+def test_default_is_red_green_blue_whatever_their_order(order: tuple[str, ...]) -> None:
+    numbers = select_bands(table(*order)).numbers
+    assert [order[number - 1] for number in numbers] == ["red", "green", "blue"]
+
+
+@pytest.mark.parametrize(
+    ("interpretations", "expected"),
+    [
+        (("gray", "undefined", "undefined", "undefined"), (1, 2, 3)),
+        (("gray",), (1, 1, 1)),
+        (("gray", "alpha"), (1, 1, 1)),
+        (("alpha", "gray"), (2, 2, 2)),
+        (("gray", "undefined"), (1, 1, 1)),
+        (("gray", "alpha", "undefined", "undefined"), (1, 3, 4)),
+        (("blue", "green", "red", "undefined"), (3, 2, 1)),
+        (("red", "green", "undefined"), (1, 2, 3)),
+    ],
+)
+def test_default_without_complete_colours(interpretations: tuple[str, ...], expected: tuple[int, ...]) -> None:
+    assert select_bands(table(*interpretations)).numbers == expected
+
+
+def test_default_by_description_where_colours_are_untagged() -> None:
+    names = ("NIR", "Blue", "Green", "Red")
+    assert select_bands(table("gray", *["undefined"] * 3, names=names)).numbers == (4, 3, 2)
+
+
+def test_default_leaves_out_a_band_described_as_mask() -> None:
+    assert select_bands(table("gray", "undefined", "undefined", names=("pan", "Valid mask", None))).numbers == (1, 1, 1)
+
+
+def test_only_masks_is_an_error() -> None:
+    with pytest.raises(SceneError, match="nothing but masks"):
+        select_bands(table("alpha"))
+
+
+@pytest.mark.parametrize(
+    ("requested", "expected"),
+    [
+        ([4, 1, 1], (4, 1, 1)),
+        (["nir", "RED", "g"], (4, 3, 2)),
+        (["B", "R"], (1, 3)),
+        (["Near-Infrared"], (4,)),
+        ("4, red", (4, 3)),
+        (["2"], (2,)),
+        (["visible 1"], (1,)),
+    ],
+)
+def test_requests(requested: list[int | str] | str, expected: tuple[int, ...]) -> None:
+    bands = table("blue", "green", "red", "nir", names=("Visible 1", None, None, None))
+    assert select_bands(bands, requested).numbers == expected
+
+
+def test_descriptions_win_over_colour_tags() -> None:
+    bands = table("red", "green", "blue", names=("nir", "red", "green"))
+    assert select_bands(bands, ["red", "nir"]).numbers == (2, 1)
+
+
+@pytest.mark.parametrize("requested", [[0], [-1], [4], ["0"], ["-1"]])
+def test_numbers_outside_name_those_there_are(requested: list[int | str]) -> None:
+    with pytest.raises(SceneError, match=r"count from 1.*1 \(red\), 2 \(green\), 3 \(blue\)"):
+        select_bands(table("red", "green", "blue"), requested)
+
+
+def test_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(SceneError, match=r'no band "gren".*did you mean "green"\?'):
+        select_bands(table("red", "green", "blue"), ["gren"])
+    with pytest.raises(SceneError, match=r'no band "thermal": it has 1 \(red\)'):
+        select_bands(table("red", "green", "blue"), ["thermal"])
+
+
+def test_ambiguous_name_and_empty_request() -> None:
+    with pytest.raises(SceneError, match="fits bands 1, 2"):
+        select_bands(table("gray", "gray"), ["gray"])
+    for nothing in ([], "", " , "):
+        with pytest.raises(SceneError, match="No bands"):
+            select_bands(table("red", "green", "blue"), nothing)
+
+
+def test_palette_is_colour_by_default_and_by_colour_name_but_not_by_number() -> None:
+    palette = table("palette")
+    assert select_bands(palette).palette_columns == (0, 1, 2)
+    assert select_bands(palette, ["blue", "R"]).palette_columns == (2, 0)
+    assert select_bands(palette, [1]).palette_columns is None

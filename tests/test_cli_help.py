@@ -1,0 +1,64 @@
+"""The command line answers at once, and a mistake is one sentence and exit code 2."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def run(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "geohp", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
+    )
+
+
+HEAVY = ("torch", "rasterio", "geopandas", "xarray", "lightning", "timm", "scipy", "numpy", "pandas", "matplotlib")
+
+
+def test_help_and_import_load_nothing_heavy():
+    code = (
+        "import sys, geohp, geohp.cli\n"
+        "from typer.testing import CliRunner\n"
+        "result = CliRunner().invoke(geohp.cli.app, ['--help'])\n"
+        "assert result.exit_code == 0 and 'segment' in result.output\n"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_answers_in_under_a_second():
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        assert run("--help").returncode == 0
+        times.append(time.perf_counter() - started)
+    assert min(times) < 1.0
+
+
+def test_version():
+    assert run("--version").stdout.startswith("geohp 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", "nothere.yaml"), "no such configuration file"),
+        (("train", "potsdam3", "--set", "train.epoch=1"), "unknown key 'train.epoch', did you mean 'epochs'?"),
+        (("train", "orthophotos"), "no images there"),
+        (("segment", "nothere.tif", "--out", "x.tif"), "nothere.tif does not exist"),
+        (("segment", "nothere.tif", "--out", "no/folder/x.tif"), "there is no folder"),
+        (("segment", "nothere.tif", "--out", "x.tif", "--model", "nomodel"), "no such model"),
+        (("segment", "a.tif", "--out", "x.tif", "--model", "m", "--classes", "4"), "the model has its own"),
+        (("segment", "a.tif", "--out", "x.tif", "--classes", "4", "--block", "3"), "name the backbone"),
+        (("polygonize", "nothere.tif", "--out", "x.gpkg"), "nothere.tif"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_exit_code_2(tmp_path, arguments, said):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

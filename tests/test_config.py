@@ -1,0 +1,100 @@
+"""The configuration: strict, helpful, and found from anywhere."""
+
+import pytest
+
+from geohp.config import Config, dump_config, find_config, load_config, packaged_configs, parse_config
+from geohp.errors import ConfigError
+
+MINIMAL = {"data": {"images": ["a.tif"]}}
+
+
+def test_every_packaged_configuration_is_valid():
+    assert {"orthophotos.yaml", "potsdam3.yaml", "quickstart.yaml"} <= set(packaged_configs())
+    for path in packaged_configs().values():
+        assert isinstance(load_config(path), Config)
+
+
+def test_bare_names_are_found_from_any_folder_and_own_files_win(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config("potsdam3.yaml") == find_config("potsdam3") == packaged_configs()["potsdam3.yaml"]
+    (tmp_path / "potsdam3.yaml").write_text("name: mine\ndata: {images: x.tif}\n")
+    assert load_config("potsdam3.yaml").name == "mine"
+
+
+def test_potsdam3_carries_the_published_settings():
+    config = load_config("potsdam3.yaml")
+    method = config.method
+    assert (method.code_channels, method.temperature, method.keep_rate) == (256, 0.4, 1.0)
+    assert (method.pool_size, method.ema_momentum, method.warmup_steps, method.renew_interval) == (1024, 0.999, 100, 20)
+    assert (config.train.epochs, config.train.batch_size, config.classes.count) == (10, 64, 3)
+    rates = method.learning_rates
+    assert (rates.head, rates.projection, rates.cluster_probe, rates.weight_decay) == (5e-4, 5e-4, 5e-3, 0.1)
+
+
+def test_round_trip_through_yaml(tmp_path):
+    config = load_config("quickstart", ["data.images=[a.tif,b.tif]", "train.epochs=3", "method.temperature=5e-1"])
+    assert config.train.epochs == 3
+    assert config.method.temperature == 0.5
+    (tmp_path / "again.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "again.yaml") == config
+
+
+def test_method_defaults_to_hp_and_can_be_kmeans():
+    assert parse_config({**MINIMAL, "method": {"temperature": 0.7}}).method.name == "hp"
+    assert parse_config({**MINIMAL, "method": {"name": "kmeans", "restarts": 2}}).method.restarts == 2
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({**MINIMAL, "trian": {}}, "unknown key 'trian', did you mean 'train'?"),
+        ({**MINIMAL, "train": {"epoch": 3}}, "unknown key 'train.epoch', did you mean 'epochs'?"),
+        ({**MINIMAL, "method": {"name": "hp", "temprature": 1.0}}, "'method.temprature', did you mean 'temperature'?"),
+        (
+            {**MINIMAL, "method": {"learning_rates": {"haed": 1.0}}},
+            "'method.learning_rates.haed', did you mean 'head'?",
+        ),
+        ({**MINIMAL, "train": {"epochs": 0}}, "train.epochs = 0"),
+        ({**MINIMAL, "train": {"epochs": "many"}}, 'train.epochs = "many"'),
+        ({**MINIMAL, "train": {"epochs": True}}, "train.epochs = true"),
+        ({**MINIMAL, "method": {"temperature": -1.0}}, "method.temperature = -1.0"),
+        ({**MINIMAL, "method": {"name": "hpp"}}, "method.name must be one of hp, kmeans"),
+        ({**MINIMAL, "classes": {"count": 3, "names": ["a"]}}, "names has 1 entries for 3 classes"),
+        ({**MINIMAL, "classes": {"count": 2, "colours": ["red", "#000000"]}}, "'red' is not of the form #rrggbb"),
+        ({"name": "x"}, "key 'data' is missing"),
+        ({"data": {"images": []}}, "data.images"),
+    ],
+)
+def test_mistakes_name_the_key(document, said):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(document, "mine.yaml")
+    assert str(caught.value).startswith("mine.yaml: ")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("a: [", "not valid YAML at line"), ("", "holds no keys"), ("- 1", "holds no keys")]
+)
+def test_files_that_are_no_configuration(tmp_path, content, said):
+    (tmp_path / "bad.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=said):
+        load_config(tmp_path / "bad.yaml")
+
+
+def test_nothing_in_a_file_is_evaluated(tmp_path):
+    (tmp_path / "evil.yaml").write_text("name: !!python/object/apply:os.system ['true']\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(tmp_path / "evil.yaml")
+
+
+def test_a_missing_file_names_what_there_is(tmp_path):
+    with pytest.raises(ConfigError, match=r"did you mean 'potsdam3.yaml'\?.*orthophotos.yaml"):
+        find_config("potsdam.yaml")
+    with pytest.raises(ConfigError, match=r"is a folder; .*--set data.images="):
+        find_config(tmp_path)
+
+
+@pytest.mark.parametrize("override", ["train.epochs", "=3", "train.=3", "name.x=1", "train.epochs=[1"])
+def test_overrides_that_cannot_be_read(override):
+    with pytest.raises(ConfigError, match="--set"):
+        load_config("potsdam3", [override])

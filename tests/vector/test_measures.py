@@ -1,0 +1,106 @@
+"""Areas and perimeters that are true on the ground."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyproj
+import pytest
+import shapely
+from affine import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+
+from geohp.errors import VectorError
+from geohp.raster.grid import Grid
+from geohp.vector.measures import areas_m2, perimeters_m, pixel_areas_m2
+
+SQUARE = shapely.box(0, 0, 10, 20)
+
+
+def test_planar_and_unknown():
+    assert areas_m2(np.array([SQUARE]), "EPSG:25832") == [200]
+    assert areas_m2(np.array([SQUARE]), None) == [200]
+    assert perimeters_m(np.array([SQUARE]), None) == [60]
+    local = 'LOCAL_CS["site",UNIT["metre",1]]'
+    assert areas_m2(np.array([SQUARE]), local) == [200]
+
+
+def test_feet():
+    foot = 1200 / 3937
+    np.testing.assert_allclose(areas_m2(np.array([SQUARE]), "EPSG:2263"), 200 * foot**2)
+    np.testing.assert_allclose(perimeters_m(np.array([SQUARE]), "EPSG:2263"), 60 * foot)
+    np.testing.assert_allclose(areas_m2(np.array([SQUARE]), "EPSG:2263+5703"), 200 * foot**2)  # with heights
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:4267", "EPSG:4807"])
+def test_geographic_like_geodesics(crs):
+    parsed = pyproj.CRS.from_user_input(crs)
+    unit = np.rad2deg(parsed.axis_info[0].unit_conversion_factor)
+    hole = shapely.box(9.004, 50.004, 9.006, 50.006)
+    degrees = shapely.Polygon(shapely.box(9, 50, 9.01, 50.02).exterior, [hole.exterior])
+    polygon = shapely.transform(degrees, lambda x: x / unit)
+    area, _ = parsed.get_geod().geometry_area_perimeter(shapely.orient_polygons(degrees))
+    length = parsed.get_geod().geometry_length(degrees.boundary)  # the hole's ring counts
+    np.testing.assert_allclose(areas_m2(np.array([polygon]), crs), area, rtol=1e-5)
+    np.testing.assert_allclose(perimeters_m(np.array([polygon]), crs), length, rtol=1e-9)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:3395", "EPSG:4087"])
+def test_inflating_maps_give_true_figures(crs):
+    degrees = shapely.box(9, 50, 9.01, 50.02)
+    to_map = pyproj.Transformer.from_crs(4326, crs, always_xy=True)
+    polygon = shapely.transform(degrees, lambda x: np.column_stack(to_map.transform(x[:, 0], x[:, 1])))
+    true, inflated = areas_m2(np.array([degrees]), 4326), polygon.area
+    assert inflated / true > 1.5
+    np.testing.assert_allclose(areas_m2(np.array([polygon]), crs), true, rtol=1e-9)
+    np.testing.assert_allclose(perimeters_m(np.array([polygon]), crs), perimeters_m(np.array([degrees]), 4326))
+
+
+def test_transverse_mercator_is_planar():
+    polygon = shapely.box(5e5, 5.5e6, 5e5 + 100, 5.5e6 + 100)
+    assert areas_m2(np.array([polygon]), "EPSG:25832") == [1e4]
+
+
+def test_the_whole_earth_and_the_antimeridian():
+    earth = 5.1006562172408e14
+    assert areas_m2(np.array([shapely.box(-180, -90, 180, 90)]), 4326) == pytest.approx(earth, rel=1e-9)
+    across, apart = shapely.box(179, 10, 181, 11), shapely.box(9, 10, 11, 11)
+    assert areas_m2(np.array([across]), 4326) == pytest.approx(areas_m2(np.array([apart]), 4326))
+    mercator = pyproj.Transformer.from_crs(4326, 3857, always_xy=True, force_over=True)
+    moved = shapely.transform(across, lambda x: np.column_stack(mercator.transform(x[:, 0], x[:, 1])))
+    assert areas_m2(np.array([moved]), 3857) == pytest.approx(areas_m2(np.array([apart]), 4326))
+
+
+def test_unknown_crs():
+    with pytest.raises(VectorError, match="reference system"):
+        areas_m2(np.array([SQUARE]), "EPSG:999999")
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        ("EPSG:25832", Affine(0.2, 0, 5e5, 0, -0.2, 5.5e6)),
+        ("EPSG:2263", Affine(1, 0.2, 1e6, 0.1, -1, 2e5)),
+        ("EPSG:4326", Affine(0.01, 0, 9, 0, -0.01, 50)),
+        ("EPSG:4326", Affine(0.01, 0.002, 9, 0.003, -0.01, 50)),
+        ("EPSG:3857", Affine(10, 0, 1e6, 0, 10, 6e6)),
+        (None, Affine(2, 0, 0, 0, -3, 0)),
+    ],
+)
+@pytest.mark.parametrize("with_gcps", [False, True])
+def test_pixel_areas_are_the_areas_of_pixels(crs, transform, with_gcps):
+    rows, cols = 5, 4
+    gcps = [GroundControlPoint(r, c, *(transform * (c, r))) for r in (0, rows) for c in (0, cols)]
+    parsed = None if crs is None else CRS.from_user_input(crs)
+    if with_gcps:
+        grid = Grid(cols, rows, Affine.identity(), parsed, tuple(gcps))
+    else:
+        grid = Grid(cols, rows, transform, parsed)
+    quads = [
+        shapely.Polygon([transform * (c + i, r + j) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))])
+        for r in range(rows)
+        for c in range(cols)
+    ]
+    expected = areas_m2(np.array(quads), crs).reshape(rows, cols)
+    found = np.broadcast_to(pixel_areas_m2(grid), (rows, cols))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -1,0 +1,342 @@
+"""Polygons against the pixels they came from."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.features
+import rasterio.warp
+import rioxarray
+import shapely
+import xarray as xr
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from rasterio.control import GroundControlPoint
+from rasterio.errors import NotGeoreferencedWarning
+
+from geohp.classes import LandCoverClass, classes_to_json, default_classes
+from geohp.errors import GeohpError, SceneError, VectorError
+from geohp.vector import areas_m2, polygonize, read_classes
+
+UTM = "EPSG:25832"
+NORTH_UP = Affine(0.2, 0, 500000, 0, -0.2, 5500000)
+TRANSFORMS = {
+    "north up": NORTH_UP,
+    "south up": Affine(0.2, 0, 500000, 0, 0.2, 5500000),
+    "mirrored": Affine(-3.0, 0, 1000, 0, -2.0, 2000),
+    "rotated": Affine.translation(5e5, 5.5e6) @ Affine.rotation(33) @ Affine.scale(0.5, -0.5),
+    "sheared": Affine.translation(5e5, 5.5e6) @ Affine.shear(20, 5) @ Affine.scale(0.5, -0.25),
+}
+COLUMNS = ["class_id", "class_name", "area_m2", "perimeter_m", "n_pixels", "geometry"]
+
+label_arrays = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9).flatmap(
+    lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 2, 255]))
+)
+
+
+def raster(values, transform=NORTH_UP, crs=UTM, nodata=255):
+    array = xr.DataArray(values, dims=("y", "x")).rio.write_transform(transform)
+    array = array if crs is None else array.rio.write_crs(crs)
+    return array if nodata is None else array.rio.write_nodata(nodata)
+
+
+def burn(polygons, shape, transform, fill=255):
+    if polygons.empty:
+        return np.full(shape, fill, np.int32)
+    shapes = zip(polygons.geometry, polygons["class_id"], strict=True)
+    return rasterio.features.rasterize(shapes, shape, fill=fill, transform=transform, dtype="int32")
+
+
+def connected_pieces(values, valid):
+    """An independent flood fill: the 4-connected pieces as sets of pixels."""
+    left = {(int(r), int(c)) for r, c in np.argwhere(valid)}
+    pieces = []
+    while left:
+        seed = min(left)
+        stack, piece = [seed], set()
+        left.discard(seed)
+        while stack:
+            r, c = stack.pop()
+            piece.add((r, c))
+            for near in ((r - 1, c), (r + 1, c), (r, c - 1), (r, c + 1)):
+                if near in left and values[near] == values[r, c]:
+                    left.discard(near)
+                    stack.append(near)
+        pieces.append(piece)
+    return pieces
+
+
+@given(values=label_arrays, kind=st.sampled_from(sorted(TRANSFORMS)))
+@settings(max_examples=150, deadline=None)
+def test_polygons_are_the_pixels(values, kind):
+    transform = TRANSFORMS[kind]
+    polygons = polygonize(raster(values, transform))
+
+    valid = values != 255
+    pixel = abs(transform.determinant)
+    np.testing.assert_array_equal(burn(polygons, values.shape, transform), values)
+    assert shapely.is_valid(polygons.geometry.array).all()
+    assert shapely.coverage_is_valid(polygons.geometry.array)
+    assert (shapely.orient_polygons(polygons.geometry.array) == polygons.geometry.array).all()
+    assert polygons["area_m2"].sum() == pytest.approx(valid.sum() * pixel, rel=1e-9)
+    np.testing.assert_allclose(polygons["area_m2"], polygons["n_pixels"] * pixel, rtol=1e-9)
+    np.testing.assert_allclose(polygons["area_m2"], polygons.area, rtol=1e-6)
+    pieces = connected_pieces(values, valid)
+    assert polygons["n_pixels"].tolist() == [len(piece) for piece in pieces]
+    assert polygons["class_id"].tolist() == [values[min(piece)] for piece in pieces]
+
+
+@given(values=label_arrays)
+@settings(max_examples=100, deadline=None)
+def test_areas_and_perimeters_in_pixels_are_exact(values):
+    polygons = polygonize(raster(values, Affine.identity(), crs=None))
+    valid = values != 255
+    assert (polygons["area_m2"] == polygons["n_pixels"]).all()
+    assert polygons["area_m2"].sum() == valid.sum()
+    padded = np.pad(values.astype(int), 1, constant_values=255)
+    sides = 0
+    for step in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        sides += int(((padded != np.roll(padded, step, (0, 1))) & (padded != 255)).sum())
+    assert polygons["perimeter_m"].sum() == sides
+    if valid.any():
+        union = shapely.union_all(polygons.geometry.array)
+        boxes = shapely.union_all([shapely.box(c, r, c + 1, r + 1) for r, c in np.argwhere(valid)])
+        assert union.equals(boxes)
+
+
+def test_pixels_that_touch_at_corners():
+    ring = np.array([[1, 1, 1, 0], [1, 0, 1, 1], [1, 1, 0, 1], [0, 1, 1, 1]], np.uint8)
+    polygons = polygonize(raster(ring, Affine.identity(), crs=None))
+    assert polygons.geometry.is_valid.all()
+    big = polygons[polygons["class_id"] == 1]
+    assert big["n_pixels"].tolist() == [12]
+    assert [len(polygon.interiors) for polygon in big.geometry] == [2]  # two holes that touch in a point
+    assert (polygons["class_id"] == 0).sum() == 4
+
+    around = np.array([[1, 1, 0], [1, 0, 1], [1, 1, 1]], np.uint8)  # the shell would touch itself
+    polygons = polygonize(raster(around, Affine.identity(), crs=None))
+    assert polygons.geometry.is_valid.all()
+    assert polygons["n_pixels"].tolist() == [7, 1, 1]
+
+
+def test_a_junction_is_a_vertex_of_all_who_meet_there():
+    polygons = polygonize(raster(np.array([[0, 0], [1, 2]], np.uint8), Affine.identity(), crs=None))
+    assert (1, 1) in polygons.geometry[0].exterior.coords
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 17), (17, 1)])
+def test_one_pixel_lines(shape):
+    values = np.zeros(shape, np.uint8)
+    polygons = polygonize(raster(values))
+    assert len(polygons) == 1
+    assert polygons.geometry.is_valid.all()
+    assert len(polygons.geometry[0].exterior.coords) == 5  # no needless vertices
+    np.testing.assert_array_equal(burn(polygons, shape, NORTH_UP), values)
+
+
+def test_nested_islands():
+    values = np.zeros((11, 11), np.uint8)
+    for inset in range(1, 6):
+        values[inset:-inset, inset:-inset] = inset % 2
+    polygons = polygonize(raster(values, Affine.identity(), crs=None))
+    assert [len(polygon.interiors) for polygon in polygons.geometry] == [1] * 5 + [0]
+    assert polygons["n_pixels"].sum() == 121
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32"])
+def test_label_types(tmp_path, dtype):
+    values = np.array([[0, 7], [100, 100]], dtype)
+    nodata = 100 if dtype == "uint8" else 300 if dtype == "uint16" else -1
+    values[1, 0] = nodata
+    path = tmp_path / "labels.tif"
+    with rasterio.open(path, "w", "GTiff", 2, 2, 1, crs=UTM, transform=NORTH_UP, dtype=dtype, nodata=nodata) as dataset:
+        dataset.write(values, 1)
+    polygons = polygonize(path)
+    assert polygons["class_id"].tolist() == ([0, 7] if dtype == "uint8" else [0, 7, 100])
+    assert polygons["class_id"].dtype == np.int64
+
+
+def test_large_label_values_stay_exact(tmp_path):
+    values = np.array([[2**24, 2**24 + 1]], np.int32)  # equal in 32-bit floats
+    assert polygonize(raster(values, nodata=-1))["class_id"].tolist() == [2**24, 2**24 + 1]
+
+
+def test_255_is_no_data_unless_declared_otherwise():
+    values = np.array([[0, 255]], np.uint8)
+    assert polygonize(raster(values, nodata=None))["class_id"].tolist() == [0]
+    assert polygonize(raster(values, nodata=0))["class_id"].tolist() == [255]
+
+
+def test_mask_and_alpha_are_no_data(tmp_path):
+    for kind in ("mask", "alpha"):
+        path = tmp_path / f"{kind}.tif"
+        options = {"alpha": "YES"} if kind == "alpha" else {}
+        count = 2 if kind == "alpha" else 1
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(
+                path, "w", "GTiff", 3, 1, count, crs=UTM, transform=NORTH_UP, dtype="uint8", **options
+            ) as dataset,
+        ):
+            dataset.write(np.array([[4, 4, 5]], np.uint8), 1)
+            valid = np.array([[255, 0, 255]], np.uint8)
+            if kind == "alpha":
+                dataset.write(valid, 2)
+            else:
+                dataset.write_mask(valid)
+        assert polygonize(path)["class_id"].tolist() == [4, 5], kind
+
+
+@pytest.mark.parametrize("crs", [UTM, None])
+def test_nothing_but_nodata(crs):
+    polygons = polygonize(raster(np.full((4, 5), 255, np.uint8), crs=crs), min_area_m2=5, simplify_m=1)
+    assert polygons.empty
+    assert polygons.columns.tolist() == COLUMNS
+    assert (polygons.crs is None) == (crs is None)
+    assert polygons.crs == crs
+
+
+def test_floats_and_several_bands_are_no_labels(tmp_path):
+    with pytest.raises(VectorError, match="float32"):
+        polygonize(raster(np.zeros((2, 2), np.float32), nodata=None))
+    path = tmp_path / "rgb.tif"
+    with rasterio.open(path, "w", "GTiff", 2, 2, 3, dtype="uint8", crs=UTM, transform=NORTH_UP) as dataset:
+        dataset.write(np.zeros((3, 2, 2), np.uint8))
+    with pytest.raises(VectorError, match="3 bands"):
+        polygonize(path)
+    with pytest.raises(SceneError, match="nowhere"):
+        polygonize(tmp_path / "nowhere.tif")
+    (tmp_path / "text.tif").write_text("no raster")
+    with pytest.raises(SceneError, match="text"):
+        polygonize(tmp_path / "text.tif")
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["min_area_m2", "simplify_m"])
+def test_impossible_figures(name, bad):
+    with pytest.raises(GeohpError, match=name):
+        polygonize(raster(np.zeros((2, 2), np.uint8)), **{name: bad})
+
+
+def test_classes_given_declared_or_default(tmp_path):
+    values = np.array([[0, 1, 4]], np.uint8)
+    declared = (LandCoverClass(0, "Wald", "#00ff00"), LandCoverClass(1, "Straße", "#808080"))
+    path = tmp_path / "labels.tif"
+    with rasterio.open(path, "w", "GTiff", 3, 1, 1, crs=UTM, transform=NORTH_UP, dtype="uint8", nodata=255) as dataset:
+        dataset.write(values, 1)
+        dataset.update_tags(1, classes=classes_to_json(declared))
+    assert read_classes(path) == declared
+    with rioxarray.open_rasterio(path) as array:
+        for source in (path, str(path), array):
+            assert polygonize(source)["class_name"].tolist() == ["Wald", "Straße", "class 4"]
+    carried = json.loads(polygonize(path).attrs["classes"])
+    assert carried[2] == {"id": 4, "name": "class 4", "colour": default_classes(5)[4].colour}
+    given_here = [LandCoverClass(4, "lake", "#0000ff")]
+    assert polygonize(path, classes=given_here)["class_name"].tolist() == ["class 0", "class 1", "lake"]
+    with pytest.raises(VectorError, match="same number"):
+        polygonize(path, classes=given_here * 2)
+    with pytest.raises(VectorError, match="'blue'"):
+        polygonize(path, classes=[LandCoverClass(4, "lake", "blue")])
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(1, classes="not JSON")
+    with pytest.raises(VectorError, match="classes"):
+        polygonize(path)
+
+
+def test_colour_table_gives_colours(tmp_path):
+    path = tmp_path / "palette.tif"
+    with rasterio.open(path, "w", "GTiff", 2, 1, 1, crs=UTM, transform=NORTH_UP, dtype="uint8", nodata=255) as dataset:
+        dataset.write(np.array([[0, 1]], np.uint8), 1)
+        dataset.write_colormap(1, {0: (1, 2, 3, 255), 1: (255, 0, 0, 255)})
+    assert [c.colour for c in read_classes(path)] == ["#010203", "#ff0000"]
+
+
+def test_confidence_means(tmp_path):
+    labels = raster(np.array([[0, 0, 1, 2]], np.uint8))
+    path = tmp_path / "confidence.tif"
+    with rasterio.open(path, "w", "GTiff", 4, 1, 1, crs=UTM, transform=NORTH_UP, dtype="uint8", nodata=255) as dataset:
+        dataset.write(np.array([[127, 255, 254, 255]], np.uint8), 1)
+        dataset.scales = (1 / 254,)
+    means = polygonize(labels, confidence=path)["mean_confidence"]
+    np.testing.assert_allclose(means, [0.5, 1.0, np.nan])
+    with pytest.raises(VectorError, match="pixel grid"):
+        polygonize(raster(np.zeros((2, 2), np.uint8)), confidence=path)
+
+
+def write_with_gcps(path, values, gcps):
+    with rasterio.open(
+        path, "w", "GTiff", values.shape[1], values.shape[0], 1, dtype="uint8", nodata=255, gcps=gcps, crs=UTM
+    ) as dataset:
+        dataset.write(values, 1)
+
+
+def gcps_of(place, shape, n):
+    rows, cols = np.linspace(0, shape[0], n), np.linspace(0, shape[1], n)
+    return [GroundControlPoint(r, c, *place(c, r)) for r in rows for c in cols]
+
+
+def test_gcps_of_an_affine_place_like_the_transform(tmp_path):
+    values = np.random.default_rng(0).integers(0, 3, (8, 9)).astype(np.uint8)
+    transform = TRANSFORMS["rotated"]
+    for n in (2, 3):
+        write_with_gcps(tmp_path / "gcps.tif", values, gcps_of(lambda c, r: transform * (c, r), values.shape, n))
+        polygons = polygonize(tmp_path / "gcps.tif")
+        expected = polygonize(raster(values, transform))
+        assert polygons.crs == UTM
+        assert shapely.equals_exact(polygons.geometry.array, expected.geometry.array, 1e-4).all()
+        np.testing.assert_allclose(polygons["area_m2"], expected["area_m2"], rtol=1e-3)
+
+
+def test_bent_gcps_place_where_gdal_warps_to(tmp_path):
+    values = np.kron(np.random.default_rng(1).integers(0, 4, (6, 7)), np.ones((10, 10))).astype(np.uint8)
+
+    def bent(c, r):
+        return 5e5 + 2 * c + 0.3 * r + 0.002 * c * r, 5.5e6 - 2 * r + 0.003 * c * c
+
+    path = tmp_path / "bent.tif"
+    write_with_gcps(path, values, gcps_of(bent, values.shape, 4))
+    polygons = polygonize(path)
+    assert shapely.is_valid(polygons.geometry.array).all()
+    assert shapely.coverage_is_valid(polygons.geometry.array)
+    assert set(polygons["n_pixels"] % 100) == {0}
+
+    west, south, east, north = polygons.total_bounds
+    target = Affine(1, 0, west - 3, 0, -1, north + 3)
+    shape = int(north - south) + 6, int(east - west) + 6
+    warped = np.full(shape, 255, np.uint8)
+    with rasterio.open(path) as dataset:
+        rasterio.warp.reproject(
+            dataset.read(1), warped, gcps=dataset.gcps[0], src_crs=UTM, dst_crs=UTM, dst_transform=target,
+            src_nodata=255, dst_nodata=255, tolerance=0,
+        )  # fmt: skip
+    burnt = burn(polygons, shape, target)
+    assert (warped != 255).mean() > 0.3
+    assert (burnt == warped).mean() > 0.995
+    # Areas: the pixels of the polygons, on a plane.
+    np.testing.assert_allclose(polygons["area_m2"], shapely.area(polygons.geometry.array))
+    assert polygons["area_m2"].sum() == pytest.approx((burnt != 255).sum(), rel=0.01)
+
+
+@pytest.mark.parametrize("rotation", [0, 20])
+@pytest.mark.parametrize(("crs", "place"), [(4326, (9, 50, 1e-3)), (3857, (1e6, 6446276, 100)), (2263, (1e6, 2e5, 3))])
+def test_areas_are_those_of_the_polygons(crs, place, rotation):
+    x, y, size = place
+    transform = Affine.translation(x, y) @ Affine.rotation(rotation) @ Affine.scale(size, -size)
+    values = np.random.default_rng(2).integers(0, 2, (12, 9)).astype(np.uint8)
+    polygons = polygonize(raster(values, transform, crs))
+    np.testing.assert_allclose(polygons["area_m2"], areas_m2(polygons.geometry.array, crs), rtol=1e-5)
+
+
+def test_without_georeference(tmp_path):
+    path = tmp_path / "plain.tif"
+    with pytest.warns(NotGeoreferencedWarning), rasterio.open(path, "w", "GTiff", 3, 2, 1, dtype="uint8") as dataset:
+        dataset.write(np.array([[0, 0, 0], [0, 1, 1]], np.uint8), 1)
+    polygons = polygonize(path)
+    assert polygons.crs is None
+    assert polygons["area_m2"].tolist() == [4, 2]
+    assert polygons.geometry[1].bounds == (1, 1, 3, 2)
