@@ -248,7 +248,7 @@ def find_config(source: str | Path) -> Path:
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; give a YAML file, and the folder as --set data.images={path}")
     raise ConfigError(
-        f"{path}: no such configuration file{_nearest(path.name, packaged)}; packaged ones are {', '.join(packaged)}"
+        f"{path}: no such configuration file; packaged ones are {', '.join(packaged)}{_nearest(path.name, packaged)}"
     )
 
 

@@ -88,7 +88,7 @@ def test_nothing_in_a_file_is_evaluated(tmp_path):
 
 
 def test_a_missing_file_names_what_there_is(tmp_path):
-    with pytest.raises(ConfigError, match=r"did you mean 'potsdam3.yaml'\?.*orthophotos.yaml"):
+    with pytest.raises(ConfigError, match=r"orthophotos.yaml.*did you mean 'potsdam3.yaml'\?"):
         find_config("potsdam.yaml")
     with pytest.raises(ConfigError, match=r"is a folder; .*--set data.images="):
         find_config(tmp_path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -259,4 +259,4 @@ def _as_dataarray(labels: NDArray[np.uint8], scene: Scene, classes: Sequence[Lan
         array = array.rio.write_crs(grid.crs)
     if grid.gcps:
         array = array.rio.write_gcps(list(grid.gcps), grid.crs)
-    return array
+    return cast("xr.DataArray", array)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,4 +71,4 @@ def pixel_size_m(grid: Grid) -> float | None:
     except ProjError:
         return None
     area, _ = geod.polygon_area_perimeter(lon, lat)
-    return float(abs(area)) ** 0.5
+    return math.sqrt(abs(area)) if math.isfinite(area) else None

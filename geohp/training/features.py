@@ -108,7 +108,7 @@ class FeatureSource:
         """Feature maps (B, C, h, w) of up to ``count`` images, freshly shuffled."""
         if self._cached is not None:
             order = self._order(count)
-            for part in order.split(self.batch_size):
+            for part in torch.split(order, self.batch_size):
                 yield self._cached.features[part].to(self.device)
             return
         for batch in self._loader(self._some(count), shuffle=False):

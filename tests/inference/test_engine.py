@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from geohp.methods.probes import ClusterProbe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from geohp.classes import default_classes
 from geohp.inference.engine import EngineSettings, default_settings, label_blocks
 from geohp.inference.windows import WindowGrid, blend_weights
 from geohp.methods.kmeans import Standardise
+from geohp.methods.probes import ClusterProbe
 from geohp.model import LandCoverModel, ModelCard
 from geohp.raster.patches import read_patch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import cast
 
 import torch
@@ -44,12 +45,8 @@ class EMAHead(nn.Module):
 
     def __init__(self, head: SegmentationHead, momentum: float) -> None:
         super().__init__()
-        linear, first, last = head.linear, head.nonlinear[0], head.nonlinear[2]
         self.momentum = momentum
-        self.head = SegmentationHead(linear.in_channels, linear.out_channels, head.drop.p)
-        self.head.to(first.weight.device, last.weight.dtype)
-        self.head.load_state_dict(head.state_dict())
-        self.head.requires_grad_(False)
+        self.head = copy.deepcopy(head).requires_grad_(False)
 
     @torch.no_grad()
     def update(self, head: SegmentationHead) -> None:

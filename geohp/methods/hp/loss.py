@@ -70,7 +70,7 @@ def contrastive_loss(
     problem = _Problem.of(
         features, codes, pool_agnostic, pool_specific, images, temperature, task_specific_weight, keep, reweight
     )
-    loss: Tensor = _Streamed.apply(z, z_mix, problem)  # type: ignore[no-untyped-call]
+    loss: Tensor = _Streamed.apply(z, z_mix, problem)
     return loss
 
 
@@ -266,7 +266,7 @@ def _above(rows_of: Tensor, bound: Tensor, rows: slice, cols: slice) -> Tensor:
 
 def _largest_cosine(rows: Tensor, pool: Tensor) -> Tensor:
     """max_k row . pool_k for every row, in blocks."""
-    return torch.cat([(part @ pool.T).amax(1) for part in rows.split(_BLOCK_GPU)])
+    return torch.cat([(part @ pool.T).amax(1) for part in torch.split(rows, _BLOCK_GPU)])
 
 
 def _kept(keep: Tensor | float, patches: int, n: int, device: torch.device) -> Tensor | None:
