@@ -107,6 +107,8 @@ class HPConfig(_Strict):
     """Share of channels dropped, per image."""
     reweight: bool = True
     """Weight each anchor by how many positives it found."""
+    refit_probe: bool = True
+    """Settle the clusters by k-means on the trained codes; false keeps the published gradient-trained probe."""
     learning_rates: LearningRates = LearningRates()
     clip_norm: float = Field(default=10.0, gt=0)
     """Largest gradient norm of the head."""

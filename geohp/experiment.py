@@ -151,7 +151,8 @@ def fit(
         raise DataError(f"{error}; give more imagery or set classes.count lower") from error
     if method.iterative:
         _run_lightning(config, method, source, work, progress_bar)
-        method.to(device)
+        method.to(device).eval()
+        method.finish(source.sample)
     backbone.to(device)
     card = ModelCard(
         method=config.method.name,

@@ -50,7 +50,8 @@ def create(name: str, *, weights: str | os.PathLike[str] | None = None, block: i
             raise ConfigError("backbone rcf: takes no weights, it is fitted to the imagery; leave backbone.weights out")
         _check_options(name, RandomConvolutionalFeatures, options)
         return RandomConvolutionalFeatures(**options)
-    if not timm.is_model(name.partition(".")[0]):
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture) or (tag and name not in timm.list_pretrained(f"{architecture}.*")):
         raise ConfigError(f"backbone {name}: unknown; {_suggestion(name)}")
     _check_options(name, VisionTransformer, options)
     transformer = VisionTransformer(name, block=block, **options)
@@ -66,7 +67,6 @@ def _check_options(name: str, kind: type[Backbone], options: dict[str, Any]) -> 
 
 
 def _suggestion(name: str) -> str:
-    names = [RandomConvolutionalFeatures.name, *timm.list_models(["vit_*", "eva*", "deit*"])]
-    names += timm.list_pretrained("*dino*")
+    names = ["rcf", *timm.list_models("vit_*"), *timm.list_pretrained("vit_*dino*")]
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else "choose rcf or a vision transformer known to timm"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,20 +14,28 @@ from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.errors import ConfigError, DataError
 
 TEMPERATURE = 0.2
-ZCA_RIDGE = 1e-3  # MOSAIKS' own
+ZCA_RIDGE = 0.1  # of the largest eigenvalue
 _SAMPLE_VALUES = 1 << 24  # image values kept while fitting: 64 MB
 _RESPONSES = 1 << 25  # responses held at once: 128 MB
+_PIECES = 512
 _TRIES = 64  # draws of a filter before the imagery counts as constant
 
 
 class RandomConvolutionalFeatures(Backbone):
-    """What fraction of each patch looks like each of many small pieces of the imagery itself.
+    """How strongly each patch and its surroundings resemble each of many small pieces of the imagery itself.
 
-    Filters are pieces of the imagery, kernel x kernel pixels, drawn at random, ZCA-whitened and convolved with the
-    image; the responses y = x * w + bias, rectified both ways, max(y, 0) and max(-y, 0), are averaged over each patch
-    and over wider surroundings (``scales``: sides in patches; beyond the image's border, over what is inside it).
-    Then square root, and each channel standardised with the mean and deviation met in :meth:`fit`; at last, where
-    ``channels`` asks for it, the projection on that many principal components.
+    Filters are pieces of the imagery, kernel x kernel pixels, drawn at random and ZCA-whitened. Their responses
+    y = x * w + bias, rectified both ways, max(y, 0) and max(-y, 0), are averaged over each patch and over wider
+    surroundings (``scales``: sides in patches; at the image's border, over what is inside it). Then a square root,
+    and every channel standardised with the mean and deviation met in :meth:`fit`. As neighbouring filters say nearly
+    the same, the ``channels`` first principal components hold all of it (64 of 512: 99.9 % of the variance); they are
+    rotated so that all have the same deviation, 1, and standardising them again, as clustering does, changes no
+    angle. (Whitened components, or unrotated ones standardised anew, would raise noise to the rank of colour.)
+
+    Where this departs from MOSAIKS, which describes whole images, it does so for unsupervised land cover. MOSAIKS
+    centres each piece on its own mean and whitens nearly all the way, so that filters see textures only; centred on
+    the mean of all pieces and whitened mildly, they see colour as well. On satellite RGB, K-means into five classes
+    (mean IoU, Euclidean and on the sphere): 0.25 and 0.25 with MOSAIKS' filters, 0.37 and 0.34 with these.
 
     Affinities are made of cosines between the features of neighbours, only those nine, in the manner of HP's: a
     softmax over the neighbours inside the image (temperature 0.2), those below the mean set to 0 (never the patch
@@ -44,7 +52,7 @@ class RandomConvolutionalFeatures(Backbone):
         kernel: their side in pixels.
         bias: added to every response.
         scales: odd sides, in patches, of the squares averaged over.
-        channels: width of the features after projection; ``None`` keeps all 2 * filters * len(scales).
+        channels: principal components kept, at most; ``None`` keeps all 2 * filters * len(scales) channels as they are.
         seed: of the drawing.
 
     Raises:
@@ -67,20 +75,20 @@ class RandomConvolutionalFeatures(Backbone):
         in_channels: int = 3,
         *,
         patch_size: int = 8,
-        filters: int = 64,
-        kernel: int = 4,
-        bias: float = -1.0,
+        filters: int = 128,
+        kernel: int = 6,
+        bias: float = 0.0,
         scales: Sequence[int] = (1, 3),
-        channels: int | None = None,
+        channels: int | None = 64,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.scales = tuple(scales)
         width = 2 * filters * len(self.scales)
-        _check(in_channels, patch_size, filters, kernel, self.scales, channels, width)
+        _check(in_channels, patch_size, filters, kernel, self.scales, channels)
         self.in_channels, self.patch_size = in_channels, patch_size
         self.kernel, self.bias, self.seed = kernel, float(bias), seed
-        self.channels = width if channels is None else channels
+        self.channels = width if channels is None else min(channels, width)
         self.projected = channels is not None
         self.mean, self.std = (0.5,) * in_channels, (0.25,) * in_channels
         self.register_buffer("filters", torch.zeros(filters, in_channels, kernel, kernel))
@@ -131,8 +139,9 @@ class RandomConvolutionalFeatures(Backbone):
         sample = [image.to(self.filters) for image in _even_sample(images, generator)]
         if not sample:
             raise DataError("rcf: there is no imagery to draw filters from; give at least one image")
-        pieces = _draw_pieces(sample, len(self.filters), self.kernel, generator)
-        self.filters.copy_(whiten(pieces))
+        # The whitening needs many pieces for its covariance, however few become filters.
+        pieces = _draw_pieces(sample, max(len(self.filters), _PIECES), self.kernel, generator)
+        self.filters.copy_(whiten(pieces)[: len(self.filters)])
         self._measure(sample)
         self.fitted.fill_(True)
 
@@ -189,7 +198,7 @@ class RandomConvolutionalFeatures(Backbone):
         total = torch.zeros(width, dtype=torch.float64)
         products = torch.zeros(width, width, dtype=torch.float64)
         for image in sample:
-            rows = self._pooled(image[None])[0].flatten(1).T[_textured(image, self.patch_size)].double().cpu()
+            rows = self._pooled(image[None])[0].flatten(1).T[_textured(image, self.patch_size)].cpu().double()
             count += len(rows)
             total += rows.sum(0)
             products += rows.T @ rows
@@ -206,8 +215,9 @@ class RandomConvolutionalFeatures(Backbone):
             order = values.argsort(descending=True)[: self.channels]
             vectors = vectors[:, order]
             # An eigenvector's sign is arbitrary: fix it, so that the same imagery gives the same features.
-            signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
-            self.projection.copy_(vectors * signs / values[order].clamp_min(1e-12).sqrt())
+            vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+            rotation = even_out(values[order])
+            self.projection.copy_(vectors @ rotation / values[order].mean().sqrt())
 
 
 def rectified_responses(images: Tensor, filters: Tensor, biases: Tensor) -> Tensor:
@@ -226,17 +236,42 @@ def rectified_responses(images: Tensor, filters: Tensor, biases: Tensor) -> Tens
 
 
 def whiten(pieces: Tensor) -> Tensor:
-    """Filters of pieces of imagery (K, bands, k, k), as MOSAIKS makes them.
-
-    Each piece is centred, brought to unit length, and multiplied twice with the ZCA matrix of all of them, once for
-    the piece itself and once for the image it will be held against.
-    """
-    rows = pieces.double().flatten(1)
-    rows = F.normalize(rows - rows.mean(1, keepdim=True), dim=1, eps=1e-8)
+    """Unit-length filters of pieces of imagery (K, bands, k, k): centred on their mean, then ZCA-whitened, mildly."""
+    rows = pieces.cpu().double().flatten(1)
+    rows = F.normalize(rows - rows.mean(0), dim=1)
     values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
-    # ZCA = V (E + ridge)^-1/2 V^T; twice is its square.
-    whitened = rows @ (vectors / (values.clamp_min(0) + ZCA_RIDGE)) @ vectors.T
-    return cast(Tensor, whitened.reshape(pieces.shape).to(pieces))
+    damped = values.clamp_min(0) + ZCA_RIDGE * values.amax().clamp_min(1e-12)
+    whitened = F.normalize(rows @ (vectors * damped.rsqrt()) @ vectors.T, dim=1)
+    return whitened.reshape(pieces.shape).to(pieces)
+
+
+def even_out(variances: Tensor) -> Tensor:
+    """An orthogonal matrix R (k, k) that spreads variances (k,) evenly: diag(R^T diag(variances) R) is constant.
+
+    It exists (Schur and Horn) and takes k - 1 plane rotations: each turns a channel with more than the mean towards
+    one with less until the first has the mean.
+    """
+    count = len(variances)
+    rotation = torch.eye(count, dtype=variances.dtype)
+    covariance = torch.diag(variances)
+    mean = variances.mean()
+    remaining = list(range(count))
+    for _ in range(count - 1):
+        spread = covariance.diagonal()[remaining]
+        i, j = remaining[int(spread.argmax())], remaining[int(spread.argmin())]
+        a, b, c = covariance[i, i] - mean, covariance[i, j], covariance[j, j] - mean
+        if a - c < 1e-12 * mean:
+            break
+        # The new (i, i) entry minus the mean is a + 2 b t + c t^2 over 1 + t^2, with a >= 0 >= c: solve for tangent t.
+        root = (b * b - a * c).clamp_min(0).sqrt()
+        tangent = -a / (b + root) if b > 0 else (-a / (b - root) if a > 0 else torch.zeros_like(a))
+        cosine = (1 + tangent * tangent).rsqrt()
+        plane = torch.stack([cosine, tangent * cosine, -tangent * cosine, cosine]).reshape(2, 2).T
+        covariance[:, [i, j]] = covariance[:, [i, j]] @ plane
+        covariance[[i, j]] = plane.T @ covariance[[i, j]]
+        rotation[:, [i, j]] = rotation[:, [i, j]] @ plane
+        remaining.remove(i)
+    return rotation
 
 
 def cosine_affinities(features: Tensor, temperature: float = TEMPERATURE) -> Tensor:
@@ -294,12 +329,10 @@ def _textured(image: Tensor, size: int) -> Tensor:
     return (spread > 1e-4).any(1).flatten()
 
 
-def _check(
-    bands: int, size: int, filters: int, kernel: int, scales: tuple[int, ...], channels: int | None, width: int
-) -> None:
+def _check(bands: int, size: int, filters: int, kernel: int, scales: tuple[int, ...], channels: int | None) -> None:
     if min(bands, size, filters, kernel) < 1:
         raise ConfigError("backbone rcf: in_channels, patch_size, filters and kernel must be at least 1")
     if not scales or any(scale < 1 or scale % 2 == 0 for scale in scales):
         raise ConfigError(f"backbone rcf: scales must be odd numbers of patches, not {list(scales)}")
-    if channels is not None and not 1 <= channels <= width:
-        raise ConfigError(f"backbone rcf: channels must be from 1 to {width} for these filters and scales")
+    if channels is not None and channels < 1:
+        raise ConfigError(f"backbone rcf: channels must be at least 1, not {channels}")

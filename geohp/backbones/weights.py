@@ -76,7 +76,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return dict(_tensors(torch.load(path, map_location="cpu", weights_only=True)))
     except Exception as error:  # each format fails in its own ways, and all mean the same to the user
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+        if re.search("Unsupported (global|class)|allowed global|unrecognized function|can only build", str(error)):
             raise WeightsError(
                 f"{path}: holds Python objects besides tensors, which could run code; save its state dict alone"
             ) from error
@@ -111,10 +111,12 @@ def _load_from_hub(backbone: VisionTransformer) -> None:
     import timm
 
     try:
-        config: Any = backbone.model.pretrained_cfg
-        if config.get("hf_hub_id"):
-            _check_reachable(config)
-        pretrained: Any = timm.create_model(backbone.name, pretrained=True, num_classes=0)
+        cached = _in_cache(backbone.model.pretrained_cfg)
+        # A cached file is taken without asking the hub for a newer one, which takes long where there is no network.
+        overlay = {"file": cached} if cached else None
+        pretrained: Any = timm.create_model(
+            backbone.name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay
+        )
         state = pretrained.state_dict()
     except Exception as error:  # no network, no such file, no permission, no space, no pretrained weights...
         raise WeightsError(
@@ -127,18 +129,24 @@ def _load_from_hub(backbone: VisionTransformer) -> None:
     backbone.load_state_dict({f"model.{name}": state[name] for name in expected})
 
 
-def _check_reachable(config: Mapping[str, Any]) -> None:
-    """Fail soon where there is no hub: its client retries for most of a minute, a single request says it at once."""
+def _in_cache(config: Mapping[str, Any]) -> str | None:
+    """The pretrained file where the Hugging Face cache has it.
+
+    Otherwise makes sure that the hub answers: its own client tries again for most of a minute where there is none.
+    """
     import huggingface_hub as hub
     from huggingface_hub.utils import get_session  # type: ignore[attr-defined, unused-ignore]
 
-    repository = config["hf_hub_id"]
-    names = [config.get("hf_hub_filename"), "model.safetensors", "pytorch_model.bin"]
-    if any(isinstance(hub.try_to_load_from_cache(repository, name), str) for name in names if name):
-        return
+    if not config.get("hf_hub_id"):
+        return None
+    for name in (config.get("hf_hub_filename"), "model.safetensors", "pytorch_model.bin"):
+        found = hub.try_to_load_from_cache(config["hf_hub_id"], name) if name else None
+        if isinstance(found, str):
+            return found
     if hub.constants.HF_HUB_OFFLINE:
-        raise OSError("the hub is switched off by HF_HUB_OFFLINE and the file is not in its cache")
+        raise OSError("the hub is switched off by HF_HUB_OFFLINE")
     get_session().head(hub.constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+    return None
 
 
 def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -59,6 +59,9 @@ class Method(nn.Module, ABC):
     def losses(self, batch: Batch, *, step: int, total_steps: int) -> dict[str, Tensor]:
         """Loss terms of one step by name; their sum is minimised. ``step`` counts from 0."""
 
+    def finish(self, sample: SampleFeatures) -> None:
+        """What is left to do after the last step, in eval mode."""
+
     @abstractmethod
     def optimizers(self) -> list[Optimizer]:
         """The optimisers to step after every backward pass; empty where the method is not iterative."""

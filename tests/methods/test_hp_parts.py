@@ -1,4 +1,4 @@
-"""Head, average, mixing, pools and probes against the reference's numbers."""
+"""Head, average, mixing and pools against the reference's numbers."""
 
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from geohp.methods.hp import EMAHead, ReferencePool, SegmentationHead, mix_neighbours, neighbour_affinities
 from geohp.methods.hp.positives import pick_patches
-from geohp.methods.probes import ClusterProbe, LinearProbe
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -81,6 +80,15 @@ def test_head_mixing_and_average_are_the_references(shared, which):
         assert (got - wanted).norm() <= 1e-6 * wanted.norm()
 
 
+def test_mixing_by_attention_is_the_references():
+    """From attention logits to mixed codes, on one image of those above."""
+    recorded = arrays(GOLDEN / "mix_one_image.npz")
+    affinities = neighbour_affinities(recorded["attn_logits"], (14, 14))
+    got, wanted = mix_neighbours(recorded["code"], affinities), recorded["code_3x3"]
+    assert (got - wanted).norm() <= 1e-6 * wanted.norm()
+    assert (got - recorded["code"]).norm() > 0.1 * wanted.norm()
+
+
 def test_average_follows_the_references_trajectory():
     recorded = arrays(GOLDEN / "ema_traj.npz")
     head = SegmentationHead(384, 6)
@@ -142,28 +150,6 @@ def test_pool_draws_one_patch_of_each_image_and_leaves_the_rest_zero():
     assert torch.equal(again.rows, pool.rows)
 
 
-@pytest.mark.parametrize(
-    ("case", "sharpness", "log"),
-    [("cluster_aNone_log0", None, False), ("cluster_a2_log0", 2.0, False), ("cluster_a2_log1", 2.0, True)],
-)
-def test_cluster_probe_is_the_references(case, sharpness, log):
-    recorded = arrays(GOLDEN / f"{case}.npz")
-    probe = ClusterProbe(16, 5).double()
-    probe.clusters.data = recorded["clusters"].clone()
-    loss = probe.loss(recorded["x"], sharpness)
-    loss.backward()
-    torch.testing.assert_close(loss.detach(), recorded["loss"], rtol=1e-12, atol=0)
-    torch.testing.assert_close(probe.clusters.grad, recorded["grad_clusters"], rtol=1e-9, atol=1e-14)
-    got = probe.probabilities(recorded["x"], sharpness, log=log)
-    assert got.dtype == recorded["out"].dtype
-    torch.testing.assert_close(got.detach(), recorded["out"], rtol=1e-12, atol=0)
-
-
-def test_hard_memberships_have_no_logarithm():
-    with pytest.raises(ValueError, match="sharpness"):
-        ClusterProbe(3, 2).probabilities(torch.randn(1, 3, 2, 2), log=True)
-
-
 @given(h=st.integers(1, 6), w=st.integers(1, 6), seed=st.integers(0, 1000))
 @settings(deadline=None, max_examples=40)
 def test_mixing_is_the_sum_over_neighbours(h, w, seed):
@@ -191,16 +177,3 @@ def test_mixing_lets_gradients_into_codes_only_and_refuses_another_grid():
     assert affinities.grad is None
     with pytest.raises(ValueError, match="do not belong"):
         mix_neighbours(codes, torch.rand(1, 11, 9))
-
-
-def test_linear_probe_ignores_what_is_no_class():
-    torch.manual_seed(0)
-    probe, codes = LinearProbe(4, 3), torch.randn(2, 4, 5, 5)
-    labels = torch.randint(0, 3, (2, 20, 20))
-    loss = probe.loss(codes, labels)
-    wanted = F.cross_entropy(probe(F.interpolate(codes, size=(20, 20), mode="bilinear")), labels)
-    torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=1e-6)
-    labels[0] = 255
-    torch.testing.assert_close(probe.loss(codes, labels), probe.loss(codes[1:], labels[1:]))
-    labels[:] = -1
-    assert probe.loss(codes, labels) == 0

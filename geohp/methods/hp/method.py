@@ -14,7 +14,10 @@ from geohp.methods.hp.head import EMAHead, SegmentationHead
 from geohp.methods.hp.loss import contrastive_loss
 from geohp.methods.hp.mixing import mix_neighbours
 from geohp.methods.hp.positives import ReferencePool
+from geohp.methods.kmeans import gather_rows, spherical_kmeans
 from geohp.methods.probes import ClusterProbe, LinearProbe
+
+_REFIT_ROWS = 100_000
 
 
 class HP(Method):
@@ -34,6 +37,7 @@ class HP(Method):
         renew_interval: steps of an epoch between refills of the task-specific pool.
         dropout: rate of whole-channel dropout.
         reweight: weight anchors by the mass of their positives.
+        refit_probe: settle the centroids by spherical k-means on the trained codes, see :meth:`finish`.
         learning_rates: head, projection, linear_probe, cluster_probe and weight_decay.
         clip_norm: bound on the head's gradient norm.
         seed: of the pools' draws.
@@ -57,6 +61,7 @@ class HP(Method):
         renew_interval: int = 20,
         dropout: float = 0.1,
         reweight: bool = True,
+        refit_probe: bool = True,
         learning_rates: Mapping[str, float] | None = None,
         clip_norm: float = 10.0,
         seed: int = 0,
@@ -74,6 +79,7 @@ class HP(Method):
         self.consistency_weight = consistency_weight
         self.warmup_steps, self.renew_interval = warmup_steps, renew_interval
         self.clip_norm = clip_norm
+        self.refit_probe, self.seed = refit_probe, seed
         self.rates = {
             "head": 5e-4, "projection": 5e-4, "linear_probe": 1e-3, "cluster_probe": 5e-3, "weight_decay": 0.1,
             **(learning_rates or {}),
@@ -138,6 +144,22 @@ class HP(Method):
             losses["linear"] = self.linear_probe.loss(codes.detach(), batch.labels)
         self._figures = {"task_specific_weight": weight}
         return losses
+
+    @torch.no_grad()
+    def finish(self, sample: SampleFeatures) -> None:
+        """Settle the centroids on the codes as they are now, where ``refit_probe`` says so.
+
+        The published probe follows the codes by gradient, one step of Adam at a time. In the few hundred steps that
+        a small set of images affords it lags behind, and clusters may stay empty; k-means on the final codes is what
+        it would converge to.
+        """
+        if not self.refit_probe:
+            return
+        rows = gather_rows(lambda count: (self.head(maps) for maps in sample(count)), _REFIT_ROWS, self.seed)
+        clusters = len(self.probe.clusters)
+        if len(rows) >= clusters:
+            centroids, _ = spherical_kmeans(rows, clusters, restarts=10, seed=self.seed)
+            self.probe.clusters.copy_(centroids)
 
     def optimizers(self) -> list[Optimizer]:
         """AdamW for the head; Adam for projection, cluster probe and linear probe."""

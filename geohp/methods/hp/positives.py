@@ -1,4 +1,4 @@
-"""Reference pools: how similar two patches must be to count as positives is read off a sample of the data."""
+"""Global hidden positives: what counts as similar is read off a sample of the data, the reference pool."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+
+_POOL_ROWS_AT_ONCE = 4096
 
 
 class ReferencePool(nn.Module):
@@ -31,15 +33,16 @@ class ReferencePool(nn.Module):
         """Draw anew: one random patch of every image until the pool is full.
 
         Args:
-            maps: batches (B, channels, h, w) of features or codes.
+            maps: batches (B, channels, h, w) of features or codes, on any device; no more than needed are taken.
             generator: source of randomness, on the CPU.
         """
         drawn: list[Tensor] = []
+        missing = len(self.rows)
         for batch in maps:
-            flat = batch.flatten(2)
-            patches = torch.randint(flat.shape[2], (len(flat),), generator=generator)
+            patches = torch.randint(batch.shape[2] * batch.shape[3], (len(batch),), generator=generator)
             drawn.append(pick_patches(batch, patches))
-            if sum(map(len, drawn)) >= len(self.rows):
+            missing -= len(batch)
+            if missing <= 0:
                 break
         self.put(torch.cat(drawn) if drawn else self.rows[:0])
 
@@ -49,6 +52,47 @@ class ReferencePool(nn.Module):
         rows = F.normalize(rows[: len(self.rows)].to(self.rows), dim=1)
         self.rows.zero_()
         self.rows[: len(rows)] = rows
+
+
+class PositivePairs:
+    """Which pairs of rows are positives of each other, told block by block.
+
+    Rows i and j are, where their cosine exceeds the largest cosine that either has with the pool. Asked again for a
+    block, the pairs are not searched again but put back in their places, as far as there was room to remember them:
+    they are few, since a pool of R rows leaves about one pair in R, apart from neighbours within an image.
+
+    Args:
+        rows: (n, C) unit rows.
+        pool: (R, C) unit rows, or zeros.
+        remember: whether blocks will be asked for again. What is remembered is bounded by half the rows' own size
+            for float32, so memory stays linear in n whatever the rows are; beyond it, blocks are searched again.
+    """
+
+    def __init__(self, rows: Tensor, pool: Tensor, *, remember: bool) -> None:
+        self._rows = rows
+        self._bound = torch.cat([(part @ pool.T).amax(1) for part in torch.split(rows, _POOL_ROWS_AT_ONCE)])
+        self._found: dict[tuple[int, int], Tensor] = {}
+        self._room = rows.numel() // 2 if remember else 0
+
+    def block(self, rows: slice, cols: slice) -> Tensor:
+        """1 for positives and 0 elsewhere, floating, of the shape of the block; no row is its own positive."""
+        found = self._found.get((rows.start, cols.start))
+        if found is not None:
+            block = self._rows.new_zeros(rows.stop - rows.start, cols.stop - cols.start)
+            block.view(-1).index_fill_(0, found.long(), 1)
+            return block
+        block = self._rows[rows] @ self._rows[cols].T
+        # Exceeding either bound is exceeding the lower of the two.
+        block.gt_(torch.minimum(self._bound[rows, None], self._bound[cols]))
+        if rows == cols:
+            block.fill_diagonal_(0)
+        self._remember((rows.start, cols.start), block)
+        return block
+
+    def _remember(self, place: tuple[int, int], block: Tensor) -> None:
+        if self._room and (count := int(block.sum())) <= self._room:
+            self._room -= count
+            self._found[place] = block.view(-1).nonzero().squeeze(1).int()
 
 
 def pick_patches(maps: Tensor, patches: Tensor) -> Tensor:

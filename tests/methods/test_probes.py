@@ -1,0 +1,78 @@
+"""The probes against the reference's numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from geohp.methods.probes import ClusterProbe, LinearProbe
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def arrays(path):
+    with np.load(path) as file:
+        return {key: torch.from_numpy(np.asarray(file[key])) for key in file.files}
+
+
+@pytest.mark.parametrize(
+    ("case", "sharpness", "log"),
+    [("cluster_aNone_log0", None, False), ("cluster_a2_log0", 2.0, False), ("cluster_a2_log1", 2.0, True)],
+)
+def test_cluster_probe_is_the_references(case, sharpness, log):
+    recorded = arrays(GOLDEN / f"{case}.npz")
+    probe = ClusterProbe(16, 5).double()
+    probe.clusters.data = recorded["clusters"].clone()
+    loss = probe.loss(recorded["x"], sharpness)
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), recorded["loss"], rtol=1e-12, atol=0)
+    torch.testing.assert_close(probe.clusters.grad, recorded["grad_clusters"], rtol=1e-9, atol=1e-14)
+    got = probe.probabilities(recorded["x"], sharpness, log=log)
+    assert got.dtype == recorded["out"].dtype
+    torch.testing.assert_close(got.detach(), recorded["out"], rtol=1e-12, atol=0)
+
+
+def test_hard_memberships_have_no_logarithm():
+    with pytest.raises(ValueError, match="sharpness"):
+        ClusterProbe(3, 2).probabilities(torch.randn(1, 3, 2, 2), log=True)
+
+
+def test_scores_are_linear_in_the_codes_and_ordered_like_cosines():
+    torch.manual_seed(0)
+    probe, codes = ClusterProbe(6, 4), torch.randn(2, 6, 5, 7)
+    other = torch.randn(2, 6, 5, 7)
+    torch.testing.assert_close(probe.scores(codes + 2 * other), probe.scores(codes) + 2 * probe.scores(other))
+    assert torch.equal(probe.scores(codes).argmax(1), probe.cosines(codes).argmax(1))
+    lengths = codes.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(probe.cosines(codes) * lengths, probe.scores(codes))
+    probe.clusters.data *= torch.tensor([0.1, 3, 20, 1])[:, None]
+    torch.testing.assert_close(probe.cosines(codes) * lengths, probe(codes))
+
+
+def test_hard_loss_is_the_largest_cosine():
+    torch.manual_seed(1)
+    probe, codes = ClusterProbe(6, 4), torch.randn(2, 6, 5, 7)
+    cosines = F.cosine_similarity(codes[:, None], probe.clusters[None, :, :, None, None], dim=2)
+    torch.testing.assert_close(probe.loss(codes), -cosines.amax(1).mean())
+    optimizer = torch.optim.Adam(probe.parameters(), 5e-2)
+    before = probe.loss(codes).item()
+    for _ in range(20):
+        optimizer.zero_grad()
+        probe.loss(codes).backward()
+        optimizer.step()
+    assert probe.loss(codes).item() < before - 0.05
+
+
+def test_linear_probe_ignores_what_is_no_class():
+    torch.manual_seed(0)
+    probe, codes = LinearProbe(4, 3), torch.randn(2, 4, 5, 5)
+    labels = torch.randint(0, 3, (2, 20, 20))
+    loss = probe.loss(codes, labels)
+    wanted = F.cross_entropy(probe(F.interpolate(codes, size=(20, 20), mode="bilinear")), labels)
+    torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=1e-6)
+    labels[0] = 255
+    torch.testing.assert_close(probe.loss(codes, labels), probe.loss(codes[1:], labels[1:]))
+    labels[:] = -1
+    assert probe.loss(codes, labels) == 0
