@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -160,6 +161,9 @@ def quickstart(
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
     logging.basicConfig(format="geohp: %(message)s", level=logging.WARNING)
+    # Threads that spin while they wait stall one another wherever cores are shared with other work: up to twenty
+    # times slower. Has to be said before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except GeohpError as error:

@@ -7,6 +7,7 @@ or the caller embeds them; a fingerprint in the card makes sure that the right o
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -73,6 +74,8 @@ def save_model(model: LandCoverModel, path: str | Path, *, embed_backbone: bool 
     temporary = path.with_name(f".{path.name}.part")
     try:
         save_file(tensors, temporary, metadata={"format": "pt", "geohp": json.dumps(card, ensure_ascii=False)})
+        # safetensors writes for the owner only; a model is an ordinary file.
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"{path}: the model file cannot be written ({error}); choose a writable folder") from error
@@ -199,6 +202,12 @@ def _weights_source(told: Mapping[str, Any], path: Path, weights: str | Path | N
     raise WeightsError(
         f"{path}: its backbone weights are no longer at {recorded}; give them as --weights FILE or put them beside it"
     )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def torch_device(name: str) -> torch.device:

@@ -195,8 +195,8 @@ def _draw_picture(
     captions = [
         f"{name}\nmIoU {score['miou']:.1f} %" for name, score in zip(("HP", "k-means, RGB"), scores, strict=True)
     ]
-    titles = ["orthophoto\n", *captions, "truth\n"]
-    figure = Figure(figsize=(16, 4.9), layout="constrained")
+    titles = ["orthophoto", *captions, "truth"]
+    figure = Figure(figsize=(16, 5.6), layout="constrained")
     FigureCanvasAgg(figure)
     shown = [np.moveaxis(image, 0, -1), *(colourise(labels, legend) for labels in maps)]
     for axes, picture, title in zip(figure.subplots(1, len(shown)), shown, titles, strict=True):

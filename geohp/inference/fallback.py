@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from geohp import backbones
+from geohp.backbones.base import Backbone
 from geohp.classes import default_classes
+from geohp.errors import DataError
 from geohp.inference.engine import default_settings
 from geohp.methods.kmeans import KMeans, Standardise
 from geohp.methods.probes import ClusterProbe
@@ -33,7 +35,7 @@ def fit_kmeans(
 ) -> LandCoverModel:
     """Fit cosine k-means on features of windows drawn from the whole scene.
 
-    Only patches that show valid pixels count. A scene with fewer such patches than classes gets as many classes as
+    Only patches that show valid pixels count. A scene with fewer different ones than classes gets as many classes as
     it has patches; one without any gets a model that is never run, since nothing in it can be labelled.
 
     Args:
@@ -72,18 +74,18 @@ def fit_kmeans(
     if images:
         normalised = [((image - mean) / std)[None].to(device) for image in images]
         if net.needs_fit:
-            net.fit(normalised)
+            _fit(net, normalised, seed)
         rows = torch.cat(
             [
                 _valid_rows(net(image, affinities=False).features[0], valid, net.patch_size)
                 for image, (_, valid) in zip(normalised, patches, strict=True)
             ]
         )
-    found = max(1, min(classes, len(rows)))
+    # Patches that are the same to the last bit cannot belong to different classes.
+    distinct = _distinct(rows, seed)
+    found = max(1, min(classes, distinct))
     if found < classes:
-        logger.warning(
-            "%s has only %d patch(es) with data: %d class(es) instead of %d", scene, len(rows), found, classes
-        )
+        logger.warning(_few_patches(scene.path, distinct, found, classes))
     method = KMeans(net.channels, found, seed=seed).to(device)
     if len(rows):
         method.prepare(lambda _: _as_maps(rows))
@@ -105,6 +107,27 @@ def _valid_rows(features: Tensor, valid: np.ndarray[Any, np.dtype[np.bool_]], pa
     if not bool(chosen.any()):
         chosen = (share > 0).flatten()
     return rows[chosen.to(rows.device)].cpu()
+
+
+def _fit(net: Backbone, images: list[Tensor], seed: int) -> None:
+    """Fit the backbone; to imagery of one colour, which has nothing to draw filters from, as to faint noise."""
+    try:
+        net.fit(images)
+    except DataError:
+        generator = torch.Generator().manual_seed(seed)
+        net.fit([image + 1e-3 * torch.randn(image.shape, generator=generator).to(image) for image in images])
+
+
+def _distinct(rows: Tensor, seed: int) -> int:
+    """How many different rows there are, told apart by a random direction."""
+    direction = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return len(torch.unique(rows.double() @ direction))
+
+
+def _few_patches(path: str, patches: int, found: int, classes: int) -> str:
+    if not patches:
+        return f"{path} holds no data: the map is nodata everywhere"
+    return f"{path} does not hold {classes} classes: {patches} different patch(es) give {found} class(es)"
 
 
 def _as_maps(rows: Tensor) -> Iterator[Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -187,19 +187,16 @@ class Segmenter:
             OutputError: when an output cannot be written; then none of them is left behind.
         """
         settings = self.settings(overlap, window_px)
-        writers = [self._label_writer(scene, out, settings)]
-        if confidence is not None:
-            writers.append(_confidence_writer(scene, confidence))
-        blocks = label_blocks(scene, self.model, settings, progress)
-        if len(writers) == 1:
-            with writers[0] as labels:
-                for block in blocks:
-                    labels.write(block.row, block.col, block.labels)
-            return
-        with writers[0] as labels, writers[1] as shares:
-            for block in blocks:
-                labels.write(block.row, block.col, block.labels)
-                shares.write(block.row, block.col, _quantise(block.confidence))
+        with ExitStack() as stack:
+            writers = [stack.enter_context(self._label_writer(scene, out, settings))]
+            if confidence is not None:
+                writers.append(stack.enter_context(_confidence_writer(scene, confidence)))
+            for block in label_blocks(scene, self.model, settings, progress):
+                writers[0].write(block.row, block.col, block.labels)
+                if confidence is not None:
+                    writers[1].write(block.row, block.col, _quantise(block.confidence))
+            for writer in writers:
+                writer.seal()
 
     def _label_writer(self, scene: Scene, out: str | Path, settings: EngineSettings) -> RasterWriter:
         card = self.model.card

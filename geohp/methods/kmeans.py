@@ -57,7 +57,7 @@ class Standardise(nn.Module):
     def fit(self, rows: Tensor) -> None:
         """Measure on feature rows (n, C)."""
         self.mean.copy_(rows.mean(0))
-        self.deviation.copy_(rows.std(0).clamp_min(1e-6))
+        self.deviation.copy_(rows.std(0, correction=0).clamp_min(1e-6))
 
     def forward(self, features: Tensor) -> Tensor:
         """(x - mean) / deviation, channel by channel."""

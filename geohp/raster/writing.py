@@ -83,6 +83,7 @@ class RasterWriter:
         self._lock = threading.Lock()
         self._dataset: Any = None
         self._folder: Path | None = None
+        self._sealed = False
         _check_target(self.path)
 
     def __enter__(self) -> RasterWriter:
@@ -127,12 +128,26 @@ class RasterWriter:
             except FAILURES as error:
                 raise self._failure(error) from error
 
+    def seal(self) -> None:
+        """Convert what was written, so that leaving the ``with`` block only has to rename a file.
+
+        Several outputs that belong together are sealed before the first is moved into place: whatever can fail has
+        then happened. Nothing can be written afterwards.
+
+        Raises:
+            OutputError: the disk is full or the file cannot be written.
+        """
+        if not self._sealed:
+            self._convert()
+            self._sealed = True
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if kind is None:
-                self._finish()
+                self.seal()
+                self._publish()
         finally:
             self._discard()
 
@@ -176,8 +191,8 @@ class RasterWriter:
                 stack.pop_all()
         return dataset
 
-    def _finish(self) -> None:
-        """Convert the blocks to a COG and move it into place."""
+    def _convert(self) -> None:
+        """Close the blocks and convert them to a COG beside them."""
         assert self._folder is not None
         blocks, cog = self._folder / "blocks.tif", self._folder / "cog.tif"
         try:
@@ -197,8 +212,15 @@ class RasterWriter:
                     num_threads="ALL_CPUS",
                 )
                 _check_complete(cog, errors)
-            cog.replace(self.path)
         except FAILURES as error:
+            raise self._failure(error) from error
+
+    def _publish(self) -> None:
+        """Move the COG into place."""
+        assert self._folder is not None
+        try:
+            (self._folder / "cog.tif").replace(self.path)
+        except OSError as error:
             raise self._failure(error) from error
         for suffix in _SIDE_FILES:
             with suppress(OSError):
