@@ -58,7 +58,7 @@ def train(
     from geohp.experiment import train as run_training
 
     with _progress() as progress:
-        run = run_training(config, set_ or [], out=out, progress=_Stages(progress), progress_bar=_interactive())
+        run = run_training(config, set_ or [], out=out, progress=_Stages(progress))
     typer.echo(f"trained in {_duration(run.seconds)}: {run.folder} (model, metrics, pictures)")
 
 
@@ -154,7 +154,7 @@ def quickstart(
     from geohp.quickstart import run_quickstart
 
     with _progress() as progress:
-        result = run_quickstart(out, seed=seed, progress=_Stages(progress), progress_bar=_interactive())
+        result = run_quickstart(out, seed=seed, progress=_Stages(progress))
     typer.echo(result.report())
 
 
@@ -181,13 +181,10 @@ class _Stages:
         self._progress = progress
         self._tasks: dict[str, Any] = {}
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
-        if done >= total:
-            # A finished bar that keeps redrawing would fight the training's own.
-            self._progress.refresh()
+            self._tasks[stage] = self._progress.add_task(stage, total=total, detail="")
+        self._progress.update(self._tasks[stage], completed=done, total=total, detail=detail)
 
 
 def _progress() -> Progress:
@@ -207,6 +204,7 @@ def _progress() -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
         console=Console(stderr=True),
         disable=not _interactive(),
     )

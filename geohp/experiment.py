@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+Progress = Callable[..., None]
+"""Called with what is being done, how much of it is done, how much there is, and maybe a detail in words."""
 
 _FITTED_ON = 256
 """Images a backbone that learns from data is fitted on."""
@@ -54,7 +54,6 @@ def train(
     *,
     out: str | Path | None = None,
     progress: Progress | None = None,
-    progress_bar: bool = False,
 ) -> Run:
     """Train a model on unlabelled imagery.
 
@@ -62,8 +61,7 @@ def train(
         config: a :class:`~geohp.config.Config`, a YAML file, or the bare name of a packaged configuration.
         overrides: such as ``train.epochs=3``, for a configuration that is read from a file.
         out: the run folder, which must not exist; ``runs/<name>-<date>-<time>`` by default.
-        progress: told of surveying the images and of computing features.
-        progress_bar: show one for the training itself.
+        progress: told of surveying the images, of computing features and of training.
 
     Returns:
         The run folder, complete: it appears under its name only when training is done.
@@ -92,7 +90,7 @@ def train(
     )
     with _folder_in_progress(folder) as work:
         (work / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-        model, source = fit(config, images, work, images.pixel_size_m, tell, progress_bar)
+        model, source = fit(config, images, work, images.pixel_size_m, tell)
         _leave_behind(work, model, source)
     images.close()
     return Run(folder, folder / "model.safetensors", time.monotonic() - started)
@@ -104,7 +102,6 @@ def fit(
     work: Path,
     pixel_size_m: float | None,
     tell: Progress,
-    progress_bar: bool = False,
 ) -> tuple[LandCoverModel, FeatureSource]:
     """Train on any data set of patches; writes ``metrics.csv`` into ``work``.
 
@@ -113,8 +110,7 @@ def fit(
         images: a map-style data set of ``{"image": (bands, H, W) in [0, 1]}``.
         work: folder for what training logs.
         pixel_size_m: ground sampling distance of the patches before they are resized.
-        tell: told of fitting and caching.
-        progress_bar: show one for the training itself.
+        tell: told of fitting, caching and training.
 
     Returns:
         The model and the features it was trained on.
@@ -150,7 +146,7 @@ def fit(
     except ValueError as error:
         raise DataError(f"{error}; give more imagery or set classes.count lower") from error
     if method.iterative:
-        _run_lightning(config, method, source, work, progress_bar)
+        _run_lightning(config, method, source, work, tell)
         method.to(device).eval()
         method.finish(source.sample)
     backbone.to(device)
@@ -171,12 +167,11 @@ def fit(
     return LandCoverModel(backbone, method.head, method.probe, card), source
 
 
-def _run_lightning(config: Config, method: Any, source: FeatureSource, work: Path, progress_bar: bool) -> None:
+def _run_lightning(config: Config, method: Any, source: FeatureSource, work: Path, tell: Progress) -> None:
     import lightning as L
-    from lightning.pytorch.callbacks import RichProgressBar
     from lightning.pytorch.loggers import CSVLogger
 
-    from geohp.training.task import MethodTask
+    from geohp.training.task import MethodTask, StepReport
 
     settings = config.train
     batches = source.batches()
@@ -189,8 +184,8 @@ def _run_lightning(config: Config, method: Any, source: FeatureSource, work: Pat
             precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
             logger=CSVLogger(work, name="", version=""),
             log_every_n_steps=1,
-            callbacks=[RichProgressBar()] if progress_bar else [],
-            enable_progress_bar=progress_bar,
+            callbacks=[StepReport(tell, task.total_steps)],
+            enable_progress_bar=False,
             enable_checkpointing=False,
             enable_model_summary=False,
         )

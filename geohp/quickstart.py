@@ -58,7 +58,6 @@ def run_quickstart(
     side_px: int = _SIDE_PX,
     overrides: Sequence[str] = (),
     progress: Progress | None = None,
-    progress_bar: bool = False,
 ) -> QuickstartResult:
     """Draw, train, segment, polygonise, score and show.
 
@@ -68,7 +67,6 @@ def run_quickstart(
         side_px: side of the orthophoto, in pixels of 20 cm.
         overrides: of the packaged ``quickstart.yaml``.
         progress: told of the stages.
-        progress_bar: show one for the training.
 
     Raises:
         OutputError: when the folder is in use or cannot be written.
@@ -87,7 +85,7 @@ def run_quickstart(
     write_orthophoto(drawn, scene, truth)
     tell("drawing", 1, 1)
     config = load_config("quickstart.yaml", [f"data.images={scene}", f"train.seed={seed}", *overrides])
-    run = train(config, out=folder / "run", progress=tell, progress_bar=progress_bar)
+    run = train(config, out=folder / "run", progress=tell)
     segmenter = Segmenter.load(run.folder)
     segment_file(
         scene,

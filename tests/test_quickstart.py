@@ -19,7 +19,7 @@ def test_a_small_one_makes_everything(tmp_path):
         tmp_path / "out", side_px=320, overrides=small, progress=lambda stage, *_: stages.append(stage)
     )
     assert {p.name for p in result.folder.iterdir()} == MADE
-    assert {"drawing", "surveying images", "computing features", "segmenting"} <= set(stages)
+    assert {"drawing", "surveying images", "computing features", "training", "segmenting"} <= set(stages)
     assert 0 < result.hp["miou"] <= 100
     assert 0 < result.rgb["miou"] <= 100
     assert f"{result.hp['miou']:.1f}" in result.report()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -12,6 +13,24 @@ from torch.optim import Optimizer
 from geohp.data.augment import photometric
 from geohp.methods.base import Batch, Method
 from geohp.training.features import FeatureSource
+
+
+class StepReport(L.Callback):
+    """Tells of every step: ``tell("training", done, total, detail)``.
+
+    Args:
+        tell: whom to tell.
+        total_steps: of the whole training.
+    """
+
+    def __init__(self, tell: Callable[..., None], total_steps: int) -> None:
+        self.tell, self.total_steps, self.done = tell, total_steps, 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """After a step."""
+        self.done += 1
+        loss = float(trainer.callback_metrics["loss"])
+        self.tell("training", self.done, self.total_steps, f"loss {loss:.3f}")
 
 
 class MethodTask(L.LightningModule):
@@ -55,7 +74,7 @@ class MethodTask(L.LightningModule):
         for optimizer in optimizers:
             optimizer.step()
         self._steps_done += 1
-        self.log("loss", total.detach(), prog_bar=True)
+        self.log("loss", total.detach())
         self.log_dict({name: value.detach() for name, value in losses.items()})
         self.log_dict(self.method.figures())
 
