@@ -94,10 +94,13 @@ def segment(
     """Turn a scene into a georeferenced land-cover map."""
     from geohp.inference.segment import choose_segmenter, segment_file
     from geohp.outputs import check_output
+    from geohp.vector import check_target
 
-    outputs = [path for path in (out, confidence, polygons) if path is not None]
-    for path in outputs:
-        check_output(path, overwrite=overwrite, inputs=[scene])
+    for path in (out, confidence):
+        if path is not None:
+            check_output(path, overwrite=overwrite, inputs=[scene])
+    if polygons is not None:
+        check_target(polygons, overwrite=overwrite)
     segmenter = choose_segmenter(
         scene,
         model,

@@ -25,9 +25,9 @@ def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; give the name of a file in it")
     if not folder.is_dir():
-        raise OutputError(f"{path}: there is no folder {folder}; create it or choose another")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{path}: the folder {folder} is not writable; choose another")
+        raise OutputError(f"{path}: the folder {folder} does not exist; create it or choose another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: the folder {folder} cannot be written to; choose another")
     for source in inputs:
         if path.exists() and Path(source).exists() and path.samefile(source):
             raise OutputError(f"{path}: is the input itself; choose another name for the output")

@@ -48,7 +48,7 @@ def test_version():
         (("train", "potsdam3", "--set", "train.epoch=1"), "unknown key 'train.epoch', did you mean 'epochs'?"),
         (("train", "orthophotos"), "no images there"),
         (("segment", "nothere.tif", "--out", "x.tif"), "nothere.tif does not exist"),
-        (("segment", "nothere.tif", "--out", "no/folder/x.tif"), "there is no folder"),
+        (("segment", "nothere.tif", "--out", "no/folder/x.tif"), "does not exist; create it"),
         (("segment", "nothere.tif", "--out", "x.tif", "--model", "nomodel"), "no such model"),
         (("segment", "a.tif", "--out", "x.tif", "--model", "m", "--classes", "4"), "the model has its own"),
         (("segment", "a.tif", "--out", "x.tif", "--classes", "4", "--block", "3"), "name the backbone"),

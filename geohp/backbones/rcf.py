@@ -253,8 +253,12 @@ def even_out(variances: Tensor) -> Tensor:
     """
     count = len(variances)
     rotation = torch.eye(count, dtype=variances.dtype)
-    covariance = torch.diag(variances)
-    mean = variances.mean()
+    largest = variances.max()
+    if largest < torch.finfo(variances.dtype).tiny:
+        return rotation
+    # The rotation does not depend on their scale, but products of very small variances would vanish.
+    covariance = torch.diag(variances / largest)
+    mean = covariance.diagonal().mean()
     remaining = list(range(count))
     for _ in range(count - 1):
         spread = covariance.diagonal()[remaining]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import threading
@@ -19,6 +18,7 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from geohp.errors import OutputError
+from geohp.outputs import check_output
 from geohp.raster._gdal import FAILURES, logged_errors, open_quietly, quiet, reason
 from geohp.raster.grid import Grid
 
@@ -84,7 +84,7 @@ class RasterWriter:
         self._dataset: Any = None
         self._folder: Path | None = None
         self._sealed = False
-        _check_target(self.path)
+        check_output(self.path, overwrite=True)
 
     def __enter__(self) -> RasterWriter:
         try:
@@ -240,17 +240,6 @@ class RasterWriter:
             f"{self.path} could not be written ({reason(error)}): "
             "check the free space and the access rights of its folder; nothing was changed there."
         )
-
-
-def _check_target(path: Path) -> None:
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder: give the output a file name, such as {path / 'labels.tif'}.")
-    if not path.parent.is_dir():
-        raise OutputError(
-            f"The folder {path.parent} does not exist: create it, or choose another place for {path.name}."
-        )
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{path.parent} cannot be written to: choose another folder for {path.name}.")
 
 
 def _check_complete(path: Path, errors: list[str]) -> None:

@@ -18,6 +18,7 @@ import pyogrio
 
 from geohp.classes import LandCoverClass, classes_from_json
 from geohp.errors import OutputError
+from geohp.outputs import check_output
 from geohp.vector.labels import complete_classes
 from geohp.vector.style import categorised_qml
 
@@ -68,21 +69,47 @@ def write_polygons(
         OutputError: an unknown suffix, a folder that is missing or cannot be written to, something there already
             without ``overwrite``, a GeoPackage that another program is writing to.
     """
+    path = check_target(path, layer=layer, overwrite=overwrite)
+    legend = _legend(polygons, classes)
+    with _beside(path) as draft:
+        if path.suffix.lower() == ".gpkg":
+            _write_geopackage(polygons, path, draft, legend, layer)
+        else:
+            _write_plain(polygons, path, draft, layer)
+    return path
+
+
+def check_target(path: str | Path, *, layer: str = "landcover", overwrite: bool = False) -> Path:
+    """Refuse now what :func:`write_polygons` would refuse later, before hours of work.
+
+    Args:
+        path: the file to be written.
+        layer: name of the layer.
+        overwrite: the layer, or the whole file in formats of one layer, may be replaced.
+
+    Raises:
+        OutputError: see :func:`write_polygons`.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
         raise OutputError(
             f"{path} has the suffix {suffix or '(none)'!r}: polygons are written to {_listed(_SUFFIXES)}."
         )
-    legend = _legend(polygons, classes)
-    with _beside(path) as draft:
-        if suffix == ".gpkg":
-            _write_geopackage(polygons, path, draft, legend, layer, overwrite)
-        elif path.exists() and not overwrite:
-            raise OutputError(f"{path} exists already: choose another name, or use --overwrite to replace it.")
-        else:
-            _write_plain(polygons, path, draft, layer)
+    check_output(path, overwrite=overwrite or suffix == ".gpkg")
+    if path.exists() and suffix == ".gpkg":
+        present = {str(name).lower() for name in _layers(path)}
+        taken = [name for name in (layer, _class_table(layer)) if name.lower() in present]
+        if taken and not overwrite:
+            raise OutputError(
+                f"{path} has a layer {taken[0]!r} already: choose another file or layer, "
+                "or use --overwrite to replace it."
+            )
     return path
+
+
+def _class_table(layer: str) -> str:
+    return "classes" if layer == "landcover" else f"{layer}_classes"
 
 
 def _write_geopackage(
@@ -91,17 +118,9 @@ def _write_geopackage(
     draft: Path,
     legend: Sequence[LandCoverClass],
     layer: str,
-    overwrite: bool,
 ) -> None:
-    table = "classes" if layer == "landcover" else f"{layer}_classes"
+    table = _class_table(layer)
     if path.exists():
-        present = {str(name).lower() for name in _layers(path)}
-        taken = [name for name in (layer, table) if name.lower() in present]
-        if taken and not overwrite:
-            raise OutputError(
-                f"{path} has a layer {taken[0]!r} already: choose another file or layer, "
-                "or use --overwrite to replace it."
-            )
         _snapshot(path, draft)
     columns = pd.DataFrame(
         {
@@ -198,10 +217,6 @@ def _snapshot(path: Path, draft: Path) -> None:
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A name in a temporary folder beside ``path``; what is written there takes the place of ``path`` at the end."""
-    if not path.parent.is_dir():
-        raise OutputError(f"the folder {path.parent} for {path.name} does not exist: create it first.")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder: give the name of a file.")
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from geohp.backbones import create, fingerprint
@@ -162,6 +162,8 @@ def test_filters_are_unit_length_and_less_correlated_than_the_pieces():
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.floats(0, 1e3), min_size=1, max_size=20))
+@example([0.0, 6.322724049861336e-217])
+@example([5e-324, 0.0])
 def test_rotation_evens_out_variances(variances):
     values = torch.tensor(variances, dtype=torch.float64)
     rotation = even_out(values)
