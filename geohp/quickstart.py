@@ -194,7 +194,7 @@ def _draw_picture(
         f"{name}\nmIoU {score['miou']:.1f} %" for name, score in zip(("HP", "k-means, RGB"), scores, strict=True)
     ]
     titles = ["orthophoto", *captions, "truth"]
-    figure = Figure(figsize=(16, 5.6), layout="constrained")
+    figure = Figure(figsize=(16, 5.2), layout="constrained")
     FigureCanvasAgg(figure)
     shown = [np.moveaxis(image, 0, -1), *(colourise(labels, legend) for labels in maps)]
     for axes, picture, title in zip(figure.subplots(1, len(shown)), shown, titles, strict=True):

@@ -27,7 +27,8 @@ def fitted(**options):
 
 
 def test_averages_over_the_image_equal_torchgeo():
-    models = pytest.importorskip("torchgeo.models", exc_type=ImportError)
+    from torchgeo import models
+
     reference = models.RCF(in_channels=4, features=32, kernel_size=5, bias=-0.7, seed=1)
     images = noise(2, 4, 40, 30)
     found = rectified_responses(images, reference.weights, reference.biases).mean((2, 3))
