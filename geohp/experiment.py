@@ -7,7 +7,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from geohp.classes import LandCoverClass, default_classes
 from geohp.config import Config, dump_config, load_config
 from geohp.errors import DataError, OutputError
+from geohp.outputs import check_new_folder
 from geohp.version import __version__
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from geohp.model import LandCoverModel
     from geohp.training.features import FeatureSource
-
-logger = logging.getLogger(__name__)
 
 Progress = Callable[..., None]
 """Called with what is being done, how much of it is done, how much there is, and maybe a detail in words."""
@@ -74,7 +73,7 @@ def train(
     started = time.monotonic()
     if not isinstance(config, Config):
         config = load_config(config, overrides)
-    folder = _run_folder(config, out)
+    folder = check_new_folder(out if out is not None else _dated_folder(config))
     tell = progress or (lambda *_: None)
     data = config.data
     images = OrthophotoPatches(
@@ -88,11 +87,10 @@ def train(
         seed=config.train.seed,
         progress=lambda done, total: tell("surveying images", done, total),
     )
-    with _folder_in_progress(folder) as work:
+    with closing(images), _folder_in_progress(folder) as work:
         (work / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         model, source = fit(config, images, work, images.pixel_size_m, tell)
         _leave_behind(work, model, source)
-    images.close()
     return Run(folder, folder / "model.safetensors", time.monotonic() - started)
 
 
@@ -117,6 +115,7 @@ def fit(
     """
     import torch
 
+    from geohp import backbones
     from geohp.methods import create_method
     from geohp.model import LandCoverModel, ModelCard
     from geohp.model_file import describe_backbone, torch_device
@@ -124,7 +123,14 @@ def fit(
 
     settings, device = config.train, torch_device(config.train.device)
     torch.manual_seed(settings.seed)
-    backbone = _backbone(config, int(images[0]["image"].shape[0])).to(device)
+    backbone = backbones.create_for_bands(
+        config.backbone.name,
+        int(images[0]["image"].shape[0]),
+        seed=settings.seed,
+        weights=config.backbone.weights,
+        block=config.backbone.block,
+        **config.backbone.options,
+    ).to(device)
     _check_patch(config, backbone.patch_size)
     source = FeatureSource(
         images,
@@ -207,22 +213,6 @@ def _leave_behind(work: Path, model: LandCoverModel, source: FeatureSource) -> N
         draw_losses(work / "metrics.csv", work / "loss.png")
 
 
-def _backbone(config: Config, bands: int) -> Any:
-    from geohp import backbones
-
-    chosen = config.backbone
-    options: dict[str, Any] = dict(chosen.options)
-    if chosen.name == "rcf":
-        options = {"in_channels": bands, "seed": config.train.seed, **options}
-    backbone = backbones.create(chosen.name, weights=chosen.weights, block=chosen.block, **options)
-    if backbone.in_channels != bands:
-        raise DataError(
-            f"data.bands: {bands} band(s) chosen, but {chosen.name} takes {backbone.in_channels}; choose as many, "
-            "or the rcf backbone, which takes any number"
-        )
-    return backbone
-
-
 def _check_patch(config: Config, patch_size: int) -> None:
     side = config.data.side_px
     if side % patch_size:
@@ -241,11 +231,8 @@ def _classes(config: Config) -> tuple[LandCoverClass, ...]:
     return tuple(LandCoverClass(i, n, c) for i, (n, c) in enumerate(zip(names, colours, strict=True)))
 
 
-def _run_folder(config: Config, out: str | Path | None) -> Path:
-    folder = Path(out) if out is not None else Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder}: exists already; choose another run folder or remove it")
-    return folder
+def _dated_folder(config: Config) -> Path:
+    return Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 @contextmanager

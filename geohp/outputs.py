@@ -9,6 +9,18 @@ from pathlib import Path
 from geohp.errors import OutputError
 
 
+def check_new_folder(path: str | Path) -> Path:
+    """Refuse a folder that holds anything already.
+
+    Raises:
+        OutputError: with the remedy.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise OutputError(f"{path}: exists already; choose another folder or remove it")
+    return path
+
+
 def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path] = ()) -> Path:
     """Refuse an output that could not be written, or would replace something the user did not mean to lose.
 

@@ -15,6 +15,7 @@ from geohp.classes import NODATA_LABEL, LandCoverClass
 from geohp.config import load_config
 from geohp.errors import OutputError
 from geohp.experiment import Progress, train
+from geohp.outputs import check_new_folder
 
 _SIDE_PX = 1200
 _COLOURS = ("#9d9d9d", "#c8553d", "#6aa84f")
@@ -77,7 +78,7 @@ def run_quickstart(
     from geohp.vector import polygonize, write_polygons
 
     started = time.monotonic()
-    folder = _new_folder(Path(out))
+    folder = _new_folder(out)
     tell = progress or (lambda *_: None)
     tell("drawing", 0, 1)
     drawn = draw_orthophoto(side_px, side_px, seed=seed)
@@ -132,9 +133,8 @@ def cluster_pixels(image: NDArray[np.uint8], valid: NDArray[np.bool_], clusters:
     return labels
 
 
-def _new_folder(folder: Path) -> Path:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder}: exists already; give --out a new folder")
+def _new_folder(path: str | Path) -> Path:
+    folder = check_new_folder(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

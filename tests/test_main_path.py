@@ -224,6 +224,14 @@ def test_one_command_on_one_file_always_gives_a_map(write_scene, shape):
     assert labels.values.max() < 4
 
 
+def test_a_backbone_of_three_bands_refuses_two_in_one_sentence(write_scene, three_fields):
+    scene = write_scene(three_fields)
+    vit = {"backbone": "vit_tiny_patch16_224", "weights": "random", "block": 0}
+    with pytest.raises(ConfigError, match=r"2 band\(s\) chosen, but vit_tiny_patch16_224 takes 3"):
+        geohp.segment(scene, classes=3, bands=[1, 2], **vit)
+    assert geohp.segment(scene, classes=3, bands=[1, 2]).shape == (150, 200)
+
+
 def test_imagery_of_one_colour_gives_a_map(write_scene):
     labels = geohp.segment(write_scene(np.full((3, 60, 70), 90, dtype=np.uint8)), classes=4)
     assert labels.shape == (60, 70)

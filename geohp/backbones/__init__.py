@@ -22,6 +22,7 @@ __all__ = [
     "RandomConvolutionalFeatures",
     "VisionTransformer",
     "create",
+    "create_for_bands",
     "fingerprint",
     "neighbour_affinities",
 ]
@@ -57,6 +58,34 @@ def create(name: str, *, weights: str | os.PathLike[str] | None = None, block: i
     transformer = VisionTransformer(name, block=block, **options)
     transformer.weights_source = load_weights(transformer, weights)
     return transformer
+
+
+def create_for_bands(
+    name: str,
+    bands: int,
+    *,
+    seed: int = 0,
+    weights: str | os.PathLike[str] | None = None,
+    block: int = -1,
+    **options: Any,
+) -> Backbone:
+    """Build a backbone for imagery of so many bands; see :func:`create`.
+
+    ``rcf`` takes any number of bands, and ``seed``, unless ``options`` say otherwise.
+
+    Raises:
+        ConfigError: when the backbone takes another number of bands, and as :func:`create` does.
+        WeightsError: when the weights cannot be had or do not fit.
+    """
+    if name == RandomConvolutionalFeatures.name:
+        options = {"in_channels": bands, "seed": seed, **options}
+    backbone = create(name, weights=weights, block=block, **options)
+    if backbone.in_channels != bands:
+        raise ConfigError(
+            f"bands: {bands} band(s) chosen, but {name} takes {backbone.in_channels}; choose as many, "
+            f"or the {RandomConvolutionalFeatures.name} backbone, which takes any number"
+        )
+    return backbone
 
 
 def _check_options(name: str, kind: type[Backbone], options: dict[str, Any]) -> None:

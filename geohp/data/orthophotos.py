@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,9 @@ from torch.utils.data import Dataset
 
 from geohp.errors import DataError
 from geohp.raster.grid import pixel_size_m
-from geohp.raster.patches import read_patch, sample_origins
+from geohp.raster.patches import THUMBNAIL_PX, read_patch, sample_origins
 from geohp.raster.scaling import Scaling
 from geohp.raster.scenes import Scene, open_scene
-
-logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jpg", ".jpeg", ".png", ".jp2", ".img"})
 """What is taken for imagery in a folder; files that are named outright may have any suffix."""
@@ -182,8 +179,8 @@ def _survey(
     seed: tuple[int, int],
 ) -> _Surveyed:
     with open_scene(path, bands=bands, scaling=scaling) as scene:
-        origins = sample_origins(scene, side, patches, np.random.default_rng(seed), min_valid)
-        _, valid = scene.thumbnail(256)
+        _, valid = scene.thumbnail(THUMBNAIL_PX)
+        origins = sample_origins(scene, side, patches, np.random.default_rng(seed), min_valid, valid)
         return _Surveyed(
             path,
             len(scene.bands),

@@ -26,6 +26,9 @@ from geohp.raster.patches import Readable, read_patch
 CONFIDENCE_TEMPERATURE = 0.1
 """Confidence is the winner's share in a softmax of the cosines over this temperature."""
 
+_INPUT_PX = 448
+"""Smallest side of a default window as the backbone sees it: smaller ones spend too much on their overlap."""
+
 Origin = tuple[int, int]
 
 
@@ -60,13 +63,13 @@ class LabelBlock:
     Attributes:
         row, col: its first pixel.
         labels: (rows, cols) uint8, 255 where the scene has no data.
-        confidence: (rows, cols) float32 in [0, 1], NaN where the scene has no data.
+        confidence: (rows, cols) float32 in [0, 1], NaN where the scene has no data; ``None`` unless asked for.
     """
 
     row: int
     col: int
     labels: NDArray[np.uint8]
-    confidence: NDArray[np.float32]
+    confidence: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,11 @@ class _Window:
     valid: NDArray[np.bool_] | None
 
 
+def default_input_px(patch_size: int, wanted_px: float = _INPUT_PX) -> int:
+    """The side nearest to the one wanted that is a whole number of patches."""
+    return max(1, round(wanted_px / patch_size)) * patch_size
+
+
 def default_settings(model: LandCoverModel, overlap: float = 0.25, window_px: int | None = None) -> EngineSettings:
     """Windows of the side the model was trained at, but no smaller than about 448 px, the backbone's patches fitting.
 
@@ -85,9 +93,8 @@ def default_settings(model: LandCoverModel, overlap: float = 0.25, window_px: in
         overlap: share of a window's side that neighbours share, from 0 to below 1.
         window_px: side in scene pixels, rounded to whole patches.
     """
-    patch = model.backbone.patch_size
-    wanted = window_px * model.zoom if window_px else max(model.card.input_px, 448)
-    input_px = max(1, round(wanted / patch)) * patch
+    wanted = window_px * model.zoom if window_px else max(model.card.input_px, _INPUT_PX)
+    input_px = default_input_px(model.backbone.patch_size, wanted)
     window = max(1, round(input_px / model.zoom))
     return EngineSettings(window, min(round(window * overlap), window - 1), zoom=input_px / window)
 
@@ -97,6 +104,8 @@ def label_blocks(
     model: LandCoverModel,
     settings: EngineSettings,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    confidence: bool = True,
 ) -> Iterator[LabelBlock]:
     """Label a scene block by block in raster order.
 
@@ -105,6 +114,7 @@ def label_blocks(
         model: on the device that shall do the work.
         settings: see :class:`EngineSettings`.
         progress: called with the windows done and their number.
+        confidence: compute it; a softmax over all classes that a map alone does not need.
 
     Yields:
         Blocks that tile the scene exactly.
@@ -127,7 +137,8 @@ def label_blocks(
             done += 1
             if progress:
                 progress(done, len(grid))
-        yield _compose(row, col, height, width, {o: held[o] for o in origins}, weights, model.clusters)
+        scores, valid = _blend(row, col, height, width, {o: held[o] for o in origins}, weights, model.clusters)
+        yield LabelBlock(row, col, _labels(scores, valid), _confidence(scores, valid) if confidence else None)
         for origin in origins:
             if last_use[origin] == number:
                 del held[origin]
@@ -178,10 +189,10 @@ def _score_windows(
         yield from flush()
 
 
-def _compose(
+def _blend(
     row: int, col: int, height: int, width: int, windows: dict[Origin, _Window], weights: Tensor, clusters: int
-) -> LabelBlock:
-    """Blend the windows' scores over one block and choose the class of every pixel."""
+) -> tuple[Tensor, NDArray[np.bool_]]:
+    """The windows' weighted scores (K + 1, height, width) over one block, and its validity."""
     side = len(weights)
     total = torch.zeros(clusters + 1, height, width)
     valid = np.zeros((height, width), dtype=bool)
@@ -193,13 +204,21 @@ def _compose(
         fine = F.interpolate(window.scores[None], size=(side, side), mode="bilinear", align_corners=False)[0]
         total[:, rows, cols] += fine[:, own_rows, own_cols] * weights[own_rows, own_cols]
         valid[rows, cols] |= window.valid[own_rows, own_cols]
-    scores, length = total[:clusters], total[clusters]
-    labels = scores.argmax(0).to(torch.uint8).numpy()
+    return total, valid
+
+
+def _labels(scores: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The class of every pixel; the weights, common to all classes, need not be divided out."""
+    labels: NDArray[np.uint8] = scores[:-1].argmax(0).to(torch.uint8).numpy()
     labels[~valid] = NODATA_LABEL
-    cosines = scores / length.clamp_min(torch.finfo(torch.float32).tiny)
-    confidence = (cosines / CONFIDENCE_TEMPERATURE).softmax(0).amax(0).numpy()
+    return labels
+
+
+def _confidence(scores: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    cosines = scores[:-1] / scores[-1].clamp_min(torch.finfo(torch.float32).tiny)
+    confidence: NDArray[np.float32] = (cosines / CONFIDENCE_TEMPERATURE).softmax(0).amax(0).numpy()
     confidence[~valid] = np.nan
-    return LabelBlock(row, col, labels, confidence)
+    return confidence
 
 
 def _share(block_start: int, block_length: int, window_start: int, window_length: int) -> tuple[slice, slice]:

@@ -14,10 +14,10 @@ from torch import Tensor
 from geohp import backbones
 from geohp.backbones.base import Backbone
 from geohp.classes import default_classes
+from geohp.config import BackboneConfig
 from geohp.errors import DataError
-from geohp.inference.engine import default_settings
-from geohp.methods.kmeans import KMeans, Standardise
-from geohp.methods.probes import ClusterProbe
+from geohp.inference.engine import default_input_px
+from geohp.methods.kmeans import KMeans
 from geohp.model import LandCoverModel, ModelCard
 from geohp.model_file import describe_backbone
 from geohp.raster.patches import read_patch, sample_origins
@@ -31,7 +31,7 @@ SAMPLED_WINDOWS = 32
 
 
 def fit_kmeans(
-    scene: Scene, classes: int, backbone: str, weights: str | None, block: int, *, device: torch.device, seed: int
+    scene: Scene, classes: int, backbone: BackboneConfig, *, device: torch.device, seed: int
 ) -> LandCoverModel:
     """Fit cosine k-means on features of windows drawn from the whole scene.
 
@@ -41,7 +41,7 @@ def fit_kmeans(
     Args:
         scene: what to fit on.
         classes: how many classes to find.
-        backbone, weights, block: see :func:`geohp.backbones.create`.
+        backbone: which features.
         device: where the features are computed.
         seed: of filters, samples and seedings.
 
@@ -49,21 +49,15 @@ def fit_kmeans(
         WeightsError: when the backbone's weights cannot be found.
         ConfigError: when there is no such backbone.
     """
-    options: dict[str, Any] = {"in_channels": len(scene.bands), "seed": seed} if backbone == "rcf" else {}
-    net = backbones.create(backbone, weights=weights, block=block, **options)
-    card = ModelCard(
-        method="kmeans",
-        backbone={},
-        in_channels=net.channels,
-        code_channels=net.channels,
-        classes=default_classes(classes),
-        bands=scene.bands,
-        scaling=scene.scaling.rule,
-        patch_px=net.patch_size,
-        input_px=net.patch_size,
-        geohp_version=__version__,
+    net = backbones.create_for_bands(
+        backbone.name,
+        len(scene.bands),
+        seed=seed,
+        weights=backbone.weights,
+        block=backbone.block,
+        **backbone.options,
     )
-    side = default_settings(LandCoverModel(net, Standardise(1), ClusterProbe(1, 1), card)).window_px
+    side = default_input_px(net.patch_size)
     rng = np.random.default_rng(seed)
     count = min(SAMPLED_WINDOWS, math.ceil(1.5 * scene.height * scene.width / side**2))
     patches = [read_patch(scene, *at, side) for at in sample_origins(scene, side, count, rng, min_valid=0.5)]
@@ -89,13 +83,19 @@ def fit_kmeans(
     method = KMeans(net.channels, found, seed=seed).to(device)
     if len(rows):
         method.prepare(lambda _: _as_maps(rows))
-    described = describe_backbone(net)
-    return LandCoverModel(
-        net,
-        method.head,
-        method.probe,
-        ModelCard(**{**vars(card), "backbone": described, "classes": default_classes(found)}),
+    card = ModelCard(
+        method="kmeans",
+        backbone=describe_backbone(net),
+        in_channels=net.channels,
+        code_channels=net.channels,
+        classes=default_classes(found),
+        bands=scene.bands,
+        scaling=scene.scaling.rule,
+        patch_px=side,
+        input_px=side,
+        geohp_version=__version__,
     )
+    return LandCoverModel(net, method.head, method.probe, card)
 
 
 def _valid_rows(features: Tensor, valid: np.ndarray[Any, np.dtype[np.bool_]], patch: int) -> Tensor:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geohp.config import BackboneConfig
 from geohp.errors import ConfigError
-from geohp.inference.segmenter import Backbone, Progress, Segmenter, as_scene
+from geohp.inference.segmenter import Progress, Segmenter, as_scene
 from geohp.model_file import newest_run
 from geohp.outputs import check_output
 
 if TYPE_CHECKING:
     import xarray as xr
-
-logger = logging.getLogger(__name__)
 
 
 def segment(
@@ -147,7 +145,8 @@ def choose_segmenter(
             return Segmenter.load(newest, weights=weights, device=device)
     if backbone in (None, "rcf") and (weights is not None or block is not None):
         raise ConfigError("weights, block: random convolutional features have none; name the backbone they belong to")
-    chosen = Backbone(backbone or "rcf", str(weights) if weights is not None else None, -1 if block is None else block)
+    given: dict[str, Any] = {"name": backbone, "weights": None if weights is None else str(weights), "block": block}
+    chosen = BackboneConfig(**{key: value for key, value in given.items() if value is not None})
     with as_scene(scene, bands=bands, scaling=scaling or "auto") as opened:
         return Segmenter.fit(
             opened, classes=6 if classes is None else classes, backbone=chosen, device=device, seed=seed

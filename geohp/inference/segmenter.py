@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
+from geohp.config import BackboneConfig
 from geohp.errors import ModelError, SceneError
 from geohp.inference.engine import EngineSettings, default_settings, label_blocks
 from geohp.inference.fallback import fit_kmeans
@@ -29,15 +29,6 @@ Progress = Callable[[int, int], None]
 
 CONFIDENCE_STEPS = 254
 """Confidence in [0, 1] is stored as uint8 0 to 254, scale 1/254; 255 is nodata."""
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """Which frozen features to fit on, where no model is given: see :func:`geohp.backbones.create`."""
-
-    name: str = "rcf"
-    weights: str | None = None
-    block: int = -1
 
 
 @contextmanager
@@ -84,7 +75,13 @@ class Segmenter:
 
     @classmethod
     def fit(
-        cls, scene: Scene, *, classes: int = 6, backbone: Backbone | None = None, device: str = "auto", seed: int = 0
+        cls,
+        scene: Scene,
+        *,
+        classes: int = 6,
+        backbone: BackboneConfig | None = None,
+        device: str = "auto",
+        seed: int = 0,
     ) -> Segmenter:
         """Fit cosine k-means on the scene's own features: a map of one scene without any training.
 
@@ -98,10 +95,8 @@ class Segmenter:
         Raises:
             WeightsError: when the backbone's weights cannot be found.
         """
-        chosen = backbone or Backbone()
-        model = fit_kmeans(
-            scene, classes, chosen.name, chosen.weights, chosen.block, device=torch_device(device), seed=seed
-        )
+        chosen = backbone or BackboneConfig()
+        model = fit_kmeans(scene, classes, chosen, device=torch_device(device), seed=seed)
         return cls(model, device, f"k-means on the scene's own {chosen.name} features")
 
     @property
@@ -157,7 +152,7 @@ class Segmenter:
             SceneError: when the scene cannot be read.
         """
         labels = np.full((scene.height, scene.width), NODATA_LABEL, dtype=np.uint8)
-        for block in label_blocks(scene, self.model, self.settings(overlap, window_px), progress):
+        for block in label_blocks(scene, self.model, self.settings(overlap, window_px), progress, confidence=False):
             rows, cols = block.labels.shape
             labels[block.row : block.row + rows, block.col : block.col + cols] = block.labels
         return _as_dataarray(labels, scene, self.classes)
@@ -188,15 +183,15 @@ class Segmenter:
         """
         settings = self.settings(overlap, window_px)
         with ExitStack() as stack:
-            writers = [stack.enter_context(self._label_writer(scene, out, settings))]
-            if confidence is not None:
-                writers.append(stack.enter_context(_confidence_writer(scene, confidence)))
-            for block in label_blocks(scene, self.model, settings, progress):
-                writers[0].write(block.row, block.col, block.labels)
-                if confidence is not None:
-                    writers[1].write(block.row, block.col, _quantise(block.confidence))
-            for writer in writers:
-                writer.seal()
+            labels = stack.enter_context(self._label_writer(scene, out, settings))
+            shares = stack.enter_context(_confidence_writer(scene, confidence)) if confidence is not None else None
+            for block in label_blocks(scene, self.model, settings, progress, confidence=shares is not None):
+                labels.write(block.row, block.col, block.labels)
+                if shares is not None and block.confidence is not None:
+                    shares.write(block.row, block.col, _quantise(block.confidence))
+            labels.seal()
+            if shares is not None:
+                shares.seal()
 
     def _label_writer(self, scene: Scene, out: str | Path, settings: EngineSettings) -> RasterWriter:
         card = self.model.card

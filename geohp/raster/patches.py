@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
-_THUMBNAIL_PX = 1024
+THUMBNAIL_PX = 1024
+"""Side of the decimated look at a scene that sampling is judged on."""
 
 
 class Readable(Protocol):
@@ -59,7 +60,12 @@ def read_patch(scene: Readable, row: int, col: int, side: int) -> tuple[Float32,
 
 
 def sample_origins(
-    scene: Readable, side: int, count: int, rng: np.random.Generator, min_valid: float = 0.5
+    scene: Readable,
+    side: int,
+    count: int,
+    rng: np.random.Generator,
+    min_valid: float = 0.5,
+    valid: Bool | None = None,
 ) -> list[tuple[int, int]]:
     """Random patch origins (row, col) over the valid part of a scene.
 
@@ -72,12 +78,14 @@ def sample_origins(
         count: how many origins to draw at most.
         rng: source of randomness; the same state gives the same origins.
         min_valid: share of valid pixels a patch should have; where too few reach it, the best ones are taken.
+        valid: validity of the scene's thumbnail, where the caller has one.
 
     Returns:
         Up to ``count`` origins, none where the scene has no valid pixel.
     """
     last_row, last_col = max(0, scene.height - side), max(0, scene.width - side)
-    _, valid = scene.thumbnail(_THUMBNAIL_PX)
+    if valid is None:
+        _, valid = scene.thumbnail(THUMBNAIL_PX)
     if not valid.any():
         return _search(scene, side, count)
     possible = (last_row + 1) * (last_col + 1)
