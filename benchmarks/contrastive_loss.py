@@ -5,7 +5,7 @@ against the same formula written down densely with automatic differentiation, at
 itself at twice the images, which costs four times as much where work grows with n^2 and memory twice as much.
 
     OMP_NUM_THREADS=2 python benchmarks/contrastive_loss.py
-    python benchmarks/contrastive_loss.py --device cuda --images 64
+    python benchmarks/contrastive_loss.py --device cuda --dtype bfloat16 --images 64 --dense-images 8
 
 Times are the best of the repetitions, the rate that of just before and after each. Where other processes compete for
 the cores, OpenMP threads that spin while they wait cost more than all else: set OMP_WAIT_POLICY=PASSIVE there.
@@ -14,15 +14,12 @@ the cores, OpenMP threads that spin while they wait cost more than all else: set
 from __future__ import annotations
 
 import argparse
-import ctypes
-import sys
-import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from measuring import PeakMemory, describe, multiplications_per_second, synchronise
 from torch import Tensor
 
 from geohp.methods.hp import contrastive_loss
@@ -41,9 +38,9 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--double", action="store_true", help="twice the images as well")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     args = parser.parse_args()
-    if args.device == "cpu":
-        print(f"{torch.get_num_threads()} threads")
+    print(f"{describe(args.device)}, {args.dtype}")
     measured(contrastive_loss, 1, args, quiet=True)  # warm up
     time_s, memory = measured(contrastive_loss, args.images, args)
     if args.double:
@@ -59,11 +56,12 @@ def measured(loss: Loss, images: int, args: argparse.Namespace, quiet: bool = Fa
     """Best time of a step in seconds, and its peak memory above the inputs in GB."""
     n, (c, d) = images * args.side**2, args.channels
     torch.manual_seed(0)
-    z, z_mix = (rows(n, d, args.device).requires_grad_() for _ in range(2))
-    features, codes = rows(n + args.pool, c, args.device), rows(n + args.pool, d, args.device)
+    dtype = getattr(torch, args.dtype)
+    z, z_mix = (rows(n, d, args.device).to(dtype).requires_grad_() for _ in range(2))
+    features, codes = (rows(n + args.pool, width, args.device).to(dtype) for width in (c, d))
     best, floor, memory = float("inf"), float("inf"), 0.0
     for _ in range(args.repeat):
-        rate = multiplications_per_second(args.device)
+        rate = multiplications_per_second(args.device, dtype)
         z.grad = z_mix.grad = None
         with PeakMemory(args.device) as peak:
             start = time.perf_counter()
@@ -75,7 +73,7 @@ def measured(loss: Loss, images: int, args: argparse.Namespace, quiet: bool = Fa
             synchronise(args.device)
             elapsed = time.perf_counter() - start
         memory = max(memory, peak.gigabytes)
-        rate = max(rate, multiplications_per_second(args.device))
+        rate = max(rate, multiplications_per_second(args.device, dtype))
         best, floor = min(best, elapsed), min(floor, 2 * n**2 * (c + 7 * d) / rate)
     if not quiet:
         print(
@@ -117,65 +115,6 @@ def dense_loss(
         log_p = logits - logits.masked_fill(outside, -torch.inf).logsumexp(1, keepdim=True)
         total = total - (emphasis.flatten() * (weights * log_p).sum(1) / mass.clamp_min(1e-6)).mean() / 2
     return temperature / 0.07 * total
-
-
-def multiplications_per_second(device: str, size: int = 1024) -> float:
-    """Floating-point operations a second of a square matrix product in float32, the best of several."""
-    size = size if device == "cpu" else 8 * size
-    a, b = (torch.randn(size, size, device=device) for _ in range(2))
-    best = float("inf")
-    for _ in range(12):
-        synchronise(device)
-        start = time.perf_counter()
-        a @ b
-        synchronise(device)
-        best = min(best, time.perf_counter() - start)
-    return float(2 * size**3 / best)
-
-
-def synchronise(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.synchronize()
-
-
-class PeakMemory:
-    """Most memory held within the context, above what was held when entering it.
-
-    On the CPU the process's resident memory is sampled every few milliseconds (Linux only; 0 elsewhere).
-    """
-
-    def __init__(self, device: str) -> None:
-        self.gigabytes = 0.0
-        self._cuda = device != "cpu"
-        self._over = threading.Event()
-
-    def __enter__(self) -> PeakMemory:
-        if self._cuda:
-            torch.cuda.reset_peak_memory_stats()
-            self._before = torch.cuda.memory_allocated()
-        else:
-            if sys.platform == "linux":
-                ctypes.CDLL(None).malloc_trim(0)  # or what earlier runs left behind would hide what this one takes
-            self._before = resident_bytes()
-            self._sampler = threading.Thread(target=self._sample)
-            self._sampler.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._cuda:
-            self.gigabytes = (torch.cuda.max_memory_allocated() - self._before) / 1e9
-        else:
-            self._over.set()
-            self._sampler.join()
-
-    def _sample(self) -> None:
-        while not self._over.wait(0.004):
-            self.gigabytes = max(self.gigabytes, (resident_bytes() - self._before) / 1e9)
-
-
-def resident_bytes() -> int:
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[1]) * 4096 if statm.exists() else 0
 
 
 if __name__ == "__main__":

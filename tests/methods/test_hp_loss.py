@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from geohp.methods.hp import contrastive_loss, loss
+from geohp.methods.hp import contrastive_loss, streaming
 from geohp.methods.hp.positives import PositivePairs
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -174,11 +174,11 @@ def test_any_problem_in_any_blocks_is_the_dense_formula(
         "keep": keep,
     }
     inputs, doubles = ([view.to(d).requires_grad_() for view in (z, z_mix)] for d in (dtype, torch.float64))
-    before, loss._BLOCK_CPU = loss._BLOCK_CPU, block
+    before, streaming._BLOCK_CPU = streaming._BLOCK_CPU, block
     try:
         value = contrastive_loss(*inputs, *rest, **options)
     finally:
-        loss._BLOCK_CPU = before
+        streaming._BLOCK_CPU = before
     gradients = torch.autograd.grad(value, inputs)
     assert value.dtype == dtype
     expected = dense_loss(*doubles, *(part.double() for part in rest), **options)
@@ -234,7 +234,7 @@ def test_gradcheck(rate):
         first.sum().backward()
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 3e-2), (torch.float16, 1e-2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 5e-3), (torch.float16, 5e-4)])
 def test_low_precision_inputs_are_summed_in_float32(dtype, tolerance):
     exact = problem(5, 3, 100, 16, "some positive", 4, torch.float64)
     low = [part.to(dtype) for part in exact]
@@ -282,7 +282,7 @@ def test_nothing_quadratic_is_held(spread, keep):
         )
         value.backward()
     assert n == 3200
-    assert seen.most <= max(loss._BLOCK_CPU**2, n * 40)
+    assert seen.most <= max(streaming._BLOCK_CPU**2, n * 40)
     assert seen.most < n * n / 10
 
 
@@ -294,7 +294,7 @@ def test_without_gradients_wanted_none_are_computed(monkeypatch):
     for wanted, inputs in ((z, (z, rows[1])), (z_mix, (rows[0], z_mix))):
         alone = torch.autograd.grad(contrastive_loss(*inputs, *rows[2:], **options), wanted)[0]
         assert torch.equal(alone, both[wanted is z_mix])
-    monkeypatch.setattr(loss, "_gradients", lambda *_: pytest.fail("computed gradients"))
+    monkeypatch.setattr(streaming, "gradients", lambda *_: pytest.fail("computed gradients"))
     plain = contrastive_loss(*rows, **options)
     assert not plain.requires_grad
     with torch.no_grad():

@@ -4,32 +4,29 @@ Symbols as in the paper (arXiv 2303.15014): n = images * N rows, f^ frozen featu
 z and z_mix projected codes, all of unit length; tau the temperature, lambda the weight of task-specific positives, rho
 the share of non-positives kept in the denominator.
 
-Positives and similarities are symmetric in (i, j), only the draw of kept non-positives is not, so no block below the
-diagonal is computed: each serves its rows and its columns. Two passes are made over the blocks: one sums up every
-row's denominator and positives, one adds up the gradients in closed form. Similarities are recomputed in the second
-pass, which costs less than holding them would; the few positives are remembered as far as linear memory goes.
+Two passes are made over blocks of pairs: one sums up every row's denominator and positives, one adds up the gradients
+in closed form. :mod:`.streaming` makes them anywhere, :mod:`.fused` faster for half-precision rows on a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from geohp.methods.hp import streaming
+from geohp.methods.hp.fused import fused
 from geohp.methods.hp.positives import PositivePairs
+from geohp.methods.hp.products import operand
+from geohp.methods.hp.streaming import Forces, Problem, Sums
 
 BASE_TEMPERATURE = 0.07
 """The loss is scaled by tau / 0.07, as in supervised contrastive learning."""
 
 _LOWEST_TEMPERATURE = 1 / 64
 """exp(1 / tau), summed over any number of rows, stays within float32: no maximum has to be subtracted."""
-
-_BLOCK_CPU = 512  # a few of these stay in a core's cache
-_BLOCK_GPU = 4096
 
 
 def contrastive_loss(
@@ -68,7 +65,8 @@ def contrastive_loss(
         reweight: weigh an anchor by the mass of its positives relative to its image's mean.
 
     Returns:
-        A scalar, float64 for float64 inputs and float32 otherwise; sums are never taken in less.
+        A scalar, float64 for float64 inputs and float32 otherwise; sums are never taken in less. Half-precision rows
+        are exact up to that on a CPU; on a GPU the weights of pairs, too, enter the gradients' products as bfloat16.
 
     Raises:
         ValueError: when the rows do not belong together, n is not a multiple of ``images``, the temperature is too
@@ -84,9 +82,11 @@ def contrastive_loss(
     # Autocasting would decide in half precision what is similar enough, and sum in it.
     with torch.autocast(z.device.type, enabled=False), torch.no_grad():
         again = z.requires_grad or z_mix.requires_grad
-        specific = _pairs(codes, pool_specific, again) if task_specific_weight else None
-        problem = _Problem(
-            agnostic=_pairs(features, pool_agnostic, again),
+        specific = (
+            PositivePairs(codes.detach(), pool_specific.detach(), remember=again) if task_specific_weight else None
+        )
+        problem = Problem(
+            agnostic=PositivePairs(features.detach(), pool_agnostic.detach(), remember=again),
             specific=specific,
             rows=n,
             images=images,
@@ -100,51 +100,19 @@ def contrastive_loss(
     return loss
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """Everything that carries no gradient."""
-
-    agnostic: PositivePairs
-    specific: PositivePairs | None
-    rows: int
-    images: int
-    temperature: float
-    weight: float
-    keep: Tensor | None
-    reweight: bool
-
-    def blocks(self, size: int) -> Iterator[tuple[slice, slice]]:
-        """Rows and columns of the blocks on and above the diagonal."""
-        parts = [slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size)]
-        for i, rows in enumerate(parts):
-            for cols in parts[i:]:
-                yield rows, cols
-
-    def kept(self, agnostic: Tensor, rows: slice, cols: slice) -> tuple[Tensor, Tensor] | None:
-        """Whether a block's terms are in the denominators of its rows, and in those of its columns; None for all."""
-        if self.keep is None:
-            return None
-        positive = agnostic.bool()
-        of_rows, of_cols = (
-            self.keep[torch.arange(anchors.start, anchors.stop, device=positive.device) % len(self.keep), others]
-            for anchors, others in ((rows, cols), (cols, rows))
-        )
-        return positive | of_rows, positive | of_cols.T
-
-
 class _Streamed(torch.autograd.Function):
     """The loss; its gradients are computed along with it and only scaled in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, z_mix: Tensor, problem: _Problem, wanted: list[bool]) -> Tensor:
+    def forward(ctx: Any, z: Tensor, z_mix: Tensor, problem: Problem, wanted: list[bool]) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
-            # Scaled like this, products are logits.
-            views = [_wide(view.detach()) * problem.temperature**-0.5 for view in (z, z_mix)]
-            sums = _row_sums(views, problem)
+            views = [operand(view.detach()) for view in (z, z_mix)]
+            passes = fused(views, problem) or streaming
+            sums = passes.row_sums(views, problem)
             loss, share = _value(sums, problem)
-            gradients = _gradients(views, sums, share, problem, wanted) if any(wanted) else [None, None]
+            found = passes.gradients(views, _forces(sums, share), problem, wanted) if any(wanted) else [None, None]
             ctx.save_for_backward(
-                *(None if g is None else g.to(view.dtype) for g, view in zip(gradients, (z, z_mix), strict=True))
+                *(None if g is None else g.to(view.dtype) for g, view in zip(found, (z, z_mix), strict=True))
             )
         return loss
 
@@ -154,55 +122,7 @@ class _Streamed(torch.autograd.Function):
         return *(None if g is None else g * upstream[0].to(g.dtype) for g in ctx.saved_tensors), None, None
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """What each row sums up over its columns.
-
-    Attributes:
-        mass: W_i, the weight of its positives.
-        positives: how many it found in A.
-        similarity: for each view, sum_j w_ij l_ij.
-        partition: for each view, sum over the denominator of exp l_ij.
-    """
-
-    mass: Tensor
-    positives: Tensor
-    similarity: list[Tensor]
-    partition: list[Tensor]
-
-    @classmethod
-    def zeros(cls, views: list[Tensor]) -> _Sums:
-        def zero() -> Tensor:
-            return views[0].new_zeros(len(views[0]))
-
-        return cls(zero(), zero(), [zero() for _ in views], [zero() for _ in views])
-
-
-def _row_sums(views: list[Tensor], problem: _Problem) -> _Sums:
-    sums = _Sums.zeros(views)
-    for rows, cols in problem.blocks(_block_size(views[0])):
-        weights = problem.agnostic.block(rows, cols)
-        kept = problem.kept(weights, rows, cols)
-        _tally(sums.positives, rows, cols, weights)
-        if problem.specific is not None:
-            weights.add_(problem.specific.block(rows, cols), alpha=problem.weight)
-        _tally(sums.mass, rows, cols, weights)
-        for view, similarity, partition in zip(views, sums.similarity, sums.partition, strict=True):
-            logits = view[rows] @ view[cols].T
-            _tally(similarity, rows, cols, logits * weights)
-            terms = _exponentials(logits, rows == cols)
-            _tally(partition, rows, cols, *((terms,) if kept is None else (terms * kept[0], terms * kept[1])))
-    return sums
-
-
-def _tally(total: Tensor, rows: slice, cols: slice, of_rows: Tensor, of_cols: Tensor | None = None) -> None:
-    """Add a block's sums to the totals of its rows and, off the diagonal, of its columns."""
-    total[rows].add_(of_rows.sum(1))
-    if rows != cols:
-        total[cols].add_((of_rows if of_cols is None else of_cols).sum(0))
-
-
-def _value(sums: _Sums, problem: _Problem) -> tuple[Tensor, Tensor]:
+def _value(sums: Sums, problem: Problem) -> tuple[Tensor, Tensor]:
     """The loss, and each anchor's share in it: -(tau / 0.07) r_i / (2 B n_i), 0 for rows left out."""
     kept = (sums.positives > 0).view(problem.images, -1)
     mass = sums.mass.view(problem.images, -1)
@@ -218,45 +138,9 @@ def _value(sums: _Sums, problem: _Problem) -> tuple[Tensor, Tensor]:
     return loss, share
 
 
-def _gradients(
-    views: list[Tensor], sums: _Sums, share: Tensor, problem: _Problem, wanted: list[bool]
-) -> list[Tensor | None]:
-    """dL/dz = (G + G^T) z / tau with G_ij = share_i (w_ij / W_i - p_ij), p the softmax over the denominator.
-
-    Of z / tau, one square root of tau is in the views already.
-    """
-    pull = share / _guarded(sums.mass)
-    pushes = [-share / _guarded(partition) for partition in sums.partition]
-    gradients = [torch.zeros_like(view) if want else None for view, want in zip(views, wanted, strict=True)]
-    for rows, cols in problem.blocks(_block_size(views[0])):
-        weights = problem.agnostic.block(rows, cols)
-        kept = problem.kept(weights, rows, cols)
-        if problem.specific is not None:
-            weights.add_(problem.specific.block(rows, cols), alpha=problem.weight)
-        weights *= pull[rows, None] + pull[cols]
-        for view, push, gradient in zip(views, pushes, gradients, strict=True):
-            if gradient is None:
-                continue
-            both = _exponentials(view[rows] @ view[cols].T, rows == cols)
-            if kept is None:
-                both *= push[rows, None] + push[cols]
-            else:
-                both *= kept[0] * push[rows, None] + kept[1] * push[cols]
-            both += weights
-            gradient[rows].addmm_(both, view[cols])
-            if rows != cols:
-                gradient[cols].addmm_(both.T, view[rows])
-    return [None if gradient is None else gradient.mul_(problem.temperature**-0.5) for gradient in gradients]
-
-
-def _exponentials(logits: Tensor, diagonal: bool) -> Tensor:
-    """Exponentials of the logits, in their place; a row has no term with itself."""
-    logits.exp_()
-    return logits.fill_diagonal_(0) if diagonal else logits
-
-
-def _pairs(rows: Tensor, pool: Tensor, remember: bool) -> PositivePairs:
-    return PositivePairs(_wide(rows.detach()), _wide(pool.detach()), remember=remember)
+def _forces(sums: Sums, share: Tensor) -> Forces:
+    """G_ij = share_i (w_ij / W_i - p_ij), p the softmax over the denominator, taken apart."""
+    return Forces(share / _guarded(sums.mass), [-share / _guarded(partition) for partition in sums.partition])
 
 
 def _kept(keep: Tensor | float, patches: int, n: int, device: torch.device) -> Tensor | None:
@@ -273,14 +157,6 @@ def _kept(keep: Tensor | float, patches: int, n: int, device: torch.device) -> T
     for row in kept:  # row by row: the draws themselves take four times the room of their outcome
         torch.lt(torch.rand(n, device=device), keep, out=row)
     return kept
-
-
-def _block_size(like: Tensor) -> int:
-    return _BLOCK_GPU if like.is_cuda else _BLOCK_CPU
-
-
-def _wide(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
 
 
 def _guarded(values: Tensor) -> Tensor:

@@ -184,7 +184,7 @@ class HP(Method):
 
     def _project(self, codes: Tensor) -> Tensor:
         rows = codes.flatten(2).transpose(1, 2).reshape(-1, codes.shape[1])
-        return F.normalize(self.projection(rows), dim=1)
+        return _as_multiplied(F.normalize(self.projection(rows), dim=1))
 
     @torch.no_grad()
     def _fill_agnostic(self, sample: SampleFeatures) -> None:
@@ -200,4 +200,14 @@ class HP(Method):
 def _unit_rows(maps: Tensor) -> Tensor:
     """(B, C, h, w) to (B*h*w, C), image-major, each row of length 1, without gradient."""
     rows = maps.detach().flatten(2).transpose(1, 2).reshape(-1, maps.shape[1])
-    return F.normalize(rows, dim=1)
+    return _as_multiplied(F.normalize(rows, dim=1))
+
+
+def _as_multiplied(rows: Tensor) -> Tensor:
+    """Under autocasting on a GPU, the rows in its half precision: their products are what a step consists of.
+
+    The loss adds them up in float32. On a CPU half precision would gain nothing.
+    """
+    if rows.is_cuda and torch.is_autocast_enabled("cuda"):
+        return rows.to(torch.get_autocast_dtype("cuda"))
+    return rows

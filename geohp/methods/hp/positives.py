@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from geohp.methods.hp.products import operand, product
+
 _POOL_ROWS_AT_ONCE = 4096
 
 
@@ -66,24 +68,30 @@ class PositivePairs:
         pool: (R, C) unit rows, or zeros.
         remember: whether blocks will be asked for again. What is remembered is bounded by half the rows' own size
             for float32, so memory stays linear in n whatever the rows are; beyond it, blocks are searched again.
+
+    Attributes:
+        rows: the rows as they enter products.
+        bound: (n,) the largest cosine of each with the pool.
     """
 
     def __init__(self, rows: Tensor, pool: Tensor, *, remember: bool) -> None:
-        self._rows = rows
-        self._bound = torch.cat([(part @ pool.T).amax(1) for part in torch.split(rows, _POOL_ROWS_AT_ONCE)])
+        self.rows = operand(rows)
+        pool = pool.to(self.rows)
+        self.bound = torch.cat([product(part, pool.T).amax(1) for part in torch.split(self.rows, _POOL_ROWS_AT_ONCE)])
         self._found: dict[tuple[int, int], Tensor] = {}
-        self._room = rows.numel() // 2 if remember else 0
+        # Counting what was found would make a GPU wait for every block; it searches again sooner.
+        self._room = rows.numel() // 2 if remember and not rows.is_cuda else 0
 
     def block(self, rows: slice, cols: slice) -> Tensor:
         """1 for positives and 0 elsewhere, floating, of the shape of the block; no row is its own positive."""
         found = self._found.get((rows.start, cols.start))
         if found is not None:
-            block = self._rows.new_zeros(rows.stop - rows.start, cols.stop - cols.start)
+            block = self.bound.new_zeros(rows.stop - rows.start, cols.stop - cols.start)
             block.view(-1).index_fill_(0, found.long(), 1)
             return block
-        block = self._rows[rows] @ self._rows[cols].T
+        block = product(self.rows[rows], self.rows[cols].T)
         # Exceeding either bound is exceeding the lower of the two.
-        block.gt_(torch.minimum(self._bound[rows, None], self._bound[cols]))
+        block.gt_(torch.minimum(self.bound[rows, None], self.bound[cols]))
         if rows == cols:
             block.fill_diagonal_(0)
         self._remember((rows.start, cols.start), block)
