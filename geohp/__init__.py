@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from geohp.version import __version__
 
 if TYPE_CHECKING:
+    from geohp.checkpoints import import_checkpoint
     from geohp.config import load_config
     from geohp.evaluation import SegmentationMetrics
     from geohp.experiment import train
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Segmenter": "geohp.inference.segmenter",
     "SegmentationMetrics": "geohp.evaluation",
+    "import_checkpoint": "geohp.checkpoints",
     "load_config": "geohp.config",
     "open_scene": "geohp.raster.scenes",
     "polygonize": "geohp.vector",
@@ -34,6 +36,7 @@ __all__ = [
     "SegmentationMetrics",
     "Segmenter",
     "__version__",
+    "import_checkpoint",
     "load_config",
     "open_scene",
     "polygonize",

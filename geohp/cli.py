@@ -148,6 +148,41 @@ def polygonize(
     typer.echo(f"wrote {_polygons(labels, out, min_area, simplify, overwrite)}")
 
 
+@app.command("import-checkpoint")
+def import_checkpoint(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A checkpoint of HP or STEGO, or the weights of DINO or DINOv2.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write (.safetensors).")],
+    backbone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name its transformer as timm does, where its shape is unknown.")
+    ] = None,
+    probe: Annotated[
+        str | None, typer.Option(help="What predicts: cluster (default), or linear, which has learned from labels.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Names of the classes in their order, separated by commas.")
+    ] = None,
+    pixel_size: Annotated[
+        float | None, typer.Option(help="Pixel size of the imagery it was trained on, in metres.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a geohp model of a checkpoint that another project released."""
+    from geohp.checkpoints import import_checkpoint as run_import
+
+    imported = run_import(
+        checkpoint,
+        out,
+        backbone=backbone,
+        probe=probe,
+        classes=classes.split(",") if classes is not None else None,
+        pixel_size_m=pixel_size,
+        overwrite=overwrite,
+    )
+    typer.echo(imported.report())
+
+
 @app.command()
 def quickstart(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything it makes; must not exist.")],

@@ -170,7 +170,8 @@ def fit(
         config=config.model_dump(mode="json"),
         geohp_version=__version__,
     )
-    return LandCoverModel(backbone, method.head, method.probe, card), source
+    # A method has a linear probe where it was given labels to train one on.
+    return LandCoverModel(backbone, method.head, method.probe, card, getattr(method, "linear_probe", None)), source
 
 
 def _run_lightning(config: Config, method: Any, source: FeatureSource, work: Path, tell: Progress) -> None:

@@ -1,4 +1,4 @@
-"""A land-cover model: backbone, head and cluster probe in one, and the card that says how to use it."""
+"""A land-cover model: backbone, head and probes in one, and the card that says how to use it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from torch import Tensor, nn
 
 from geohp.backbones.base import Backbone
 from geohp.classes import LandCoverClass
-from geohp.methods.probes import ClusterProbe
+from geohp.methods.probes import ClusterProbe, LinearProbe
+
+PROBES = ("cluster", "linear")
+CONFIDENCE_TEMPERATURE = 0.1
+"""Confidence is the winner's share in a softmax of the scores, divided by their last channel, over this."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +25,14 @@ class ModelCard:
         method: name of the method that trained it.
         backbone: name, block, options, weights (where they came from) and fingerprint of the backbone.
         in_channels: width C of the features; code_channels: width D of the codes.
-        classes: the classes in the order of the probe's clusters.
+        classes: the classes in the order of the predicting probe's clusters or logits.
         bands: bands as the training configuration asked for them; ``None`` is red, green, blue.
         scaling: rule that brings values to [0, 1], measured on each scene anew where it measures.
         patch_px: side of training patches in scene pixels; input_px: side they were resized to.
         pixel_size_m: ground sampling distance of the training imagery, ``None`` where it had none.
-        config: the whole configuration as resolved.
+        config: the whole configuration as resolved; empty where there was none.
         geohp_version: version that wrote it.
+        probe: which probe predicts, ``"cluster"`` or ``"linear"``; the linear one has learned from labels.
     """
 
     method: str
@@ -42,6 +47,7 @@ class ModelCard:
     pixel_size_m: float | None = None
     config: dict[str, Any] = field(default_factory=dict)
     geohp_version: str = ""
+    probe: str = "cluster"
 
 
 class LandCoverModel(nn.Module):
@@ -50,16 +56,27 @@ class LandCoverModel(nn.Module):
     Args:
         backbone: a fitted, frozen backbone.
         head: features (B, C, h, w) to codes (B, D, h, w).
-        probe: K clusters over the codes.
-        card: how to use it.
+        probe: clusters over the codes.
+        card: how to use it; ``card.probe`` says which probe predicts.
+        linear_probe: a classifier over the codes, where one was trained on labels.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: Backbone, head: nn.Module, probe: ClusterProbe, card: ModelCard) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        probe: ClusterProbe,
+        card: ModelCard,
+        linear_probe: LinearProbe | None = None,
+    ) -> None:
         super().__init__()
+        if card.probe not in PROBES or (card.probe == "linear" and linear_probe is None):
+            raise ValueError(f"a model without a {card.probe} probe cannot predict with it")
         self.backbone, self.head, self.probe, self.card = backbone, head, probe, card
+        self.linear_probe = linear_probe
         self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(backbone.std)[:, None, None], persistent=False)
         self.requires_grad_(False).eval()
@@ -71,7 +88,9 @@ class LandCoverModel(nn.Module):
 
     @property
     def clusters(self) -> int:
-        """Number of classes K."""
+        """Number of classes K that the predicting probe tells apart."""
+        if self.linear_probe is not None and self.card.probe == "linear":
+            return self.linear_probe.classifier.out_channels
         return len(self.probe.clusters)
 
     @property
@@ -87,12 +106,22 @@ class LandCoverModel(nn.Module):
             images: (B, bands, H, W) in [0, 1]; sides are multiples of the backbone's patch size.
 
         Returns:
-            (B, K + 1, h, w) float32: the dot products of each patch's code with the K unit centroids, and the
-            length of the code. All are linear or slowly varying in the code, so they may be interpolated and
-            blended: the argmax over the first K equals that of the interpolated codes' cosines, since dividing by
-            the length changes no order.
+            (B, K + 1, h, w) float32: K scores and what to divide them by for a confidence. All are linear or slowly
+            varying in the code, so they may be interpolated and blended, and the argmax over the first K is the
+            class.
+
+            - Of the cluster probe: the dot products of each patch's code with the K unit centroids, and the length
+              of the code. The argmax equals that of the interpolated codes' cosines, since dividing by the length
+              changes no order.
+            - Of the linear probe: its K logits, and 1 / ``CONFIDENCE_TEMPERATURE``, so that the confidence is the
+              softmax of the logits themselves.
         """
         patches = self.backbone((images - self.mean) / self.std, affinities=False)
         codes = self.head(patches.features)
-        length = torch.linalg.vector_norm(codes, dim=1, keepdim=True)
-        return torch.cat([self.probe.scores(codes), length], dim=1).float()
+        if self.linear_probe is not None and self.card.probe == "linear":
+            scores = self.linear_probe(codes)
+            divisor = torch.full_like(scores[:, :1], 1 / CONFIDENCE_TEMPERATURE)
+        else:
+            scores = self.probe.scores(codes)
+            divisor = torch.linalg.vector_norm(codes, dim=1, keepdim=True)
+        return torch.cat([scores, divisor], dim=1).float()

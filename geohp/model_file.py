@@ -20,20 +20,26 @@ from torch import Tensor, nn
 
 from geohp import backbones
 from geohp.backbones.base import Backbone
+from geohp.backbones.vit import VisionTransformer
 from geohp.classes import LandCoverClass
 from geohp.errors import ModelError, OutputError, WeightsError
 from geohp.methods.hp.head import SegmentationHead
 from geohp.methods.kmeans import Standardise
-from geohp.methods.probes import ClusterProbe
-from geohp.model import LandCoverModel, ModelCard
+from geohp.methods.probes import ClusterProbe, LinearProbe
+from geohp.model import PROBES, LandCoverModel, ModelCard
 
 FORMAT_VERSION = 1
 MODEL_NAME = "model.safetensors"
+_BACKBONE_ENTRY = "geohp_backbone"
 
-# The head each method leaves behind, from the widths on the card.
+# The head each method leaves behind, from the widths on the card and, for STEGO's, from what the file holds: it may
+# have been trained without the nonlinear branch.
 _HEADS: dict[str, Any] = {
-    "hp": lambda card: SegmentationHead(card.in_channels, card.code_channels),
-    "kmeans": lambda card: Standardise(card.in_channels),
+    "hp": lambda card, _: SegmentationHead(card.in_channels, card.code_channels),
+    "stego": lambda card, tensors: SegmentationHead(
+        card.in_channels, card.code_channels, nonlinear=any(name.startswith("head.nonlinear.") for name in tensors)
+    ),
+    "kmeans": lambda card, _: Standardise(card.in_channels),
 }
 
 
@@ -63,25 +69,30 @@ def save_model(model: LandCoverModel, path: str | Path, *, embed_backbone: bool 
     """
     path = Path(path)
     parts: dict[str, nn.Module] = {"head": model.head, "probe": model.probe}
+    if model.linear_probe is not None:
+        parts["linear_probe"] = model.linear_probe
     if embed_backbone or model.backbone.embedded:
         parts["backbone"] = model.backbone
     tensors = {
-        f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
-        for part, module in parts.items()
-        for name, tensor in module.state_dict().items()
+        f"{part}.{name}": tensor for part, module in parts.items() for name, tensor in module.state_dict().items()
     }
     card = {"format_version": FORMAT_VERSION, **asdict(model.card)}
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        save_file(tensors, temporary, metadata={"format": "pt", "geohp": json.dumps(card, ensure_ascii=False)})
-        # safetensors writes for the owner only; a model is an ordinary file.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{path}: the model file cannot be written ({error}); choose a writable folder") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return _write(path, tensors, {"geohp": json.dumps(card, ensure_ascii=False)})
+
+
+def save_backbone(backbone: VisionTransformer, path: str | Path) -> Path:
+    """Write a vision transformer's weights alone, by timm's names, whole or not at all.
+
+    The file goes where backbone weights go, with the name its metadata tell under ``geohp_backbone``.
+
+    Args:
+        backbone: whose weights to write.
+        path: the file to write, ending in ``.safetensors``.
+
+    Raises:
+        OutputError: when the file cannot be written.
+    """
+    return _write(Path(path), backbone.model.state_dict(), {_BACKBONE_ENTRY: backbone.name})
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -93,14 +104,16 @@ def read_card(path: str | Path) -> ModelCard:
     path = find_model(path)
     try:
         with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get("geohp")
+            metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: not a readable safetensors file ({error}); train or copy the model again") from error
-    if header is None:
+    if "geohp" not in metadata:
+        name = metadata.get(_BACKBONE_ENTRY)
         raise ModelError(
-            f"{path}: holds weights but no geohp model card; it may be a backbone, which goes with --weights"
+            f"{path}: holds weights but no geohp model card; it may be a backbone, which goes with "
+            f"{f'--backbone {name} ' if name else ''}--weights"
         )
-    return _parse_card(header, path)
+    return _parse_card(metadata["geohp"], path)
 
 
 def load_model(path: str | Path, *, weights: str | Path | None = None) -> LandCoverModel:
@@ -119,15 +132,22 @@ def load_model(path: str | Path, *, weights: str | Path | None = None) -> LandCo
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     try:
-        head = _HEADS[card.method](card)
-        probe = ClusterProbe(card.code_channels, len(card.classes))
+        head = _HEADS[card.method](card, tensors)
+        probe = ClusterProbe(card.code_channels, len(tensors["probe.clusters"]))
         _load_part(head, "head", tensors)
         _load_part(probe, "probe", tensors)
+        linear_probe = _linear_probe(card, tensors)
         backbone = _backbone(card, tensors, path, weights)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path}: weights and card do not fit together ({reason}); train or copy it again") from error
-    return LandCoverModel(backbone, head, probe, card)
+    model = LandCoverModel(backbone, head, probe, card, linear_probe)
+    if model.clusters != len(card.classes):
+        raise ModelError(
+            f"{path}: its {card.probe} probe has {model.clusters} classes, its card {len(card.classes)}; "
+            f"train or copy it again"
+        )
+    return model
 
 
 def find_model(path: str | Path) -> Path:
@@ -161,9 +181,39 @@ def _parse_card(text: str, path: Path) -> ModelCard:
         values["classes"] = tuple(LandCoverClass(**c) for c in values["classes"])
         if values["bands"] is not None:
             values["bands"] = tuple(values["bands"])
-        return ModelCard(**values)
+        card = ModelCard(**values)
+        if card.probe not in PROBES:
+            raise ModelError(f"{path}: predicts with a {card.probe!r} probe, unknown here; update geohp to use it")
+        return card
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ModelError(f"{path}: its model card cannot be read ({error}); train or copy the model again") from error
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
+    """Write a safetensors file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        save_file(
+            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
+            temporary,
+            metadata={"format": "pt", **metadata},
+        )
+        # safetensors writes for the owner only; a model is an ordinary file.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{path}: the model file cannot be written ({error}); choose a writable folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _linear_probe(card: ModelCard, tensors: Mapping[str, Tensor]) -> LinearProbe | None:
+    if card.probe != "linear" and not any(name.startswith("linear_probe.") for name in tensors):
+        return None
+    probe = LinearProbe(card.code_channels, len(tensors["linear_probe.classifier.weight"]))
+    _load_part(probe, "linear_probe", tensors)
+    return probe
 
 
 def _load_part(module: nn.Module, part: str, tensors: Mapping[str, Tensor]) -> None:

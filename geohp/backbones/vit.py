@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import timm
@@ -48,15 +49,26 @@ class VisionTransformer(Backbone):
         block: block counted from 0; negative numbers count from the end, -1 is the last.
         norm: apply the final LayerNorm; ``None`` means for the last block only.
         positions: see above.
+        mean, std: normalisation of the bands that the weights were trained with; what timm says for the name by
+            default.
 
     Raises:
-        ConfigError: for an architecture that is no plain vision transformer, a block it does not have, or an
-            unknown ``positions``.
+        ConfigError: for an architecture that is no plain vision transformer, a block it does not have, an
+            unknown ``positions``, or a normalisation that does not fit its bands.
     """
 
     weights_source: str = "random"
 
-    def __init__(self, name: str, *, block: int = -1, norm: bool | None = None, positions: str = "auto") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        block: int = -1,
+        norm: bool | None = None,
+        positions: str = "auto",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         model = _build(name)
         self.depth = len(model.blocks)
@@ -67,8 +79,14 @@ class VisionTransformer(Backbone):
         self.patch_size = model.patch_embed.patch_size[0]
         self.channels = model.embed_dim
         self.in_channels = model.patch_embed.proj.in_channels
-        self.mean = tuple(model.pretrained_cfg["mean"])
-        self.std = tuple(model.pretrained_cfg["std"])
+        usual = {key: tuple(map(float, model.pretrained_cfg[key])) for key in ("mean", "std")}
+        self.mean, self.std = (
+            usual[key] if given is None else _normalisation(name, key, given, self.in_channels)
+            for key, given in (("mean", mean), ("std", std))
+        )
+        self._normalisation = {
+            key: list(values) for key, values in (("mean", self.mean), ("std", self.std)) if values != usual[key]
+        }
         self.model = _prune(model, self.block, self.norm)
         self.requires_grad_(False)
         self.eval()
@@ -79,8 +97,8 @@ class VisionTransformer(Backbone):
         return self
 
     def options(self) -> dict[str, Any]:
-        """``norm`` and ``positions``, resolved."""
-        return {"norm": self.norm, "positions": self.positions}
+        """``norm`` and ``positions``, resolved, and ``mean`` and ``std`` where they are not the name's own."""
+        return {"norm": self.norm, "positions": self.positions, **self._normalisation}
 
     @torch.no_grad()
     def forward(self, images: Tensor, affinities: bool = True) -> PatchFeatures:
@@ -261,6 +279,16 @@ def _resolve_positions(name: str, positions: str) -> str:
     if "dinov2" in architecture:
         return "antialias" if "_reg" in architecture else "offset"
     return "offset" if tag in ("", "dino") else "antialias"
+
+
+def _normalisation(name: str, key: str, values: Sequence[float], bands: int) -> tuple[float, ...]:
+    numbers: tuple[float, ...] = ()
+    with contextlib.suppress(TypeError, ValueError):
+        numbers = tuple(float(value) for value in values)
+    if len(numbers) != bands or not all(map(math.isfinite, numbers)) or (key == "std" and min(numbers) <= 0):
+        kind = "positive numbers" if key == "std" else "numbers"
+        raise ConfigError(f"backbone {name}: {key} must be {bands} {kind}, one a band, not {values}")
+    return numbers
 
 
 def _prune(model: Any, block: int, norm: bool) -> Any:

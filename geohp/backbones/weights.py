@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from geohp.backbones.reading import read_state
 from geohp.backbones.vit import VisionTransformer
 from geohp.errors import WeightsError
 
 HUB, RANDOM = "hub", "random"
 HUB_TIMEOUT_S = 10.0
 
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _ANCHOR = "patch_embed.proj.weight"  # every layout has it: what stands before it is the layout's prefix
 _EMBEDDING = ("patch_embed.", "cls_token", "reg_token", "pos_embed", "norm_pre.", "dist_token", "rope.freqs")
 
@@ -31,7 +29,8 @@ def load_weights(backbone: VisionTransformer, weights: str | os.PathLike[str] | 
     Args:
         backbone: filled in place.
         weights: ``None`` or ``"hub"`` for the pretrained weights of its name; a local ``.safetensors``, ``.pth``,
-            ``.pt`` or ``.bin`` file; ``"random"`` leaves the random initialisation, for tests and benchmarks only.
+            ``.pt``, ``.bin`` or ``.ckpt`` file; ``"random"`` leaves the random initialisation, for tests and
+            benchmarks only.
 
     Returns:
         Where the weights came from: ``"hub"``, ``"random"`` or the path.
@@ -59,37 +58,13 @@ def fingerprint(backbone: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """All tensors in a weight file by their dotted names; never runs code from the file.
-
-    Raises:
-        WeightsError: when the file is missing, damaged, of another kind, or holds more than plain tensors.
-    """
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weight file; check the path given as backbone.weights or --weights")
-    if path.suffix.lower() not in _SUFFIXES:
-        raise WeightsError(f"{path}: not a kind of weight file known here; give one of {', '.join(_SUFFIXES)}")
-    try:
-        if path.suffix.lower() == ".safetensors":
-            return dict(load_file(path))
-        # DINO's training checkpoints carry their command line: a namespace of plain values runs nothing.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return dict(_tensors(torch.load(path, map_location="cpu", weights_only=True)))
-    except Exception as error:  # each format fails in its own ways, and all mean the same to the user
-        if re.search("Unsupported (global|class)|allowed global|unrecognized function|can only build", str(error)):
-            raise WeightsError(
-                f"{path}: holds Python objects besides tensors, which could run code; save its state dict alone"
-            ) from error
-        raise WeightsError(f"{path}: damaged or not a weight file; download or copy it again") from error
-
-
 def load_state(backbone: VisionTransformer, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Match the tensors of a file to the architecture and load them as its own type; ``path`` is for messages.
 
     Raises:
         WeightsError: when they do not fit, or lack the chosen block.
     """
-    state = _to_timm(_unwrap(tensors, path), backbone)
+    state = _to_timm(unwrap(tensors, path), backbone)
     _check_blocks(backbone, state, path)
     expected = backbone.model.state_dict()
     missing = [name for name in expected if name not in state]
@@ -105,6 +80,21 @@ def load_state(backbone: VisionTransformer, tensors: Mapping[str, Tensor], path:
             )
     # Through the wrapper, which takes position embeddings of any grid; copying casts half precision to float32.
     backbone.load_state_dict({f"model.{name}": state[name] for name in expected})
+
+
+def unwrap(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The transformer's own tensors, without what its layout put before their names (teacher., module., backbone.).
+
+    Raises:
+        WeightsError: when there is no vision transformer among them.
+    """
+    prefixes = [name.removesuffix(_ANCHOR) for name in tensors if name.endswith(_ANCHOR)]
+    prefixes = [prefix for prefix in prefixes if not prefix or prefix.endswith(".")]
+    if not prefixes:
+        raise WeightsError(f"{path}: holds no vision transformer; give the weights of one")
+    # Self-distillation evaluates the teacher, the student's running average.
+    prefix = min(prefixes, key=lambda p: ("teacher" not in p, "ema" not in p, len(p)))
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _load_from_hub(backbone: VisionTransformer) -> None:
@@ -147,26 +137,6 @@ def _in_cache(config: Mapping[str, Any]) -> str | None:
         raise OSError("the hub is switched off by HF_HUB_OFFLINE")
     get_session().head(hub.constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
     return None
-
-
-def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Tensors of nested dictionaries under dotted names; everything else (epochs, options) is passed over."""
-    if isinstance(value, Tensor):
-        yield name, value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _tensors(inner, f"{name}.{key}" if name else str(key))
-
-
-def _unwrap(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The transformer's own tensors, without what its layout put before their names (teacher., module., backbone.)."""
-    prefixes = [name.removesuffix(_ANCHOR) for name in tensors if name.endswith(_ANCHOR)]
-    prefixes = [prefix for prefix in prefixes if not prefix or prefix.endswith(".")]
-    if not prefixes:
-        raise WeightsError(f"{path}: holds no vision transformer; give the weights of one")
-    # Self-distillation evaluates the teacher, the student's running average.
-    prefix = min(prefixes, key=lambda p: ("teacher" not in p, "ema" not in p, len(p)))
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _to_timm(state: dict[str, Tensor], backbone: VisionTransformer) -> dict[str, Tensor]:

@@ -250,6 +250,17 @@ def test_normalisation_comes_from_the_pretrained_model():
     assert VisionTransformer("vit_small_patch8_224.dino", block=0).mean == (0.485, 0.456, 0.406)
 
 
+def test_normalisation_of_its_own_is_kept_and_the_usual_one_not_mentioned():
+    usual = VisionTransformer("vit_small_patch8_224.dino", block=0)
+    told = VisionTransformer("vit_small_patch8_224.dino", block=0, mean=usual.mean, std=list(usual.std))
+    assert told.options() == usual.options() == {"norm": False, "positions": "offset"}
+    other = VisionTransformer(TINY, block=0, mean=usual.mean, std=usual.std)
+    assert (other.mean, other.std) == (usual.mean, usual.std)
+    again = create(TINY, weights="random", block=0, **other.options())
+    assert (again.mean, again.std, again.options()) == (other.mean, other.std, other.options())
+    assert VisionTransformer(TINY, block=0, std=(1, 1, 1)).options()["std"] == [1.0, 1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
@@ -260,7 +271,10 @@ def test_normalisation_comes_from_the_pretrained_model():
         ("deit_tiny_distilled_patch16_224", {}, "not a plain vision transformer"),
         (TINY, {"block": 12}, "0 to 11"),
         (TINY, {"positions": "nearest"}, "offset or antialias"),
-        (TINY, {"patch": 3}, "no option 'patch'; it has norm, positions"),
+        (TINY, {"mean": [0.5, 0.5]}, "mean must be 3 numbers, one a band"),
+        (TINY, {"mean": "imagenet"}, "mean must be 3 numbers, one a band, not imagenet"),
+        (TINY, {"std": [0.2, 0.0, 0.2]}, "std must be 3 positive numbers"),
+        (TINY, {"patch": 3}, "no option 'patch'; it has norm, positions, mean, std"),
         ("rcf", {"norm": True}, "no option 'norm'"),
         ("rcf", {"weights": "x.pth"}, "takes no weights"),
     ],

@@ -18,19 +18,27 @@ class SegmentationHead(nn.Module):
         in_channels: C.
         code_channels: D.
         dropout: share of whole channels dropped, per image.
+        nonlinear: have the nonlinear branch; without it the head is the linear one alone.
     """
 
-    def __init__(self, in_channels: int, code_channels: int, dropout: float = 0.1) -> None:
+    nonlinear: nn.Sequential | None
+
+    def __init__(self, in_channels: int, code_channels: int, dropout: float = 0.1, *, nonlinear: bool = True) -> None:
         super().__init__()
         self.drop = nn.Dropout2d(dropout)
         self.linear = nn.Conv2d(in_channels, code_channels, 1)
-        self.nonlinear = nn.Sequential(
-            nn.Conv2d(in_channels, in_channels, 1), nn.ReLU(), nn.Conv2d(in_channels, code_channels, 1)
-        )
+        self.nonlinear = _nonlinear_branch(in_channels, code_channels) if nonlinear else None
 
     def forward(self, features: Tensor) -> Tensor:
         """Codes of the features."""
-        return cast(Tensor, self.linear(self.drop(features)) + self.nonlinear(self.drop(features)))
+        codes = self.linear(self.drop(features))
+        if self.nonlinear is not None:
+            codes = codes + self.nonlinear(self.drop(features))
+        return cast(Tensor, codes)
+
+
+def _nonlinear_branch(in_channels: int, code_channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(in_channels, in_channels, 1), nn.ReLU(), nn.Conv2d(in_channels, code_channels, 1))
 
 
 class EMAHead(nn.Module):
