@@ -1,35 +1,38 @@
-"""From a scene to blocks of labels: windows are scored once, blended at pixel resolution, and forgotten.
+"""From a scene to blocks of its map: windows are scored once, blended at pixel resolution, and forgotten.
 
-Only class scores at patch resolution are kept between blocks, and only as long as a later block needs them, so
-memory does not grow with the height of the scene and hardly with its width. A block is a pure function of the
-windows that touch it: the label map does not depend on how it is cut into blocks.
+    windows of a block, read ahead ─▶ batches, filled across blocks ─▶ scores at patch resolution ─▶ blended block
+
+Only scores at patch resolution are kept between blocks, and only as long as a later block needs them; what would be
+too much of that waits in a temporary file. A block is a pure function of the windows that touch it, so the map does
+not depend on how it is cut into blocks, or on which blocks are worked off where.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from geohp.classes import NODATA_LABEL
-from geohp.inference.windows import WindowGrid, blend_weights, blocks
+from geohp.inference.blending import Held, Scored, blend
+from geohp.inference.forward import Runner, Scorer
+from geohp.inference.products import labels, quantities
+from geohp.inference.reading import Patch, read_ahead
+from geohp.inference.windows import Block, Origin, WindowGrid, blend_weights
 from geohp.model import LandCoverModel
-from geohp.raster.patches import Readable, read_patch
-
-CONFIDENCE_TEMPERATURE = 0.1
-"""Confidence is the winner's share in a softmax of the cosines over this temperature."""
+from geohp.raster.patches import Readable
 
 _INPUT_PX = 448
 """Smallest side of a default window as the backbone sees it: smaller ones spend too much on their overlap."""
 
-Origin = tuple[int, int]
+_BLOCK_BYTES = 48 * 2**20
+"""What a block may take: its own sums, and scores of the windows that touch it."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,10 @@ class EngineSettings:
         window_px: side of a window in scene pixels.
         overlap_px: pixels shared by neighbouring windows.
         batch_size: windows a forward pass.
-        block_px: side of an output block.
+        block_px: side of an output block, about; less where scores are large, see :meth:`blocks`.
         zoom: backbone pixels a scene pixel.
+        patch_px: the backbone's patch, of which its input is a whole number.
+        augment: average over flips and rotations of each window.
     """
 
     window_px: int
@@ -49,35 +54,51 @@ class EngineSettings:
     batch_size: int = 8
     block_px: int = 1024
     zoom: float = 1.0
+    patch_px: int = 1
+    augment: bool = False
 
     @property
     def input_px(self) -> int:
         """Side of a window as the backbone sees it."""
         return round(self.window_px * self.zoom)
 
+    def grid(self, height: int, width: int) -> WindowGrid:
+        """The windows over a scene of that size.
+
+        Scenes smaller than a window get smaller ones, of whole patches.
+        """
+        # Scene pixels that are a whole number of patches, exactly.
+        multiple = Fraction(self.patch_px * self.window_px, self.input_px).numerator
+        return WindowGrid(height, width, self.window_px, self.overlap_px, multiple)
+
+    def blocks(self, grid: WindowGrid, clusters: int) -> list[Block]:
+        """The blocks to work it off in, their sums and the scores of the windows they need fitting the memory set aside.
+
+        Where patches are pixels, or classes many, blocks get smaller: down to one window's own pixels.
+        """
+        stride = self.window_px - self.overlap_px
+        scores = clusters * (self.input_px / self.patch_px) ** 2
+        strides = max(1, round(self.block_px / stride))
+        while strides > 1:
+            windows = strides + math.ceil(self.overlap_px / stride)
+            if 4 * (windows**2 * scores + clusters * (strides * stride) ** 2) <= _BLOCK_BYTES:
+                break
+            strides -= 1
+        return grid.blocks(strides * stride)
+
 
 @dataclass(frozen=True)
-class LabelBlock:
+class FinishedBlock:
     """A finished block of the map.
 
     Attributes:
-        row, col: its first pixel.
-        labels: (rows, cols) uint8, 255 where the scene has no data.
-        confidence: (rows, cols) float32 in [0, 1], NaN where the scene has no data; ``None`` unless asked for.
+        block: where it lies.
+        layers: ``labels`` (rows, cols) uint8, 255 where the scene has no data, and what else was wanted, see
+            :mod:`geohp.inference.products`.
     """
 
-    row: int
-    col: int
-    labels: NDArray[np.uint8]
-    confidence: NDArray[np.float32] | None
-
-
-@dataclass(frozen=True)
-class _Window:
-    """A window's scores (K + 1, h, w) at patch resolution and its validity; both None where nothing is valid."""
-
-    scores: Tensor | None
-    valid: NDArray[np.bool_] | None
+    block: Block
+    layers: dict[str, NDArray[np.uint8]]
 
 
 def default_input_px(patch_size: int, wanted_px: float = _INPUT_PX) -> int:
@@ -85,28 +106,34 @@ def default_input_px(patch_size: int, wanted_px: float = _INPUT_PX) -> int:
     return max(1, round(wanted_px / patch_size)) * patch_size
 
 
-def default_settings(model: LandCoverModel, overlap: float = 0.25, window_px: int | None = None) -> EngineSettings:
+def default_settings(
+    model: LandCoverModel, overlap: float = 0.25, window_px: int | None = None, zoom: float | None = None
+) -> EngineSettings:
     """Windows of the side the model was trained at, but no smaller than about 448 px, the backbone's patches fitting.
 
     Args:
         model: which model will run.
         overlap: share of a window's side that neighbours share, from 0 to below 1.
         window_px: side in scene pixels, rounded to whole patches.
+        zoom: backbone pixels a scene pixel, about; the model's own by default.
     """
-    wanted = window_px * model.zoom if window_px else max(model.card.input_px, _INPUT_PX)
-    input_px = default_input_px(model.backbone.patch_size, wanted)
-    window = max(1, round(input_px / model.zoom))
-    return EngineSettings(window, min(round(window * overlap), window - 1), zoom=input_px / window)
+    zoom = model.zoom if zoom is None else zoom
+    wanted = window_px * zoom if window_px else max(model.card.input_px, _INPUT_PX)
+    patch = model.backbone.patch_size
+    input_px = default_input_px(patch, wanted)
+    window = max(1, round(input_px / zoom))
+    return EngineSettings(window, min(round(window * overlap), window - 1), zoom=input_px / window, patch_px=patch)
 
 
 def label_blocks(
     scene: Readable,
-    model: LandCoverModel,
+    model: Scorer,
     settings: EngineSettings,
     progress: Callable[[int, int], None] | None = None,
     *,
-    confidence: bool = True,
-) -> Iterator[LabelBlock]:
+    wanted: frozenset[str] = frozenset(),
+    todo: Sequence[Block] | None = None,
+) -> Iterator[FinishedBlock]:
     """Label a scene block by block in raster order.
 
     Args:
@@ -114,115 +141,74 @@ def label_blocks(
         model: on the device that shall do the work.
         settings: see :class:`EngineSettings`.
         progress: called with the windows done and their number.
-        confidence: compute it; a softmax over all classes that a map alone does not need.
+        wanted: quantities to compute besides the labels, out of :data:`geohp.inference.products.QUANTITIES`.
+        todo: blocks to work off, out of ``settings.blocks(...)`` and in that order; all of
+            them by default.
 
     Yields:
-        Blocks that tile the scene exactly.
+        Those blocks.
 
     Raises:
         SceneError: when a window cannot be read.
+        ModelError: when the device's memory does not do for a single window.
     """
-    grid = WindowGrid(scene.height, scene.width, settings.window_px, settings.overlap_px)
-    weights = torch.from_numpy(blend_weights(grid.window, grid.overlap))
-    layout = list(blocks(scene.height, scene.width, settings.block_px))
-    last_use = {origin: i for i, block in enumerate(layout) for origin in grid.touching(*block)}
-    scored = _score_windows(scene, model, settings, _first_needed(grid, layout), len(grid))
-    held: dict[Origin, _Window] = {}
+    grid = settings.grid(scene.height, scene.width)
+    layout = settings.blocks(grid, model.clusters) if todo is None else list(todo)
+    channels = model.clusters + bool(wanted)
+    tall, wide = grid.shape
+    shape = (round(tall * settings.zoom), round(wide * settings.zoom))
+    runner = Runner(model, settings.batch_size, len(grid), shape, channels, augment=settings.augment)
+    weights = torch.from_numpy(blend_weights(grid.shape, grid.overlap)).to(model.device)
+    groups, last_use = _first_needed(grid, layout)
+    scored = _score(read_ahead(scene, groups, grid.shape), runner)
+    total = sum(map(len, groups))
     done = 0
-    for number, (row, col, height, width) in enumerate(layout):
-        origins = list(grid.touching(row, col, height, width))
-        while not all(origin in held for origin in origins):
-            origin, window = next(scored)
-            held[origin] = window
-            done += 1
-            if progress:
-                progress(done, len(grid))
-        scores, valid = _blend(row, col, height, width, {o: held[o] for o in origins}, weights, model.clusters)
-        yield LabelBlock(row, col, _labels(scores, valid), _confidence(scores, valid) if confidence else None)
-        for origin in origins:
-            if last_use[origin] == number:
-                del held[origin]
+    with closing(Held(grid.shape)) as held:
+        for number, block in enumerate(layout):
+            origins = list(grid.touching(*block))
+            while not all(origin in held for origin in origins):
+                origin, window = next(scored)
+                held.put(origin, window)
+                done += 1
+                if progress:
+                    progress(done, total)
+            scores, valid = blend(block, {o: held.get(o) for o in origins}, weights, channels)
+            held.forget(o for o in origins if last_use[o] == number)
+            bottom, right = block.row + block.height, block.col + block.width
+            held.keep_below((o for o in origins if last_use[o] > number and o[1] + wide <= right), bottom)
+            found = {"labels": labels(scores[: model.clusters], valid)}
+            yield FinishedBlock(block, found | quantities(scores, valid, wanted))
 
 
-def _first_needed(grid: WindowGrid, layout: list[tuple[int, int, int, int]]) -> Iterator[Origin]:
-    """Every window once, in the order in which the blocks come to need them."""
-    seen: set[Origin] = set()
-    for block in layout:
-        for origin in grid.touching(*block):
-            if origin not in seen:
-                seen.add(origin)
-                yield origin
+def _first_needed(grid: WindowGrid, layout: list[Block]) -> tuple[list[list[Origin]], dict[Origin, int]]:
+    """For each block the windows that none before it needed, and for each window the last block that needs it."""
+    groups: list[list[Origin]] = []
+    last_use: dict[Origin, int] = {}
+    for number, block in enumerate(layout):
+        origins = list(grid.touching(*block))
+        groups.append([origin for origin in origins if origin not in last_use])
+        last_use.update(dict.fromkeys(origins, number))
+    return groups, last_use
 
 
-def _score_windows(
-    scene: Readable, model: LandCoverModel, settings: EngineSettings, origins: Iterator[Origin], total: int
-) -> Iterator[tuple[Origin, _Window]]:
-    """Read and score windows in full batches; windows without valid pixels cost no forward pass.
+def _score(groups: Iterator[tuple[Patch, ...]], runner: Runner) -> Iterator[tuple[Origin, Scored]]:
+    """Score patches in full batches; those without valid pixels cost no forward pass."""
+    waiting: deque[Patch] = deque()
 
-    A last batch that is not full is padded: rounding inside a matrix product may depend on its size, and the result
-    of a window must not depend on its neighbours.
-    """
-    # As few batches as the batch size allows, all of them equally full.
-    size = math.ceil(total / math.ceil(total / settings.batch_size))
-    waiting: deque[tuple[Origin, NDArray[np.float32], NDArray[np.bool_]]] = deque()
-
-    def flush() -> Iterator[tuple[Origin, _Window]]:
-        images = torch.from_numpy(np.stack([data for _, data, _ in waiting]))
-        if images.shape[-1] != settings.input_px:
-            images = F.interpolate(images, size=(settings.input_px,) * 2, mode="bilinear", antialias=True)
-        if len(images) < size:
-            images = torch.cat([images, images.new_zeros(size - len(images), *images.shape[1:])])
-        scores = model(images.to(model.device)).cpu()
-        for (origin, _, valid), window_scores in zip(waiting, scores, strict=False):
-            yield origin, _Window(window_scores.clone(), valid)
+    def flush() -> Iterator[tuple[Origin, Scored]]:
+        images = torch.from_numpy(np.stack([patch.data for patch in waiting if patch.data is not None]))
+        for patch, scores in zip(waiting, runner(images), strict=True):
+            # A view of a batch would keep all of it.
+            yield patch.origin, Scored(scores.clone() if len(waiting) > 1 else scores, patch.valid)
         waiting.clear()
 
-    for origin in origins:
-        data, valid = read_patch(scene, *origin, settings.window_px)
-        if not valid.any():
-            yield origin, _Window(None, None)
-            continue
-        waiting.append((origin, data, valid))
-        if len(waiting) == size:
-            yield from flush()
+    for patches in groups:
+        for patch in patches:
+            if patch.data is None:
+                yield patch.origin, Scored(None, None)
+                continue
+            waiting.append(patch)
+            if len(waiting) >= runner.at_once:
+                yield from flush()
     if waiting:
         yield from flush()
-
-
-def _blend(
-    row: int, col: int, height: int, width: int, windows: dict[Origin, _Window], weights: Tensor, clusters: int
-) -> tuple[Tensor, NDArray[np.bool_]]:
-    """The windows' weighted scores (K + 1, height, width) over one block, and its validity."""
-    side = len(weights)
-    total = torch.zeros(clusters + 1, height, width)
-    valid = np.zeros((height, width), dtype=bool)
-    for (r, c), window in windows.items():
-        if window.scores is None or window.valid is None:
-            continue
-        rows, own_rows = _share(row, height, r, side)
-        cols, own_cols = _share(col, width, c, side)
-        fine = F.interpolate(window.scores[None], size=(side, side), mode="bilinear", align_corners=False)[0]
-        total[:, rows, cols] += fine[:, own_rows, own_cols] * weights[own_rows, own_cols]
-        valid[rows, cols] |= window.valid[own_rows, own_cols]
-    return total, valid
-
-
-def _labels(scores: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The class of every pixel; the weights, common to all classes, need not be divided out."""
-    labels: NDArray[np.uint8] = scores[:-1].argmax(0).to(torch.uint8).numpy()
-    labels[~valid] = NODATA_LABEL
-    return labels
-
-
-def _confidence(scores: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    cosines = scores[:-1] / scores[-1].clamp_min(torch.finfo(torch.float32).tiny)
-    confidence: NDArray[np.float32] = (cosines / CONFIDENCE_TEMPERATURE).softmax(0).amax(0).numpy()
-    confidence[~valid] = np.nan
-    return confidence
-
-
-def _share(block_start: int, block_length: int, window_start: int, window_length: int) -> tuple[slice, slice]:
-    """The stretch that block and window share, once in the block's coordinates and once in the window's."""
-    start = max(block_start, window_start)
-    stop = min(block_start + block_length, window_start + window_length)
-    return slice(start - block_start, stop - block_start), slice(start - window_start, stop - window_start)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from geohp.config import BackboneConfig
 from geohp.errors import ConfigError
+from geohp.inference.outputs import Outputs
 from geohp.inference.segmenter import Progress, Segmenter, as_scene
+from geohp.inference.writing import Skipped
 from geohp.model_file import newest_run
-from geohp.outputs import check_output
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,6 +29,8 @@ def segment(
     scaling: str | None = None,
     overlap: float = 0.25,
     window_px: int | None = None,
+    pixel_size_m: float | None = None,
+    augment: bool = False,
     device: str = "auto",
     seed: int = 0,
 ) -> xr.DataArray:
@@ -39,8 +42,7 @@ def segment(
         model: a run folder, a model file or a :class:`Segmenter`; see :func:`choose_segmenter` for ``None``.
         classes, backbone, block, bands, scaling: find classes on the scene itself, this many, on these features.
         weights: of the backbone.
-        overlap: share of a window's side that neighbouring windows share.
-        window_px: side of a window in scene pixels.
+        overlap, window_px, pixel_size_m, augment: see :meth:`Segmenter.settings`.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         seed: of everything random.
 
@@ -63,7 +65,9 @@ def segment(
         seed=seed,
     )
     with segmenter.open(scene) as opened:
-        return segmenter.segment(opened, overlap=overlap, window_px=window_px)
+        return segmenter.segment(
+            opened, overlap=overlap, window_px=window_px, pixel_size_m=pixel_size_m, augment=augment
+        )
 
 
 def segment_file(
@@ -72,37 +76,54 @@ def segment_file(
     segmenter: Segmenter,
     *,
     confidence: str | Path | None = None,
+    entropy: str | Path | None = None,
+    probabilities: str | Path | None = None,
     overlap: float = 0.25,
     window_px: int | None = None,
+    pixel_size_m: float | None = None,
+    augment: bool = False,
+    on_read_error: str = "stop",
+    restart: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Path:
-    """Label a scene into a cloud-optimised GeoTIFF on exactly its grid.
+) -> list[Skipped]:
+    """Label a scene into cloud-optimised GeoTIFFs on exactly its grid.
+
+    After an interruption, also ``kill -9`` or a power failure, the same call goes on where it was, to the same bytes.
 
     Args:
         scene: a path or URL that GDAL opens.
         out: the label raster: uint8, nodata 255, colour table, overviews, class names in the band tag ``classes``.
         segmenter: the model to run; see :func:`choose_segmenter`.
-        confidence: optional second raster, uint8 with scale 1/254 and nodata 255.
-        overlap: share of a window's side that neighbouring windows share.
-        window_px: side of a window in scene pixels.
+        confidence, entropy, probabilities: further rasters, see :class:`geohp.inference.outputs.Outputs`.
+        overlap, window_px, pixel_size_m, augment: see :meth:`Segmenter.settings`.
+        on_read_error: ``stop``, or ``nodata`` to leave out what cannot be read.
+        restart: begin anew where unfinished work of another kind is found.
         overwrite: replace outputs that exist.
         progress: called with the windows done and their number.
+
+    Returns:
+        The parts of the scene left out.
 
     Raises:
         SceneError: when the scene cannot be read.
         OutputError: when an output exists, would replace the input, or cannot be written.
     """
-    outputs = [Path(out)] + ([Path(confidence)] if confidence is not None else [])
-    if len(outputs) == 2 and outputs[0].absolute() == outputs[1].absolute():
-        raise ConfigError(f"{out}: named for both labels and confidence; give them different names")
-    for path in outputs:
-        check_output(path, overwrite=overwrite, inputs=[scene])
+    given = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities}
+    outputs = Outputs(Path(out), **{name: None if path is None else Path(path) for name, path in given.items()})
+    outputs.check(overwrite=overwrite, inputs=[scene])
     with segmenter.open(scene) as opened:
-        segmenter.segment_to(
-            opened, out, confidence=confidence, overlap=overlap, window_px=window_px, progress=progress
+        return segmenter.segment_to(
+            opened,
+            outputs,
+            on_read_error=on_read_error,
+            restart=restart,
+            progress=progress,
+            overlap=overlap,
+            window_px=window_px,
+            pixel_size_m=pixel_size_m,
+            augment=augment,
         )
-    return outputs[0]
 
 
 def choose_segmenter(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,22 +14,27 @@ from numpy.typing import NDArray
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
 from geohp.config import BackboneConfig
-from geohp.errors import ModelError, SceneError
+from geohp.errors import ConfigError, ModelError, SceneError
 from geohp.inference.engine import EngineSettings, default_settings, label_blocks
 from geohp.inference.fallback import fit_kmeans
+from geohp.inference.identity import model_sha256, run_identity
+from geohp.inference.outputs import Outputs
+from geohp.inference.reading import ForgivingScene
+from geohp.inference.writing import Skipped, skipped_in, write_behind
 from geohp.model import LandCoverModel
 from geohp.model_file import find_model, load_model, torch_device
+from geohp.raster.grid import pixel_size_m
 from geohp.raster.scenes import BandRequest, ScalingRequest, Scene, open_scene
-from geohp.raster.writing import RasterWriter
-from geohp.version import __version__
+from geohp.raster.work import Work
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Progress = Callable[[int, int], None]
 
-CONFIDENCE_STEPS = 254
-"""Confidence in [0, 1] is stored as uint8 0 to 254, scale 1/254; 255 is nodata."""
+ON_READ_ERROR = ("stop", "nodata")
+
+_SAME_PIXEL_SIZE = 0.05
 
 
 @contextmanager
@@ -122,27 +128,58 @@ class Segmenter:
                 )
             yield scene
 
-    def settings(self, overlap: float = 0.25, window_px: int | None = None) -> EngineSettings:
-        """Window grid for this model; ``overlap`` is a share of the window.
-
-        Raises:
-            ModelError: when the overlap is not between 0 and 1, or the window is not positive.
-        """
-        if not 0 <= overlap < 1:
-            raise ModelError(f"overlap {overlap}: must be at least 0 and below 1, a share of the window")
-        if window_px is not None and window_px < 1:
-            raise ModelError(f"window {window_px}: must be a positive number of pixels")
-        return default_settings(self.model, overlap, window_px)
-
-    def segment(
+    def settings(
         self,
         scene: Scene,
         *,
         overlap: float = 0.25,
         window_px: int | None = None,
-        progress: Progress | None = None,
-    ) -> xr.DataArray:
+        pixel_size_m: float | None = None,
+        augment: bool = False,
+    ) -> EngineSettings:
+        """Window grid for this model on a scene.
+
+        Args:
+            scene: what to label.
+            overlap: share of a window's side that neighbouring windows share.
+            window_px: side of a window in scene pixels.
+            pixel_size_m: ground sampling distance at which the model shall see the scene, which is resampled window by
+                window; that of the imagery it was trained on by default, 0 for the scene's own.
+            augment: average over flips and rotations of each window.
+
+        Raises:
+            ModelError: when the overlap is not between 0 and 1, or the window or the pixel size is not positive.
+            SceneError: when a pixel size is asked for and the scene's own is not known.
+        """
+        if not 0 <= overlap < 1:
+            raise ModelError(f"overlap {overlap}: must be at least 0 and below 1, a share of the window")
+        if window_px is not None and window_px < 1:
+            raise ModelError(f"window {window_px}: must be a positive number of pixels")
+        zoom = self.model.zoom * self._resampling(scene, pixel_size_m)
+        return replace(default_settings(self.model, overlap, window_px, zoom), augment=augment)
+
+    def _resampling(self, scene: Scene, wanted: float | None) -> float:
+        """Pixels that the model shall see for one pixel of the scene."""
+        if wanted is not None and not (math.isfinite(wanted) and wanted >= 0):
+            raise ModelError(f"pixel size {wanted}: must be a number of metres, or 0 for the scene's own")
+        seen = self.model.card.pixel_size_m if wanted is None else wanted
+        if not seen:
+            return 1.0
+        own = pixel_size_m(scene.grid)
+        if own is None:
+            if wanted is None:
+                return 1.0
+            raise SceneError(f"{scene.path}: its pixel size is not known without a CRS; leave the pixel size out")
+        # What differs by less is the same sensor in another projection.
+        return 1.0 if abs(math.log(own / seen)) < _SAME_PIXEL_SIZE else own / seen
+
+    def segment(self, scene: Scene, *, progress: Progress | None = None, **cut: Any) -> xr.DataArray:
         """Label a scene in memory.
+
+        Args:
+            scene: what to label.
+            progress: called with the windows done and their number.
+            **cut: see :meth:`settings`.
 
         Returns:
             (y, x) uint8 labels with 255 as nodata, the scene's CRS and transform (``.rio``), and the classes as JSON
@@ -152,87 +189,56 @@ class Segmenter:
             SceneError: when the scene cannot be read.
         """
         labels = np.full((scene.height, scene.width), NODATA_LABEL, dtype=np.uint8)
-        for block in label_blocks(scene, self.model, self.settings(overlap, window_px), progress, confidence=False):
-            rows, cols = block.labels.shape
-            labels[block.row : block.row + rows, block.col : block.col + cols] = block.labels
+        for found in label_blocks(scene, self.model, self.settings(scene, **cut), progress):
+            row, col, height, width = found.block
+            labels[row : row + height, col : col + width] = found.layers["labels"]
         return _as_dataarray(labels, scene, self.classes)
 
     def segment_to(
         self,
         scene: Scene,
-        out: str | Path,
+        outputs: Outputs,
         *,
-        confidence: str | Path | None = None,
-        overlap: float = 0.25,
-        window_px: int | None = None,
+        on_read_error: str = "stop",
+        restart: bool = False,
         progress: Progress | None = None,
-    ) -> None:
-        """Label a scene into a cloud-optimised GeoTIFF, block by block, in memory that does not grow with it.
+        **cut: Any,
+    ) -> list[Skipped]:
+        """Label a scene into cloud-optimised GeoTIFFs, block by block, in memory that does not grow with it.
+
+        Finished blocks are kept beside the first output until all are there: after an interruption, however rude,
+        the same call goes on, to the same bytes.
 
         Args:
             scene: what to label.
-            out: the label raster: uint8, nodata 255, colour table, class names as JSON in the band tag ``classes``.
-            confidence: optional second raster, uint8, scale 1/254, nodata 255.
-            overlap: share of a window's side that neighbouring windows share.
-            window_px: side of a window in scene pixels.
+            outputs: the files to write.
+            on_read_error: ``stop``, or ``nodata`` to leave out what cannot be read, in cells of 256 px.
+            restart: begin anew where unfinished work of another kind is found.
             progress: called with the windows done and their number.
+            **cut: see :meth:`settings`.
+
+        Returns:
+            The parts left out.
 
         Raises:
             SceneError: when the scene cannot be read.
-            OutputError: when an output cannot be written; then none of them is left behind.
+            OutputError: when an output cannot be written, or unfinished work there is of another kind; what existed
+                is as it was.
         """
-        settings = self.settings(overlap, window_px)
-        with ExitStack() as stack:
-            labels = stack.enter_context(self._label_writer(scene, out, settings))
-            shares = stack.enter_context(_confidence_writer(scene, confidence)) if confidence is not None else None
-            for block in label_blocks(scene, self.model, settings, progress, confidence=shares is not None):
-                labels.write(block.row, block.col, block.labels)
-                if shares is not None and block.confidence is not None:
-                    shares.write(block.row, block.col, _quantise(block.confidence))
-            labels.seal()
-            if shares is not None:
-                shares.seal()
-
-    def _label_writer(self, scene: Scene, out: str | Path, settings: EngineSettings) -> RasterWriter:
-        card = self.model.card
-        tags = {
-            "GEOHP_VERSION": __version__,
-            "GEOHP_MODEL": self.origin,
-            "GEOHP_METHOD": card.method,
-            "GEOHP_BACKBONE": f"{card.backbone['name']} block {card.backbone['block']}",
-            "GEOHP_WINDOW_PX": str(settings.window_px),
-            "GEOHP_OVERLAP_PX": str(settings.overlap_px),
-            "GEOHP_SCALING": json.dumps(str(card.scaling)),
-        }
-        return RasterWriter(
-            out,
-            scene.grid,
-            dtype="uint8",
-            nodata=NODATA_LABEL,
-            colormap={c.id: (*c.rgb, 255) for c in self.classes},
-            band_description="land cover",
-            tags=tags,
-            band_tags={"classes": classes_to_json(self.classes)},
-            overviews="mode",
-        )
-
-
-def _confidence_writer(scene: Scene, path: str | Path) -> RasterWriter:
-    return RasterWriter(
-        path,
-        scene.grid,
-        dtype="uint8",
-        nodata=NODATA_LABEL,
-        band_description="confidence of the land-cover class",
-        tags={"GEOHP_VERSION": __version__},
-        scale=1 / CONFIDENCE_STEPS,
-        overviews="average",
-    )
-
-
-def _quantise(confidence: NDArray[np.float32]) -> NDArray[np.uint8]:
-    stored = np.nan_to_num(confidence * CONFIDENCE_STEPS, nan=NODATA_LABEL).round()
-    return stored.astype(np.uint8)
+        if on_read_error not in ON_READ_ERROR:
+            raise ConfigError(f"on_read_error {on_read_error!r}: must be one of {', '.join(ON_READ_ERROR)}")
+        settings = self.settings(scene, **cut)
+        tags = {"GEOHP_MODEL": self.origin, "GEOHP_MODEL_SHA256": model_sha256(self.model)}
+        layers = outputs.layers(self.model, settings, tags)
+        identity = run_identity(scene, self.model, settings, on_read_error)
+        source = ForgivingScene(scene) if on_read_error == "nodata" else scene
+        with Work.open(layers, scene.grid, identity, restart=restart) as work:
+            layout = settings.blocks(settings.grid(scene.height, scene.width), self.model.clusters)
+            todo = [block for block in layout if (block.row, block.col) not in work.finished]
+            blocks = label_blocks(source, self.model, settings, progress, wanted=outputs.wanted, todo=todo)
+            write_behind(work, outputs.paths, blocks, source)
+            work.publish()
+            return skipped_in(work)
 
 
 def _as_dataarray(labels: NDArray[np.uint8], scene: Scene, classes: Sequence[LandCoverClass]) -> xr.DataArray:

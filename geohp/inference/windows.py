@@ -1,10 +1,13 @@
-"""The one grid of windows over a scene, and the weights that blend them."""
+"""The one grid of windows over a scene, the blocks it is worked off in, and the weights that blend the windows."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +16,22 @@ from numpy.typing import NDArray
 # strictly positive weight, so that dividing by the sum of weights is always safe.
 _LOWEST_WEIGHT = 1e-3
 
+Origin = tuple[int, int]
+"""First row and column of a window."""
+
+
+class Block(NamedTuple):
+    """A rectangle of the map, worked off at once."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """Overlapping square windows that cover a scene to its last row and column.
+    """Overlapping windows that cover a scene to its last row and column.
 
     Window origins are multiples of ``window - overlap`` counted from the scene's first pixel; the last window of a
     row or column is pushed back so that it ends with the scene. The grid depends on nothing else, so neither does a
@@ -24,18 +39,26 @@ class WindowGrid:
 
     Attributes:
         height, width: the scene, in pixels.
-        window: side of a window, in pixels; may exceed the scene.
+        window: side of a window, in pixels.
         overlap: pixels that neighbouring windows share, from 0 to ``window - 1``.
+        multiple: along a side of the scene shorter than a window, windows are only as long as that side, rounded up
+            to a multiple of this; ``None`` keeps them square, reaching beyond the scene.
     """
 
     height: int
     width: int
     window: int
     overlap: int
+    multiple: int | None = None
 
     def __post_init__(self) -> None:
         if self.window < 1 or not 0 <= self.overlap < self.window:
             raise ValueError(f"overlap {self.overlap} px must lie between 0 and the window ({self.window} px) less one")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of every window."""
+        return self._side(self.height), self._side(self.width)
 
     @cached_property
     def rows(self) -> tuple[int, ...]:
@@ -50,40 +73,61 @@ class WindowGrid:
     def __len__(self) -> int:
         return len(self.rows) * len(self.cols)
 
-    def touching(self, row: int, col: int, height: int, width: int) -> Iterator[tuple[int, int]]:
+    def touching(self, row: int, col: int, height: int, width: int) -> Iterator[Origin]:
         """Origins (row, col) of the windows that cover part of a block, in raster order."""
+        tall, wide = self.shape
+        cols = [c for c in self.cols if c < col + width and c + wide > col]
         for r in self.rows:
-            if r < row + height and r + self.window > row:
-                for c in self.cols:
-                    if c < col + width and c + self.window > col:
-                        yield r, c
+            if r < row + height and r + tall > row:
+                for c in cols:
+                    yield r, c
+
+    def blocks(self, side: int) -> list[Block]:
+        """Blocks of about ``side`` pixels a side that tile the scene, in raster order.
+
+        They begin where windows begin, so that few windows reach into another block.
+        """
+        rows, cols = (
+            _edges(starts, length, max(1, round(side / (self.window - self.overlap))))
+            for starts, length in ((self.rows, self.height), (self.cols, self.width))
+        )
+        return [
+            Block(top, left, bottom - top, right - left)
+            for top, bottom in itertools.pairwise(rows)
+            for left, right in itertools.pairwise(cols)
+        ]
+
+    def _side(self, length: int) -> int:
+        if self.multiple is None or length >= self.window:
+            return self.window
+        return min(self.window, math.ceil(length / self.multiple) * self.multiple)
 
 
-def blocks(height: int, width: int, side: int) -> Iterator[tuple[int, int, int, int]]:
-    """Blocks (row, col, height, width) of at most ``side`` pixels a side, in raster order."""
-    for row in range(0, height, side):
-        for col in range(0, width, side):
-            yield row, col, min(side, height - row), min(side, width - col)
-
-
-def blend_weights(window: int, overlap: int) -> NDArray[np.float32]:
-    """Weight of each pixel of a window (window, window): 1 inside, falling smoothly to its rim, never to 0.
+def blend_weights(shape: tuple[int, int], overlap: int) -> NDArray[np.float32]:
+    """Weight of each pixel of a window of that shape: 1 inside, falling smoothly to its rim, never to 0.
 
     The ramps are sin^2 and as wide as the overlap (half the window at most), so that the weights of two regular
     neighbours sum to 1 where they meet.
     """
-    ramp = min(overlap, window // 2)
-    profile = np.ones(window)
+    weights: NDArray[np.float32] = np.outer(_profile(shape[0], overlap), _profile(shape[1], overlap)).astype(np.float32)
+    return weights
+
+
+def _profile(side: int, overlap: int) -> NDArray[np.float64]:
+    ramp = min(overlap, side // 2)
+    profile = np.ones(side)
     if ramp:
         rise = np.sin(np.pi / 2 * (np.arange(ramp) + 0.5) / ramp) ** 2
         profile[:ramp] = rise
         profile[-ramp:] = rise[::-1]
-    profile = np.maximum(profile, _LOWEST_WEIGHT)
-    weights: NDArray[np.float32] = np.outer(profile, profile).astype(np.float32)
-    return weights
+    return np.maximum(profile, _LOWEST_WEIGHT)
 
 
 def _starts(length: int, window: int, stride: int) -> tuple[int, ...]:
     if length <= window:
         return (0,)
     return (*range(0, length - window, stride), length - window)
+
+
+def _edges(starts: tuple[int, ...], length: int, step: int) -> list[int]:
+    return [*starts[::step], length]

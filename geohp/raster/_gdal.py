@@ -17,7 +17,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 # For decoded blocks; left alone, GDAL takes a share of the machine's memory, gigabytes on a server.
-_CACHE_BYTES = 256 * 2**20
+_CACHE_BYTES = 40 * 2**20
 
 FAILURES = (RasterioError, CPLE_BaseError, OSError)
 

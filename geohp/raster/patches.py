@@ -48,15 +48,25 @@ def read_patch(scene: Readable, row: int, col: int, side: int) -> tuple[Float32,
         Data (bands, side, side) float32 in [0, 1] and validity (side, side), False beyond the scene.
     """
     height, width = min(side, scene.height - row), min(side, scene.width - col)
-    data, valid = scene.read(row, col, height, width)
+    return complete_patch(*scene.read(row, col, height, width), (side, side))
+
+
+def complete_patch(data: Float32, valid: Bool, shape: tuple[int, int]) -> tuple[Float32, Bool]:
+    """Fill what is invalid in a patch and what it lacks of a shape, as :func:`read_patch` says.
+
+    Args:
+        data: (bands, rows, cols).
+        valid: (rows, cols).
+        shape: rows and columns wanted, no smaller.
+    """
     if not valid.all() and valid.any():
         mean = data[:, valid].mean(axis=1, dtype=np.float64).astype(np.float32)
         data = np.where(valid, data, mean[:, None, None])
-    if (height, width) != (side, side):
-        beyond = ((0, side - height), (0, side - width))
+    if valid.shape != shape:
+        beyond = ((0, shape[0] - valid.shape[0]), (0, shape[1] - valid.shape[1]))
         data = np.pad(data, ((0, 0), *beyond), mode="symmetric")
         valid = np.pad(valid, beyond, constant_values=False)
-    return np.ascontiguousarray(data), valid
+    return data, valid
 
 
 def sample_origins(

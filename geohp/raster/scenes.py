@@ -64,6 +64,7 @@ class Scene:
         height, width: size in pixels.
         bands: the 1-based band of each channel; one band may serve several channels.
         scaling: the range settled for the whole scene.
+        files: the files it consists of, where it consists of any.
     """
 
     def __init__(self, dataset: Any, path: str, *, bands: BandRequest = None, scaling: ScalingRequest = "auto"):
@@ -77,6 +78,7 @@ class Scene:
             self.grid = Grid.of(dataset)
             self.height: int = dataset.height
             self.width: int = dataset.width
+            self.files = tuple(str(name) for name in dataset.files)
             selection = _select(dataset, path, bands)
             self.bands = selection.numbers
             self._palette = _palette(dataset, selection, path)

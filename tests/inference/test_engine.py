@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.classes import default_classes
+from geohp.inference.blending import Held
 from geohp.inference.engine import EngineSettings, default_settings, label_blocks
+from geohp.inference.products import QUANTITIES
 from geohp.inference.windows import WindowGrid, blend_weights
 from geohp.methods.kmeans import Standardise
 from geohp.methods.probes import ClusterProbe
 from geohp.model import LandCoverModel, ModelCard
-from geohp.raster.patches import read_patch
+from geohp.raster.patches import complete_patch
 
 PATCH, CLUSTERS = 4, 3
 
@@ -73,32 +75,52 @@ def make_scene(height, width, seed, holes=True):
 
 def whole_array_map(scene, model, window, overlap):
     """The same map, written down as directly as can be: every window blended into one full array."""
-    grid = WindowGrid(scene.height, scene.width, window, overlap)
-    padded = max(scene.height, window), max(scene.width, window)
-    total = np.zeros((CLUSTERS, *padded))
-    weights = blend_weights(window, overlap)
+    grid = EngineSettings(window, overlap, patch_px=PATCH).grid(scene.height, scene.width)
+    tall, wide = grid.shape
+    total = np.zeros((CLUSTERS, max(scene.height, tall), max(scene.width, wide)))
+    weights = blend_weights(grid.shape, overlap)
     for row in grid.rows:
         for col in grid.cols:
-            data, valid = read_patch(scene, row, col, window)
+            part = scene.read(row, col, min(tall, scene.height - row), min(wide, scene.width - col))
+            data, valid = complete_patch(*part, grid.shape)
             if valid.any():
                 scores = model(torch.from_numpy(data)[None])[:, :CLUSTERS]
-                fine = F.interpolate(scores, size=(window, window), mode="bilinear")[0].numpy()
-                total[:, row : row + window, col : col + window] += fine * weights
+                fine = F.interpolate(scores, size=grid.shape, mode="bilinear")[0].numpy()
+                total[:, row : row + tall, col : col + wide] += fine * weights
     labels = total[:, : scene.height, : scene.width].argmax(0).astype(np.uint8)
     labels[~scene.valid] = 255
     return labels
 
 
+def engine_layers(scene, model, engine_settings, wanted=frozenset(QUANTITIES)):
+    """Every layer of the map, put together from its blocks."""
+    shape = (scene.height, scene.width)
+    layers = {name: np.full(shape, 77, np.uint8) for name in ("labels", *(wanted - {"probabilities"}))}
+    if "probabilities" in wanted:
+        layers["probabilities"] = np.full((CLUSTERS, *shape), 77, np.uint8)
+    covered = np.zeros(shape, dtype=int)
+    for found in label_blocks(scene, model, engine_settings, wanted=wanted):
+        row, col, height, width = found.block
+        covered[row : row + height, col : col + width] += 1
+        assert set(found.layers) == set(layers)
+        for name, values in found.layers.items():
+            assert values.dtype == np.uint8
+            layers[name][..., row : row + height, col : col + width] = values
+    assert (covered == 1).all()
+    return layers
+
+
 def engine_map(scene, model, engine_settings):
-    labels = np.full((scene.height, scene.width), 77, dtype=np.uint8)
-    for block in label_blocks(scene, model, engine_settings):
-        h, w = block.labels.shape
-        assert (labels[block.row : block.row + h, block.col : block.col + w] == 77).all()
-        labels[block.row : block.row + h, block.col : block.col + w] = block.labels
-        assert np.isnan(block.confidence).sum() == (block.labels == 255).sum()
-        known = block.confidence[block.labels != 255]
-        assert ((known >= 1 / CLUSTERS - 1e-6) & (known <= 1)).all()
-    return labels
+    layers = engine_layers(scene, model, engine_settings)
+    missing = layers["labels"] == 255
+    for name in QUANTITIES:
+        assert ((layers[name] == 255) == missing).all()
+    shares = layers["probabilities"][:, ~missing].astype(int)
+    assert (np.abs(shares.sum(0) - 254) <= CLUSTERS).all()
+    assert (shares.max(0) == layers["confidence"][~missing]).all()
+    winner = np.take_along_axis(shares, layers["labels"][~missing][None].astype(int), 0)
+    assert (winner == shares.max(0)).all()
+    return layers["labels"]
 
 
 @given(
@@ -116,7 +138,7 @@ def test_any_cut_gives_the_whole_array_map(height, width, patches, share, block,
     window = patches * PATCH
     overlap = min(int(window * share), window - 1)
     expected = whole_array_map(scene, model, window, overlap)
-    got = engine_map(scene, model, EngineSettings(window, overlap, batch, block))
+    got = engine_map(scene, model, EngineSettings(window, overlap, batch, block, patch_px=PATCH))
     np.testing.assert_array_equal(got == 255, ~scene.valid)
     # Sums are taken in another order; only ties to the last bit may fall otherwise.
     assert (got != expected).mean() < 0.002
@@ -124,9 +146,10 @@ def test_any_cut_gives_the_whole_array_map(height, width, patches, share, block,
 
 def test_labels_do_not_depend_on_how_the_scene_is_cut_into_blocks():
     scene, model = make_scene(300, 260, 1), make_model()
-    maps = [engine_map(scene, model, EngineSettings(64, 16, 4, block)) for block in (17, 64, 100, 1000)]
+    maps = [engine_layers(scene, model, EngineSettings(64, 16, 4, block)) for block in (17, 64, 100, 1000)]
     for other in maps[1:]:
-        np.testing.assert_array_equal(maps[0], other)
+        for name, values in maps[0].items():
+            np.testing.assert_array_equal(values, other[name])
 
 
 def test_windows_without_data_cost_no_forward_pass():
@@ -142,21 +165,15 @@ def test_windows_without_data_cost_no_forward_pass():
 
 def test_held_windows_are_forgotten_when_no_block_needs_them(monkeypatch):
     scene, model = make_scene(2000, 64, 4, holes=False), make_model()
-    alive, most = 0, 0
-    from geohp.inference import engine
+    most = 0
+    put = Held.put
 
-    class Counted(engine._Window):
-        def __init__(self, *args):
-            nonlocal alive, most
-            super().__init__(*args)
-            alive += 1
-            most = max(most, alive)
+    def counted(self, origin, window):
+        nonlocal most
+        put(self, origin, window)
+        most = max(most, len(self))
 
-        def __del__(self):
-            nonlocal alive
-            alive -= 1
-
-    monkeypatch.setattr(engine, "_Window", Counted)
+    monkeypatch.setattr(Held, "put", counted)
     engine_map(scene, model, EngineSettings(32, 8, 1, 64))
     assert len(WindowGrid(2000, 64, 32, 8)) > 200
     assert most < 20

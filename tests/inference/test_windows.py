@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geohp.inference.windows import WindowGrid, blend_weights, blocks
+from geohp.inference.windows import WindowGrid, blend_weights
 
 sizes = st.integers(1, 90)
 
@@ -26,14 +26,18 @@ def test_every_pixel_is_covered_and_no_window_leaves_the_scene(height, width, wi
     assert len(set(grid.rows)) == len(grid.rows)
 
 
-@given(height=sizes, width=sizes, side=st.integers(1, 40))
-@settings(deadline=None, max_examples=60)
-def test_blocks_tile_the_scene_exactly_once(height, width, side):
+@given(height=sizes, width=sizes, side=st.integers(1, 60), window=st.integers(1, 40), data=st.data())
+@settings(deadline=None, max_examples=100)
+def test_blocks_tile_the_scene_exactly_once(height, width, side, window, data):
     seen = np.zeros((height, width), dtype=int)
-    for row, col, h, w in blocks(height, width, side):
+    grid = WindowGrid(height, width, window, data.draw(st.integers(0, window - 1)))
+    for row, col, h, w in grid.blocks(side):
         assert h > 0
         assert w > 0
         seen[row : row + h, col : col + w] += 1
+        # A window begins in one block, and reaches into no block before that.
+        assert row in grid.rows
+        assert col in grid.cols
     assert (seen == 1).all()
 
 
@@ -55,7 +59,7 @@ def test_a_block_is_told_exactly_the_windows_that_touch_it(window, data):
 @settings(deadline=None, max_examples=100)
 def test_weights_are_smooth_symmetric_and_strictly_positive(window, data):
     overlap = data.draw(st.integers(0, window - 1))
-    weights = blend_weights(window, overlap)
+    weights = blend_weights((window, window), overlap)
     assert weights.shape == (window, window)
     assert weights.min() > 0
     assert weights.max() <= 1
@@ -67,7 +71,7 @@ def test_weights_are_smooth_symmetric_and_strictly_positive(window, data):
 
 @pytest.mark.parametrize("overlap", [8, 16, 32])
 def test_regular_neighbours_sum_to_one_where_they_meet(overlap):
-    profile = blend_weights(64, overlap)[32]
+    profile = blend_weights((64, 64), overlap)[32]
     np.testing.assert_allclose(profile[-overlap:] + profile[:overlap], profile.max(), atol=2e-3)
 
 
@@ -75,3 +79,13 @@ def test_regular_neighbours_sum_to_one_where_they_meet(overlap):
 def test_an_impossible_overlap_is_refused(window, overlap):
     with pytest.raises(ValueError, match="overlap"):
         WindowGrid(10, 10, window, overlap)
+
+
+@given(height=sizes, width=sizes, patches=st.integers(1, 6), patch=st.integers(1, 7))
+@settings(deadline=None, max_examples=100)
+def test_windows_shrink_to_scenes_smaller_than_them(height, width, patches, patch):
+    grid = WindowGrid(height, width, patches * patch, 0, patch)
+    for side, length in zip(grid.shape, (height, width), strict=True):
+        assert side % patch == 0
+        assert side == patches * patch or length <= side < length + patch
+    assert WindowGrid(height, width, patches * patch, 0).shape == (patches * patch,) * 2

@@ -9,7 +9,7 @@ import pytest
 import rasterio
 
 from geohp.errors import SceneError
-from geohp.raster import RasterWriter, open_scene
+from geohp.raster import Layer, Work, open_scene
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -64,8 +64,9 @@ def test_written_labels_lie_exactly_where_the_scene_lies(name: str, tmp_path: Pa
     with open_scene(present(name)) as scene:
         _, valid = scene.read(0, 0, scene.height, scene.width)
         values = np.where(valid, np.uint8(1), np.uint8(255))
-        with RasterWriter(tmp_path / "labels.tif", scene.grid) as writer:
-            writer.write(0, 0, values)
+        with Work.open({tmp_path / "labels.tif": Layer()}, scene.grid, {}) as work:
+            work.put(0, 0, {tmp_path / "labels.tif": values})
+            work.publish()
     with rasterio.open(tmp_path / "labels.tif") as written, rasterio.open(present(name)) as source:
         np.testing.assert_array_equal(written.read(1), values)
         assert written.transform == source.transform

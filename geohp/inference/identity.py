@@ -1,0 +1,50 @@
+"""What makes two runs the same: the scene's files, the model's weights and every setting that pixels depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from geohp.inference.engine import EngineSettings
+from geohp.model import LandCoverModel
+from geohp.raster.scenes import Scene
+from geohp.version import __version__
+
+
+def model_sha256(model: LandCoverModel) -> str:
+    """Hexadecimal SHA-256 of what a model computes with: head, probes and the backbone's own fingerprint."""
+    digest = hashlib.sha256(json.dumps(model.card.backbone, sort_keys=True, default=str).encode())
+    digest.update(f"{model.card.probe} {model.card.patch_px} {model.card.input_px}".encode())
+    for part in (model.head, model.probe, model.linear_probe):
+        for name, tensor in sorted(part.state_dict().items()) if part is not None else ():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def run_identity(scene: Scene, model: LandCoverModel, settings: EngineSettings, on_read_error: str) -> dict[str, Any]:
+    """What unfinished work must agree in to be gone on with, by names that a user understands.
+
+    A changed file is noticed by its size and its time of change; a scene that is no local file, by its name alone.
+    """
+    return {
+        "input": scene.path if not Path(scene.path).exists() else str(Path(scene.path).resolve()),
+        "input files": [_file(name) for name in scene.files],
+        "bands": list(scene.bands),
+        "scaling": [scene.scaling.rule, list(scene.scaling.low), list(scene.scaling.high)],
+        "model": model_sha256(model),
+        "settings": asdict(settings),
+        "on-read-error": on_read_error,
+        "geohp": __version__,
+    }
+
+
+def _file(name: str) -> list[Any]:
+    path = Path(name)
+    if not path.is_file():
+        return [name]
+    status = path.stat()
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns]

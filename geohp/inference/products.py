@@ -1,0 +1,73 @@
+"""What a map says of each pixel: its class, how sure that is, and how the classes share it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geohp.classes import NODATA_LABEL
+from geohp.model import CONFIDENCE_TEMPERATURE
+
+STEPS = 254
+"""Quantities in [0, 1] are stored as uint8 0 to 254, scale 1/254; 255 is nodata."""
+
+QUANTITIES = ("confidence", "entropy", "probabilities")
+"""What can be had besides the labels: the winner's share, the entropy of all shares (1: all alike), and the shares."""
+
+UInt8 = NDArray[np.uint8]
+
+
+def labels(scores: Tensor, valid: NDArray[np.bool_]) -> UInt8:
+    """The class of every pixel, uint8, 255 without data.
+
+    Args:
+        scores: (K, height, width) weighted sums; the weights, common to all classes, need not be divided out.
+        valid: (height, width).
+    """
+    # The first of the largest, several times faster than argmax along an outer dimension on a CPU.
+    largest = scores.amax(0)
+    winners = torch.full(largest.shape, len(scores) - 1, dtype=torch.uint8, device=scores.device)
+    for number in range(len(scores) - 2, -1, -1):
+        winners.masked_fill_(scores[number] == largest, number)
+    found: UInt8 = winners.cpu().numpy()
+    found[~valid] = NODATA_LABEL
+    return found
+
+
+def quantities(scores: Tensor, valid: NDArray[np.bool_], wanted: frozenset[str]) -> dict[str, UInt8]:
+    """Confidence, entropy and probabilities as stored.
+
+    Classes share a pixel by a softmax of its scores, divided by their common scale and by a temperature: for a
+    cluster probe the cosines with the centroids. They rank pixels; they are no calibrated probabilities.
+
+    Args:
+        scores: (K + 1, height, width) weighted sums, the last channel their common scale.
+        valid: (height, width).
+        wanted: names out of :data:`QUANTITIES`.
+
+    Returns:
+        (height, width) uint8, (K, height, width) for the probabilities; 255 without data.
+    """
+    found: dict[str, UInt8] = {}
+    if not wanted:
+        return found
+    shares = scores[:-1] / scores[-1].clamp_min(torch.finfo(torch.float32).tiny)
+    shares = (shares / CONFIDENCE_TEMPERATURE).softmax(0)
+    if "confidence" in wanted:
+        found["confidence"] = _stored(shares.amax(0), valid)
+    if "entropy" in wanted:
+        entropy = torch.special.entr(shares).sum(0) / math.log(max(2, len(shares)))
+        found["entropy"] = _stored(entropy, valid)
+    if "probabilities" in wanted:
+        found["probabilities"] = _stored(shares, valid)
+    return found
+
+
+def _stored(values: Tensor, valid: NDArray[np.bool_]) -> UInt8:
+    stored: UInt8 = (values * STEPS).round().clamp(0, STEPS).to(torch.uint8).cpu().numpy()
+    stored[..., ~valid] = NODATA_LABEL
+    return stored

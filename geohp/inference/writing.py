@@ -1,0 +1,62 @@
+"""Finished blocks on their way to the disk, in a thread of its own."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from geohp.inference.engine import FinishedBlock
+from geohp.inference.reading import ForgivingScene
+from geohp.raster.work import Work
+
+_BEHIND = 2  # blocks that may wait
+
+
+@dataclass(frozen=True, order=True)
+class Skipped:
+    """A part of the scene left out because it could not be read."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+    reason: str
+
+
+def write_behind(work: Work, paths: Mapping[str, Path], blocks: Iterator[FinishedBlock], source: Any) -> None:
+    """Put every block where it belongs, while the next is computed.
+
+    Args:
+        work: where to.
+        paths: the output of each layer.
+        blocks: finished blocks.
+        source: the scene they are of; what a forgiving one skipped is noted.
+    """
+    waiting: deque[Future[None]] = deque()
+    noted: set[Skipped] = set(skipped_in(work))
+    with ThreadPoolExecutor(1, thread_name_prefix="writing") as writer:
+        for found in blocks:
+            fresh = set(_skipped_by(source)) - noted
+            noted |= fresh
+            note = {"skipped": [asdict(part) for part in sorted(fresh)]} if fresh else None
+            layers = {path: found.layers[name] for name, path in paths.items()}
+            waiting.append(writer.submit(work.put, found.block.row, found.block.col, layers, note))
+            if len(waiting) > _BEHIND:
+                waiting.popleft().result()
+        while waiting:
+            waiting.popleft().result()
+
+
+def skipped_in(work: Work) -> list[Skipped]:
+    """What the finished blocks' notes say was left out."""
+    return sorted({Skipped(**part) for note in work.notes for part in note.get("skipped", ())})
+
+
+def _skipped_by(source: Any) -> Iterator[Skipped]:
+    if isinstance(source, ForgivingScene):
+        for cell, reason in list(source.skipped.items()):
+            yield Skipped(*cell, reason)

@@ -1,0 +1,97 @@
+"""What an unfinished work was to become: all that must agree before another run may go on with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from geohp.raster.grid import Grid
+from geohp.raster.layers import Layer
+
+NAME = "identity.json"
+_FORMAT = 1
+_SHOWN_CHARACTERS = 60
+
+
+def describe(identity: Mapping[str, Any], outputs: Mapping[Path, Layer], grid: Grid) -> dict[str, Any]:
+    """Everything in JSON's own types.
+
+    Args:
+        identity: what the caller says the pixels depend on, in the order in which differences shall be named.
+        outputs: files and how they are stored.
+        grid: of all of them.
+
+    Raises:
+        TypeError: a value cannot be written as JSON.
+    """
+    folder = next(iter(outputs)).parent.resolve()
+    described = {
+        "format": _FORMAT,
+        "identity": dict(identity),
+        "grid": {
+            "width": grid.width,
+            "height": grid.height,
+            "crs": None if grid.crs is None else grid.crs.to_wkt(),
+            "transform": list(grid.transform)[:6],
+            "control points": [[p.row, p.col, p.x, p.y, p.z] for p in grid.gcps],
+        },
+        "outputs": {
+            path.name if path.parent.resolve() == folder else str(path.resolve()): asdict(layer)
+            for path, layer in outputs.items()
+        },
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(described, default=_plain))
+    return plain
+
+
+def read_identity(folder: Path) -> dict[str, Any] | None:
+    """What a folder's work was to become; ``None`` where nothing legible says so.
+
+    Raises:
+        OSError: it is there and cannot be read.
+    """
+    try:
+        described = json.loads((folder / NAME).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return described if isinstance(described, dict) else None
+
+
+def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """The first thing that differs between two descriptions, in words; ``None`` where they agree."""
+    found, wanted = dict(_flatten(there)), dict(_flatten(here))
+    for key in dict.fromkeys((*wanted, *found)):
+        # As text, in which "not a number" equals itself.
+        old, new = (json.dumps(one[key], ensure_ascii=False) if key in one else "none" for one in (found, wanted))
+        if old != new:
+            name = key.removeprefix("identity.")
+            return f"another {name} ({_shortened(old)} there, {_shortened(new)} now)"
+    return None
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, one in value.items():
+        if isinstance(one, Mapping) and one:
+            yield from _flatten(one, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", one
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    half = _SHOWN_CHARACTERS // 2 - 1
+    return f"{text[:half]}...{text[-half:]}"
+
+
+def _plain(value: Any) -> Any:
+    """What ``json`` does not know by itself: paths, and numpy's numbers."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{value!r} cannot be part of an identity")
