@@ -72,7 +72,7 @@ class EngineSettings:
         return WindowGrid(height, width, self.window_px, self.overlap_px, multiple)
 
     def blocks(self, grid: WindowGrid, clusters: int) -> list[Block]:
-        """The blocks to work it off in, their sums and the scores of the windows they need fitting the memory set aside.
+        """The blocks to work it off in: their sums and the scores they need fit the memory set aside.
 
         Where patches are pixels, or classes many, blocks get smaller: down to one window's own pixels.
         """

@@ -5,6 +5,5 @@ from geohp.raster.layers import Layer
 from geohp.raster.scaling import Scaling
 from geohp.raster.scenes import Scene, open_scene
 from geohp.raster.work import Work
-from geohp.raster.writing import RasterWriter
 
-__all__ = ["Grid", "Layer", "RasterWriter", "Scaling", "Scene", "Work", "open_scene"]
+__all__ = ["Grid", "Layer", "Scaling", "Scene", "Work", "open_scene"]

@@ -12,8 +12,7 @@ from geohp.raster._gdal import logged_errors, open_quietly, quiet
 from geohp.raster.grid import Grid
 from geohp.raster.layers import Layer
 from geohp.raster.mosaic import Placed, write_mosaic
-from geohp.raster.parts import TILE_PX
-from geohp.raster.pyramid import Tile, build_overviews
+from geohp.raster.pyramid import TILE_PX, Tile, build_overviews
 
 # Files that GDAL keeps beside a raster; those of a replaced raster would be taken for the new one's.
 _SIDE_FILES = (".aux.xml", ".ovr", ".msk")

@@ -10,7 +10,7 @@ from affine import Affine
 
 from geohp.raster.grid import Grid
 from geohp.raster.layers import GDAL_TYPES, Layer
-from geohp.raster.parts import TILE_PX, Part, part_path
+from geohp.raster.parts import PART_TILE_PX, Part, part_path
 
 Placed = tuple[int, int, Part]
 """First row, first column, part."""
@@ -96,7 +96,7 @@ def _source(band_element: ET.Element, folder: Path, layer: Layer, band: int, row
     # Without these GDAL would open thousands of parts to learn what is known here.
     ET.SubElement(
         source, "SourceProperties", RasterXSize=cols, RasterYSize=rows, DataType=GDAL_TYPES[layer.dtype],
-        BlockXSize=str(TILE_PX), BlockYSize=str(TILE_PX),
+        BlockXSize=str(PART_TILE_PX), BlockYSize=str(PART_TILE_PX),
     )  # fmt: skip
     ET.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=cols, ySize=rows)
     ET.SubElement(source, "DstRect", xOff=str(col), yOff=str(row), xSize=cols, ySize=rows)

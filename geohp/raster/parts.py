@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
@@ -15,7 +16,10 @@ from geohp.errors import OutputError
 from geohp.raster._gdal import FAILURES, quiet, reason
 from geohp.raster.layers import Layer
 
-TILE_PX = 512
+# Thousands of parts are decoded one after the other. From large tiles the process's memory would come out in holes
+# that nothing fits into, hundreds of megabytes of them; small ones are as fast and leave it as it was.
+PART_TILE_PX = 128
+
 TEMPORARY = ".tmp"
 
 
@@ -113,9 +117,10 @@ def _encode(values: NDArray[Any]) -> bytes:
             height=rows,
             width=cols,
             dtype=values.dtype.name,
+            transform=Affine.scale(1, -1),  # none at all would be warned of
             tiled=True,
-            blockxsize=TILE_PX,
-            blockysize=TILE_PX,
+            blockxsize=PART_TILE_PX,
+            blockysize=PART_TILE_PX,
             interleave="band",
             compress="deflate",
             zlevel=1,  # read once or twice, then deleted

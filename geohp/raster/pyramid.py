@@ -15,7 +15,9 @@ from rasterio.windows import Window
 
 from geohp.raster._gdal import open_quietly
 from geohp.raster.layers import Layer
-from geohp.raster.parts import TILE_PX
+
+TILE_PX = 512
+"""Side of a tile of the outputs and their overviews."""
 
 Tile = tuple[int, int]
 """Row and column in the grid of tiles of one level."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +284,29 @@ def test_layers_that_cannot_be_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=r"must be one of|do not fit|colour table|cannot be stored"):
             Layer(**wrong)  # type: ignore[arg-type]
+
+
+LARGE = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from affine import Affine
+from geohp.raster import Grid, Layer, Work
+path, side, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+block = np.random.default_rng(0).integers(0, 6, (32, 32), dtype=np.uint8).repeat(32, 0).repeat(32, 1)
+rows = side // 1024
+with Work.open({path: Layer(overviews="average")}, Grid(side, side, Affine.identity()), {}) as work:
+    for number in np.linspace(0, rows * rows - 1, count).astype(int).tolist():
+        work.put(number // rows * 1024, number % rows * 1024, {path: block})
+    work.publish()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)  # MiB
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="measures memory in Linux's unit")
+@pytest.mark.parametrize(("side", "count"), [(100_000, 5), (72_704, 5000)])
+def test_memory_grows_neither_with_the_grid_nor_with_the_parts(tmp_path: Path, side: int, count: int) -> None:
+    command = [sys.executable, "-c", LARGE, str(tmp_path / "a.tif"), str(side), str(count)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 300
