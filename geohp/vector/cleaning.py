@@ -9,13 +9,16 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from geohp.vector.regions import Regions, rank_by_first
+from geohp.vector.regions import rank_by_first
 
-_Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+"""Pairs of regions, counted from 0, the smaller first, and how many pixel sides they share."""
 
 
-def merge_small(regions: Regions, pixel_areas_m2: NDArray[Any], min_area_m2: float) -> Regions:
-    """Give every region smaller than ``min_area_m2`` to a neighbour, smallest first, until none is left.
+def merge_small(
+    values: NDArray[Any], areas: NDArray[Any], edges: Edges, minimum: float
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Give every region smaller than a minimum area to a neighbour, smallest first, until none is left.
 
     The neighbour is the one with the longest shared border, counted in pixel sides; where several share as much,
     the largest of them. What becomes one piece of one class by that is one region from then on. A region
@@ -27,18 +30,18 @@ def merge_small(regions: Regions, pixel_areas_m2: NDArray[Any], min_area_m2: flo
     of rows would have long chains of equal regions wait for each other.
 
     Args:
-        regions: from :func:`geohp.vector.regions.find_regions`.
-        pixel_areas_m2: areas of the pixels, broadcast to (rows, cols).
-        min_area_m2: regions of at least this area stay.
+        values: (n,) labels of the regions.
+        areas: (n,) their areas, in any unit.
+        edges: which regions touch.
+        minimum: regions of at least this area stay.
+
+    Returns:
+        (n,) the region, counted from 0, that each belongs to now, numbered in the order of their first members; and
+        the labels of these.
     """
-    if min_area_m2 <= 0 or regions.count < 2:
-        return regions
-    areas: NDArray[Any] = regions.sums(pixel_areas_m2)
-    # Sums of many pixels are off by rounding; a region of exactly the minimum must not fall below it.
-    minimum = min_area_m2 * (1 - 1e-9)
-    values = regions.values
-    edges = _shared_borders(regions.ids)
-    current = np.arange(regions.count)
+    # Areas are rounded to their unit; a region of exactly the minimum must not fall below it.
+    minimum *= 1 - 1e-7
+    current = np.arange(len(values))
     while True:
         chosen, target = _smallest_and_heirs(areas, edges, minimum)
         if len(chosen) == 0:
@@ -47,27 +50,33 @@ def merge_small(regions: Regions, pixel_areas_m2: NDArray[Any], min_area_m2: flo
         values[chosen] = values[target]
         component, first = _fuse(values, edges)
         current = component[current]
-        areas = np.bincount(component, weights=areas)
+        sums = np.zeros(len(first), areas.dtype)
+        np.add.at(sums, component, areas)
+        areas = sums
         values = values[first]
-        edges = _contract(edges, component)
+        edges = contract(edges, component)
     # Numbered anew, again by first pixel: original regions are, so merged ones are by their first member.
     renumbered, first = rank_by_first(current)
-    lookup = np.concatenate([[0], renumbered]).astype(np.int32)
-    return Regions(lookup[regions.ids], values[current[first]])
+    return renumbered.astype(np.int64) - 1, values[current[first]]
 
 
-def _shared_borders(ids: NDArray[np.int32]) -> _Edges:
-    """Pairs of regions (from 0) that touch along pixel sides, the smaller first, and how many sides they share."""
+def shared_borders(ids: NDArray[np.int32]) -> Edges:
+    """Pairs of regions (from 0) that touch along pixel sides, the smaller first, and how many sides they share.
+
+    Args:
+        ids: (rows, cols) regions from 1, 0 for none.
+    """
     pairs = []
     for one, other in ((ids[:, :-1], ids[:, 1:]), (ids[:-1], ids[1:])):
         border = (one != other) & (one > 0) & (other > 0)
         pairs.append((one[border].astype(np.int64) - 1, other[border].astype(np.int64) - 1))
     a = np.concatenate([p[0] for p in pairs])
     b = np.concatenate([p[1] for p in pairs])
-    return _sum_pairs(a, b, np.ones(len(a), np.int64))
+    return sum_pairs(a, b, np.ones(len(a), np.int64))
 
 
-def _sum_pairs(a: NDArray[np.int64], b: NDArray[np.int64], length: NDArray[np.int64]) -> _Edges:
+def sum_pairs(a: NDArray[np.int64], b: NDArray[np.int64], length: NDArray[np.int64]) -> Edges:
+    """Each pair once, the smaller first, with the sum of its lengths."""
     if len(a) == 0:
         return a, b, length
     low, high = np.minimum(a, b), np.maximum(a, b)
@@ -79,7 +88,7 @@ def _sum_pairs(a: NDArray[np.int64], b: NDArray[np.int64], length: NDArray[np.in
 
 
 def _smallest_and_heirs(
-    areas: NDArray[np.float64], edges: _Edges, minimum: float
+    areas: NDArray[np.float64], edges: Edges, minimum: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The small regions that are smaller than all their small neighbours, and who takes over each of them."""
     low, high, length = edges
@@ -103,7 +112,7 @@ def _smallest_and_heirs(
     return one[best], other[best]
 
 
-def _fuse(values: NDArray[Any], edges: _Edges) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _fuse(values: NDArray[Any], edges: Edges) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Join neighbours of equal value: the new number of every region, and the first member of every new one."""
     low, high, _ = edges
     same = values[low] == values[high]
@@ -113,10 +122,11 @@ def _fuse(values: NDArray[Any], edges: _Edges) -> tuple[NDArray[np.int64], NDArr
     return numbers.astype(np.int64) - 1, first
 
 
-def _contract(edges: _Edges, component: NDArray[np.int64]) -> _Edges:
+def contract(edges: Edges, component: NDArray[np.int64]) -> Edges:
+    """The pairs after regions were joined; those of one and the same are dropped."""
     a, b, length = component[edges[0]], component[edges[1]], edges[2]
     apart = a != b
-    return _sum_pairs(a[apart], b[apart], length[apart])
+    return sum_pairs(a[apart], b[apart], length[apart])
 
 
 def _scramble(numbers: NDArray[Any]) -> NDArray[np.uint64]:

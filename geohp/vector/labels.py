@@ -5,54 +5,47 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.windows import Window
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_from_json, default_classes
 from geohp.errors import SceneError, VectorError
 from geohp.raster._gdal import FAILURES, open_quietly, quiet, reason
 from geohp.raster.arrays import to_memory_file
 from geohp.raster.grid import Grid
+from geohp.vector.blocks import Block
 
 if TYPE_CHECKING:
     from xarray import DataArray
 
 
-@dataclass(frozen=True)
-class LabelMap:
-    """A label raster in memory.
+class LabelRaster:
+    """An open label raster, read block by block; see :func:`open_labels`.
 
     Attributes:
         name: the raster in messages.
-        values: (rows, cols) integer labels.
-        valid: (rows, cols) False where there is no data.
         grid: where the pixels lie.
         classes: what the raster says about its labels; empty where it says nothing.
     """
 
-    name: str
-    values: NDArray[Any]
-    valid: NDArray[np.bool_]
-    grid: Grid
-    classes: tuple[LandCoverClass, ...]
+    def __init__(self, dataset: Any, name: str, attribute: Any = None) -> None:
+        """Look at an open rasterio dataset.
 
+        Args:
+            dataset: one band of integers; beside it there may be an alpha band.
+            name: the raster in messages.
+            attribute: its classes as JSON, where the dataset itself does not tell them.
 
-def read_labels(labels: str | Path | DataArray) -> LabelMap:
-    """Read a label raster with one band of integers (beside it, an alpha band).
-
-    No data is what the raster declares: its nodata value, mask or alpha band; 255 where it declares no value.
-
-    Raises:
-        SceneError: a raster that cannot be opened or read.
-        VectorError: a raster of floats, or with several bands: no labels.
-    """
-    with _opened(labels) as (dataset, name):
-        bands, alphas = _band_kinds(dataset)
+        Raises:
+            SceneError: it cannot be read.
+            VectorError: a raster of floats, or with several bands: no labels.
+        """
+        bands, self._alphas = _band_kinds(dataset)
         if len(bands) != 1:
             raise VectorError(
                 f"{name} has {len(bands)} bands, but a label map has one: extract the band that holds the labels first."
@@ -63,14 +56,51 @@ def read_labels(labels: str | Path | DataArray) -> LabelMap:
                 f"{name} holds {dtype} values, but labels are integers: convert the raster to an integer type first "
                 "(with rioxarray, open it with masked=False)."
             )
+        self._dataset, self._band = dataset, bands[0]
+        self.name, self.grid = name, Grid.of(dataset)
         try:
-            values, valid = _read(dataset, bands[0], alphas)
-            classes = _declared_classes(dataset, bands[0], name)
+            self.classes = _declared_classes(dataset, bands[0], name) or _parse(attribute, name)
         except FAILURES as error:
-            raise SceneError(f"{name} cannot be read ({reason(error)}): the file may be damaged.") from error
-        if not classes and not isinstance(labels, str | Path):
-            classes = _parse(labels.attrs.get("classes"), name)
-        return LabelMap(name, values, valid, Grid.of(dataset), classes)
+            raise _unreadable(name, error) from error
+        nodata = dataset.nodatavals[bands[0] - 1]
+        self._nodata = NODATA_LABEL if nodata is None else nodata
+        # Masks that are just the nodata value need not be read again.
+        flags = set(dataset.mask_flag_enums[bands[0] - 1])
+        self._masked = not flags <= {MaskFlags.nodata, MaskFlags.all_valid}
+
+    def read(self, block: Block) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Labels and validity, both (rows, cols), of a block.
+
+        Raises:
+            SceneError: it cannot be read.
+        """
+        window = Window(block.col, block.row, block.width, block.height)
+        try:
+            values = self._dataset.read(self._band, window=window)
+            # GDAL's mask shows one kind of validity only, so the nodata value and alpha are looked at beside it.
+            valid = values != self._nodata
+            if self._masked:
+                valid &= self._dataset.read_masks(self._band, window=window) > 0
+            for alpha in self._alphas:
+                valid &= self._dataset.read(alpha, window=window) > 0
+        except FAILURES as error:
+            raise _unreadable(self.name, error, block) from error
+        return values, valid
+
+
+@contextmanager
+def open_labels(labels: str | Path | DataArray) -> Iterator[LabelRaster]:
+    """Open a label raster with one band of integers (beside it, an alpha band).
+
+    No data is what the raster declares: its nodata value, mask or alpha band; 255 where it declares no value.
+
+    Raises:
+        SceneError: a raster that cannot be opened.
+        VectorError: a raster of floats, or with several bands: no labels.
+    """
+    with _opened(labels) as (dataset, name):
+        attribute = None if isinstance(labels, str | Path) else labels.attrs.get("classes")
+        yield LabelRaster(dataset, name, attribute)
 
 
 def read_classes(labels: str | Path | DataArray) -> tuple[LandCoverClass, ...]:
@@ -90,14 +120,35 @@ def read_classes(labels: str | Path | DataArray) -> tuple[LandCoverClass, ...]:
         return _declared_classes(dataset, bands[0], name)
 
 
-def read_confidence(confidence: str | Path | DataArray, grid: Grid) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Read a confidence raster that lies on a label map's grid.
+class ConfidenceRaster:
+    """An open raster on a label map's grid, read block by block; see :func:`open_confidence`."""
 
-    Returns:
-        values (rows, cols) after the band's scale and offset, and where they are valid.
+    def __init__(self, dataset: Any, name: str) -> None:
+        """Look at an open rasterio dataset."""
+        self._dataset, self.name = dataset, name
+
+    def read(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Values after the band's scale and offset, and where they are valid, both (rows, cols), of a block.
+
+        Raises:
+            SceneError: it cannot be read.
+        """
+        window = Window(block.col, block.row, block.width, block.height)
+        try:
+            stored = self._dataset.read(1, window=window)
+            valid = self._dataset.read_masks(1, window=window) > 0
+        except FAILURES as error:
+            raise _unreadable(self.name, error, block) from error
+        values = stored * self._dataset.scales[0] + self._dataset.offsets[0]
+        return values, valid & np.isfinite(values)
+
+
+@contextmanager
+def open_confidence(confidence: str | Path | DataArray, grid: Grid) -> Iterator[ConfidenceRaster]:
+    """Open a confidence raster that lies on a label map's grid.
 
     Raises:
-        SceneError: a raster that cannot be opened or read.
+        SceneError: a raster that cannot be opened.
         VectorError: another size or another place than the label map's.
     """
     with _opened(confidence) as (dataset, name):
@@ -107,13 +158,7 @@ def read_confidence(confidence: str | Path | DataArray, grid: Grid) -> tuple[NDA
                 f"{name} does not lie on the label map's pixel grid ({found.height} x {found.width} pixels instead of "
                 f"{grid.height} x {grid.width}, or elsewhere): give the confidence written with these labels."
             )
-        try:
-            stored = dataset.read(1)
-            valid = dataset.read_masks(1) > 0
-        except FAILURES as error:
-            raise SceneError(f"{name} cannot be read ({reason(error)}): the file may be damaged.") from error
-        values = stored * dataset.scales[0] + dataset.offsets[0]
-        return values, valid & np.isfinite(values)
+        yield ConfidenceRaster(dataset, name)
 
 
 def complete_classes(
@@ -165,15 +210,9 @@ def _band_kinds(dataset: Any) -> tuple[list[int], list[int]]:
     return [band for band in kinds if band not in alphas] or [1], alphas
 
 
-def _read(dataset: Any, band: int, alphas: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    values = dataset.read(band)
-    # GDAL's mask shows one kind of validity only, so the nodata value and alpha are looked at beside it.
-    valid = dataset.read_masks(band) > 0
-    nodata = dataset.nodatavals[band - 1]
-    valid &= values != (NODATA_LABEL if nodata is None else nodata)
-    for alpha in alphas:
-        valid &= dataset.read(alpha) > 0
-    return values, valid
+def _unreadable(name: str, error: BaseException, block: Block | None = None) -> SceneError:
+    where = f" at row {block.row}, column {block.col} ({block.height} x {block.width} px)" if block else ""
+    return SceneError(f"{name} cannot be read{where} ({reason(error)}): the file may be damaged.")
 
 
 def _declared_classes(dataset: Any, band: int, name: str) -> tuple[LandCoverClass, ...]:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from geohp.errors import VectorError
 from geohp.raster.grid import Grid
+from geohp.vector.blocks import Block
 from geohp.vector.placement import Placement
 
 _INFLATING = ("mercator", "equidistant cylindrical", "plate carr", "miller")
@@ -73,26 +74,49 @@ def perimeters_m(polygons: NDArray[Any], crs: Any) -> NDArray[np.float64]:
     return lengths
 
 
-def pixel_areas_m2(grid: Grid) -> NDArray[np.float64]:
-    """Areas of a raster's pixels as (1, 1), (rows, 1) or (rows, cols), whichever tells them all.
+class PixelAreas:
+    """True areas of a raster's pixels, as whole multiples of a unit: sums of them are exact in any order.
+
+    Args:
+        grid: the raster's.
+
+    Attributes:
+        unit_m2: the unit: where all pixels have the same area, that, else about 2^-24 of a pixel.
 
     Raises:
         VectorError: a CRS that pyproj does not understand.
     """
-    surface, placement = Surface.of(grid.crs), Placement(grid)
-    if surface.ellipsoid is None and placement.straight and not grid.gcps:
-        return np.full((1, 1), abs(grid.transform.determinant) * surface.unit_m**2)
-    cols = 1 if placement.axis_aligned else grid.width
-    areas = np.empty((grid.height, cols))
-    strip = max(1, 2**20 // (cols + 1))  # rows at a time, to bound the memory of corner coordinates
-    for top in range(0, grid.height, strip):
-        row, col = np.mgrid[top : min(top + strip, grid.height) + 1, : cols + 1]
-        corners = placement(np.column_stack([col.ravel(), row.ravel()]).astype(float))
-        flat = corners * surface.unit_m if surface.ellipsoid is None else surface.to_equal_area(corners)
-        nw, ne, sw, se = _corners_of_pixels(flat.reshape(*row.shape, 2))
-        diagonal, other = se - nw, ne - sw
-        areas[top : top + strip] = abs(diagonal[..., 0] * other[..., 1] - diagonal[..., 1] * other[..., 0]) / 2
-    return areas
+
+    def __init__(self, grid: Grid) -> None:
+        self._surface, self._placement = Surface.of(grid.crs), Placement(grid)
+        self._uniform = self._surface.ellipsoid is None and self._placement.straight and not grid.gcps
+        if self._uniform:
+            self.unit_m2 = abs(float(grid.transform.determinant)) * self._surface.unit_m**2
+        else:
+            middle = Block(grid.height // 2, grid.width // 2, 1, 1)
+            self.unit_m2 = float(self._m2(middle).max()) * 2**-24
+
+    def units(self, block: Block) -> NDArray[np.int64]:
+        """Areas in units as (1, 1), (rows, 1) or (rows, cols), whichever tells them all."""
+        if self._uniform:
+            return np.ones((1, 1), np.int64)
+        return np.rint(self._m2(block) / self.unit_m2).astype(np.int64)
+
+    def _m2(self, block: Block) -> NDArray[np.float64]:
+        cols = 1 if self._placement.axis_aligned else block.width
+        areas = np.empty((block.height, cols))
+        strip = max(1, 2**20 // (cols + 1))  # rows at a time, to bound the memory of corner coordinates
+        for top in range(0, block.height, strip):
+            row, col = np.mgrid[top : min(top + strip, block.height) + 1, : cols + 1]
+            corners = self._placement(np.column_stack([col.ravel() + block.col, row.ravel() + block.row]).astype(float))
+            if self._surface.ellipsoid is None:
+                flat = corners * self._surface.unit_m
+            else:
+                flat = self._surface.to_equal_area(corners)
+            nw, ne, sw, se = _corners_of_pixels(flat.reshape(*row.shape, 2))
+            diagonal, other = se - nw, ne - sw
+            areas[top : top + strip] = abs(diagonal[..., 0] * other[..., 1] - diagonal[..., 1] * other[..., 0]) / 2
+        return areas
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Outlines: the polygons of regions, exactly along pixel edges, sharing every vertex with their neighbours.
+"""Outlines: the borders of regions, exactly along pixel edges, sharing every vertex with their neighbours.
 
 GDAL's polygonizer keeps a vertex only where the outline of the one polygon turns. Where two neighbours meet on
 the straight side of a third, the third then lacks the vertex at which they meet: the polygons are no valid
@@ -8,69 +8,96 @@ polygons that touch them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-Place = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""Takes (n, 2) pixel-corner positions (column, row) to (n, 2) map coordinates (x, y)."""
+from geohp.vector.rings import Rings
 
 
-def outline(ids: NDArray[np.int32], count: int, place: Place, *, every_corner: bool = False) -> NDArray[Any]:
-    """The polygons of all regions.
+class Place(NamedTuple):
+    """Where a block lies: its first row and column in a raster, and that raster's width in pixels."""
 
-    A region's pixels that touch only at a corner are told apart so that no ring touches itself (what lies
-    between becomes a hole that touches the shell in a point): every polygon is valid.
+    row: int = 0
+    col: int = 0
+    raster_width: int = 2**31
+
+
+class Chains(NamedTuple):
+    """Stretches of outline that enter a block and leave it again.
+
+    Which chain goes on where another ends is told by steps: a step is a pixel of the raster and the direction in which
+    one of its sides is walked, as one number.
+
+    Attributes:
+        first: (n,) the step that a chain begins with.
+        following: (n,) the step, in another block, that follows its last.
+        regions: (n,) whose outline it is.
+        lengths: (n,) number of corners; may be none.
+        corners: (sum of lengths, 2) column and row in the raster.
+    """
+
+    first: NDArray[np.int64]
+    following: NDArray[np.int64]
+    regions: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    corners: NDArray[np.int64]
+
+
+def junctions(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """The corners at which outlines turn or meet.
 
     Args:
-        ids: (rows, cols) regions 1 .. ``count``, each 4-connected; 0 is not covered.
-        count: number of regions.
-        place: where pixel corners lie on the map.
-        every_corner: keep a vertex at every pixel corner, for a ``place`` that does not keep lines straight.
+        ids: (rows + 2, cols + 2) regions, with those around the block.
 
     Returns:
-        (count,) shapely polygons, counter-clockwise shells, in the order of the regions.
+        (rows + 1, cols + 1) of the block's pixel corners.
     """
-    if count == 0:
-        return np.empty(0, object)
-    corners, region_of_ring, ring_length = _trace(ids, every_corner)
-    closed, ring_offsets = _close(corners, ring_length)
-    polygon_offsets = np.concatenate([[0], np.cumsum(np.bincount(region_of_ring, minlength=count + 1)[1:])])
-    polygons = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, place(closed), (ring_offsets, polygon_offsets)
-    )  # fmt: skip
-    oriented: NDArray[Any] = shapely.orient_polygons(polygons)
-    return oriented
+    beside, below = ids[:, 1:] != ids[:, :-1], ids[1:] != ids[:-1]
+    # A corner in the middle of a straight border needs no vertex; anything else is a turn or a junction.
+    return np.asarray((beside[:-1] | beside[1:]) & (below[:, :-1] | below[:, 1:]))
 
 
-def _trace(
-    ids: NDArray[np.int32], every_corner: bool
-) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int64]]:
-    """Walk around all regions at once.
+def trace(
+    ids: NDArray[np.int32],
+    corners: NDArray[np.bool_],
+    vertices: NDArray[np.bool_] | None = None,
+    place: Place | None = None,
+) -> tuple[Rings, Chains]:
+    """Walk around all regions of a block at once.
 
     Every pixel side with another region (or nothing) behind it is walked with its own pixel on the right: the
-    top side eastward, the right side southward, and so on. Straight stretches between two kept corners are one
-    step. Which step follows which is a permutation, and its cycles are the rings.
+    top side eastward, the right side southward, and so on. Straight stretches between two corners are one step.
+    Which step follows which is a permutation, and its cycles are the rings; steps that leave the block break it
+    into chains.
+
+    A region's pixels that touch only at a corner are told apart so that no ring touches itself: what lies between
+    becomes a hole that touches the shell in a point.
+
+    Args:
+        ids: (rows + 2, cols + 2) regions from 1, 0 for none, with those around the block; regions are 4-connected in
+            the raster.
+        corners: (rows + 1, cols + 1) where steps end: :func:`junctions` at least.
+        vertices: (rows + 1, cols + 1) which corners the outlines keep; all by default.
+        place: where the block lies.
 
     Returns:
-        the corners (column, row) of all rings one after another, the region of each ring, and each ring's
-        number of corners; rings are sorted by region, the shell first.
+        the rings that lie within the block, and the chains.
     """
-    padded = np.pad(ids, 1)
-    width = padded.shape[1]
-    flat = padded.ravel()
-    ahead = (1, width, -1, -width)  # east, south, west, north as steps in the flat padded raster
-    first, last, direction = _stretches(padded, every_corner)
+    width = ids.shape[1]
+    flat = ids.ravel()
+    ahead = np.array((1, width, -1, -width))  # east, south, west, north as steps in the flat raster
+    place = Place() if place is None else place
+    vertices = corners if vertices is None else vertices
+    first, last, direction = _stretches(ids, corners)
+    if not len(first):
+        return Rings.none(), Chains(*(np.empty(0, np.int64),) * 4, np.empty((0, 2), np.int64))
 
-    step_at = np.zeros((4, flat.size), np.int32)
-    step_at[direction, first] = np.arange(len(first), dtype=np.int32)
-    forward = np.array(ahead)[direction]
-    leftward = np.array(ahead)[(direction + 3) % 4]
+    forward = ahead[direction]
+    leftward = ahead[(direction + 3) % 4]
     own = flat[last]
     left_pixel, front_pixel = last + forward + leftward, last + forward
     # Turning left wherever possible crosses over to a pixel of the region that touches only at the corner.
@@ -79,81 +106,120 @@ def _trace(
     straight = ~turn_left & (flat[front_pixel] == own)
     next_pixel = np.where(turn_left, left_pixel, np.where(straight, front_pixel, last))
     next_direction = np.where(turn_left, direction + 3, np.where(straight, direction, direction + 1)) % 4
-    following = step_at[next_direction, next_pixel]
+    following = _find(first * 4 + direction, next_pixel * 4 + next_direction)
 
-    order, ring_first, ring_length = _cycles(following, flat[first])
-    row, col = np.divmod(first[order] - width - 1, width)
+    order, starts = _walks(following)
+    begins = np.zeros(len(order), bool)
+    begins[starts] = True
+    begins = np.append(np.flatnonzero(begins[order]), len(order))
+    walk = np.repeat(np.arange(len(starts)), np.diff(begins))
+    ends = order[begins[1:] - 1]
+    is_open = following[ends] < 0
+
+    row, col = np.divmod(first[order], width)
     turn = direction[order]
-    corners = np.column_stack([col + ((turn == 1) | (turn == 2)), row + (turn >= 2)]).astype(np.float64)
-    return corners, flat[first[ring_first]], ring_length
+    row, col = row - 1 + (turn >= 2), col - 1 + ((turn == 1) | (turn == 2))
+    kept = vertices[row, col]
+    path = np.column_stack([col + place.col, row + place.row])[kept]
+    lengths = np.bincount(walk[kept], minlength=len(starts))
+    of_chain = is_open[walk[kept]]
+    regions = flat[first[starts]].astype(np.int64)
+
+    def steps(pixel: NDArray[np.int64], way: NDArray[Any]) -> NDArray[np.int64]:
+        row, col = np.divmod(pixel, width)
+        return np.asarray(((row - 1 + place.row) * place.raster_width + (col - 1 + place.col)) * 4 + way)
+
+    chains = Chains(
+        steps(first[starts[is_open]], direction[starts[is_open]]),
+        steps(next_pixel[ends[is_open]], next_direction[ends[is_open]]),
+        regions[is_open],
+        lengths[is_open],
+        path[of_chain],
+    )
+    return Rings(regions[~is_open], lengths[~is_open], path[~of_chain]), chains
 
 
 def _stretches(
-    padded: NDArray[np.int32], every_corner: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
-    """First pixel, last pixel (flat padded indices) and direction of every straight stretch of outline."""
-    nw, ne, sw, se = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
-    # A corner between two straight halves needs no vertex; anything else is a turn or a junction.
-    keep = ~((nw == ne) & (sw == se)) & ~((nw == sw) & (ne == se)) | every_corner
-    centre = padded[1:-1, 1:-1]
-    behind = (padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2])
-    starts_at = (keep[:-1, :-1], keep[:-1, 1:], keep[1:, 1:], keep[1:, :-1])
-    width = padded.shape[1]
+    ids: NDArray[np.int32], corners: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """First pixel, last pixel (flat indices) and direction of every straight stretch of outline within the block."""
+    height, width = corners.shape
+    margin = np.zeros_like(corners)
+    margin[[0, -1], :] = margin[:, [0, -1]] = True
+    at = np.flatnonzero(corners | margin)
+    row, col = np.divmod(at, width)
+    # At the block's margin stretches are cut; the corner becomes no vertex for that.
+    corner = corners.ravel()[at]
+    across = corner | (col == 0) | (col == width - 1)
+    down = corner | (row == 0) | (row == height - 1)
+    se = (row + 1) * (width + 1) + col + 1
+    sw, ne, nw = se - 1, se - width - 1, se - width - 2
+    inner = {"n": row > 0, "s": row < height - 1, "w": col > 0, "e": col < width - 1}
+    flat = ids.ravel()
+    # The pixel whose side begins (ends) at the corner, the one behind that side, and where the first is of the block.
+    sides = (
+        ((se, ne, "se"), (sw, nw, "sw")),
+        ((sw, se, "sw"), (nw, ne, "nw")),
+        ((nw, sw, "nw"), (ne, se, "ne")),
+        ((ne, nw, "ne"), (se, sw, "se")),
+    )
+    column_by_column = np.lexsort((row, col))
     first: list[NDArray[np.int64]] = []
     last: list[NDArray[np.int64]] = []
-    for way in range(4):
-        side = (centre > 0) & (behind[way] != centre)
-        opening, closing = side & starts_at[way], side & starts_at[(way + 1) % 4]
+    for way, ends in enumerate(sides):
         # Along a row (or, going south and north, along a column) stretches do not interleave: the n-th
-        # opening belongs to the n-th closing.
-        for mask, found in ((opening, first), (closing, last)):
-            if way % 2 == 0:
-                row, col = np.nonzero(mask)
-            else:
-                col, row = np.nonzero(mask.T)
-            found.append((row + 1) * width + col + 1)
-    direction = np.repeat(np.arange(4, dtype=np.int8), [len(f) for f in first])
+        # beginning belongs to the n-th end.
+        for (own, behind, which), found in zip(ends, (first, last), strict=True):
+            there = (across if way % 2 == 0 else down) & inner[which[0]] & inner[which[1]]
+            there &= (flat[own] > 0) & (flat[own] != flat[behind])
+            found.append(own[there] if way % 2 == 0 else own[column_by_column][there[column_by_column]])
+    direction = np.repeat(np.arange(4), [len(f) for f in first])
     return np.concatenate(first), np.concatenate(last), direction
 
 
-def _cycles(
-    following: NDArray[np.int32], region: NDArray[np.int32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The cycles of a permutation, written out one after another.
+def _find(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Where each wanted key is among the keys; -1 where it is not."""
+    order = np.argsort(keys)
+    place = np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)
+    found = order[place]
+    return np.where(keys[found] == wanted, found, -1).astype(np.int32)
+
+
+def _walks(following: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The cycles and paths of a map that is one to one, written out one after another.
+
+    Args:
+        following: (n,) which element follows; -1 at the end of a path.
 
     Returns:
-        all elements cycle by cycle, the first element of each cycle, and each cycle's length; cycles are
-        sorted by region, then by first element, which puts a region's shell before its holes: elements are
-        numbered top sides first and row by row, and the topmost side of a region lies on its shell.
+        all elements walk by walk, and the first element of each walk in that order.
     """
     n = len(following)
-    indptr = np.arange(n + 1, dtype=np.int32)
-    graph = csr_array((np.ones(n, np.int8), following, indptr), shape=(n, n))
-    _, ring = connected_components(graph, directed=True, connection="weak")
-    _, first, length = np.unique(ring, return_index=True, return_counts=True)
-    sort = np.lexsort((first, region[first]))
-    first, length = first[sort], length[sort]
+    inner = np.flatnonzero(following >= 0)
+    preceding = np.full(n, -1, np.int32)
+    preceding[following[inner]] = inner
+    _, walk = connected_components(_graph(following), directed=True, connection="weak")
+    _, starts = np.unique(walk, return_index=True)
+    heads = np.flatnonzero(preceding < 0)
+    starts[walk[heads]] = heads
+    starts.sort()
 
-    # One walk over one long chain: each cycle is cut before its first element and hung to the next cycle.
-    preceding = np.empty(n, np.int32)
-    preceding[following] = np.arange(n, dtype=np.int32)
+    # One walk over one long chain: each cycle is cut before its first element, and each walk hung to the next.
+    tails = np.full(walk.max() + 1, -1, np.int64)
+    tails[walk[starts]] = preceding[starts]  # of cycles
+    paths = np.flatnonzero(following < 0)
+    tails[walk[paths]] = paths
     chain = following.copy()
-    chain[preceding[first[:-1]]] = first[1:]
-    end = int(preceding[first[-1]])
-    chain = np.delete(chain, end)
-    indptr[end + 1 :] -= 1
-    path = csr_array((np.ones(n - 1, np.int8), chain, indptr), shape=(n, n))
-    order = breadth_first_order(path, int(first[0]), directed=True, return_predecessors=False)
-    return order.astype(np.int64), first, length
+    ends = tails[walk[starts]]
+    chain[ends[:-1]] = starts[1:]
+    chain[ends[-1]] = -1
+    order = breadth_first_order(_graph(chain), int(starts[0]), directed=True, return_predecessors=False)
+    return order.astype(np.int64), starts.astype(np.int64)
 
 
-def _close(
-    corners: NDArray[np.float64], ring_length: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Repeat each ring's first corner at its end; also the offsets of the closed rings."""
-    offsets = np.concatenate([[0], np.cumsum(ring_length)])
-    source = np.arange(len(corners) + len(ring_length))
-    source -= np.repeat(np.arange(len(ring_length)), ring_length + 1)
-    closed_offsets = offsets + np.arange(len(offsets))
-    source[closed_offsets[1:] - 1] = offsets[:-1]
-    return corners[source], closed_offsets
+def _graph(following: NDArray[np.int32]) -> csr_array:
+    """The map as a graph with at most one edge out of every node."""
+    there = following >= 0
+    indptr = np.concatenate([[0], np.cumsum(there)]).astype(np.int32)
+    n = len(following)
+    return csr_array((np.ones(int(indptr[-1]), np.int8), following[there], indptr), shape=(n, n))

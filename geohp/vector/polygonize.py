@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geopandas
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from geohp.classes import LandCoverClass, classes_to_json
 from geohp.errors import VectorError
-from geohp.vector.cleaning import merge_small
-from geohp.vector.labels import complete_classes, read_confidence, read_labels
-from geohp.vector.measures import areas_m2, parse_crs, perimeters_m, pixel_areas_m2
-from geohp.vector.outlines import outline
+from geohp.vector.blocks import BLOCK_PX, Layout
+from geohp.vector.labels import LabelRaster, complete_classes, open_confidence, open_labels
+from geohp.vector.measures import PixelAreas, areas_m2, parse_crs, perimeters_m
+from geohp.vector.outlines import Place, junctions, trace
 from geohp.vector.placement import Placement
-from geohp.vector.regions import Regions, find_regions
-from geohp.vector.simplify import simplify_coverage
+from geohp.vector.simplify import Simplifier
+from geohp.vector.stitching import Stitcher
+from geohp.vector.survey import RegionTable, Survey, survey
 
 if TYPE_CHECKING:
     from xarray import DataArray
+
+Progress = Callable[[int, int], None]
 
 
 def polygonize(
@@ -33,6 +38,8 @@ def polygonize(
     simplify_m: float = 0,
     simplify_boundary: bool = True,
     confidence: str | Path | DataArray | None = None,
+    block_px: int = BLOCK_PX,
+    progress: Progress | None = None,
 ) -> geopandas.GeoDataFrame:
     """Turn a label map into polygons, one for every 4-connected region of equal label.
 
@@ -42,82 +49,151 @@ def polygonize(
     fits to them. A raster without a CRS keeps its map units, and one without a transform has pixel coordinates,
     y counted downwards: "metres" then are those units.
 
+    The raster is gone through block by block; what comes out does not depend on the blocks, but for
+    simplification, see there. For more polygons than fit into memory there is
+    :func:`geohp.vector.polygonize_file`.
+
     Args:
         labels: path of a label raster, or an array with dims (y, x) and rioxarray's CRS, transform and nodata:
             one band of integers. No data is what the raster declares, and 255 where it declares no value.
         classes: names of the labels; by default those the raster declares, and "class 0", ... for the others.
         min_area_m2: regions below it go to the neighbour with the longest shared border, see
             :func:`geohp.vector.cleaning.merge_small`.
-        simplify_m: tolerance in metres, see :func:`geohp.vector.simplify.simplify_coverage`; 0 for exact outlines.
-        simplify_boundary: whether the margins of the scene and of areas without data are simplified, too.
-        confidence: a raster on the same grid; adds the column ``mean_confidence``.
+        simplify_m: tolerance in metres, see :class:`geohp.vector.simplify.Simplifier`; 0 for exact outlines.
+        simplify_boundary: whether the margins of areas without data are simplified, too.
+        confidence: a raster on the same grid; adds the columns ``mean_confidence`` and ``min_confidence``.
+        block_px: side of a block.
+        progress: called with the steps done and their number.
 
     Returns:
         rows in the order of the regions' first pixels, with the columns class_id, class_name, area_m2, perimeter_m
         (both as in :mod:`geohp.vector.measures`; of the polygon as it is, so after simplification), n_pixels,
-        mean_confidence where asked for (NaN where a region has none), and geometry, in the raster's CRS.
-        ``attrs["classes"]`` holds all classes as JSON. A raster without any data gives no rows.
+        mean_confidence and min_confidence where asked for (NaN where a region has none), and geometry, in the raster's
+        CRS. ``attrs["classes"]`` holds all classes as JSON. A raster without any data gives no rows.
 
     Raises:
         SceneError: a raster that cannot be opened or read.
         VectorError: no label map (floats, several bands), or an impossible argument.
     """
+    with open_polygons(
+        labels,
+        classes=classes,
+        min_area_m2=min_area_m2,
+        simplify_m=simplify_m,
+        simplify_boundary=simplify_boundary,
+        confidence=confidence,
+        block_px=block_px,
+        progress=progress,
+    ) as found:
+        batches = list(found.batches())
+        frame = pd.concat(batches) if batches else found.tabulate(np.empty(0, np.int64), np.empty(0, object))
+        frame = frame.sort_index(ignore_index=True)
+        frame.attrs["classes"] = classes_to_json(found.classes)
+        return frame
+
+
+@contextmanager
+def open_polygons(
+    labels: str | Path | DataArray,
+    *,
+    classes: Sequence[LandCoverClass] | None = None,
+    min_area_m2: float = 0,
+    simplify_m: float = 0,
+    simplify_boundary: bool = True,
+    confidence: str | Path | DataArray | None = None,
+    block_px: int = BLOCK_PX,
+    progress: Progress | None = None,
+) -> Iterator[Polygons]:
+    """Survey a label map; its polygons can then be had batch by batch. Arguments as for :func:`polygonize`."""
     _check("min_area_m2", min_area_m2)
     _check("simplify_m", simplify_m)
-    scene = read_labels(labels)
-    crs = None if scene.grid.crs is None else parse_crs(scene.grid.crs)
+    with ExitStack() as stack:
+        raster = stack.enter_context(open_labels(labels))
+        grid = raster.grid
+        parse_crs(grid.crs) if grid.crs is not None else None
+        beside = None if confidence is None else stack.enter_context(open_confidence(confidence, grid))
+        layout = Layout(grid.height, grid.width, block_px)
+        count = Counter(progress, 2 * len(layout.blocks))
+        areas = PixelAreas(grid)
+        known = survey(raster, layout, areas, min_area_m2=min_area_m2, confidence=beside, step=count)
+        simplifier = Simplifier(simplify_m, areas, outer=simplify_boundary) if simplify_m > 0 else None
+        yield Polygons(raster, known, simplifier, classes, count)
 
-    regions = find_regions(scene.values, scene.valid)
-    if min_area_m2 > 0:
-        regions = merge_small(regions, pixel_areas_m2(scene.grid), min_area_m2)
 
-    placement = Placement(scene.grid)
-    polygons = outline(regions.ids, regions.count, placement, every_corner=not placement.straight)
-    if simplify_m > 0:
-        polygons = simplify_coverage(polygons, simplify_m, crs, simplify_boundary=simplify_boundary)
-        areas = areas_m2(polygons, crs)
-    else:
+class Counter:
+    """Counts steps and reports them."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self) -> None:
+        """One more is done."""
+        self._done += 1
+        if self._progress:
+            self._progress(self._done, self._total)
+
+
+class Polygons:
+    """The polygons of a surveyed label map.
+
+    Attributes:
+        classes: all of them, those that only their number is known of included.
+        crs: of the polygons.
+        table: what is known of the regions besides their outlines.
+    """
+
+    def __init__(
+        self, raster: LabelRaster, known: Survey, simplifier: Simplifier | None,
+        classes: Sequence[LandCoverClass] | None, step: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """See :func:`open_polygons`."""
+        self._raster, self._survey, self._simplifier, self._step = raster, known, simplifier, step
+        given = tuple(classes) if classes is not None else raster.classes
+        self.classes = complete_classes(given, np.unique(known.table.values))
+        self.crs = None if raster.grid.crs is None else parse_crs(raster.grid.crs)
+        self.table: RegionTable = known.table
+        self._names = {c.id: c.name for c in self.classes}
+
+    def batches(self) -> Iterator[geopandas.GeoDataFrame]:
+        """The polygons, as soon as a block completes them; the index is the region's number, from 1.
+
+        Yields:
+            frames with the columns of :func:`polygonize`, none of them empty.
+        """
+        layout, placement = self._survey.layout, Placement(self._raster.grid)
+        left = self._survey.blocks_left.copy()
+        stitcher = Stitcher()
+        for number, block in enumerate(layout.blocks):
+            ids = self._survey.regions(number)
+            corners = junctions(ids) if placement.straight else np.ones((block.height + 1, block.width + 1), bool)
+            vertices = None
+            if self._simplifier is not None:
+                vertices = self._simplifier.vertices(ids, corners, block, placement)
+            rings, chains = trace(ids, corners, vertices, Place(block.row, block.col, layout.width))
+            here = self._survey.regions_in(number)
+            left[here] -= 1
+            regions, polygons = stitcher.add(rings, chains, here[left[here] == 0]).polygons(placement)
+            self._step()
+            if len(regions):
+                yield self.tabulate(regions, polygons)
+
+    def tabulate(self, regions: NDArray[np.int64], polygons: NDArray[Any]) -> geopandas.GeoDataFrame:
+        """(k,) polygons of (k,) regions with their attributes, see :func:`polygonize`."""
+        table, rows = self.table, regions - 1
+        class_ids = table.values[rows].astype(np.int64)
         # From the pixels: coordinates in the millions of metres have not the digits for areas of single pixels.
-        areas = regions.sums(pixel_areas_m2(scene.grid))
-
-    mean_confidence = None
-    if confidence is not None:
-        mean_confidence = _means(regions, *read_confidence(confidence, scene.grid))
-    known = tuple(classes) if classes is not None else scene.classes
-    return tabulate(polygons, areas, regions, crs, known, mean_confidence)
-
-
-def tabulate(
-    polygons: NDArray[Any],
-    areas: NDArray[np.float64],
-    regions: Regions,
-    crs: Any,
-    classes: Sequence[LandCoverClass],
-    mean_confidence: NDArray[np.float64] | None = None,
-) -> geopandas.GeoDataFrame:
-    """The polygons of regions and their areas in square metres with the other attributes, see :func:`polygonize`."""
-    class_ids = regions.values.astype(np.int64)
-    legend = complete_classes(tuple(classes), np.unique(class_ids))
-    names = {c.id: c.name for c in legend}
-    columns: dict[str, Any] = {
-        "class_id": class_ids,
-        "class_name": np.array([names[i] for i in class_ids.tolist()], dtype=object),
-        "area_m2": areas,
-        "perimeter_m": perimeters_m(polygons, crs),
-        "n_pixels": regions.pixel_counts(),
-    }
-    if mean_confidence is not None:
-        columns["mean_confidence"] = mean_confidence
-    frame = geopandas.GeoDataFrame(columns, geometry=polygons, crs=crs)
-    frame.attrs["classes"] = classes_to_json(legend)
-    return frame
-
-
-def _means(regions: Regions, values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(count,) mean of a raster over each region's pixels that are valid in it; NaN where none is."""
-    count = regions.sums(valid)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(count > 0, regions.sums(np.where(valid, values, 0)) / count, np.nan)
+        areas = table.areas_m2[rows] if self._simplifier is None else areas_m2(polygons, self.crs)
+        columns: dict[str, Any] = {
+            "class_id": class_ids,
+            "class_name": np.array([self._names[i] for i in class_ids.tolist()], dtype=object),
+            "area_m2": areas,
+            "perimeter_m": perimeters_m(polygons, self.crs),
+            "n_pixels": table.pixels[rows],
+        }
+        if table.confidence is not None:
+            for name, figures in zip(("mean_confidence", "min_confidence"), table.confidence, strict=True):
+                columns[name] = figures[rows]
+        return geopandas.GeoDataFrame(columns, geometry=polygons, crs=self.crs, index=regions)
 
 
 def _check(name: str, value: float) -> None:

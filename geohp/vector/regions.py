@@ -13,34 +13,64 @@ from scipy.sparse.csgraph import connected_components
 
 @dataclass(frozen=True)
 class Regions:
-    """A raster cut into regions.
+    """A raster cut into regions, held as horizontal runs of pixels: there are far fewer of them.
+
+    Regions count from 1 in the order of their first pixel (row by row); 0 is where there is no data.
 
     Attributes:
-        ids: (rows, cols) int32, the region of every pixel; 0 where there is no data, regions count from 1 in
-            the order of their first pixel (row by row).
+        shape: rows and columns.
+        starts: (runs,) first pixel of every run, counted row by row.
+        of_run: (runs,) int32, the region of each.
         values: (count,) label value of region 1, 2, ...: ``values[i]`` belongs to region ``i + 1``.
+        first: (count,) each region's first pixel, counted row by row.
     """
 
-    ids: NDArray[np.int32]
+    shape: tuple[int, int]
+    starts: NDArray[np.int64]
+    of_run: NDArray[np.int32]
     values: NDArray[Any]
+    first: NDArray[np.int64]
 
     @property
     def count(self) -> int:
         """How many regions there are."""
         return len(self.values)
 
-    def pixel_counts(self) -> NDArray[Any]:
+    @property
+    def ids(self) -> NDArray[np.int32]:
+        """(rows, cols) the region of every pixel."""
+        return np.repeat(self.of_run, self.lengths).reshape(self.shape)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(runs,) pixels of each run."""
+        return np.diff(self.starts, append=self.shape[0] * self.shape[1])
+
+    def at(self, pixels: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The regions of pixels, counted row by row."""
+        return self.of_run[np.searchsorted(self.starts, pixels, side="right") - 1]
+
+    def pixel_counts(self) -> NDArray[np.int64]:
         """(count,) pixels of each region."""
-        return np.bincount(self.ids.ravel(), minlength=self.count + 1)[1:]
+        return np.bincount(self.of_run, self.lengths, self.count + 1)[1:].astype(np.int64)
 
     def sums(self, weights: NDArray[Any]) -> NDArray[np.float64]:
         """(count,) sum over each region's pixels of ``weights``, which is broadcast to (rows, cols)."""
-        rows, cols = self.ids.shape
         if weights.size == 1:
-            return np.asarray(self.pixel_counts() * float(weights.ravel()[0]), np.float64)
-        full = np.broadcast_to(weights, (rows, cols))
-        sums: NDArray[Any] = np.bincount(self.ids.ravel(), weights=full.ravel(), minlength=self.count + 1)[1:]
+            of_runs: NDArray[Any] = self.lengths * weights.ravel()[0]
+        elif weights.shape[1] == 1:
+            of_runs = self.lengths * weights[self.starts // self.shape[1], 0]
+        else:
+            dtype = np.int64 if weights.dtype.kind in "bui" else np.float64
+            of_runs = np.add.reduceat(np.broadcast_to(weights, self.shape).ravel(), self.starts, dtype=dtype)
+        sums: NDArray[Any] = np.bincount(self.of_run, of_runs, self.count + 1)[1:]
         return sums
+
+    def minima(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(count,) smallest of ``values``, (rows, cols), in each region."""
+        least = np.full(self.count + 1, np.inf)
+        np.minimum.at(least, self.of_run, np.minimum.reduceat(values.ravel(), self.starts))
+        return least[1:]
 
 
 def find_regions(values: NDArray[Any], valid: NDArray[np.bool_]) -> Regions:
@@ -50,28 +80,30 @@ def find_regions(values: NDArray[Any], valid: NDArray[np.bool_]) -> Regions:
     a run instead of one a pixel, and its size does not depend on how many classes there are.
 
     Args:
-        values: (rows, cols) integer labels.
+        values: (rows, cols) integer labels, neither of these 0.
         valid: (rows, cols) False where there is no data.
     """
-    if not valid.any():
-        return Regions(np.zeros(values.shape, np.int32), values[:0, :0].ravel())
-    starts = np.ones(values.shape, bool)
-    starts[:, 1:] = (values[:, 1:] != values[:, :-1]) | (valid[:, 1:] != valid[:, :-1])
-    run = (np.cumsum(starts, dtype=np.int32) - 1).reshape(values.shape)
+    begins = np.ones(values.shape, bool)
+    begins[:, 1:] = (values[:, 1:] != values[:, :-1]) | (valid[:, 1:] != valid[:, :-1])
+    starts = np.flatnonzero(begins)
 
     # Two runs above one another overlap in an interval whose first column is where one of them starts.
-    touch = (values[1:] == values[:-1]) & valid[1:] & valid[:-1] & (starts[1:] | starts[:-1])
-    above, below = run[:-1][touch], run[1:][touch]
-    n_runs = int(run[-1, -1]) + 1
-    graph = coo_array((np.ones(len(above), np.int8), (above, below)), shape=(n_runs, n_runs))
+    touch = begins[1:] | begins[:-1]
+    touch &= values[1:] == values[:-1]
+    touch &= valid[1:]
+    touch &= valid[:-1]
+    upper = np.flatnonzero(touch)
+    above = np.searchsorted(starts, upper, side="right") - 1
+    below = np.searchsorted(starts, upper + values.shape[1], side="right") - 1
+    graph = coo_array((np.ones(len(above), np.int8), (above, below)), shape=(len(starts), len(starts)))
     _, component = connected_components(graph, directed=False)
 
-    run_valid = valid[starts]
-    run_values = values[starts]
+    run_valid = valid.ravel()[starts]
     ids, first = rank_by_first(component[run_valid])
-    of_run = np.zeros(n_runs, np.int32)
+    of_run = np.zeros(len(starts), np.int32)
     of_run[run_valid] = ids
-    return Regions(of_run[run], run_values[run_valid][first])
+    first_pixels = starts[run_valid][first]
+    return Regions((values.shape[0], values.shape[1]), starts, of_run, values.ravel()[first_pixels], first_pixels)
 
 
 def rank_by_first(keys: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:

@@ -12,7 +12,8 @@ from rasterio.crs import CRS
 
 from geohp.errors import VectorError
 from geohp.raster.grid import Grid
-from geohp.vector.measures import areas_m2, perimeters_m, pixel_areas_m2
+from geohp.vector.blocks import Block
+from geohp.vector.measures import PixelAreas, areas_m2, perimeters_m
 
 SQUARE = shapely.box(0, 0, 10, 20)
 
@@ -102,5 +103,8 @@ def test_pixel_areas_are_the_areas_of_pixels(crs, transform, with_gcps):
         for c in range(cols)
     ]
     expected = areas_m2(np.array(quads), crs).reshape(rows, cols)
-    found = np.broadcast_to(pixel_areas_m2(grid), (rows, cols))
+    areas = PixelAreas(grid)
+    found = np.broadcast_to(areas.units(Block(0, 0, rows, cols)) * areas.unit_m2, (rows, cols))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+    part = np.broadcast_to(areas.units(Block(1, 1, rows - 1, cols - 1)) * areas.unit_m2, (rows - 1, cols - 1))
+    np.testing.assert_array_equal(part, found[1:, 1:])

@@ -1,0 +1,92 @@
+"""Outlines across blocks: chains are joined where they leave one block and enter the next, until rings close."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geohp.vector.outlines import Chains
+from geohp.vector.rings import Rings
+
+_Pieces = list[NDArray[np.int64]]
+
+
+class Stitcher:
+    """Collects the outlines of regions that are not complete yet."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, list[Rings]] = {}
+        self._by_first: dict[int, _Open] = {}
+        self._by_following: dict[int, _Open] = {}
+
+    def add(self, rings: Rings, chains: Chains, complete: NDArray[np.int64]) -> Rings:
+        """Add what one block holds.
+
+        Args:
+            rings, chains: the block's.
+            complete: (k,) ascending regions whose outlines are all there with this block.
+
+        Returns:
+            all rings of the complete regions.
+        """
+        is_complete = np.isin(rings.regions, complete)
+        found = [rings.where(is_complete)]
+        self._wait(rings.where(~is_complete))
+        self._join(chains)
+        for region in complete.tolist():
+            found.extend(self._waiting.pop(region, ()))
+        return Rings.joined(found)
+
+    def _wait(self, rings: Rings) -> None:
+        order = np.argsort(rings.regions, kind="stable")
+        regions = rings.regions[order]
+        starts = np.flatnonzero(np.diff(regions, prepend=-1))
+        for region, of_region in zip(regions[starts].tolist(), np.split(order, starts[1:]), strict=False):
+            chosen = np.zeros(len(regions), bool)
+            chosen[of_region] = True
+            self._waiting.setdefault(region, []).append(rings.where(chosen))
+
+    def _join(self, chains: Chains) -> None:
+        ends = np.cumsum(chains.lengths)
+        for first, following, region, corners in zip(
+            chains.first.tolist(), chains.following.tolist(), chains.regions.tolist(),
+            np.split(chains.corners, ends[:-1]), strict=False,
+        ):  # fmt: skip
+            chain = _Open(first, following, [corners])
+            before = self._by_following.pop(chain.first, None)
+            if before is not None:
+                del self._by_first[before.first]
+                chain = before.then(chain)
+            if chain.first == chain.following:
+                self._close(region, chain)
+                continue
+            after = self._by_first.pop(chain.following, None)
+            if after is not None:
+                del self._by_following[after.following]
+                chain = chain.then(after)
+            if chain.first == chain.following:
+                self._close(region, chain)
+                continue
+            self._by_first[chain.first] = self._by_following[chain.following] = chain
+
+    def _close(self, region: int, chain: _Open) -> None:
+        corners = np.concatenate(chain.pieces)
+        ring = Rings(np.array([region]), np.array([len(corners)]), corners)
+        self._waiting.setdefault(region, []).append(ring)
+
+
+class _Open:
+    """A chain with loose ends: the step it begins with, the one that must follow, and its corners in pieces."""
+
+    __slots__ = ("first", "following", "pieces")
+
+    def __init__(self, first: int, following: int, pieces: _Pieces) -> None:
+        self.first, self.following, self.pieces = first, following, pieces
+
+    def then(self, other: _Open) -> _Open:
+        """Both as one; the longer list takes in the shorter."""
+        if len(self.pieces) >= len(other.pieces):
+            self.pieces.extend(other.pieces)
+            return _Open(self.first, other.following, self.pieces)
+        other.pieces[:0] = self.pieces
+        return _Open(self.first, other.following, other.pieces)
