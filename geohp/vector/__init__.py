@@ -1,10 +1,10 @@
 """From label maps to polygons: regions, cleaning, outlines, simplification, measures, GeoPackages."""
 
-from geohp.vector.geopackage import check_target, write_polygons
 from geohp.vector.labels import read_classes
 from geohp.vector.measures import areas_m2, perimeters_m
 from geohp.vector.polygonize import polygonize
 from geohp.vector.style import categorised_qml
+from geohp.vector.writing import check_target, polygonize_file, write_polygons
 
 __all__ = [
     "areas_m2",
@@ -12,6 +12,7 @@ __all__ = [
     "check_target",
     "perimeters_m",
     "polygonize",
+    "polygonize_file",
     "read_classes",
     "write_polygons",
 ]

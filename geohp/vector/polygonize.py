@@ -85,8 +85,7 @@ def polygonize(
         block_px=block_px,
         progress=progress,
     ) as found:
-        batches = list(found.batches())
-        frame = pd.concat(batches) if batches else found.tabulate(np.empty(0, np.int64), np.empty(0, object))
+        frame = pd.concat(list(found.batches()) or [found.none()])
         frame = frame.sort_index(ignore_index=True)
         frame.attrs["classes"] = classes_to_json(found.classes)
         return frame
@@ -176,6 +175,10 @@ class Polygons:
             self._step()
             if len(regions):
                 yield self.tabulate(regions, polygons)
+
+    def none(self) -> geopandas.GeoDataFrame:
+        """A frame without rows."""
+        return self.tabulate(np.empty(0, np.int64), np.empty(0, object))
 
     def tabulate(self, regions: NDArray[np.int64], polygons: NDArray[Any]) -> geopandas.GeoDataFrame:
         """(k,) polygons of (k,) regions with their attributes, see :func:`polygonize`."""

@@ -13,16 +13,19 @@ from contextlib import closing
 import geopandas
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pyogrio
 import pytest
 import rioxarray  # noqa: F401 (the accessor)
 import shapely
 import xarray as xr
 from affine import Affine
+from geopandas.testing import assert_geodataframe_equal
 
 from geohp.classes import LandCoverClass
-from geohp.errors import OutputError
-from geohp.vector import categorised_qml, polygonize, write_polygons
+from geohp.errors import OutputError, SceneError
+from geohp.vector import categorised_qml, polygonize, polygonize_file, write_polygons
+from geohp.vector.survey import Survey
 
 CLASSES = (LandCoverClass(0, 'Wald & "Wiese" <1>', "#00ff10"), LandCoverClass(1, "Straße", "#808080"))
 
@@ -97,9 +100,10 @@ def test_without_crs_it_is_undefined_cartesian(tmp_path):
 
 
 def test_no_polygons_at_all(tmp_path):
-    for name in ("empty.gpkg", "empty.geojson", "empty.fgb"):
+    for name in ("empty.gpkg", "empty.geojson", "empty.fgb", "empty.parquet"):
         path = write_polygons(some_polygons().iloc[:0], tmp_path / name)
-        assert len(geopandas.read_file(path, layer="landcover" if name.endswith("gpkg") else None)) == 0
+        read = geopandas.read_parquet if name.endswith("parquet") else geopandas.read_file
+        assert len(read(path, **({"layer": "landcover"} if name.endswith("gpkg") else {}))) == 0
     assert rows(tmp_path / "empty.gpkg", "SELECT count(*) FROM classes") == [(3,)]
 
 
@@ -148,7 +152,8 @@ def test_plain_formats(tmp_path):
     polygons = some_polygons()
     back = geopandas.read_file(write_polygons(polygons, tmp_path / "a.fgb"))
     assert back.crs == "EPSG:25832"
-    assert (back.geometry.array == polygons.geometry.array).all()
+    written, read = (sorted(shapely.to_wkb(frame.geometry.array)) for frame in (polygons, back))  # its index sorts
+    assert read == written
     path = write_polygons(polygons, tmp_path / "a.geojson")
     back = geopandas.read_file(path)
     assert back.crs == "EPSG:4326"
@@ -163,18 +168,19 @@ def test_plain_formats(tmp_path):
     assert only(tmp_path, "a.fgb", "a.geojson")
 
 
-def test_parquet_or_what_it_needs(tmp_path):
+def test_parquet(tmp_path):
     polygons = some_polygons()
-    path = tmp_path / "a.parquet"
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        with pytest.raises(OutputError, match="pyarrow"):
-            write_polygons(polygons, path)
-        assert only(tmp_path)
-        return
-    write_polygons(polygons, path)
-    assert (geopandas.read_parquet(path).geometry.array == polygons.geometry.array).all()
+    path = write_polygons(polygons, tmp_path / "a.parquet")
+    back = geopandas.read_parquet(path)
+    assert back.crs == polygons.crs
+    assert (back.geometry.array == polygons.geometry.array).all()
+    assert back["class_name"].tolist() == polygons["class_name"].tolist()
+    with pq.ParquetFile(path) as file:
+        stored = json.loads(file.metadata.metadata[b"geo"])["columns"]["geometry"]
+    assert stored["bbox"] == polygons.total_bounds.tolist()
+    assert (stored["encoding"], stored["geometry_types"]) == ("WKB", ["Polygon"])
+    nowhere = some_polygons(None, transform=Affine.identity())
+    assert geopandas.read_parquet(write_polygons(nowhere, tmp_path / "b.parquet")).crs is None
 
 
 def test_places_that_cannot_be_written(tmp_path, monkeypatch):
@@ -251,3 +257,84 @@ def test_several_parts_and_missing_classes(tmp_path):
     path = write_polygons(frame, tmp_path / "a.gpkg", classes=[LandCoverClass(8, "ocean", "#0000ff")])
     assert set(geopandas.read_file(path, layer="landcover").geom_type) == {"MultiPolygon"}
     assert rows(path, "SELECT id, name FROM classes ORDER BY id") == [(7, "moor"), (8, "ocean")]
+
+
+def big_map(size=120):
+    values = np.random.default_rng(1).integers(0, 3, (size, size)).astype(np.uint8)
+    values[:, 70:] = 1
+    array = xr.DataArray(values, dims=("y", "x")).rio.write_transform(Affine(0.2, 0, 5e5, 0, -0.2, 5.5e6))
+    return array.rio.write_crs("EPSG:25832").rio.write_nodata(255)
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".geojson", ".parquet"])
+def test_straight_into_a_file(tmp_path, suffix):
+    array = big_map()
+    told = []
+    count = polygonize_file(
+        array, tmp_path / f"a{suffix}", classes=CLASSES, min_area_m2=0.1, block_px=32,
+        progress=lambda done, total: told.append(done / total),
+    )  # fmt: skip
+    whole = polygonize(array, classes=CLASSES, min_area_m2=0.1)
+    write_polygons(whole, tmp_path / f"b{suffix}")
+    read = geopandas.read_parquet if suffix == ".parquet" else geopandas.read_file
+    layer = {"layer": "landcover"} if suffix == ".gpkg" else {}
+    one, two = (
+        read(tmp_path / f"{name}{suffix}", **layer).sort_values("geometry", key=shapely.to_wkb) for name in "ab"
+    )
+    assert_geodataframe_equal(one.reset_index(drop=True), two.reset_index(drop=True))
+    assert count == len(whole) == len(one) > 100
+    assert told[-1] == 1
+    if suffix == ".gpkg":
+        assert rows(tmp_path / "a.gpkg", "SELECT * FROM classes") == rows(tmp_path / "b.gpkg", "SELECT * FROM classes")
+        assert rows(tmp_path / "a.gpkg", "SELECT count(*) FROM layer_styles") == [(1,)]
+
+
+@pytest.mark.parametrize("error", [SceneError("a.tif: damaged"), KeyboardInterrupt(), MemoryError()])
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".geojson", ".parquet"])
+def test_what_goes_wrong_between_two_batches_is_told_as_it_is(tmp_path, monkeypatch, suffix, error):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"") if suffix != ".gpkg" else write_polygons(some_polygons(), path)
+    before = path.read_bytes()
+    original = Survey.regions
+
+    def fail_late(self, number):
+        if number == 9:
+            raise error
+        return original(self, number)
+
+    monkeypatch.setattr(Survey, "regions", fail_late)
+    with pytest.raises(type(error)) as caught:
+        polygonize_file(big_map(), path, block_px=32, overwrite=True)
+    assert caught.value is error
+    assert only(tmp_path, path.name)
+    assert path.read_bytes() == before
+
+
+def test_a_map_without_data_straight_into_a_file(tmp_path):
+    nothing = big_map() * 0 + 255
+    nothing = nothing.astype(np.uint8).rio.write_nodata(255)
+    for suffix in (".gpkg", ".fgb", ".geojson", ".parquet"):
+        assert polygonize_file(nothing, tmp_path / f"a{suffix}") == 0
+    assert geopandas.read_parquet(tmp_path / "a.parquet")["class_name"].tolist() == []
+
+
+MILLION = """
+import resource, sys
+import numpy as np, xarray as xr, rioxarray
+from geohp.vector import polygonize_file
+values = np.random.default_rng(0).integers(0, 2, (3000, 3000)).astype(np.uint8)
+array = xr.DataArray(values, dims=("y", "x"))
+print(polygonize_file(array, sys.argv[1], block_px=512))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_million_polygons(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", MILLION, tmp_path / "a.gpkg"], capture_output=True, text=True, check=True
+    )
+    count, memory = run.stdout.split()
+    assert int(count) > 1_000_000
+    assert rows(tmp_path / "a.gpkg", "SELECT count(*) FROM landcover") == [(int(count),)]
+    assert float(memory) < 1024

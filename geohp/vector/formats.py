@@ -1,0 +1,146 @@
+"""Polygons into files, batch by batch, whatever their number: GeoPackage, FlatGeobuf, GeoJSON and GeoParquet."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyogrio
+import shapely
+
+_ROWS = 2**16  # in a row group of a Parquet file
+
+_OPTIONS = {
+    "GPKG": {},
+    "FlatGeobuf": {},
+    # Seven decimals, the driver's default, are a centimetre: too coarse for centimetre pixels.
+    "GeoJSON": {"RFC7946": "YES", "COORDINATE_PRECISION": "9"},
+}
+
+
+class Batches:
+    """Frames on their way into a file, all with the columns of the first.
+
+    Attributes:
+        crs: of the polygons.
+        geometry_type: ``Polygon`` or ``MultiPolygon``, which all are made.
+    """
+
+    def __init__(self, frames: Iterable[geopandas.GeoDataFrame], empty: geopandas.GeoDataFrame) -> None:
+        """Look at the first frame.
+
+        Args:
+            frames: there may be none.
+            empty: one without rows, to tell the columns if there is none.
+        """
+        frames = iter(frames)
+        first = next(frames, empty)
+        self.crs = first.crs
+        self.geometry_type = "MultiPolygon" if bool((first.geom_type == "MultiPolygon").any()) else "Polygon"
+        self._geometry = str(first.geometry.name)
+        self.schema = self._schema(first)
+        self._frames = chain([first], frames)
+        self.failure: BaseException | None = None
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """The rows as Arrow; what goes wrong in making them is kept in ``failure``, for GDAL would lose it."""
+        try:
+            for frame in self._frames:
+                yield from self._table(frame).cast(self.schema).to_batches()
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def _table(self, frame: geopandas.GeoDataFrame) -> Any:
+        geometry = frame.geometry.array
+        if self.geometry_type == "MultiPolygon":
+            geometry = [g if isinstance(g, shapely.MultiPolygon) else shapely.MultiPolygon([g]) for g in geometry]
+        plain = pa.Table.from_pandas(frame.drop(columns=self._geometry), preserve_index=False)
+        encoded = pa.array(shapely.to_wkb(np.asarray(geometry, object)), pa.binary())
+        return plain.append_column(self._geometry, encoded).replace_schema_metadata()
+
+    def _schema(self, frame: geopandas.GeoDataFrame) -> Any:
+        """Of a table without rows pandas cannot say that a column is one of texts."""
+        found = self._table(frame).schema
+        return pa.schema([pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in found])
+
+    @property
+    def geometry_name(self) -> str:
+        """The geometry's column."""
+        return self._geometry
+
+
+def write_batches(batches: Batches, draft: Path, layer: str, driver: str) -> None:
+    """Write polygons through GDAL.
+
+    Args:
+        batches: the polygons.
+        draft: file to write, or a GeoPackage to write the layer into in the place of one of its name.
+        layer: name of the layer.
+        driver: of :data:`geohp.vector.writing.DRIVERS`. GeoJSON is reprojected to WGS 84, as its standard demands.
+    """
+    options: dict[str, str] = dict(_OPTIONS[driver])
+    if driver == "GPKG" and batches.crs is None:
+        options["SRID"] = "-1"  # the standard's "undefined Cartesian" system
+    reader = pa.RecordBatchReader.from_batches(batches.schema, iter(batches))
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*(crs|SRS).*")  # of polygons without one
+            pyogrio.write_arrow(
+                reader,
+                draft,
+                layer=layer,
+                driver=driver,
+                geometry_name=batches.geometry_name,
+                geometry_type=batches.geometry_type,
+                crs=None if batches.crs is None else batches.crs.to_wkt(),
+                **options,
+            )
+    except Exception:
+        if batches.failure is not None:
+            raise batches.failure from None
+        raise
+    if batches.failure is not None:
+        raise batches.failure
+
+
+def write_parquet(batches: Batches, draft: Path) -> None:
+    """Write a GeoParquet file (version 1.1, WKB)."""
+    bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
+    with pq.ParquetWriter(draft, batches.schema, compression="zstd") as writer:
+        for group in _groups(batches):
+            corners = shapely.bounds(shapely.from_wkb(group[batches.geometry_name].to_numpy()))
+            if len(corners):
+                bounds[:2] = np.fmin(bounds[:2], np.nanmin(corners[:, :2], axis=0))
+                bounds[2:] = np.fmax(bounds[2:], np.nanmax(corners[:, 2:], axis=0))
+            writer.write_table(group)
+        column: dict[str, Any] = {
+            "encoding": "WKB",
+            "geometry_types": [batches.geometry_type],
+            "orientation": "counterclockwise",
+            "crs": None if batches.crs is None else batches.crs.to_json_dict(),
+        }
+        if np.isfinite(bounds).all():
+            column["bbox"] = bounds.tolist()
+        name = batches.geometry_name
+        metadata = {"version": "1.1.0", "primary_column": name, "columns": {name: column}}
+        writer.add_key_value_metadata({"geo": json.dumps(metadata)})
+
+
+def _groups(batches: Batches) -> Iterator[Any]:
+    """Batches joined until they make a row group."""
+    waiting: list[Any] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(map(len, waiting)) >= _ROWS:
+            yield pa.Table.from_batches(waiting)
+            waiting = []
+    yield pa.Table.from_batches(waiting, batches.schema)

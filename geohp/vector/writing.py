@@ -1,0 +1,175 @@
+"""Writing polygons: to the format that the suffix names, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import geopandas
+
+from geohp.classes import LandCoverClass, classes_from_json
+from geohp.errors import GeohpError, OutputError
+from geohp.outputs import check_output
+from geohp.vector.formats import Batches, write_batches, write_parquet
+from geohp.vector.geopackage import FAILURES, class_table, layers_of, write_geopackage
+from geohp.vector.labels import complete_classes
+from geohp.vector.polygonize import open_polygons
+
+if TYPE_CHECKING:
+    from xarray import DataArray
+
+DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
+"""What GDAL calls the formats, by suffix."""
+
+
+def write_polygons(
+    polygons: geopandas.GeoDataFrame,
+    path: str | Path,
+    *,
+    classes: Sequence[LandCoverClass] | None = None,
+    layer: str = "landcover",
+    overwrite: bool = False,
+) -> Path:
+    """Write land-cover polygons to a file, by its suffix.
+
+    ``.gpkg`` gets the layer, an attribute table of the classes (id, name, colour) named ``classes``
+    (``<layer>_classes`` beside a layer of another name), and the QGIS style that colours the layer by class.
+    Other layers of an existing GeoPackage are kept. ``.geojson`` is reprojected to WGS 84 as its standard demands,
+    ``.fgb`` and ``.parquet`` keep the CRS; these hold the one layer and are replaced as a whole.
+
+    The file is made beside its place under a temporary name and moved there when complete; an existing file stays as it
+    is if anything fails.
+
+    Args:
+        polygons: from :func:`geohp.vector.polygonize`.
+        path: the file; its folder must exist.
+        classes: names and colours; by default those that ``polygons`` carries.
+        layer: name of the layer.
+        overwrite: replace the layer (and its table of classes) if the GeoPackage has it already, or the whole file
+            in the other formats.
+
+    Returns:
+        the path.
+
+    Raises:
+        OutputError: an unknown suffix, a folder that is missing or cannot be written to, something there already
+            without ``overwrite``, a GeoPackage that another program is writing to.
+    """
+    path = check_target(path, layer=layer, overwrite=overwrite)
+    _write(Batches([polygons], polygons), path, _legend(polygons, classes), layer)
+    return path
+
+
+def polygonize_file(
+    labels: str | Path | DataArray,
+    path: str | Path,
+    *,
+    layer: str = "landcover",
+    overwrite: bool = False,
+    **options: Any,
+) -> int:
+    """Turn a label map of any size into a file of polygons, in memory that does not grow with the map.
+
+    Memory does grow, slowly, with the number of regions, and with the outlines of those that are not complete yet.
+    Polygons come in the order in which they are completed.
+
+    Args:
+        labels: as for :func:`geohp.vector.polygonize`.
+        path, layer, overwrite: as for :func:`write_polygons`.
+        **options: the other arguments of :func:`geohp.vector.polygonize`.
+
+    Returns:
+        how many polygons there are.
+
+    Raises:
+        SceneError: a raster that cannot be opened or read.
+        VectorError: no label map (floats, several bands), or an impossible argument.
+        OutputError: see :func:`write_polygons`.
+    """
+    path = check_target(path, layer=layer, overwrite=overwrite)
+    with open_polygons(labels, **options) as found:
+        _write(Batches(found.batches(), found.none()), path, found.classes, layer)
+        return len(found.table)
+
+
+def _write(batches: Batches, path: Path, legend: Sequence[LandCoverClass], layer: str) -> None:
+    suffix = path.suffix.lower()
+    with _beside(path) as draft:
+        if suffix == ".gpkg":
+            write_geopackage(batches, path, draft, legend, layer)
+        elif suffix == ".parquet":
+            write_parquet(batches, draft)
+        else:
+            write_batches(batches, draft, layer, DRIVERS[suffix])
+
+
+def check_target(path: str | Path, *, layer: str = "landcover", overwrite: bool = False) -> Path:
+    """Refuse now what :func:`write_polygons` would refuse later, before hours of work.
+
+    Args:
+        path: the file to be written.
+        layer: name of the layer.
+        overwrite: the layer, or the whole file in formats of one layer, may be replaced.
+
+    Raises:
+        OutputError: see :func:`write_polygons`.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in DRIVERS:
+        raise OutputError(
+            f"{path} has the suffix {suffix or '(none)'!r}: polygons are written to {_listed(tuple(DRIVERS))}."
+        )
+    check_output(path, overwrite=overwrite or suffix == ".gpkg")
+    if path.exists() and suffix == ".gpkg":
+        present = {str(name).lower() for name in layers_of(path)}
+        taken = [name for name in (layer, class_table(layer)) if name.lower() in present]
+        if taken and not overwrite:
+            raise OutputError(
+                f"{path} has a layer {taken[0]!r} already: choose another file or layer, "
+                "or use --overwrite to replace it."
+            )
+    return path
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A name in a temporary folder beside ``path``; what is written there takes the place of ``path`` at the end."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}): choose a folder you may write to.") from error
+    try:
+        draft = folder / path.name
+        yield draft
+        draft.replace(path)
+    except GeohpError:
+        raise
+    except FAILURES as error:
+        raise OutputError(f"{path} cannot be written ({error}): what was there is unchanged.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _legend(polygons: geopandas.GeoDataFrame, classes: Sequence[LandCoverClass] | None) -> tuple[LandCoverClass, ...]:
+    """The classes given, or those the polygons carry, completed by the names in the table."""
+    known = tuple(classes) if classes is not None else ()
+    if classes is None and (text := polygons.attrs.get("classes")):
+        known = classes_from_json(text)
+    present = {c.id for c in known}
+    by_default = complete_classes(known, polygons["class_id"].unique())
+    if "class_name" not in polygons:
+        return by_default
+    names = dict(zip(polygons["class_id"], polygons["class_name"], strict=True))
+    return tuple(
+        c if c.id in present or c.id not in names else LandCoverClass(c.id, str(names[c.id]), c.colour)
+        for c in by_default
+    )
+
+
+def _listed(items: Sequence[str]) -> str:
+    return ", ".join(items[:-1]) + f" or {items[-1]}"
