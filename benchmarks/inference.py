@@ -257,6 +257,7 @@ def work_vit(args: argparse.Namespace) -> dict[str, Any]:
     """A whole run of geohp with a vision transformer, in turns with its forward passes: as many windows and batches."""
     from geohp import backbones
     from geohp.classes import default_classes
+    from geohp.inference.outputs import Outputs
     from geohp.inference.segmenter import Segmenter
     from geohp.methods import KMeans
     from geohp.model import LandCoverModel, ModelCard
@@ -278,7 +279,7 @@ def work_vit(args: argparse.Namespace) -> dict[str, Any]:
             hook = net.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))
             result = measured(
                 lambda: segmenter.segment_to(
-                    scene, args.folder / "vit_map.tif", progress=lambda _, total: windows.add(total)
+                    scene, Outputs(args.folder / "vit_map.tif"), progress=lambda _, total: windows.add(total)
                 ),
                 args.device,
             )

@@ -15,32 +15,44 @@ if TYPE_CHECKING:
     from geohp.config import load_config
     from geohp.evaluation import SegmentationMetrics
     from geohp.experiment import train
-    from geohp.inference.segment import segment
+    from geohp.inference.many import segment_files
+    from geohp.inference.segment import segment, segment_file
     from geohp.inference.segmenter import Segmenter
+    from geohp.legend import Legend, name_classes, recode_file
     from geohp.raster.scenes import open_scene
     from geohp.vector import polygonize, write_polygons
 
 _HOME = {
+    "Legend": "geohp.legend",
     "Segmenter": "geohp.inference.segmenter",
     "SegmentationMetrics": "geohp.evaluation",
     "import_checkpoint": "geohp.checkpoints",
     "load_config": "geohp.config",
+    "name_classes": "geohp.legend",
     "open_scene": "geohp.raster.scenes",
     "polygonize": "geohp.vector",
+    "recode_file": "geohp.legend",
     "segment": "geohp.inference.segment",
+    "segment_file": "geohp.inference.segment",
+    "segment_files": "geohp.inference.many",
     "train": "geohp.experiment",
     "write_polygons": "geohp.vector",
 }
 
 __all__ = [
+    "Legend",
     "SegmentationMetrics",
     "Segmenter",
     "__version__",
     "import_checkpoint",
     "load_config",
+    "name_classes",
     "open_scene",
     "polygonize",
+    "recode_file",
     "segment",
+    "segment_file",
+    "segment_files",
     "train",
     "write_polygons",
 ]

@@ -6,17 +6,30 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from geohp import map_commands, segment_command, terminal
 from geohp.errors import GeohpError
 from geohp.version import __version__
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
+
+class _Commands(TyperGroup):
+    """The commands; an interrupt is told before typer, which would pass over it in silence, leaves with code 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            terminal.say_interrupted(interrupt)
+            raise typer.Exit(130) from interrupt
+
 
 app = typer.Typer(
+    cls=_Commands,
     name="geohp",
     help="Land-cover maps from orthophotos, without a single label.",
     no_args_is_help=True,
@@ -57,95 +70,16 @@ def train(
     """Train a model on unlabelled imagery and leave a run folder."""
     from geohp.experiment import train as run_training
 
-    with _progress() as progress:
-        run = run_training(config, set_ or [], out=out, progress=_Stages(progress))
-    typer.echo(f"trained in {_duration(run.seconds)}: {run.folder} (model, metrics, pictures)")
+    with terminal.progress() as progress:
+        run = run_training(config, set_ or [], out=out, progress=terminal.Stages(progress))
+    typer.echo(f"trained in {terminal.duration(run.seconds)}: {run.folder} (model, metrics, pictures)")
 
 
-@app.command()
-def segment(
-    scene: Annotated[str, typer.Argument(help="Any raster GDAL opens: a file, a VRT, a URL.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Label raster to write (cloud-optimised GeoTIFF).")],
-    model: Annotated[
-        Path | None, typer.Option(help="Run folder or model file; the newest run in runs/ by default.")
-    ] = None,
-    polygons: Annotated[Path | None, typer.Option(help="Also write land-cover polygons (GeoPackage).")] = None,
-    confidence: Annotated[Path | None, typer.Option(help="Also write a confidence raster.")] = None,
-    classes: Annotated[
-        int | None, typer.Option(min=2, max=254, help="Find this many classes on the scene itself, without a model.")
-    ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="Features to find them on: rcf (default) or a timm vision transformer.")
-    ] = None,
-    weights: Annotated[Path | None, typer.Option(help="File with the backbone's weights.")] = None,
-    block: Annotated[int | None, typer.Option(help="Block of the backbone, counted from 0; -1 is the last.")] = None,
-    bands: Annotated[
-        str | None, typer.Option(help="Bands by number, name or colour, e.g. 4,1,2; red,green,blue by default.")
-    ] = None,
-    scaling: Annotated[str | None, typer.Option(help="auto, type, percentiles, percentiles:2,98 or LOW,HIGH.")] = None,
-    overlap: Annotated[float, typer.Option(min=0, max=0.99, help="Share of a window that neighbours share.")] = 0.25,
-    window: Annotated[int | None, typer.Option(min=1, help="Side of a window in pixels of the scene.")] = None,
-    min_area: Annotated[float, typer.Option(min=0, help="Smallest polygon, in square metres.")] = 0,
-    simplify: Annotated[float, typer.Option(min=0, help="Simplify outlines by this many metres.")] = 0,
-    device: Device = "auto",
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-) -> None:
-    """Turn a scene into a georeferenced land-cover map."""
-    from geohp.inference.segment import choose_segmenter, segment_file
-    from geohp.outputs import check_output
-    from geohp.vector import check_target
-
-    for path in (out, confidence):
-        if path is not None:
-            check_output(path, overwrite=overwrite, inputs=[scene])
-    if polygons is not None:
-        check_target(polygons, overwrite=overwrite)
-    segmenter = choose_segmenter(
-        scene,
-        model,
-        classes=classes,
-        backbone=backbone,
-        weights=weights,
-        block=block,
-        bands=_bands(bands),
-        scaling=scaling,
-        device=device,
-        seed=seed,
-    )
-    _say(f"using {segmenter.origin}")
-    with _progress() as progress:
-        stages = _Stages(progress)
-        segment_file(
-            scene,
-            out,
-            segmenter,
-            confidence=confidence,
-            overlap=overlap,
-            window_px=window,
-            overwrite=overwrite,
-            progress=lambda done, total: stages("segmenting", done, total),
-        )
-    written = [str(out)] + ([str(confidence)] if confidence else [])
-    if polygons is not None:
-        written.append(_polygons(out, polygons, min_area, simplify, overwrite))
-    typer.echo(f"{len(segmenter.classes)} classes: wrote {', '.join(written)}")
+app.command()(segment_command.segment)
 
 
-@app.command()
-def polygonize(
-    labels: Annotated[Path, typer.Argument(help="Label raster, such as geohp segment writes.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="GeoPackage to write.")],
-    min_area: Annotated[
-        float, typer.Option(min=0, help="Smallest polygon in square metres; smaller ones join a neighbour.")
-    ] = 0,
-    simplify: Annotated[
-        float, typer.Option(min=0, help="Simplify outlines by this many metres; shared borders stay shared.")
-    ] = 0,
-    overwrite: Overwrite = False,
-) -> None:
-    """Turn a label raster into land-cover polygons with class, area and perimeter."""
-    typer.echo(f"wrote {_polygons(labels, out, min_area, simplify, overwrite)}")
+for command in (map_commands.polygonize, map_commands.legend, map_commands.recode):
+    app.command()(command)
 
 
 @app.command("import-checkpoint")
@@ -191,86 +125,22 @@ def quickstart(
     """Draw a small orthophoto, train on it, map it, score the map, and show it all in a picture."""
     from geohp.quickstart import run_quickstart
 
-    with _progress() as progress:
-        result = run_quickstart(out, seed=seed, progress=_Stages(progress))
+    with terminal.progress() as progress:
+        result = run_quickstart(out, seed=seed, progress=terminal.Stages(progress))
     typer.echo(result.report())
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    """Run the command line; a user's mistake is one sentence and exit code 2, an interrupt exit code 130."""
     logging.basicConfig(format="geohp: %(message)s", level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        # A cluster warns that it closes when it is told to.
+        handler.addFilter(lambda record: record.levelno >= logging.ERROR or not record.name.startswith("distributed"))
     # Threads that spin while they wait stall one another wherever cores are shared with other work: up to twenty
     # times slower. Has to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except GeohpError as error:
-        typer.echo(f"geohp: error: {' '.join(str(error).split())}", err=True)
+        terminal.say_error(error)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("geohp: interrupted; nothing unfinished was left behind", err=True)
-        sys.exit(130)
-
-
-class _Stages:
-    """Shows named stages of work, one bar each, as they report."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, Any] = {}
-
-    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total, detail="")
-        self._progress.update(self._tasks[stage], completed=done, total=total, detail=detail)
-
-
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description:>20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
-        console=Console(stderr=True),
-        disable=not _interactive(),
-    )
-
-
-def _interactive() -> bool:
-    return sys.stderr.isatty()
-
-
-def _say(text: str) -> None:
-    typer.echo(f"geohp: {text}", err=True)
-
-
-def _polygons(labels: Path, out: Path, min_area: float, simplify: float, overwrite: bool) -> str:
-    from geohp.vector import polygonize as make_polygons
-    from geohp.vector import write_polygons
-
-    polygons = make_polygons(labels, min_area_m2=min_area, simplify_m=simplify)
-    write_polygons(polygons, out, overwrite=overwrite)
-    return f"{out} ({len(polygons):,} polygons)"
-
-
-def _bands(text: str | None) -> list[int | str] | None:
-    if text is None:
-        return None
-    return [int(part) if part.strip().isdigit() else part.strip() for part in text.split(",")]
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

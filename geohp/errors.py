@@ -37,3 +37,7 @@ class WeightsError(ModelError):
 
 class VectorError(GeohpError, ValueError):
     """Labels that cannot be turned into polygons as asked."""
+
+
+class ClusterError(GeohpError, RuntimeError):
+    """Workers that cannot be reached, or cannot do the work together."""

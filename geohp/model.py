@@ -25,7 +25,7 @@ class ModelCard:
         method: name of the method that trained it.
         backbone: name, block, options, weights (where they came from) and fingerprint of the backbone.
         in_channels: width C of the features; code_channels: width D of the codes.
-        classes: the classes in the order of the predicting probe's clusters or logits.
+        classes: the classes; where ``members`` does not tell, in the order of the predicting probe's clusters.
         bands: bands as the training configuration asked for them; ``None`` is red, green, blue.
         scaling: rule that brings values to [0, 1], measured on each scene anew where it measures.
         patch_px: side of training patches in scene pixels; input_px: side they were resized to.
@@ -33,6 +33,7 @@ class ModelCard:
         config: the whole configuration as resolved; empty where there was none.
         geohp_version: version that wrote it.
         probe: which probe predicts, ``"cluster"`` or ``"linear"``; the linear one has learned from labels.
+        members: the number of the class that each cluster belongs to, where a legend has named them.
     """
 
     method: str
@@ -48,6 +49,7 @@ class ModelCard:
     config: dict[str, Any] = field(default_factory=dict)
     geohp_version: str = ""
     probe: str = "cluster"
+    members: tuple[int, ...] | None = None
 
 
 class LandCoverModel(nn.Module):
@@ -88,7 +90,7 @@ class LandCoverModel(nn.Module):
 
     @property
     def clusters(self) -> int:
-        """Number of classes K that the predicting probe tells apart."""
+        """Number K of clusters, or classes, that the predicting probe tells apart."""
         if self.linear_probe is not None and self.card.probe == "linear":
             return self.linear_probe.classifier.out_channels
         return len(self.probe.clusters)

@@ -142,12 +142,20 @@ def load_model(path: str | Path, *, weights: str | Path | None = None) -> LandCo
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path}: weights and card do not fit together ({reason}); train or copy it again") from error
     model = LandCoverModel(backbone, head, probe, card, linear_probe)
-    if model.clusters != len(card.classes):
+    _check_classes(model, path)
+    return model
+
+
+def _check_classes(model: LandCoverModel, path: Path) -> None:
+    card = model.card
+    known = card.classes if card.members is None else card.members
+    if model.clusters != len(known):
         raise ModelError(
-            f"{path}: its {card.probe} probe has {model.clusters} classes, its card {len(card.classes)}; "
+            f"{path}: its {card.probe} probe has {model.clusters} classes, its card {len(known)}; "
             f"train or copy it again"
         )
-    return model
+    if card.members is not None and {one.id for one in card.classes} != set(card.members):
+        raise ModelError(f"{path}: its clusters belong to other classes than its card lists; name them again")
 
 
 def find_model(path: str | Path) -> Path:
@@ -179,8 +187,9 @@ def _parse_card(text: str, path: Path) -> ModelCard:
         if version > FORMAT_VERSION:
             raise ModelError(f"{path}: written by a newer geohp (format {version}); update geohp to use it")
         values["classes"] = tuple(LandCoverClass(**c) for c in values["classes"])
-        if values["bands"] is not None:
-            values["bands"] = tuple(values["bands"])
+        for name in ("bands", "members"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
         card = ModelCard(**values)
         if card.probe not in PROBES:
             raise ModelError(f"{path}: predicts with a {card.probe!r} probe, unknown here; update geohp to use it")

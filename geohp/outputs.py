@@ -1,4 +1,4 @@
-"""Before work begins: may this output be written, and would it destroy anything?"""
+"""Outputs: may one be written here, would it destroy anything; and texts that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -45,4 +45,21 @@ def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
             raise OutputError(f"{path}: is the input itself; choose another name for the output")
     if path.exists() and not overwrite:
         raise OutputError(f"{path}: exists already; choose another name or replace it with --overwrite")
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text in UTF-8 beside its place and move it there when complete; what was there stays if anything fails.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    # Not a temporary file of the standard library: it would be readable by its owner only.
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
     return path

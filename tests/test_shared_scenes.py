@@ -4,6 +4,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from rio_cogeo import cog_validate
 from typer.testing import CliRunner
 
@@ -11,6 +12,8 @@ import geohp
 from geohp.cli import app
 from geohp.errors import GeohpError
 from geohp.inference.segment import choose_segmenter, segment_file
+from geohp.raster.grid import Grid, pixel_size_m
+from geohp.vector import polygonize_file
 
 ODD = [
     "201404_13SED190110_201404_0x1500m_CL_1_mask",
@@ -51,19 +54,31 @@ def test_a_damaged_raster_is_one_sentence_and_leaves_nothing(shared, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["urban_0.25m_rdnew", "forest_0.1m_utm17"])
-def test_polygon_areas_sum_to_the_valid_area(shared, tmp_path, name):
+@pytest.mark.parametrize("name", ["urban_0.25m_rdnew", "forest_0.1m_utm17", "river_city_0.1m_black_border"])
+def test_polygons_of_real_scenes(shared, tmp_path, name):
     scene = shared / "data" / "scenes" / f"{name}.tif"
-    segment_file(scene, tmp_path / "labels.tif", choose_segmenter(scene, classes=5))
-    polygons = geohp.polygonize(tmp_path / "labels.tif")
-    geohp.write_polygons(polygons, tmp_path / "landcover.gpkg")
+    labels, confidence, out = tmp_path / "labels.tif", tmp_path / "confidence.tif", tmp_path / "landcover.gpkg"
+    segment_file(scene, labels, choose_segmenter(scene, classes=5), confidence=confidence)
     with rasterio.open(scene) as source:
         pixel = abs(source.transform.determinant)
         valid = int((source.dataset_mask() != 0).sum())
-        assert polygons.crs == source.crs
-    read = gpd.read_file(tmp_path / "landcover.gpkg", layer="landcover")
-    assert read["area_m2"].sum() == pytest.approx(valid * pixel, rel=1e-4)
-    assert read.area.sum() == pytest.approx(valid * pixel, rel=1e-4)
+        crs = source.crs
+        true_pixel = pixel_size_m(Grid.of(source)) ** 2  # which in Web Mercator is another
+    polygonize_file(labels, out, confidence=confidence, block_px=512)
+    exact = gpd.read_file(out, layer="landcover")
+    assert exact.crs == crs
+    rounding = 1e-6 if abs(true_pixel / pixel - 1) < 0.01 else 1e-3  # a plane's own metres are taken as they are
+    assert exact["area_m2"].sum() == pytest.approx(valid * (pixel if rounding == 1e-6 else true_pixel), rel=rounding)
+    assert exact.area.sum() == pytest.approx(valid * pixel, rel=1e-6)
+    assert exact["n_pixels"].sum() == valid
+    assert (exact["min_confidence"] <= exact["mean_confidence"]).all()
+    for shape in ({"simplify_m": 2 * pixel**0.5}, {"simplify_m": 2 * pixel**0.5, "smooth": 2}):
+        polygonize_file(labels, out, min_area_m2=100 * pixel, block_px=512, overwrite=True, **shape)
+        simple = gpd.read_file(out, layer="landcover")
+        assert len(simple) < len(exact)
+        assert simple.is_valid.all()
+        assert shapely.coverage_is_valid(simple.geometry.array)
+        assert simple["n_pixels"].sum() == valid
 
 
 @pytest.mark.slow

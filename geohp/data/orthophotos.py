@@ -18,12 +18,10 @@ from torch.utils.data import Dataset
 
 from geohp.errors import DataError
 from geohp.raster.grid import pixel_size_m
+from geohp.raster.listing import IMAGE_SUFFIXES
 from geohp.raster.patches import THUMBNAIL_PX, read_patch, sample_origins
 from geohp.raster.scaling import Scaling
 from geohp.raster.scenes import Scene, open_scene
-
-IMAGE_SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jpg", ".jpeg", ".png", ".jp2", ".img"})
-"""What is taken for imagery in a folder; files that are named outright may have any suffix."""
 
 _OPEN_SCENES = 16
 

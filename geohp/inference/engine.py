@@ -47,6 +47,7 @@ class EngineSettings:
         zoom: backbone pixels a scene pixel.
         patch_px: the backbone's patch, of which its input is a whole number.
         augment: average over flips and rotations of each window.
+        members: the class that each cluster belongs to, where a legend has named them.
     """
 
     window_px: int
@@ -56,6 +57,7 @@ class EngineSettings:
     zoom: float = 1.0
     patch_px: int = 1
     augment: bool = False
+    members: tuple[int, ...] | None = None
 
     @property
     def input_px(self) -> int:
@@ -122,7 +124,8 @@ def default_settings(
     patch = model.backbone.patch_size
     input_px = default_input_px(patch, wanted)
     window = max(1, round(input_px / zoom))
-    return EngineSettings(window, min(round(window * overlap), window - 1), zoom=input_px / window, patch_px=patch)
+    overlap_px = min(round(window * overlap), window - 1)
+    return EngineSettings(window, overlap_px, zoom=input_px / window, patch_px=patch, members=model.card.members)
 
 
 def label_blocks(
@@ -176,8 +179,8 @@ def label_blocks(
             held.forget(o for o in origins if last_use[o] == number)
             bottom, right = block.row + block.height, block.col + block.width
             held.keep_below((o for o in origins if last_use[o] > number and o[1] + wide <= right), bottom)
-            found = {"labels": labels(scores[: model.clusters], valid)}
-            yield FinishedBlock(block, found | quantities(scores, valid, wanted))
+            found = {"labels": labels(scores[: model.clusters], valid, settings.members)}
+            yield FinishedBlock(block, found | quantities(scores, valid, wanted, settings.members))
 
 
 def _first_needed(grid: WindowGrid, layout: list[Block]) -> tuple[list[list[Origin]], dict[Origin, int]]:

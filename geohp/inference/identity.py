@@ -15,9 +15,11 @@ from geohp.version import __version__
 
 
 def model_sha256(model: LandCoverModel) -> str:
-    """Hexadecimal SHA-256 of what a model computes with: head, probes and the backbone's own fingerprint."""
+    """Hexadecimal SHA-256 of what a model computes with: backbone by its fingerprint, head, probes, merged classes."""
     digest = hashlib.sha256(json.dumps(model.card.backbone, sort_keys=True, default=str).encode())
     digest.update(f"{model.card.probe} {model.card.patch_px} {model.card.input_px}".encode())
+    if model.card.members is not None:
+        digest.update(f"{model.card.members}".encode())
     for part in (model.head, model.probe, model.linear_probe):
         for name, tensor in sorted(part.state_dict().items()) if part is not None else ():
             digest.update(name.encode())

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from geohp.classes import NODATA_LABEL, classes_to_json
+from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
 from geohp.errors import ConfigError
 from geohp.inference.engine import EngineSettings
 from geohp.inference.products import STEPS
 from geohp.model import LandCoverModel
 from geohp.outputs import check_output
 from geohp.raster.layers import Layer
+from geohp.raster.work import is_half_published
 from geohp.version import __version__
 
 
@@ -51,6 +52,8 @@ class Outputs:
             OutputError: see :func:`geohp.outputs.check_output`.
         """
         sources, seen = list(inputs), dict[Path, str]()
+        # The same command must be able to finish what was stopped while its outputs moved into place.
+        overwrite = overwrite or is_half_published(self.labels)
         for name, path in self.paths.items():
             other = seen.setdefault(path.absolute(), name)
             if other != name:
@@ -72,19 +75,24 @@ class Outputs:
         }
         names = tuple(c.name for c in card.classes)
         kinds = {
-            "labels": Layer(
-                colormap={c.id: (*c.rgb, 255) for c in card.classes},
-                band_descriptions=("land cover",),
-                band_tags={"classes": classes_to_json(card.classes)},
-                tags=common,
-                nodata=NODATA_LABEL,
-                overviews="mode",
-            ),
+            "labels": label_layer(card.classes, common),
             "confidence": _quantity(("confidence of the land-cover class",), common),
             "entropy": _quantity(("entropy of the land-cover classes",), common),
             "probabilities": _quantity(names, common),
         }
         return {path: kinds[name] for name, path in self.paths.items()}
+
+
+def label_layer(classes: Sequence[LandCoverClass], tags: Mapping[str, str]) -> Layer:
+    """How labels are stored: with a colour table and the classes' names."""
+    return Layer(
+        colormap={c.id: (*c.rgb, 255) for c in classes},
+        band_descriptions=("land cover",),
+        band_tags={"classes": classes_to_json(classes)},
+        tags=tags,
+        nodata=NODATA_LABEL,
+        overviews="mode",
+    )
 
 
 def _quantity(bands: tuple[str, ...], tags: dict[str, str]) -> Layer:

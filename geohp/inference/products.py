@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,12 +22,13 @@ QUANTITIES = ("confidence", "entropy", "probabilities")
 UInt8 = NDArray[np.uint8]
 
 
-def labels(scores: Tensor, valid: NDArray[np.bool_]) -> UInt8:
+def labels(scores: Tensor, valid: NDArray[np.bool_], members: Sequence[int] | None = None) -> UInt8:
     """The class of every pixel, uint8, 255 without data.
 
     Args:
         scores: (K, height, width) weighted sums; the weights, common to all classes, need not be divided out.
         valid: (height, width).
+        members: (K,) the class that each of them belongs to; by default each is its own.
     """
     # The first of the largest, several times faster than argmax along an outer dimension on a CPU.
     largest = scores.amax(0)
@@ -34,31 +36,46 @@ def labels(scores: Tensor, valid: NDArray[np.bool_]) -> UInt8:
     for number in range(len(scores) - 2, -1, -1):
         winners.masked_fill_(scores[number] == largest, number)
     found: UInt8 = winners.cpu().numpy()
+    if members is not None:
+        found = np.array(members, np.uint8)[found]
     found[~valid] = NODATA_LABEL
     return found
 
 
-def quantities(scores: Tensor, valid: NDArray[np.bool_], wanted: frozenset[str]) -> dict[str, UInt8]:
+def quantities(
+    scores: Tensor, valid: NDArray[np.bool_], wanted: frozenset[str], members: Sequence[int] | None = None
+) -> dict[str, UInt8]:
     """Confidence, entropy and probabilities as stored.
 
-    Classes share a pixel by a softmax of its scores, divided by their common scale and by a temperature: for a
-    cluster probe the cosines with the centroids. They rank pixels; they are no calibrated probabilities.
+    Clusters share a pixel by a softmax of their scores, divided by their common scale and by a temperature: for a
+    cluster probe the cosines with the centroids. The share of a class is that of its clusters together. Shares rank
+    pixels; they are no calibrated probabilities.
 
     Args:
         scores: (K + 1, height, width) weighted sums, the last channel their common scale.
         valid: (height, width).
         wanted: names out of :data:`QUANTITIES`.
+        members: (K,) the class that each cluster belongs to; by default each is its own.
 
     Returns:
-        (height, width) uint8, (K, height, width) for the probabilities; 255 without data.
+        (height, width) uint8, (classes, height, width) for the probabilities; 255 without data. The confidence is the
+        share of the class that :func:`labels` gives.
     """
     found: dict[str, UInt8] = {}
     if not wanted:
         return found
     shares = scores[:-1] / scores[-1].clamp_min(torch.finfo(torch.float32).tiny)
     shares = (shares / CONFIDENCE_TEMPERATURE).softmax(0)
+    best: Tensor | None = None
+    if members is not None:
+        ids = sorted(set(members))
+        place = torch.tensor([ids.index(one) for one in members], device=shares.device)
+        # The class of the largest share, which may not be the largest of the classes' shares.
+        best = place[shares.argmax(0)] if "confidence" in wanted else None
+        shares = shares.new_zeros(len(ids), *shares.shape[1:]).index_add_(0, place, shares)
     if "confidence" in wanted:
-        found["confidence"] = _stored(shares.amax(0), valid)
+        confidence = shares.amax(0) if best is None else shares.gather(0, best[None])[0]
+        found["confidence"] = _stored(confidence, valid)
     if "entropy" in wanted:
         entropy = torch.special.entr(shares).sum(0) / math.log(max(2, len(shares)))
         found["entropy"] = _stored(entropy, valid)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
 from geohp.config import BackboneConfig
@@ -18,17 +17,23 @@ from geohp.errors import ConfigError, ModelError, SceneError
 from geohp.inference.engine import EngineSettings, default_settings, label_blocks
 from geohp.inference.fallback import fit_kmeans
 from geohp.inference.identity import model_sha256, run_identity
+from geohp.inference.lazy import lazy_labels
 from geohp.inference.outputs import Outputs
 from geohp.inference.reading import ForgivingScene
 from geohp.inference.writing import Skipped, skipped_in, write_behind
+from geohp.legend.file import Legend
+from geohp.legend.model import name_clusters
 from geohp.model import LandCoverModel
 from geohp.model_file import find_model, load_model, torch_device
+from geohp.raster.collection import SceneSet
 from geohp.raster.grid import pixel_size_m
+from geohp.raster.lazy import LazyScene
 from geohp.raster.scenes import BandRequest, ScalingRequest, Scene, open_scene
 from geohp.raster.work import Work
 
 if TYPE_CHECKING:
     import xarray as xr
+    from distributed import Client
 
 Progress = Callable[[int, int], None]
 
@@ -39,12 +44,18 @@ _SAME_PIXEL_SIZE = 0.05
 
 @contextmanager
 def as_scene(source: Any, *, bands: BandRequest = None, scaling: ScalingRequest = "auto") -> Iterator[Scene]:
-    """A scene from a path, a URL or an ``xarray.DataArray``, closed again; an open scene is passed through."""
+    """A scene from a path, a URL or an ``xarray.DataArray``, closed again; an open scene is passed through.
+
+    Of a dask array only what is read is computed.
+    """
     if isinstance(source, Scene):
         yield source
         return
+    scene: Scene
     if isinstance(source, (str, Path)):
         scene = open_scene(source, bands=bands, scaling=scaling)
+    elif getattr(source, "chunks", None) is not None:
+        scene = LazyScene(source, bands=bands, scaling=scaling)
     else:
         scene = Scene.from_dataarray(source, bands=bands, scaling=scaling)
     with scene:
@@ -56,12 +67,13 @@ class Segmenter:
 
     Args:
         model: what to run.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; also what workers elsewhere run the model on.
         origin: says in words where the model came from; goes into messages and raster tags.
     """
 
     def __init__(self, model: LandCoverModel, device: str = "auto", origin: str = "") -> None:
         self.model = model.to(torch_device(device))
+        self.device = device
         self.origin = origin
 
     @classmethod
@@ -82,28 +94,44 @@ class Segmenter:
     @classmethod
     def fit(
         cls,
-        scene: Scene,
+        scene: Scene | SceneSet,
         *,
         classes: int = 6,
         backbone: BackboneConfig | None = None,
         device: str = "auto",
         seed: int = 0,
+        forgiving: bool = False,
     ) -> Segmenter:
-        """Fit cosine k-means on the scene's own features: a map of one scene without any training.
+        """Fit cosine k-means on the own features of a scene, or of several together: a map without any training.
 
         Args:
-            scene: what to fit on.
+            scene: what to fit on; of several, windows are drawn in proportion to their pixels.
             classes: how many classes to find; fewer where the scene has fewer patches.
             backbone: which features; random convolutional features by default.
             device: see :class:`Segmenter`.
             seed: of filters, samples and seedings.
+            forgiving: pass over parts of a scene that cannot be read, as is always done with several.
 
         Raises:
             WeightsError: when the backbone's weights cannot be found.
+            SceneError: when the scene cannot be read, or none of several can be opened.
         """
         chosen = backbone or BackboneConfig()
-        model = fit_kmeans(scene, classes, chosen, device=torch_device(device), seed=seed)
-        return cls(model, device, f"k-means on the scene's own {chosen.name} features")
+        model = fit_kmeans(scene, classes, chosen, device=torch_device(device), seed=seed, forgiving=forgiving)
+        whose = "the scene's" if isinstance(scene, Scene) else "the scenes'"
+        return cls(model, device, f"k-means on {whose} own {chosen.name} features")
+
+    def named(self, legend: Legend | str | Path) -> Segmenter:
+        """The same with the classes of a legend: their names, their colours, and several clusters as one class.
+
+        Args:
+            legend: names for the classes, or the file that has them.
+
+        Raises:
+            ConfigError: no legend, or one that names a class that there is not.
+        """
+        model = name_clusters(self.model, Legend.of(legend), self.origin or "the model")
+        return Segmenter(model, self.device, self.origin)
 
     @property
     def classes(self) -> tuple[LandCoverClass, ...]:
@@ -121,12 +149,20 @@ class Segmenter:
         """
         card = self.model.card
         with as_scene(source, bands=card.bands, scaling=card.scaling) as scene:
-            if len(scene.bands) != self.model.backbone.in_channels:
-                raise SceneError(
-                    f"{scene.path}: {len(scene.bands)} band(s) chosen, but the model takes "
-                    f"{self.model.backbone.in_channels}; choose as many with --bands or train on these"
-                )
+            self.check_bands(scene)
             yield scene
+
+    def check_bands(self, scene: Scene) -> None:
+        """Refuse a scene of another number of bands than the model takes.
+
+        Raises:
+            SceneError: one sentence that says so.
+        """
+        if len(scene.bands) != self.model.backbone.in_channels:
+            raise SceneError(
+                f"{scene.path}: {len(scene.bands)} band(s) chosen, but the model takes "
+                f"{self.model.backbone.in_channels}; choose as many with --bands or train on these"
+            )
 
     def settings(
         self,
@@ -194,6 +230,19 @@ class Segmenter:
             labels[row : row + height, col : col + width] = found.layers["labels"]
         return _as_dataarray(labels, scene, self.classes)
 
+    def segment_lazily(self, scene: LazyScene, **cut: Any) -> xr.DataArray:
+        """Lay out the label map of a dask array; each chunk is computed when somebody asks for it.
+
+        Args:
+            scene: what to label; it may be closed before the labels are computed.
+            **cut: see :meth:`settings`.
+
+        Returns:
+            As :meth:`segment`, with dask chunks.
+        """
+        labels = lazy_labels(scene, self.model, self.settings(scene, **cut))
+        return _as_dataarray(labels, scene, self.classes)
+
     def segment_to(
         self,
         scene: Scene,
@@ -202,6 +251,7 @@ class Segmenter:
         on_read_error: str = "stop",
         restart: bool = False,
         progress: Progress | None = None,
+        client: Client | None = None,
         **cut: Any,
     ) -> list[Skipped]:
         """Label a scene into cloud-optimised GeoTIFFs, block by block, in memory that does not grow with it.
@@ -215,6 +265,7 @@ class Segmenter:
             on_read_error: ``stop``, or ``nodata`` to leave out what cannot be read, in cells of 256 px.
             restart: begin anew where unfinished work of another kind is found.
             progress: called with the windows done and their number.
+            client: workers that shall do it, see :func:`geohp.inference.distributed.connect`; this process by default.
             **cut: see :meth:`settings`.
 
         Returns:
@@ -224,6 +275,7 @@ class Segmenter:
             SceneError: when the scene cannot be read.
             OutputError: when an output cannot be written, or unfinished work there is of another kind; what existed
                 is as it was.
+            ClusterError: when the workers cannot do it.
         """
         if on_read_error not in ON_READ_ERROR:
             raise ConfigError(f"on_read_error {on_read_error!r}: must be one of {', '.join(ON_READ_ERROR)}")
@@ -231,17 +283,33 @@ class Segmenter:
         tags = {"GEOHP_MODEL": self.origin, "GEOHP_MODEL_SHA256": model_sha256(self.model)}
         layers = outputs.layers(self.model, settings, tags)
         identity = run_identity(scene, self.model, settings, on_read_error)
-        source = ForgivingScene(scene) if on_read_error == "nodata" else scene
+        forgiving = on_read_error == "nodata"
         with Work.open(layers, scene.grid, identity, restart=restart) as work:
-            layout = settings.blocks(settings.grid(scene.height, scene.width), self.model.clusters)
-            todo = [block for block in layout if (block.row, block.col) not in work.finished]
-            blocks = label_blocks(source, self.model, settings, progress, wanted=outputs.wanted, todo=todo)
-            write_behind(work, outputs.paths, blocks, source)
+            if client is None:
+                source = ForgivingScene(scene) if forgiving else scene
+                layout = settings.blocks(settings.grid(scene.height, scene.width), self.model.clusters)
+                todo = [block for block in layout if (block.row, block.col) not in work.finished]
+                blocks = label_blocks(source, self.model, settings, progress, wanted=outputs.wanted, todo=todo)
+                write_behind(work, outputs.paths, blocks, source)
+            else:
+                from geohp.inference.distributed import run_blocks
+
+                run_blocks(
+                    client,
+                    work,
+                    scene,
+                    self.model,
+                    settings,
+                    outputs.paths,
+                    device=self.device,
+                    forgiving=forgiving,
+                    progress=progress,
+                )
             work.publish()
             return skipped_in(work)
 
 
-def _as_dataarray(labels: NDArray[np.uint8], scene: Scene, classes: Sequence[LandCoverClass]) -> xr.DataArray:
+def _as_dataarray(labels: Any, scene: Scene, classes: Sequence[LandCoverClass]) -> xr.DataArray:
     import rioxarray  # noqa: F401 - gives DataArrays their .rio
     import xarray as xr
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from geohp.inference.engine import FinishedBlock
 from geohp.inference.reading import ForgivingScene
-from geohp.raster.work import Work
 
 _BEHIND = 2  # blocks that may wait
 
@@ -27,7 +28,20 @@ class Skipped:
     reason: str
 
 
-def write_behind(work: Work, paths: Mapping[str, Path], blocks: Iterator[FinishedBlock], source: Any) -> None:
+class Store(Protocol):
+    """Where blocks go: a :class:`geohp.raster.work.Work`, or what a worker elsewhere has in its place."""
+
+    @property
+    def notes(self) -> list[Mapping[str, Any]]:
+        """What was noted with finished blocks."""
+
+    def put(
+        self, row: int, col: int, layers: Mapping[Path, NDArray[Any] | None], note: Mapping[str, Any] | None = None
+    ) -> None:
+        """Store a finished block; see :meth:`geohp.raster.work.Work.put`."""
+
+
+def write_behind(work: Store, paths: Mapping[str, Path], blocks: Iterator[FinishedBlock], source: Any) -> None:
     """Put every block where it belongs, while the next is computed.
 
     Args:
@@ -51,7 +65,7 @@ def write_behind(work: Work, paths: Mapping[str, Path], blocks: Iterator[Finishe
             waiting.popleft().result()
 
 
-def skipped_in(work: Work) -> list[Skipped]:
+def skipped_in(work: Store) -> list[Skipped]:
     """What the finished blocks' notes say was left out."""
     return sorted({Skipped(**part) for note in work.notes for part in note.get("skipped", ())})
 

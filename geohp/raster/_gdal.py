@@ -19,6 +19,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 # For decoded blocks; left alone, GDAL takes a share of the machine's memory, gigabytes on a server.
 _CACHE_BYTES = 40 * 2**20
 
+_ON_SERVERS = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift", "/vsiwebhdfs", "://")
+
 FAILURES = (RasterioError, CPLE_BaseError, OSError)
 
 
@@ -28,9 +30,26 @@ def quiet(**options: Any) -> Any:
     Elsewhere than in the thread that opened a file, GDAL would print them. Its block cache is kept small unless the
     user has set one.
     """
-    if "GDAL_CACHEMAX" not in os.environ and not (rasterio.env.hasenv() and "GDAL_CACHEMAX" in rasterio.env.getenv()):
+    if not _is_set("GDAL_CACHEMAX"):
         options["GDAL_CACHEMAX"] = _CACHE_BYTES
     return rasterio.Env(**options)
+
+
+def opening(name: str) -> Any:
+    """The environment to open a raster in for reading.
+
+    Beside a raster on a server nothing is looked for, unless the user has set what GDAL shall do: it would ask for the
+    folder and for some forty files that may lie there, one by one.
+    """
+    options = {"GDAL_NUM_THREADS": "ALL_CPUS"}
+    if any(mark in name for mark in _ON_SERVERS) and not _is_set("GDAL_DISABLE_READDIR_ON_OPEN"):
+        options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
+    return quiet(**options)
+
+
+def _is_set(option: str) -> bool:
+    """Whether the user has set an option of GDAL's."""
+    return option in os.environ or (rasterio.env.hasenv() and option in rasterio.env.getenv())
 
 
 def open_quietly(name: str | Path, mode: str = "r", **options: Any) -> Any:

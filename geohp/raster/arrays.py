@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _STORED_AS = {"bool": "uint8", "float16": "float32"}
 
 
-def to_memory_file(array: DataArray, name: str) -> MemoryFile:
+def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> MemoryFile:
     """Copy an array into a GeoTIFF in memory.
 
     Args:
@@ -25,6 +25,7 @@ def to_memory_file(array: DataArray, name: str) -> MemoryFile:
             CRS, transform, ground control points and nodata as rioxarray knows them. Bands are named by the attribute
             ``long_name`` or by a band coordinate of texts. A dask array is computed.
         name: the array in messages.
+        pixels: copy them too; without them nothing is computed, and the file only tells how the raster is laid out.
 
     Raises:
         SceneError: dimensions or values that no raster has.
@@ -36,7 +37,7 @@ def to_memory_file(array: DataArray, name: str) -> MemoryFile:
     if not hasattr(array, "dims") or hasattr(array, "data_vars"):
         raise SceneError(f"{name} is no xarray.DataArray: choose one variable, or use dataset.to_dataarray().")
     try:
-        array = _bands_first(array, name)
+        array = bands_first(array, name)
         rio = array.rio
         georeference: dict[str, Any] = {"crs": rio.crs, "transform": rio.transform()}
         if gcps := rio.get_gcps():
@@ -44,10 +45,10 @@ def to_memory_file(array: DataArray, name: str) -> MemoryFile:
         nodata = rio.nodata
     except RioXarrayError as error:
         raise SceneError(f"{name} cannot be placed on a pixel grid ({reason(error)}).") from error
-    values = array.to_numpy()
-    values = values.astype(_STORED_AS.get(values.dtype.name, values.dtype), copy=False)
-    if values.dtype.kind not in "uif":
-        raise SceneError(f"{name} holds {values.dtype} values: convert them to integers or floats first.")
+    dtype = stored_as(array.dtype)
+    if dtype.kind not in "uif":
+        raise SceneError(f"{name} holds {dtype} values: convert them to integers or floats first.")
+    values = array.to_numpy().astype(dtype, copy=False) if pixels else None
     memory = MemoryFile()
     try:
         with (
@@ -56,27 +57,42 @@ def to_memory_file(array: DataArray, name: str) -> MemoryFile:
                 memory.name,
                 "w",
                 driver="GTiff",
-                count=values.shape[0],
-                height=values.shape[1],
-                width=values.shape[2],
-                dtype=values.dtype.name,
-                nodata=_fitting(nodata, values.dtype),
+                count=array.shape[0],
+                height=array.shape[1],
+                width=array.shape[2],
+                dtype=dtype.name,
+                nodata=_fitting(nodata, dtype),
                 photometric="MINISBLACK",  # or GDAL would take three bytes for colours and a fourth for opacity
                 alpha="NO",
                 bigtiff="IF_SAFER",
+                sparse_ok=values is None,
                 **georeference,
             ) as dataset,
         ):
             for number, text in enumerate(_names(array), start=1):
                 dataset.set_band_description(number, text)
-            dataset.write(values)
+            if values is not None:
+                dataset.write(values)
     except (*FAILURES, ValueError) as error:
         memory.close()
         raise SceneError(f"{name} cannot be made a raster ({reason(error)}).") from error
     return memory
 
 
-def _bands_first(array: Any, name: str) -> Any:
+def stored_as(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type itself, or where GDAL does not store it the nearest it does."""
+    return np.dtype(_STORED_AS.get(dtype.name, dtype))
+
+
+def bands_first(array: Any, name: str) -> Any:
+    """An array of a raster's dimensions as (band, y, x), whatever they are called; nothing is computed.
+
+    Raises:
+        SceneError: it has more dimensions than a raster.
+    """
+    import rioxarray  # registers the accessor
+
+    assert rioxarray
     rows, columns = array.rio.y_dim, array.rio.x_dim
     others = [dimension for dimension in array.dims if dimension not in (rows, columns)]
     idle = [dimension for dimension in others if array.sizes[dimension] == 1]

@@ -29,10 +29,24 @@ def write_mosaic(path: Path, layer: Layer, grid: Grid, parts: Iterable[Placed], 
     Raises:
         OSError: the file cannot be written.
     """
+    root, bands = virtual_raster(layer, grid)
+    parts = list(parts)
+    for band, element in enumerate(bands, 1):
+        for row, col, part in parts:
+            _source(element, path.parent, layer, band, row, col, part)
+        for overview in overviews:
+            element_of = ET.SubElement(element, "Overview")
+            ET.SubElement(element_of, "SourceFilename", relativeToVRT="1").text = overview.name
+            ET.SubElement(element_of, "SourceBand").text = str(band)
+    path.write_bytes(ET.tostring(root, encoding="utf-8"))
+
+
+def virtual_raster(layer: Layer, grid: Grid) -> tuple[ET.Element, list[ET.Element]]:
+    """A virtual raster that carries all but pixels, and its bands, to which sources can be added."""
     root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
     _georeference(root, grid)
     _metadata(root, layer.tags)
-    parts = list(parts)
+    bands = []
     for band in range(1, layer.bands + 1):
         element = ET.SubElement(root, "VRTRasterBand", dataType=GDAL_TYPES[layer.dtype], band=str(band))
         _metadata(element, layer.band_tags)
@@ -43,13 +57,8 @@ def write_mosaic(path: Path, layer: Layer, grid: Grid, parts: Iterable[Placed], 
         if layer.scale is not None:
             ET.SubElement(element, "Scale").text = repr(float(layer.scale))
         _colours(element, layer, band)
-        for row, col, part in parts:
-            _source(element, path.parent, layer, band, row, col, part)
-        for overview in overviews:
-            element_of = ET.SubElement(element, "Overview")
-            ET.SubElement(element_of, "SourceFilename", relativeToVRT="1").text = overview.name
-            ET.SubElement(element_of, "SourceBand").text = str(band)
-    path.write_bytes(ET.tostring(root, encoding="utf-8"))
+        bands.append(element)
+    return root, bands
 
 
 def _georeference(root: ET.Element, grid: Grid) -> None:

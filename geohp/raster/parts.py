@@ -117,7 +117,7 @@ def _encode(values: NDArray[Any]) -> bytes:
             height=rows,
             width=cols,
             dtype=values.dtype.name,
-            transform=Affine.scale(1, -1),  # none at all would be warned of
+            transform=Affine(1, 0, 0, 0, -1, rows),  # none at all, or its mirror image, would be warned of
             tiled=True,
             blockxsize=PART_TILE_PX,
             blockysize=PART_TILE_PX,

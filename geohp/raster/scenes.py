@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from geohp.errors import SceneError
-from geohp.raster._gdal import FAILURES, open_quietly, quiet, reason
+from geohp.raster._gdal import FAILURES, open_quietly, opening, quiet, reason
 from geohp.raster.arrays import to_memory_file
 from geohp.raster.bands import BandSelection, BandTable, select_bands
 from geohp.raster.grid import Grid
@@ -63,6 +63,7 @@ class Scene:
         grid: where the pixels lie.
         height, width: size in pixels.
         bands: the 1-based band of each channel; one band may serve several channels.
+        asked: the bands as asked for; with them, and not with ``bands``, the same file opens as the same scene.
         scaling: the range settled for the whole scene.
         files: the files it consists of, where it consists of any.
     """
@@ -80,6 +81,7 @@ class Scene:
             self.width: int = dataset.width
             self.files = tuple(str(name) for name in dataset.files)
             selection = _select(dataset, path, bands)
+            self.asked = bands
             self.bands = selection.numbers
             self._palette = _palette(dataset, selection, path)
             distinct = list(dict.fromkeys(selection.numbers))
@@ -88,8 +90,9 @@ class Scene:
             self._numbers = distinct + [number for number in self._plan.alphas if number not in distinct]
             self._channels = [distinct.index(number) for number in selection.numbers]
             self._mask_file = _open_mask_file(dataset) if self._plan.masks else None
-            if self._mask_file is not None:
-                closing.enter_context(self._mask_file)
+            # After a failure these are others than now.
+            closing.callback(lambda: self._mask_file is not None and self._mask_file.close())
+            closing.callback(lambda: self._dataset.close())
             self.scaling = self._settle(scaling)
             self._closing = closing.pop_all()
 
@@ -105,7 +108,7 @@ class Scene:
         Raises:
             SceneError: dimensions or values that no raster has.
         """
-        name = f"array {array.name}" if getattr(array, "name", None) else "the array"
+        name = array_name(array)
         with ExitStack() as stack:
             memory = stack.enter_context(to_memory_file(array, name))
             scene = cls(open_quietly(memory.name), name, bands=bands, scaling=scaling)
@@ -200,11 +203,23 @@ class Scene:
                 with quiet():
                     yield
             except FAILURES as error:
+                self._open_again()
                 raise SceneError(
                     f"{self.path} cannot be read at row {window.row_off}, column {window.col_off} "
                     f"({window.height} x {window.width} px): {reason(error)}; "
                     "the file is damaged or cut short, fetch or export it again."
                 ) from error
+
+    def _open_again(self) -> None:
+        """Forget what was decoded: a block that GDAL failed to decode is read the next time as if it were sound."""
+        # Where even opening fails, so will reading.
+        with suppress(*FAILURES), opening(self._dataset.name):
+            fresh = open_quietly(self._dataset.name, sharing=False)
+            self._dataset.close()
+            self._dataset = fresh
+            if self._mask_file is not None:
+                self._mask_file.close()
+                self._mask_file = _open_mask_file(fresh)
 
     def _read_planes(self, window: Window, shape: tuple[int, int], resampling: Resampling) -> Any:
         """An array ``(planes, rows, columns)``, or a list of planes where their dtypes differ."""
@@ -220,37 +235,58 @@ class Scene:
                     f"{self.path}: a scaling of {len(scaling.low)} channels was given for {len(self.bands)} bands."
                 )
             return scaling
-        if self._palette is not None:
-            stored = [StoredType(self._palette.dtype)] * len(self.bands)
-        else:
-            stored = [_stored_type(self._dataset, number) for number in self.bands]
-        return settle(parse_rule(scaling), stored, self._sample, self.path)
+        return settle(parse_rule(scaling), self.stored_types, self._sample, self.path)
 
-    def _sample(self) -> NDArray[Any]:
-        """At most about a million valid pixels, spread over the scene: ``(channels, n)`` stored values."""
+    @property
+    def stored_types(self) -> tuple[StoredType, ...]:
+        """What each channel stores; of a colour table, its colours."""
+        if self._palette is not None:
+            return (StoredType(self._palette.dtype),) * len(self.bands)
+        return tuple(_stored_type(self._dataset, number) for number in self.bands)
+
+    def sample(self, px: int = _SAMPLE_PX) -> NDArray[Any]:
+        """Stored values ``(channels, n)`` of valid pixels spread over the scene.
+
+        Args:
+            px: how many pixels to look at, about; by default a million.
+
+        Raises:
+            SceneError: the file cannot be decoded there.
+        """
         coarsest = max([1, *self._dataset.overviews(self.bands[0])])
         if self.height * self.width / coarsest**2 > 4 * _SAMPLE_PX:
-            patches = [self._stored(window) for window in self._lattice()]
+            patches = self._stored_each(self._lattice(px))
             if any(valid.any() for _, valid in patches):
                 return np.concatenate([values[:, valid] for values, valid in patches], axis=1)
-        shrink = min(1.0, (_SAMPLE_PX / (self.height * self.width)) ** 0.5)
+        shrink = min(1.0, (px / (self.height * self.width)) ** 0.5)
         shape = max(1, round(self.height * shrink)), max(1, round(self.width * shrink))
         values, valid = self._stored(Window(0, 0, self.width, self.height), shape)
         return values[:, valid]
 
-    def _lattice(self) -> list[Window]:
+    def _sample(self) -> NDArray[Any]:
+        return self.sample()
+
+    def _stored_each(self, windows: Sequence[Window]) -> list[tuple[NDArray[Any], NDArray[np.bool_]]]:
+        return [self._stored(window) for window in windows]
+
+    def _lattice(self, px: int = _SAMPLE_PX) -> list[Window]:
         # Without overviews a decimated read decodes every block of the file; patches decode a few of them.
         count = _SAMPLE_PATCHES
-        side = max(1, int(_SAMPLE_PX**0.5) // count)
+        side = max(1, int(px**0.5) // count)
         tall, wide = min(side, self.height), min(side, self.width)
         rows = np.unique(np.linspace(0, self.height - tall, count).astype(int))
         cols = np.unique(np.linspace(0, self.width - wide, count).astype(int))
         return [Window(int(col), int(row), wide, tall) for row in rows for col in cols]
 
 
+def array_name(array: Any) -> str:
+    """An array in messages."""
+    return f"array {array.name}" if getattr(array, "name", None) else "the array"
+
+
 def _open_dataset(name: str) -> Any:
     try:
-        with quiet(GDAL_NUM_THREADS="ALL_CPUS"):
+        with opening(name):
             return open_quietly(name, sharing=False)
     except (*FAILURES, ValueError) as error:
         raise SceneError(_cannot_open(name, error)) from error

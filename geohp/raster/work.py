@@ -36,7 +36,8 @@ class Work:
     They lie in a hidden folder beside the first output, named after it, so that the same run finds them again after
     an interrupt, a kill or a power failure. The outputs appear together, in :meth:`publish`; until then whatever stood
     at their places stays as it was. Leaving the ``with`` block otherwise keeps finished blocks, and removes the folder
-    if there are none. Blocks may come in any order and from any thread, and must not overlap.
+    if there are none; the exception that ends it takes :attr:`kept` along as a note. Blocks may come in any order and
+    from any thread, and must not overlap.
 
     Attributes:
         folder: where the parts lie.
@@ -101,6 +102,8 @@ class Work:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and self.kept is not None:
+            error.add_note(self.kept)
         self.close()
 
     @property

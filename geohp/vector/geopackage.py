@@ -86,7 +86,9 @@ def _store_style(database: sqlite3.Connection, layer: str, qml: str) -> None:
     database.execute("DELETE FROM layer_styles WHERE f_table_name = ?", (layer,))
     database.execute(
         "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, "
-        "styleQML, styleSLD, useAsDefault, description, owner, ui) VALUES ('', '', ?, ?, ?, ?, '', 1, ?, '', NULL)",
+        # The default that QGIS gave the column is no time in the form that the standard wants.
+        "styleQML, styleSLD, useAsDefault, description, owner, ui, update_time) "
+        "VALUES ('', '', ?, ?, ?, ?, '', 1, ?, '', NULL, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
         (layer, geometry_column, layer[:30], qml, "Land cover by class"),
     )
 

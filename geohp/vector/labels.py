@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_from_json, default_classes
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from xarray import DataArray
 
 
+_NOWHERE = 'LOCAL_CS["no coordinate reference system",UNIT["unit",1]]'
+
+
 class LabelRaster:
     """An open label raster, read block by block; see :func:`open_labels`.
 
@@ -31,6 +35,8 @@ class LabelRaster:
         name: the raster in messages.
         grid: where the pixels lie.
         classes: what the raster says about its labels; empty where it says nothing.
+        band: number of the band of labels, from 1.
+        labels: all labels that it says it has; ``None`` where it says nothing, or has a mere colour table.
     """
 
     def __init__(self, dataset: Any, name: str, attribute: Any = None) -> None:
@@ -56,12 +62,14 @@ class LabelRaster:
                 f"{name} holds {dtype} values, but labels are integers: convert the raster to an integer type first "
                 "(with rioxarray, open it with masked=False)."
             )
-        self._dataset, self._band = dataset, bands[0]
+        self._dataset, self.band = dataset, bands[0]
         self.name, self.grid = name, Grid.of(dataset)
         try:
             self.classes = _declared_classes(dataset, bands[0], name) or _parse(attribute, name)
+            listed = _parse(dataset.tags(bands[0]).get("classes"), name) or _parse(attribute, name)
         except FAILURES as error:
             raise _unreadable(name, error) from error
+        self.labels = tuple(sorted(one.id for one in listed)) or None
         nodata = dataset.nodatavals[bands[0] - 1]
         self._nodata = NODATA_LABEL if nodata is None else nodata
         # Masks that are just the nodata value need not be read again.
@@ -76,16 +84,54 @@ class LabelRaster:
         """
         window = Window(block.col, block.row, block.width, block.height)
         try:
-            values = self._dataset.read(self._band, window=window)
+            values = self._dataset.read(self.band, window=window)
             # GDAL's mask shows one kind of validity only, so the nodata value and alpha are looked at beside it.
             valid = values != self._nodata
             if self._masked:
-                valid &= self._dataset.read_masks(self._band, window=window) > 0
+                valid &= self._dataset.read_masks(self.band, window=window) > 0
             for alpha in self._alphas:
                 valid &= self._dataset.read(alpha, window=window) > 0
         except FAILURES as error:
             raise _unreadable(self.name, error, block) from error
         return values, valid
+
+    @contextmanager
+    def warped(self, grid: Grid) -> Iterator[LabelRaster]:
+        """The labels on another grid: at each pixel that of the nearest one here; no data beyond.
+
+        Args:
+            grid: with a transform. Where either raster has no CRS, both are taken to have the same.
+
+        Raises:
+            SceneError: GDAL cannot bring the raster there.
+        """
+        if self.grid == grid:
+            yield self
+            return
+        place: dict[str, Any] = {}
+        if self.grid.crs is None or grid.crs is None:
+            place["src_crs"] = grid.crs or self.grid.crs or _NOWHERE
+        if not self.grid.gcps:
+            place["src_transform"] = self.grid.transform
+        # Without a nodata value, or an alpha band to say so, what lies beyond would be taken for label 0.
+        declared = self._dataset.nodatavals[self.band - 1]
+        try:
+            warped = WarpedVRT(
+                self._dataset,
+                crs=grid.crs or self.grid.crs or _NOWHERE,
+                transform=grid.transform,
+                width=grid.width,
+                height=grid.height,
+                resampling=Resampling.nearest,
+                add_alpha=declared is None and not self._alphas,
+                **place,
+            )
+        except (*FAILURES, ValueError) as error:
+            raise SceneError(
+                f"{self.name} cannot be brought to the other raster's grid ({reason(error)}): warp it there first."
+            ) from error
+        with warped:
+            yield LabelRaster(warped, self.name)
 
 
 @contextmanager
@@ -98,7 +144,7 @@ def open_labels(labels: str | Path | DataArray) -> Iterator[LabelRaster]:
         SceneError: a raster that cannot be opened.
         VectorError: a raster of floats, or with several bands: no labels.
     """
-    with _opened(labels) as (dataset, name):
+    with opened_raster(labels) as (dataset, name):
         attribute = None if isinstance(labels, str | Path) else labels.attrs.get("classes")
         yield LabelRaster(dataset, name, attribute)
 
@@ -115,50 +161,9 @@ def read_classes(labels: str | Path | DataArray) -> tuple[LandCoverClass, ...]:
     """
     if not isinstance(labels, str | Path):
         return _parse(labels.attrs.get("classes"), "the label array")
-    with _opened(labels) as (dataset, name):
+    with opened_raster(labels) as (dataset, name):
         bands, _ = _band_kinds(dataset)
         return _declared_classes(dataset, bands[0], name)
-
-
-class ConfidenceRaster:
-    """An open raster on a label map's grid, read block by block; see :func:`open_confidence`."""
-
-    def __init__(self, dataset: Any, name: str) -> None:
-        """Look at an open rasterio dataset."""
-        self._dataset, self.name = dataset, name
-
-    def read(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Values after the band's scale and offset, and where they are valid, both (rows, cols), of a block.
-
-        Raises:
-            SceneError: it cannot be read.
-        """
-        window = Window(block.col, block.row, block.width, block.height)
-        try:
-            stored = self._dataset.read(1, window=window)
-            valid = self._dataset.read_masks(1, window=window) > 0
-        except FAILURES as error:
-            raise _unreadable(self.name, error, block) from error
-        values = stored * self._dataset.scales[0] + self._dataset.offsets[0]
-        return values, valid & np.isfinite(values)
-
-
-@contextmanager
-def open_confidence(confidence: str | Path | DataArray, grid: Grid) -> Iterator[ConfidenceRaster]:
-    """Open a confidence raster that lies on a label map's grid.
-
-    Raises:
-        SceneError: a raster that cannot be opened.
-        VectorError: another size or another place than the label map's.
-    """
-    with _opened(confidence) as (dataset, name):
-        found = Grid.of(dataset)
-        if found.shape != grid.shape or not found.transform.almost_equals(grid.transform, 1e-9):
-            raise VectorError(
-                f"{name} does not lie on the label map's pixel grid ({found.height} x {found.width} pixels instead of "
-                f"{grid.height} x {grid.width}, or elsewhere): give the confidence written with these labels."
-            )
-        yield ConfidenceRaster(dataset, name)
 
 
 def complete_classes(
@@ -186,7 +191,12 @@ def complete_classes(
 
 
 @contextmanager
-def _opened(source: str | Path | DataArray) -> Iterator[tuple[Any, str]]:
+def opened_raster(source: str | Path | DataArray) -> Iterator[tuple[Any, str]]:
+    """An open rasterio dataset of a file or an array, and its name in messages.
+
+    Raises:
+        SceneError: a raster that cannot be opened.
+    """
     with quiet():
         if isinstance(source, str | Path):
             name = str(source)

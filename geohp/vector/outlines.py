@@ -38,13 +38,15 @@ class Chains(NamedTuple):
         regions: (n,) whose outline it is.
         lengths: (n,) number of corners; may be none.
         corners: (sum of lengths, 2) column and row in the raster.
+        ends: (n, 2) where they leave the block; the first corner, if it is one, of what follows.
     """
 
     first: NDArray[np.int64]
     following: NDArray[np.int64]
     regions: NDArray[np.int64]
     lengths: NDArray[np.int64]
-    corners: NDArray[np.int64]
+    corners: NDArray[Any]
+    ends: NDArray[np.int64]
 
 
 def junctions(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -94,7 +96,7 @@ def trace(
     vertices = corners if vertices is None else vertices
     first, last, direction = _stretches(ids, corners)
     if not len(first):
-        return Rings.none(), Chains(*(np.empty(0, np.int64),) * 4, np.empty((0, 2), np.int64))
+        return Rings.none(), Chains(*(np.empty(0, np.int64),) * 4, *(np.empty((0, 2), np.int64),) * 2)
 
     forward = ahead[direction]
     leftward = ahead[(direction + 3) % 4]
@@ -116,11 +118,16 @@ def trace(
     ends = order[begins[1:] - 1]
     is_open = following[ends] < 0
 
-    row, col = np.divmod(first[order], width)
-    turn = direction[order]
-    row, col = row - 1 + (turn >= 2), col - 1 + ((turn == 1) | (turn == 2))
+    def corner(pixel: NDArray[np.int64], way: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Row and column, within the block, at which a side of a pixel begins."""
+        row, col = np.divmod(pixel, width)
+        return row - 1 + (way >= 2), col - 1 + ((way == 1) | (way == 2))
+
+    row, col = corner(first[order], direction[order])
     kept = vertices[row, col]
     path = np.column_stack([col + place.col, row + place.row])[kept]
+    out = ends[is_open]
+    end_row, end_col = corner(last[out], (direction[out] + 1) % 4)
     lengths = np.bincount(walk[kept], minlength=len(starts))
     of_chain = is_open[walk[kept]]
     regions = flat[first[starts]].astype(np.int64)
@@ -131,10 +138,11 @@ def trace(
 
     chains = Chains(
         steps(first[starts[is_open]], direction[starts[is_open]]),
-        steps(next_pixel[ends[is_open]], next_direction[ends[is_open]]),
+        steps(next_pixel[out], next_direction[out]),
         regions[is_open],
         lengths[is_open],
         path[of_chain],
+        np.column_stack([end_col + place.col, end_row + place.row]),
     )
     return Rings(regions[~is_open], lengths[~is_open], path[~of_chain]), chains
 

@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from geohp.classes import LandCoverClass, classes_to_json
 from geohp.errors import VectorError
+from geohp.legend.file import Legend
 from geohp.vector.blocks import BLOCK_PX, Layout
-from geohp.vector.labels import LabelRaster, complete_classes, open_confidence, open_labels
+from geohp.vector.labels import LabelRaster, complete_classes, open_labels
 from geohp.vector.measures import PixelAreas, areas_m2, parse_crs, perimeters_m
-from geohp.vector.outlines import Place, junctions, trace
 from geohp.vector.placement import Placement
-from geohp.vector.simplify import Simplifier
+from geohp.vector.recoding import RecodedLabels
+from geohp.vector.shaping import Shaper
 from geohp.vector.stitching import Stitcher
 from geohp.vector.survey import RegionTable, Survey, survey
+from geohp.vector.zonal import Statistics, Zonal, confidence_of, open_statistics
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -34,10 +36,13 @@ def polygonize(
     labels: str | Path | DataArray,
     *,
     classes: Sequence[LandCoverClass] | None = None,
+    legend: Legend | str | Path | None = None,
     min_area_m2: float = 0,
     simplify_m: float = 0,
+    smooth: int = 0,
     simplify_boundary: bool = True,
     confidence: str | Path | DataArray | None = None,
+    stats: Sequence[Statistics | str] = (),
     block_px: int = BLOCK_PX,
     progress: Progress | None = None,
 ) -> geopandas.GeoDataFrame:
@@ -57,31 +62,42 @@ def polygonize(
         labels: path of a label raster, or an array with dims (y, x) and rioxarray's CRS, transform and nodata:
             one band of integers. No data is what the raster declares, and 255 where it declares no value.
         classes: names of the labels; by default those the raster declares, and "class 0", ... for the others.
+        legend: names for the labels, or the file that has them, instead of ``classes``. Labels of one class are one
+            before regions are looked for, so that neighbours become one polygon. Labels without a name are kept,
+            numbered as in :meth:`geohp.legend.Legend.lookup`.
         min_area_m2: regions below it go to the neighbour with the longest shared border, see
             :func:`geohp.vector.cleaning.merge_small`.
         simplify_m: tolerance in metres, see :class:`geohp.vector.simplify.Simplifier`; 0 for exact outlines.
-        simplify_boundary: whether the margins of areas without data are simplified, too.
+        smooth: how often to cut the corners of outlines, after simplification, see
+            :func:`geohp.vector.smoothing.smooth`; 2 or 3 make them look round.
+        simplify_boundary: whether the margins of areas without data are simplified and smoothed, too.
         confidence: a raster on the same grid; adds the columns ``mean_confidence`` and ``min_confidence``.
+        stats: statistics of other rasters, on whatever grid, over the regions' pixels: texts like ``dsm.tif:mean,p90``,
+            or :class:`geohp.vector.zonal.Statistics`.
         block_px: side of a block.
         progress: called with the steps done and their number.
 
     Returns:
         rows in the order of the regions' first pixels, with the columns class_id, class_name, area_m2, perimeter_m
-        (both as in :mod:`geohp.vector.measures`; of the polygon as it is, so after simplification), n_pixels,
-        mean_confidence and min_confidence where asked for (NaN where a region has none), and geometry, in the raster's
-        CRS. ``attrs["classes"]`` holds all classes as JSON. A raster without any data gives no rows.
+        (both as in :mod:`geohp.vector.measures`; of the polygon as it is, so after simplification), n_pixels, those of
+        the statistics asked for (of the region's pixels; NaN where it has no value), and geometry, in the raster's CRS.
+        ``attrs["classes"]`` holds all classes as JSON. A raster without any data gives no rows.
 
     Raises:
         SceneError: a raster that cannot be opened or read.
         VectorError: no label map (floats, several bands), or an impossible argument.
+        ConfigError: no legend, or one that names a label that the raster does not have.
     """
     with open_polygons(
         labels,
         classes=classes,
+        legend=legend,
         min_area_m2=min_area_m2,
         simplify_m=simplify_m,
+        smooth=smooth,
         simplify_boundary=simplify_boundary,
         confidence=confidence,
+        stats=stats,
         block_px=block_px,
         progress=progress,
     ) as found:
@@ -96,27 +112,40 @@ def open_polygons(
     labels: str | Path | DataArray,
     *,
     classes: Sequence[LandCoverClass] | None = None,
+    legend: Legend | str | Path | None = None,
     min_area_m2: float = 0,
     simplify_m: float = 0,
+    smooth: int = 0,
     simplify_boundary: bool = True,
     confidence: str | Path | DataArray | None = None,
+    stats: Sequence[Statistics | str] = (),
     block_px: int = BLOCK_PX,
     progress: Progress | None = None,
 ) -> Iterator[Polygons]:
     """Survey a label map; its polygons can then be had batch by batch. Arguments as for :func:`polygonize`."""
     _check("min_area_m2", min_area_m2)
     _check("simplify_m", simplify_m)
+    if classes is not None and legend is not None:
+        raise VectorError("classes and a legend are both given: name the labels in one of them only.")
     with ExitStack() as stack:
         raster = stack.enter_context(open_labels(labels))
+        if legend is not None:
+            raster = RecodedLabels(raster, Legend.of(legend))
         grid = raster.grid
         parse_crs(grid.crs) if grid.crs is not None else None
-        beside = None if confidence is None else stack.enter_context(open_confidence(confidence, grid))
+        wanted = [one if isinstance(one, Statistics) else Statistics.parse(one) for one in stats]
+        if confidence is not None:
+            wanted.insert(0, confidence_of(confidence))
+        _check_columns([column for one in wanted for column in one.names])
+        zonal = [stack.enter_context(open_statistics(one, grid)) for one in wanted]
         layout = Layout(grid.height, grid.width, block_px)
         count = Counter(progress, 2 * len(layout.blocks))
         areas = PixelAreas(grid)
-        known = survey(raster, layout, areas, min_area_m2=min_area_m2, confidence=beside, step=count)
-        simplifier = Simplifier(simplify_m, areas, outer=simplify_boundary) if simplify_m > 0 else None
-        yield Polygons(raster, known, simplifier, classes, count)
+        shaper = Shaper(
+            areas, Placement(grid), grid.width, simplify_m=simplify_m, smooth=smooth, outer=simplify_boundary
+        )
+        known = survey(raster, layout, areas, min_area_m2=min_area_m2, step=count)
+        yield Polygons(raster, known, shaper, zonal, classes, count)
 
 
 class Counter:
@@ -142,11 +171,12 @@ class Polygons:
     """
 
     def __init__(
-        self, raster: LabelRaster, known: Survey, simplifier: Simplifier | None,
+        self, raster: LabelRaster, known: Survey, shaper: Shaper, zonal: Sequence[Zonal],
         classes: Sequence[LandCoverClass] | None, step: Callable[[], None],
     ) -> None:  # fmt: skip
         """See :func:`open_polygons`."""
-        self._raster, self._survey, self._simplifier, self._step = raster, known, simplifier, step
+        self._raster, self._survey, self._step = raster, known, step
+        self._shaper, self._zonal = shaper, zonal
         given = tuple(classes) if classes is not None else raster.classes
         self.classes = complete_classes(given, np.unique(known.table.values))
         self.crs = None if raster.grid.crs is None else parse_crs(raster.grid.crs)
@@ -164,12 +194,10 @@ class Polygons:
         stitcher = Stitcher()
         for number, block in enumerate(layout.blocks):
             ids = self._survey.regions(number)
-            corners = junctions(ids) if placement.straight else np.ones((block.height + 1, block.width + 1), bool)
-            vertices = None
-            if self._simplifier is not None:
-                vertices = self._simplifier.vertices(ids, corners, block, placement)
-            rings, chains = trace(ids, corners, vertices, Place(block.row, block.col, layout.width))
-            here = self._survey.regions_in(number)
+            rings, chains = self._shaper.outlines(ids, block)
+            parts, here = self._survey.parts(number)
+            for one in self._zonal:
+                one.add(block, parts, here)
             left[here] -= 1
             regions, polygons = stitcher.add(rings, chains, here[left[here] == 0]).polygons(placement)
             self._step()
@@ -185,7 +213,7 @@ class Polygons:
         table, rows = self.table, regions - 1
         class_ids = table.values[rows].astype(np.int64)
         # From the pixels: coordinates in the millions of metres have not the digits for areas of single pixels.
-        areas = table.areas_m2[rows] if self._simplifier is None else areas_m2(polygons, self.crs)
+        areas = table.areas_m2[rows] if self._shaper.exact else areas_m2(polygons, self.crs)
         columns: dict[str, Any] = {
             "class_id": class_ids,
             "class_name": np.array([self._names[i] for i in class_ids.tolist()], dtype=object),
@@ -193,10 +221,17 @@ class Polygons:
             "perimeter_m": perimeters_m(polygons, self.crs),
             "n_pixels": table.pixels[rows],
         }
-        if table.confidence is not None:
-            for name, figures in zip(("mean_confidence", "min_confidence"), table.confidence, strict=True):
-                columns[name] = figures[rows]
+        for one in self._zonal:
+            columns |= one.take(regions)
         return geopandas.GeoDataFrame(columns, geometry=polygons, crs=self.crs, index=regions)
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    taken = {"class_id", "class_name", "area_m2", "perimeter_m", "n_pixels", "geometry"}
+    for name in names:
+        if name in taken:
+            raise VectorError(f"two columns would be called {name!r}: give one of the rasters another name.")
+        taken.add(name)
 
 
 def _check(name: str, value: float) -> None:

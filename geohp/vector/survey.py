@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from geohp.vector.blocks import Block, Layout
 from geohp.vector.cleaning import Edges, contract, merge_small, shared_borders, sum_pairs
-from geohp.vector.labels import ConfidenceRaster, LabelRaster
+from geohp.vector.labels import LabelRaster
 from geohp.vector.measures import PixelAreas
 from geohp.vector.regions import Regions, find_regions, rank_by_first
 
@@ -29,13 +29,11 @@ class RegionTable:
         values: (n,) labels.
         pixels: (n,) numbers of pixels.
         areas_m2: (n,) true areas.
-        confidence: mean and minimum over each region's valid pixels, NaN where there is none; if asked for.
     """
 
     values: NDArray[Any]
     pixels: NDArray[np.int64]
     areas_m2: NDArray[np.float64]
-    confidence: tuple[NDArray[np.float64], NDArray[np.float64]] | None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -97,6 +95,22 @@ class Survey:
         """The regions that have pieces in a block, ascending."""
         return np.unique(self._regions[self._offsets[number] + 1 : self._offsets[number + 1] + 1])
 
+    def parts(self, number: int) -> tuple[Regions, NDArray[np.int64]]:
+        """The parts of regions that lie in a block, each as one whether connected there or not.
+
+        Returns:
+            the parts, counted from 1 in the order of the regions; and (count,) the regions they belong to.
+        """
+        _, _, rows, cols = self.layout.blocks[number]
+        lookup = self._regions[self._offsets[number] : self._offsets[number + 1] + 1].copy()
+        lookup[0] = 0
+        pieces, lengths = self._runs.read(number)
+        numbers = self.regions_in(number)
+        of_run = np.where(pieces > 0, np.searchsorted(numbers, lookup[pieces]) + 1, 0).astype(np.int32)
+        starts = np.cumsum(lengths, dtype=np.int64) - lengths
+        nowhere = np.empty(0, np.int64)
+        return Regions((rows, cols), starts, of_run, self.table.values[numbers - 1], nowhere), numbers
+
     def regions(self, number: int) -> NDArray[np.int32]:
         """The regions of a block's pixels and of those around it.
 
@@ -136,7 +150,6 @@ def survey(
     areas: PixelAreas,
     *,
     min_area_m2: float = 0,
-    confidence: ConfidenceRaster | None = None,
     step: Step = lambda: None,
 ) -> Survey:
     """Go through a raster once and find its regions; memory grows with their number, not with that of the pixels.
@@ -146,7 +159,6 @@ def survey(
         layout: its blocks.
         areas: of its pixels.
         min_area_m2: smaller regions go to a neighbour, see :func:`geohp.vector.cleaning.merge_small`.
-        confidence: to average over the regions.
         step: called after every block.
 
     Raises:
@@ -154,7 +166,7 @@ def survey(
     """
     gathered = _Gathered(layout, bordering=min_area_m2 > 0)
     for number, block in enumerate(layout.blocks):
-        gathered.add(number, block, find_regions(*raster.read(block)), areas, confidence)
+        gathered.add(number, block, find_regions(*raster.read(block)), areas)
         step()
     return gathered.joined(areas.unit_m2, min_area_m2)
 
@@ -171,9 +183,7 @@ class _Gathered:
         self._same: list[NDArray[np.int64]] = []
         self._edges: list[Edges] = []
 
-    def add(
-        self, number: int, block: Block, pieces: Regions, areas: PixelAreas, confidence: ConfidenceRaster | None
-    ) -> None:
+    def add(self, number: int, block: Block, pieces: Regions, areas: PixelAreas) -> None:
         offset = self._offsets[-1]
         self._offsets.append(offset + pieces.count)
         row, col = np.divmod(pieces.first, block.width)
@@ -183,8 +193,6 @@ class _Gathered:
             "first": (row + block.row) * self._layout.width + col + block.col,
         }
         columns["units"] = pieces.sums(areas.units(block)).astype(np.int64)  # exact: below 2^53
-        if confidence is not None:
-            columns |= _confidence(pieces, *confidence.read(block))
         for name, found in columns.items():
             self._columns.setdefault(name, []).append(found)
 
@@ -232,37 +240,13 @@ class _Gathered:
             edges = contract(sum_pairs(*(np.concatenate(parts) for parts in zip(*self._edges, strict=True))), region)
             merged, values = merge_small(values, units, edges, min_area_m2 / unit_m2)
             region = merged[region]
-        table = _table(columns, region, values, unit_m2)
+        pixels, units = (_summed(columns[name], region, len(values)) for name in ("pixels", "units"))
+        table = RegionTable(values, pixels, np.asarray(units * unit_m2, np.float64))
         numbers = np.concatenate([np.zeros(1, np.int64), region + 1])
         return Survey(self._layout, self._runs, np.array(self._offsets), self._margins, numbers, table)
-
-
-def _table(
-    columns: dict[str, NDArray[Any]], region: NDArray[np.int64], values: NDArray[Any], unit_m2: float
-) -> RegionTable:
-    n = len(values)
-    confidence = None
-    if "total" in columns:
-        count = _summed(columns["valid"], region, n)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean: NDArray[Any] = np.bincount(region, columns["total"], n) / count
-        least = np.full(n, np.inf)
-        np.minimum.at(least, region, columns["least"])
-        confidence = (mean, np.where(count > 0, least, np.nan))
-    areas_m2: NDArray[Any] = _summed(columns["units"], region, n) * unit_m2
-    return RegionTable(values, _summed(columns["pixels"], region, n), areas_m2, confidence)
 
 
 def _summed(values: NDArray[Any], group: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     sums = np.zeros(n, np.int64)
     np.add.at(sums, group, values)
     return sums
-
-
-def _confidence(pieces: Regions, values: NDArray[np.float64], valid: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
-    """Sum, number and minimum of the valid values in each piece."""
-    return {
-        "total": pieces.sums(np.where(valid, values, 0)),
-        "valid": pieces.sums(valid).astype(np.int64),
-        "least": pieces.minima(np.where(valid, values, np.inf)),
-    }

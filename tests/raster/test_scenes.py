@@ -428,3 +428,24 @@ def test_dataarrays_that_are_no_rasters() -> None:
         Scene.from_dataarray(xr.DataArray(np.zeros((3, 4), complex), dims=("y", "x")))
     with pytest.raises(SceneError, match=r"no xarray.DataArray"):
         Scene.from_dataarray(xr.Dataset({"a": array}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("compress", ["deflate", "lzw"])
+def test_what_cannot_be_decoded_never_passes_for_sound(write_scene, interleave, compress):
+    """GDAL hands out a block that it failed to decode as if it were sound when it is asked again."""
+    data = np.random.default_rng(0).integers(1, 255, (3, 256, 256), dtype=np.uint8)
+    tiles = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+    path = write_scene(data, interleave=interleave, compress=compress, **tiles)
+    with rasterio.open(path) as dataset:
+        offset, size = (int(dataset.get_tag_item(f"BLOCK_{what}_1_2", "TIFF", bidx=1)) for what in ("OFFSET", "SIZE"))
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\xff" * size)
+    with open_scene(path) as scene:
+        for _ in range(3):
+            with pytest.raises(SceneError, match="cannot be read"):
+                scene.read(100, 0, 100, 256)
+            sound, valid = scene.read(0, 128, 128, 128)
+            assert valid.all()
+            np.testing.assert_array_equal(np.rint(sound * 255), data[:, :128, 128:])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from rasterio.control import GroundControlPoint
 
+from geohp.errors import VectorError
 from geohp.vector import polygonize
 from geohp.vector.blocks import Layout
 
@@ -126,6 +127,50 @@ def test_simplified_in_blocks_outlines_are_as_simple():
     assert blocks.total_bounds.tolist() == exact.total_bounds.tolist()
 
 
+@given(
+    values=label_arrays, side=st.integers(1, 9), tolerance=st.sampled_from([0, 0.4, 1, 2.5]), outer=st.booleans(),
+    rounds=st.integers(1, 3),
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_smoothed_it_is_a_coverage(values, side, tolerance, outer, rounds):
+    array = raster(values, "nowhere")
+    exact = polygonize(array)
+    smooth = polygonize(array, simplify_m=tolerance, smooth=rounds, simplify_boundary=outer, block_px=side)
+    assert smooth["n_pixels"].tolist() == exact["n_pixels"].tolist()
+    assert shapely.is_valid(smooth.geometry.array).all()
+    assert (smooth.geom_type == "Polygon").all()
+    assert shapely.coverage_is_valid(smooth.geometry.array)
+    assert (smooth["area_m2"] > 0).all()
+    if not outer:
+        assert smooth["area_m2"].sum() == pytest.approx(exact["area_m2"].sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize(("tolerance", "rounds"), [(0, 2), (1, 1), (1, 3), (3, 2)])
+def test_smoothed_outlines_of_large_regions(tolerance, rounds):
+    array = raster(blobs(200), "nowhere")
+    exact = polygonize(array)
+    smooth = polygonize(array, simplify_m=tolerance, smooth=rounds, block_px=64)
+    assert shapely.coverage_is_valid(smooth.geometry.array)
+    assert shapely.is_valid(smooth.geometry.array).all()
+    assert smooth["area_m2"].sum() == pytest.approx(exact["area_m2"].sum(), rel=0.01)
+    # Steps are gone: outlines of the same areas are shorter, and hardly any turn is a right angle.
+    assert smooth["perimeter_m"].sum() < 0.93 * exact["perimeter_m"].sum()
+    ring = np.asarray(max(smooth.geometry, key=lambda one: one.area).exterior.coords)
+    steps = np.diff(ring, axis=0)
+    turns = np.abs(np.angle((steps[1:] @ [1, 1j]) / (steps[:-1] @ [1, 1j])))
+    assert (turns > 1.5).mean() < 0.1
+
+
+def test_smoothing_by_hand():
+    corner = np.array([[0, 0, 0], [0, 1, 1], [0, 1, 1]], np.uint8)
+    smooth = polygonize(raster(corner, "nowhere"), smooth=1)
+    expected = shapely.Polygon([(1, 3), (1, 1.5), (1.5, 1), (3, 1), (3, 3)])
+    assert smooth.geometry[1].equals(expected)
+    assert smooth["area_m2"].tolist() == [5.125, 3.875]
+    with pytest.raises(VectorError, match="rounds from 0 to 5"):
+        polygonize(raster(corner), smooth=6)
+
+
 def test_ground_control_points_in_blocks():
     values = blobs(60)
     points = [
@@ -134,7 +179,8 @@ def test_ground_control_points_in_blocks():
     ]  # fmt: skip
     array = xr.DataArray(values, dims=("y", "x")).rio.write_nodata(255).rio.write_gcps(points, "EPSG:4326")
     assert_same(polygonize(array, block_px=13), polygonize(array))
-    assert shapely.coverage_is_valid(polygonize(array, block_px=13, simplify_m=100).geometry.array)
+    for shape in ({"simplify_m": 100}, {"smooth": 2}, {"simplify_m": 100, "smooth": 2}):
+        assert shapely.coverage_is_valid(polygonize(array, block_px=13, **shape).geometry.array)
 
 
 def test_layout():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -78,6 +79,8 @@ def test_style_is_what_qgis_looks_for(tmp_path):
         "id", "f_table_catalog", "f_table_schema", "f_table_name", "f_geometry_column", "styleName", "styleQML",
         "styleSLD", "useAsDefault", "description", "owner", "ui", "update_time",
     ]  # fmt: skip
+    ((when,),) = rows(path, "SELECT update_time FROM layer_styles")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", when)
     renderer = ET.fromstring(qml).find("renderer-v2")
     assert (renderer.get("type"), renderer.get("attr")) == ("categorizedSymbol", "class_id")
     categories = renderer.findall("categories/category")

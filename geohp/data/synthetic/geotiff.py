@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from geohp.classes import NODATA_LABEL
+from geohp.classes import NODATA_LABEL, classes_to_json
 from geohp.data.synthetic.canvas import PIXEL_M
 from geohp.data.synthetic.legend import SIX_CLASSES
 from geohp.data.synthetic.scene import SyntheticScene
@@ -42,7 +42,7 @@ def write_orthophoto(scene: SyntheticScene, image_path: str | Path, truth_path: 
     def truth(dataset: Any) -> None:
         dataset.write_colormap(1, {c.id: (*c.rgb, 255) for c in SIX_CLASSES})
         dataset.set_band_description(1, "land cover")
-        dataset.update_tags(1, **{f"class_{c.id}": c.name for c in SIX_CLASSES})
+        dataset.update_tags(1, classes=classes_to_json(SIX_CLASSES))
         dataset.write(scene.truth, 1)
 
     height, width = scene.truth.shape

@@ -1,0 +1,325 @@
+"""A STAC Item beside a map: where it lies, what its values mean, and what it was made from.
+
+STAC 1.1.0 with the extensions projection, raster, classification and processing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from rasterio.transform import from_gcps
+
+from geohp.classes import LandCoverClass, classes_from_json
+from geohp.errors import OutputError, SceneError
+from geohp.raster._gdal import FAILURES, open_quietly, quiet, reason
+from geohp.raster.grid import Grid, pixel_size_m
+from geohp.version import __version__
+
+EXTENSIONS = tuple(
+    f"https://stac-extensions.github.io/{name}/schema.json"
+    for name in ("projection/v2.0.0", "raster/v2.0.0", "classification/v2.0.0", "processing/v1.2.0")
+)
+
+_COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+_MEDIA = {
+    ".tif": "image/tiff; application=geotiff",
+    ".tiff": "image/tiff; application=geotiff",
+    ".jp2": "image/jp2",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".vrt": "application/x-gdal-vrt",
+    ".gpkg": "application/geopackage+sqlite3",
+    ".geojson": "application/geo+json",
+    ".fgb": "application/vnd.flatgeobuf",
+    ".parquet": "application/vnd.apache.parquet",
+}
+_TITLES = {
+    "labels": "Land-cover classes",
+    "confidence": "Confidence of the class",
+    "entropy": "Entropy of the classes",
+    "probabilities": "Share of each class",
+    "polygons": "Land-cover polygons",
+}
+
+# Where files say when they were taken, the most telling first: (namespace, key), keys in capitals.
+_DATES = (
+    ("IMAGERY", "ACQUISITIONDATETIME"),
+    (None, "EXIF_DATETIMEORIGINAL"),
+    (None, "ACQUISITIONDATETIME"),
+    (None, "ACQUISITION_DATETIME"),
+    (None, "ACQUISITION_DATE"),
+    (None, "TIFFTAG_DATETIME"),
+)
+_EARLIEST = "1858-01-01T00:00:00Z"  # the year of the first aerial photograph
+
+_EDGE_STEPS = 32
+_TOLERANCE = 1e-6  # of the footprint's extent: a hundredth of a pixel in a scene of ten thousand
+
+
+def write_item(path: str | Path, assets: Mapping[str, Path], scene: str) -> Path:
+    """Write the Item of a map, whole or not at all; one that exists is replaced.
+
+    Args:
+        path: the ``.json`` to write.
+        assets: the files by what they hold: ``labels``, which must be there, and any of ``confidence``, ``entropy``,
+            ``probabilities`` and ``polygons``.
+        scene: what the map was made from.
+
+    Raises:
+        SceneError: when a raster cannot be read.
+        OutputError: when the Item cannot be written.
+    """
+    path = Path(path)
+    text = json.dumps(describe(path, assets, scene), ensure_ascii=False, indent=2)
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        draft.write_text(text + "\n", encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose a writable folder") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def describe(path: Path, assets: Mapping[str, Path], scene: str) -> dict[str, Any]:
+    """The Item as JSON's own types.
+
+    The footprint is the raster's rectangle, reprojected along its edges; of a raster without CRS it is null, as STAC
+    allows. Where it crosses the antimeridian it is cut there, and the box's west is larger than its east, as GeoJSON
+    has it. When the scene was taken is what its file says, taken for UTC where it names no zone; where it says
+    nothing, ``datetime`` is null, and the range ends with the file's last change.
+
+    Args:
+        path: where it will lie: links are relative to it.
+        assets, scene: see :func:`write_item`.
+
+    Raises:
+        SceneError: when a raster cannot be read.
+    """
+    with _opened(assets["labels"]) as labels:
+        grid = Grid.of(labels)
+        tags = labels.tags()
+        classes = classes_from_json(labels.tags(1).get("classes", "[]"))
+    geometry, box = footprint(grid)
+    size = pixel_size_m(grid)
+    now = _text(datetime.now(UTC))
+    properties: dict[str, Any] = {
+        **_when(scene),
+        "created": now,
+        "updated": now,
+        **({} if size is None else {"gsd": round(size, 6)}),
+        **_projection(grid),
+        "processing:software": {"geohp": tags.get("GEOHP_VERSION", __version__)},
+        "processing:lineage": f"Classes found in {_name(scene)} by {tags.get('GEOHP_MODEL', 'geohp')}",
+    }
+    if "GEOHP_MODEL_SHA256" in tags:
+        properties["geohp:model_sha256"] = tags["GEOHP_MODEL_SHA256"]
+    item: dict[str, Any] = {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": list(EXTENSIONS),
+        "id": path.stem,
+        "geometry": geometry,
+        "properties": properties,
+        "links": [_source_link(scene, path.parent)],
+        "assets": {name: _asset(name, file, path.parent, classes) for name, file in assets.items()},
+    }
+    if box is not None:
+        item["bbox"] = box
+    return item
+
+
+def footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
+    """The rectangle of a raster in longitude and latitude (WGS 84), and the box around it.
+
+    Returns:
+        A GeoJSON Polygon, or MultiPolygon where it crosses the antimeridian, and [west, south, east, north];
+        ``None``, ``None`` where the raster has no CRS, or one that does not lie on the Earth.
+    """
+    if grid.crs is None:
+        return None, None
+    from pyproj import CRS, Transformer
+    from pyproj.exceptions import ProjError
+    from shapely import Polygon, make_valid
+
+    transform = from_gcps(grid.gcps) if grid.gcps else grid.transform
+    x, y = transform * _outline(grid.width, grid.height)
+    try:
+        to_degrees = Transformer.from_crs(CRS.from_wkt(grid.crs.to_wkt()), "EPSG:4326", always_xy=True)
+        lon, lat = to_degrees.transform(x, y, errcheck=True)
+    except ProjError:
+        return None, None
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        return None, None
+    lon = np.unwrap(lon, period=360)  # a jump from 180 to -180 goes on to 181
+    if abs(lon[-1] - lon[0]) > 180:  # the outline goes around a pole
+        pole = np.copysign(90.0, lat.mean())
+        lon, lat = np.append(lon, [lon[-1], lon[0]]), np.append(lat, [pole, pole])
+    shape = make_valid(Polygon(np.column_stack([lon, lat])))
+    extent = max(np.ptp(lon), np.ptp(lat))
+    return _on_the_globe(shape.simplify(_TOLERANCE * extent))
+
+
+def _outline(width: int, height: int) -> tuple[Any, Any]:
+    """Columns and rows along the edges of a raster, the first point again at the end."""
+    along = np.linspace(0, 1, _EDGE_STEPS, endpoint=False)
+    col = np.concatenate([along, np.ones_like(along), 1 - along, np.zeros_like(along), [0.0]]) * width
+    row = np.concatenate([np.zeros_like(along), along, np.ones_like(along), 1 - along, [0.0]]) * height
+    return col, row
+
+
+def _on_the_globe(shape: Any) -> tuple[dict[str, Any], list[float]]:
+    """A shape whose longitudes may run past 180 degrees, cut there and brought back, and its box."""
+    from shapely import MultiPolygon, box
+    from shapely.affinity import translate
+    from shapely.geometry import mapping
+    from shapely.geometry.polygon import orient
+
+    west, south, east, north = shape.bounds
+    turn = 360 * np.floor((west + 180) / 360)
+    shape = translate(shape, -turn)
+    west, east = west - turn, east - turn
+    pieces = [shape] if east <= 180 else [
+        shape.intersection(box(-180, -90, 180, 90)),
+        translate(shape.intersection(box(180, -90, 540, 90)), -360),
+    ]  # fmt: skip
+    polygons = [orient(p) for piece in pieces for p in getattr(piece, "geoms", [piece]) if p.geom_type == "Polygon"]
+    whole = polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
+    around = [-180.0, 180.0] if east - west >= 360 else [west, east - 360 if east > 180 else east]
+    corners = [around[0], south, around[1], north]
+    found = mapping(whole)
+    return {"type": found["type"], "coordinates": _rounded(found["coordinates"])}, [round(float(v), 9) for v in corners]
+
+
+def _rounded(coordinates: Any) -> Any:
+    if isinstance(coordinates, (tuple, list)):
+        return [_rounded(one) for one in coordinates]
+    return round(float(coordinates), 9)  # a tenth of a millimetre
+
+
+def _projection(grid: Grid) -> dict[str, Any]:
+    authority = None if grid.crs is None else grid.crs.to_authority()
+    found: dict[str, Any] = {
+        "proj:code": None if authority is None else ":".join(authority),
+        "proj:shape": list(grid.shape),
+    }
+    if grid.crs is not None and authority is None:
+        found["proj:wkt2"] = grid.crs.to_wkt(version="WKT2_2019")
+    if not grid.gcps and not (grid.crs is None and grid.transform.is_identity):
+        found["proj:transform"] = [float(value) for value in tuple(grid.transform)[:6]]
+    return found
+
+
+def _asset(name: str, file: Path, folder: Path, classes: Sequence[LandCoverClass]) -> dict[str, Any]:
+    if name == "polygons":
+        media = _MEDIA.get(file.suffix.lower(), "application/octet-stream")
+        return {"href": _href(str(file), folder), "type": media, "title": _TITLES[name], "roles": ["data"]}
+    bands = []
+    with _opened(file) as dataset:
+        for number in range(1, dataset.count + 1):
+            band: dict[str, Any] = {
+                "name": dataset.descriptions[number - 1] or f"band {number}",
+                "data_type": dataset.dtypes[number - 1],
+                "nodata": _plain(dataset.nodata),
+                "raster:sampling": "area",
+            }
+            if dataset.scales[number - 1] != 1:
+                band["raster:scale"] = dataset.scales[number - 1]
+                band["raster:offset"] = dataset.offsets[number - 1]
+            bands.append(band)
+    if name == "labels" and classes:
+        bands[0]["classification:classes"] = [_class(one) for one in classes]
+    roles = ["data", "labels"] if name == "labels" else ["metadata"]
+    return {"href": _href(str(file), folder), "type": _COG, "title": _TITLES[name], "roles": roles, "bands": bands}
+
+
+def _plain(value: float | None) -> float | int | None:
+    return int(value) if value is not None and float(value).is_integer() else value
+
+
+def _class(one: LandCoverClass) -> dict[str, Any]:
+    # The name is for machines: letters, figures, "-" and "_". Numbers keep those of one spelling apart.
+    name = re.sub(r"[^0-9A-Za-z_-]+", "-", one.name).strip("-") or f"class-{one.id}"
+    return {
+        "value": one.id,
+        "name": name,
+        "title": one.name,
+        "description": one.name,
+        "color_hint": one.colour.lstrip("#").upper(),
+    }
+
+
+def _source_link(scene: str, folder: Path) -> dict[str, Any]:
+    link = {"rel": "derived_from", "href": _href(scene, folder), "title": _name(scene)}
+    media = _MEDIA.get(Path(_name(scene)).suffix.lower())
+    return link if media is None else {**link, "type": media}
+
+
+def _href(name: str, folder: Path) -> str:
+    """Relative to the folder for what lies on this machine, else as it is, less GDAL's own prefixes."""
+    if Path(name).exists():
+        try:
+            relative = Path(os.path.relpath(Path(name).resolve(), folder.resolve())).as_posix()
+        except ValueError:  # another drive
+            return Path(name).resolve().as_uri()
+        return quote(relative if relative.startswith("../") else f"./{relative}")
+    for prefix, scheme in (("/vsicurl/", ""), ("/vsis3/", "s3://"), ("/vsigs/", "gs://"), ("/vsiaz/", "az://")):
+        if name.startswith(prefix):
+            return scheme + name.removeprefix(prefix)
+    return name
+
+
+def _name(scene: str) -> str:
+    return scene.split("?")[0].rstrip("/").rsplit("/", 1)[-1] if "://" in scene else Path(scene).name
+
+
+def _when(scene: str) -> dict[str, Any]:
+    with _opened(scene) as dataset:
+        tags = {
+            space: {key.upper(): value for key, value in dataset.tags(ns=space).items()}
+            for space in dict.fromkeys(space for space, _ in _DATES)
+        }
+    for space, key in _DATES:
+        taken = _parsed(tags[space].get(key, ""))
+        if taken is not None:
+            return {"datetime": _text(taken), "geohp:datetime_source": key}
+    file = Path(scene)
+    end = datetime.fromtimestamp(file.stat().st_mtime, UTC) if file.is_file() else datetime.now(UTC)
+    return {
+        "datetime": None,
+        "start_datetime": _EARLIEST,
+        "end_datetime": _text(end),
+        "description": "The scene does not say when it was taken: no later than end_datetime is all that is known.",
+    }
+
+
+def _parsed(text: str) -> datetime | None:
+    """A date as TIFF writes it (2024:07:31 12:00:00), or as ISO 8601 does."""
+    text = re.sub(r"^(\d{4}):(\d\d):(\d\d)", r"\1-\2-\3", text.strip())
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def _text(when: datetime) -> str:
+    return when.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _opened(name: str | Path) -> Any:
+    try:
+        with quiet():
+            return open_quietly(name)
+    except FAILURES as error:
+        raise SceneError(f"{name} cannot be opened ({reason(error)}): check the path and the access to it.") from error

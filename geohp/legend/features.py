@@ -1,0 +1,273 @@
+"""Polygons and points as references: the attribute that holds the class, and geometries on a map's pixel grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pyogrio
+import shapely
+from numpy.typing import NDArray
+
+from geohp.errors import DataError
+from geohp.raster.grid import Grid
+from geohp.vector.measures import parse_crs
+
+FAILURES = (OSError, RuntimeError, ValueError)  # pyogrio's and pyarrow's derive from these
+
+# Numbers of rows that programs add by themselves, never classes.
+_ROW_NUMBERS = ("id", "fid", "gid", "objectid", "ogc_fid")
+
+_POINT, _LINES, _POLYGON, _COLLECTION = 0, (1, 2), 3, 7
+
+
+@dataclass(frozen=True)
+class Features:
+    """Geometries with a class.
+
+    Attributes:
+        geometries: (n,) single points or single polygons, x the column and y the row of a map's pixel grid.
+        keys: (n,) places in ``names``.
+        names: of the classes; numbers in their order, then texts in the alphabet's.
+        points: whether they are points.
+        notes: what was left out, in sentences.
+    """
+
+    geometries: NDArray[Any]
+    keys: NDArray[np.int64]
+    names: tuple[str, ...]
+    points: bool
+    notes: tuple[str, ...]
+
+
+def layers_with_geometry(path: str | Path) -> list[str] | None:
+    """Names of the layers that hold geometries; ``None`` where the file is none of vectors."""
+    if _is_parquet(path):
+        return [Path(path).stem]
+    try:
+        return [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    except FAILURES:
+        return None
+
+
+def read_features(
+    source: str | Path | geopandas.GeoDataFrame, grid: Grid, map_name: str, *, field: str | None, layer: str | None
+) -> Features:
+    """Read polygons or points, on the pixel grid of a map.
+
+    Args:
+        source: a vector file or a frame.
+        grid: of the map; it has a transform.
+        map_name: the map in messages.
+        field: the attribute that holds the class.
+        layer: of a file with several.
+
+    Raises:
+        DataError: there is no such layer or field, or several to choose from; lines, or points and polygons mixed;
+            nothing with a class; no CRS where the map has one, or the other way round.
+        VectorError: a CRS that is not understood.
+    """
+    frame, field, name = _read(source, grid, map_name, field, layer)
+    texts = _texts(frame[field])
+    geometries = shapely.force_2d(np.asarray(frame.geometry.array, object))
+    absent = shapely.is_missing(geometries) | shapely.is_empty(geometries)
+    unnamed = texts.isna().to_numpy(bool)
+    notes = _left_out(unnamed & ~absent, f"have no value in the field {field!r}")
+    notes += _left_out(absent, "have no geometry")
+    usable = ~(absent | unnamed)
+    if len(frame) and not usable.any():
+        raise DataError(f"{name} has no features with a geometry and a value in the field {field!r}: fill it in first.")
+    parts, origin = shapely.get_parts(geometries[usable], return_index=True)
+    texts = texts[usable].reset_index(drop=True)
+    points = _are_points(parts, name)
+    names = tuple(sorted(texts.unique(), key=_natural))
+    keys = pd.Categorical(texts, categories=list(names)).codes.astype(np.int64)[origin]
+    placed = _on_grid(parts, _known(frame.crs), grid)
+    finite = np.isfinite(shapely.bounds(placed)).all(axis=1) if len(placed) else np.empty(0, bool)
+    notes += _left_out(~finite, f"lie where {map_name}'s coordinate reference system does not reach")
+    return Features(placed[finite], keys[finite], names, points, notes)
+
+
+def check_crs(reference: Any, name: str, grid: Grid, map_name: str) -> None:
+    """Refuse a reference and a map of which only one says where on Earth it lies.
+
+    Raises:
+        DataError: with the remedy.
+    """
+    if (reference is None) == (grid.crs is None):
+        return
+    without, beside = (name, map_name) if reference is None else (map_name, name)
+    raise DataError(
+        f"{without} has no coordinate reference system, but {beside} has one: assign it to {without} first, "
+        "for the two cannot be compared otherwise."
+    )
+
+
+def _known(crs: Any) -> Any:
+    """A CRS, but ``None`` for what GeoPackages write where there is none."""
+    return None if crs is None or parse_crs(crs).name.lower().startswith("undefined ") else crs
+
+
+def _read(
+    source: str | Path | geopandas.GeoDataFrame, grid: Grid, map_name: str, field: str | None, layer: str | None
+) -> tuple[geopandas.GeoDataFrame, str, str]:
+    """The features with their class, the field, and a name for messages."""
+    if isinstance(source, geopandas.GeoDataFrame):
+        frame, name = source, "the reference"
+    elif _is_parquet(source):
+        name = str(source)
+        try:
+            frame = geopandas.read_parquet(source)
+        except FAILURES as error:
+            raise DataError(f"{name} cannot be read as GeoParquet ({error}): mend it or give another file.") from error
+    else:
+        return _read_layer(source, grid, map_name, field, layer)
+    if layer is not None:
+        raise DataError(f"{name} has no layers to choose from: leave the layer {layer!r} out.")
+    if frame.active_geometry_name is None:
+        raise DataError(f"{name} has no geometries: give polygons, points or a raster.")
+    check_crs(_known(frame.crs), name, grid, map_name)
+    frame = frame.rename(columns=str)
+    columns = {str(c): frame[c].dtype for c in frame.columns if c != frame.geometry.name}
+    return frame, _choose_field(columns, field, name), name
+
+
+def _read_layer(
+    path: str | Path, grid: Grid, map_name: str, field: str | None, layer: str | None
+) -> tuple[geopandas.GeoDataFrame, str, str]:
+    name = str(path)
+    layers = layers_with_geometry(path) or []
+    if not layers:
+        raise DataError(f"{name} has no layer with geometries: give polygons, points or a raster.")
+    if layer is None and len(layers) > 1:
+        raise DataError(f"{name} has several layers ({', '.join(layers)}): say which one with --layer.")
+    if layer is not None and layer not in layers:
+        raise DataError(f"{name} has no layer {layer!r} of geometries: choose one of {', '.join(layers)}.")
+    layer = layer or layers[0]
+    try:
+        info = pyogrio.read_info(path, layer=layer)
+        crs = _known(info["crs"])
+        check_crs(crs, name, grid, map_name)
+        field = _choose_field(dict(zip(map(str, info["fields"]), info["dtypes"], strict=True)), field, name)
+        # All points are read, for those outside are reported. Polygons may be a whole country's.
+        extent = _extent(grid, crs) if "Polygon" in str(info["geometry_type"]) else None
+        frame = pyogrio.read_dataframe(path, layer=layer, columns=[field], bbox=extent)
+    except DataError:
+        raise
+    except FAILURES as error:
+        raise DataError(f"{name} cannot be read ({error}): mend it or give another file.") from error
+    return frame, field, name
+
+
+def _choose_field(dtypes: Mapping[str, Any], field: str | None, name: str) -> str:
+    """The field asked for, or the only one of texts or whole numbers that is no row number."""
+    shown = ", ".join(dtypes) or "none"
+    if field is not None:
+        if field in dtypes:
+            return field
+        close = get_close_matches(field, dtypes, n=1, cutoff=0.5)
+        remedy = f"did you mean {close[0]!r}?" if close else "choose one of these."
+        raise DataError(f"{name} has no field {field!r} (its fields: {shown}): {remedy}")
+    candidates = [
+        one for one, dtype in dtypes.items() if _may_be_classes(dtype) and one.lower() not in _ROW_NUMBERS
+    ]  # fmt: skip
+    if len(candidates) != 1:
+        raise DataError(
+            f"{name} does not tell which field holds the class (its fields: {shown}): name it with --field."
+        )
+    return candidates[0]
+
+
+def _may_be_classes(dtype: Any) -> bool:
+    kind = pd.api.types
+    dtype = np.dtype(dtype) if isinstance(dtype, str) and dtype in np.sctypeDict else dtype
+    texts = kind.is_object_dtype(dtype) or kind.is_string_dtype(dtype) or isinstance(dtype, pd.CategoricalDtype)
+    return bool(texts or kind.is_integer_dtype(dtype) or kind.is_bool_dtype(dtype))
+
+
+def _texts(values: Any) -> Any:
+    """Attributes as names: 7 and 7.0 become "7"; missing where there is nothing but blanks."""
+
+    def text(value: Any) -> str | None:
+        if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+            return None
+        if isinstance(value, float | np.floating) and float(value).is_integer():
+            value = int(value)
+        return " ".join(str(value).split()) or None
+
+    return pd.Series([text(value) for value in values], dtype=object)
+
+
+def _natural(text: str) -> tuple[int, float, str]:
+    """Sorts numbers by their value, before texts."""
+    try:
+        return 0, float(text), text
+    except ValueError:
+        return 1, 0.0, text.casefold()
+
+
+def _are_points(parts: NDArray[Any], name: str) -> bool:
+    kinds = set(shapely.get_type_id(parts).tolist())
+    if kinds & {*_LINES}:
+        raise DataError(
+            f"{name} holds lines, which cover no pixels: buffer them to polygons, or take points along them."
+        )
+    if _COLLECTION in kinds:
+        raise DataError(f"{name} holds collections within collections of geometries: take them apart first.")
+    if len(kinds) > 1:
+        raise DataError(f"{name} holds both points and polygons: give only one kind as the reference.")
+    return kinds == {_POINT}
+
+
+def _on_grid(parts: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
+    """Geometries with x the column and y the row."""
+    if crs is not None:
+        parts = geopandas.GeoSeries(parts, crs=crs).to_crs(parse_crs(grid.crs)).to_numpy()
+    to_pixels = ~grid.transform
+    a, b, c, d, e, f = to_pixels[:6]
+
+    def place(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+        x, y = corners.T
+        return np.column_stack([a * x + b * y + c, d * x + e * y + f])
+
+    with np.errstate(invalid="ignore"):
+        return np.asarray(shapely.transform(parts, place), object)
+
+
+def _extent(grid: Grid, crs: Any) -> tuple[float, float, float, float] | None:
+    """What of the reference can lie on the map, in the reference's CRS; ``None`` where that cannot be told."""
+    from rasterio.warp import transform_bounds
+
+    corners = [grid.transform * at for at in ((0, 0), (grid.width, 0), (0, grid.height), (grid.width, grid.height))]
+    xs, ys = zip(*corners, strict=True)
+    box = (min(xs), min(ys), max(xs), max(ys))
+    if crs is not None:
+        try:
+            box = transform_bounds(grid.crs, parse_crs(crs).to_wkt(), *box, densify_pts=41)
+        except Exception:  # whatever the projection objects to: then all of the reference is read
+            return None
+    left, bottom, right, top = box
+    if not (np.isfinite(box).all() and left < right and bottom < top):  # across the antimeridian, at a pole
+        return None
+    # The map's sides bend in the other CRS, a little more than at the points looked at.
+    across, along = 0.01 * (right - left), 0.01 * (top - bottom)
+    return left - across, bottom - along, right + across, top + along
+
+
+def _is_parquet(path: str | Path) -> bool:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError:
+        return False
+
+
+def _left_out(rows: NDArray[np.bool_], why: str) -> tuple[str, ...]:
+    count = int(rows.sum())
+    return (f"{count} of {len(rows)} features {why} and were left out.",) if count else ()

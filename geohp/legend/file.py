@@ -1,0 +1,339 @@
+"""Legends: which labels of a map make up a class, how it is called and how it is coloured; as YAML.
+
+In full::
+
+    classes:
+      - {id: 0, name: water, colour: "#0077bb", labels: [0, 3]}
+      - {id: 1, name: forest, colour: "#117733", labels: [2]}
+
+``labels`` may be left out where a class has the one label of its own number, ``colour`` where the palette will do.
+Colours need their quotes: what follows a bare ``#`` is a comment in YAML.
+
+In short, as written by hand, a name for each label; labels of one name make up one class, and classes are numbered in
+the order in which their names first appear::
+
+    {0: water, 3: water, 2: forest}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+from unicodedata import category
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes
+from geohp.errors import ConfigError
+from geohp.outputs import check_output, write_text
+
+_LARGEST_ID = NODATA_LABEL - 1
+_NOT_IN_NAMES = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, halves of characters, ends of lines
+
+
+@dataclass(frozen=True)
+class Legend:
+    """Names for the labels of a map.
+
+    Attributes:
+        classes: by number; every one has a label.
+        labels: the number of its class for every label that has a name.
+        name: the legend in messages.
+
+    Raises:
+        ConfigError: two classes of one number or name, a number outside 0..254, a name that is empty or has control
+            characters, a colour that is not ``#rrggbb``, a class without labels, a label of a class that there is not.
+    """
+
+    classes: tuple[LandCoverClass, ...]
+    labels: Mapping[int, int]
+    name: str = field(default="the legend", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(sorted(self.classes, key=lambda one: one.id)))
+        object.__setattr__(self, "labels", dict(sorted(self.labels.items())))
+        names, ids = dict[str, int](), set[int]()
+        for one in self.classes:
+            if not 0 <= one.id <= _LARGEST_ID:
+                raise self._error(
+                    f"class {one.id} ({one.name}) has a number outside 0 to {_LARGEST_ID}; choose another"
+                )
+            if one.id in ids:
+                raise self._error(f"two classes have the number {one.id}; give each its own")
+            if not one.name.strip():
+                raise self._error(f"class {one.id} has an empty name; give it one")
+            if any(category(character) in _NOT_IN_NAMES for character in one.name):
+                raise self._error(f"class {one.id} has a line break or control character in its name; take it out")
+            if one.name in names:
+                raise self._error(
+                    f"classes {names[one.name]} and {one.id} are both named {one.name!r}; "
+                    "list the labels of both in one of them"
+                )
+            if not is_colour(one.colour):
+                raise self._error(
+                    f"class {one.id} ({one.name}) has the colour {one.colour!r}; write it as #rrggbb, in quotes"
+                )
+            if one.id not in self.labels.values():
+                raise self._error(f"class {one.id} ({one.name}) has no labels; list one, or leave the class out")
+            ids.add(one.id)
+            names[one.name] = one.id
+        for label, number in self.labels.items():
+            if number not in ids:
+                raise self._error(f"label {label} belongs to class {number}, which there is not; add that class")
+
+    @classmethod
+    def of(cls, source: Legend | str | Path) -> Legend:
+        """The legend itself, or the one in a file, see :meth:`read`."""
+        return source if isinstance(source, Legend) else cls.read(source)
+
+    @classmethod
+    def named(cls, names: Mapping[int, str], name: str = "the legend") -> Legend:
+        """A legend from a name for each label; the short form of the file.
+
+        Raises:
+            ConfigError: see the class.
+        """
+        ids = {text: number for number, text in enumerate(dict.fromkeys(names.values()))}
+        entries = [(number, text, None) for text, number in ids.items()]
+        return cls(coloured(entries), {label: ids[text] for label, text in names.items()}, name)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Legend:
+        """Read a legend file; see the module for what it looks like.
+
+        Raises:
+            ConfigError: it cannot be read, is no YAML or no legend; the sentence says where and what would be right.
+        """
+        path = Path(path)
+        try:
+            document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise ConfigError(f"{path}: cannot be read ({why}); give a legend as a YAML file in UTF-8") from error
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f" at line {mark.line + 1}" if mark else ""
+            problem = getattr(error, "problem", None) or "unexpected text"
+            remedy = "" if "twice" in problem else "; colours, and names with special characters, need quotes"
+            raise ConfigError(f"{path}: not a valid legend{where}: {problem}{remedy}") from error
+        except (ValueError, RecursionError) as error:  # dates that there are not, brackets without end
+            raise ConfigError(f"{path}: not a valid legend: {error}; put names into quotes") from error
+        return cls._parsed(document, str(path))
+
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the legend in full, whole or not at all; :meth:`read` gives it back.
+
+        Args:
+            path: the file; its folder must exist.
+            overwrite: replace an existing file.
+
+        Raises:
+            OutputError: it exists already, or cannot be written.
+        """
+        path = check_output(path, overwrite=overwrite)
+        lines = ["classes:"]
+        for one in self.classes:
+            labels = [label for label, number in self.labels.items() if number == one.id]
+            entry = {"id": one.id, "name": one.name, "colour": one.colour, "labels": labels}
+            flow = yaml.safe_dump(entry, default_flow_style=True, sort_keys=False, allow_unicode=True, width=2**31)
+            lines.append(f"  - {flow.strip()}")
+        return write_text(path, "\n".join(lines) + "\n")
+
+    def check(self, declared: Iterable[int], name: str) -> None:
+        """Refuse a map that does not have a label that the legend names.
+
+        Args:
+            declared: all labels of the map.
+            name: the map in messages.
+
+        Raises:
+            ConfigError: with the labels that it has.
+        """
+        known = sorted(set(declared))
+        missing = [label for label in self.labels if label not in set(known)]
+        if missing:
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            raise self._error(
+                f"names label {missing[0]}{more}, but {name} has labels {spell_out(known)}: "
+                "remove it from the legend, or take the legend made for this map",
+                colon=False,
+            )
+
+    def lookup(self, known: Sequence[LandCoverClass] | None = None) -> dict[int, int]:
+        """What every label becomes.
+
+        Labels with a name become their class's number. All others keep their own, unless a class of the legend has it
+        or it is none of 0..254: these get, from the smallest label on, the smallest number that is free. Labels
+        that the map declares come before those that it might have.
+
+        Args:
+            known: classes that the map declares; ``None`` where it declares none.
+
+        Returns:
+            class numbers for the labels of the legend, those known, and 0..254; a label is absent where no number is
+            left for it.
+        """
+        found = dict(self.labels)
+        taken = {one.id for one in self.classes}
+        for labels in (sorted(one.id for one in known or ()), range(_LARGEST_ID + 1)):
+            homeless = []
+            for label in labels:
+                if label in found:
+                    continue
+                if 0 <= label <= _LARGEST_ID and label not in taken:
+                    found[label] = label
+                    taken.add(label)
+                else:
+                    homeless.append(label)
+            for label, number in zip(homeless, (i for i in range(_LARGEST_ID + 1) if i not in taken), strict=False):
+                found[label] = number
+            taken |= {found[label] for label in homeless if label in found}
+        return found
+
+    def all_classes(
+        self, known: Sequence[LandCoverClass], others: Sequence[LandCoverClass] = ()
+    ) -> tuple[LandCoverClass, ...]:
+        """The classes of a map to which the legend was applied, by number.
+
+        Args:
+            known: classes that the map declares. Labels without a name keep what they are called, under the number
+                that :meth:`lookup` gives them, and their colour unless a class of the legend has it.
+            others: classes that the map has without declaring them.
+        """
+        lookup, found = self.lookup(known), list(self.classes)
+        used = {one.colour.lower() for one in found}
+        for one in sorted((*known, *others), key=lambda one: one.id):
+            if one.id not in self.labels and one.id in lookup:
+                colour = _free_colour(one.colour, used)
+                used.add(colour)
+                found.append(LandCoverClass(lookup[one.id], one.name, colour))
+        return tuple(sorted(found, key=lambda one: one.id))
+
+    @classmethod
+    def _parsed(cls, document: Any, name: str) -> Legend:
+        if not isinstance(document, dict) or not document:
+            raise ConfigError(f"{name}: names no classes; write for example {{0: water, 3: water, 2: forest}}")
+        if all(isinstance(key, int) and not isinstance(key, bool) for key in document):
+            for label, text in document.items():
+                if not isinstance(text, str):
+                    raise ConfigError(f"{name}: label {label} is named {_shown(text)}; write the name in quotes")
+            return cls.named(document, name)
+        try:
+            parsed = _Document.model_validate(document)
+        except ValidationError as error:
+            raise ConfigError(f"{name}: " + "; ".join(_explain(error))) from None
+        labels: dict[int, int] = {}
+        for one in parsed.classes:
+            for label in [one.id] if one.labels is None else one.labels:
+                if label in labels:
+                    raise ConfigError(f"{name}: label {label} is named twice; leave it in one class only")
+                labels[label] = one.id
+        return cls(coloured([(one.id, one.name, one.colour) for one in parsed.classes]), labels, name)
+
+    def _error(self, message: str, *, colon: bool = True) -> ConfigError:
+        return ConfigError(f"{self.name}{':' if colon else ''} {message}")
+
+
+def spell_out(labels: Sequence[int]) -> str:
+    """Ascending labels in words: "0 to 5", "0, 2 and 7", "none"."""
+    if not labels:
+        return "none"
+    if len(labels) > 2 and labels[-1] - labels[0] == len(labels) - 1:
+        return f"{labels[0]} to {labels[-1]}"
+    shown = [str(label) for label in labels]
+    if len(shown) > 12:
+        shown = [*shown[:6], "...", *shown[-5:]]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def is_colour(text: str) -> bool:
+    """Whether a text is a colour as ``#rrggbb``."""
+    return re.fullmatch("#[0-9a-fA-F]{6}", text) is not None
+
+
+def coloured(entries: Iterable[tuple[int, str, str | None]]) -> tuple[LandCoverClass, ...]:
+    """Classes of (number, name, colour); those without a colour get their number's, or else the first free one."""
+    entries = list(entries)
+    palette = default_classes(NODATA_LABEL)
+    used = {colour.lower() for _, _, colour in entries if colour}
+    classes = []
+    for number, name, colour in entries:
+        if not colour:
+            colour = _free_colour(palette[number].colour if 0 <= number < len(palette) else "#000000", used)
+            used.add(colour)
+        classes.append(LandCoverClass(number, name, colour))
+    return tuple(classes)
+
+
+class _Entry(BaseModel):
+    """A class in a file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    id: int
+    name: str
+    colour: str = ""
+    labels: list[int] | None = Field(default=None, min_length=1)
+
+
+class _Document(BaseModel):
+    """A file in full."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    classes: list[_Entry] = Field(min_length=1)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key may come twice: PyYAML alone would silently take the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set[Any]()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, int | str):
+                if key in seen:
+                    what = f"label {key}" if isinstance(key, int) else f"the key {key!r}"
+                    raise yaml.MarkedYAMLError(problem=f"{what} is named twice", problem_mark=key_node.start_mark)
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _free_colour(wanted: str, used: set[str]) -> str:
+    """The colour wanted, or the first of the palette that is not used."""
+    candidates = (wanted, *(one.colour for one in default_classes(2 * NODATA_LABEL)))
+    return next((colour for colour in candidates if colour.lower() not in used), wanted)
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    """One clause for each problem."""
+    for item in error.errors():
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
+        match item["type"]:
+            case "extra_forbidden":
+                known = _Entry.model_fields if len(item["loc"]) > 1 else _Document.model_fields
+                close = get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
+                yield f"unknown key {where!r}" + (
+                    f", did you mean {close[0]!r}?" if close else f" (known here: {', '.join(known)})"
+                )
+            case "missing":
+                yield f"key {where!r} is missing"
+            case "string_type":
+                yield f"{where} is {_shown(item['input'])}, but must be a text: put it into quotes"
+            case "model_type" | "model_attributes_type":
+                yield f"{where} is {_shown(item['input'])}, but must be a class such as {{id: 0, name: water}}"
+            case "too_short":
+                yield f"{where} is empty: list at least one"
+            case _:
+                message = item["msg"][0].lower() + item["msg"][1:]
+                yield f"{where} is {_shown(item['input'])}: {message.replace('input should', 'it should')}"
+
+
+def _shown(value: Any) -> str:
+    return "empty" if value is None else json.dumps(value, default=str, ensure_ascii=False)[:80]

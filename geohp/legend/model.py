@@ -1,0 +1,58 @@
+"""A model with the classes of a legend."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from geohp.legend.file import Legend
+from geohp.model import LandCoverModel
+from geohp.model_file import find_model, load_model, save_model
+from geohp.outputs import check_output
+
+
+def name_clusters(model: LandCoverModel, legend: Legend, name: str = "the model") -> LandCoverModel:
+    """The same model, its clusters named, and those of one name one class.
+
+    Args:
+        model: of which only the card changes; all else is shared.
+        legend: names for its classes, which are its clusters unless a legend has named them before.
+        name: the model in messages.
+
+    Raises:
+        ConfigError: the legend names a class that the model does not have.
+    """
+    card = model.card
+    legend.check([one.id for one in card.classes], name)
+    lookup = legend.lookup(card.classes)
+    before = card.members if card.members is not None else tuple(one.id for one in card.classes)
+    members = tuple(lookup[one] for one in before)
+    classes = tuple(one for one in legend.all_classes(card.classes) if one.id in members)
+    named = replace(card, classes=classes, members=members)
+    return LandCoverModel(model.backbone, model.head, model.probe, named, model.linear_probe)
+
+
+def name_model_file(
+    model: str | Path, out: str | Path, legend: Legend | str | Path, *, weights: str | Path | None = None,
+    overwrite: bool = False,
+) -> LandCoverModel:  # fmt: skip
+    """Write a model file with the classes of a legend: what it maps from then on has their names and colours.
+
+    Args:
+        model: a model file or a run folder.
+        out: the model file to write, ending in ``.safetensors``.
+        legend: the names, or the file that has them.
+        weights: of the backbone, where they are no longer where the training found them.
+        overwrite: replace an existing file.
+
+    Raises:
+        ModelError: no model, or a damaged one.
+        WeightsError: the backbone's weights cannot be found.
+        ConfigError: no legend, or one that names a class that the model does not have.
+        OutputError: the file exists already, is the model itself, or cannot be written.
+    """
+    source = find_model(model)
+    out = check_output(out, overwrite=overwrite, inputs=[source])
+    named = name_clusters(load_model(source, weights=weights), Legend.of(legend), str(source))
+    save_model(named, out)
+    return named

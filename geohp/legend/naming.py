@@ -1,0 +1,242 @@
+"""Names for the labels of a map from a reference: which class each label overlaps most."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import geopandas
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from geohp.classes import LandCoverClass
+from geohp.errors import ConfigError, DataError
+from geohp.legend.file import Legend, coloured
+from geohp.legend.references import Reference, open_reference
+from geohp.vector.blocks import BLOCK_PX, Layout
+from geohp.vector.labels import LabelRaster, open_labels
+from geohp.vector.recoding import ranked
+
+if TYPE_CHECKING:
+    from xarray import DataArray
+
+Progress = Callable[[int, int], None]
+
+MATCHINGS = ("majority", "hungarian")
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What a reference says about the labels of a map.
+
+    Attributes:
+        legend: the names found.
+        confusion: rows are labels, columns the reference's classes in their order, values the pixels (or points) that
+            have both. Labels that the map declares have a row, and others that occur where the reference was read.
+        accuracy: per cent of the compared pixels (or points) whose label is named after their class. Pixels of labels
+            without a name count as wrong.
+        per_class: by class: ``count`` in the reference, ``recall`` and ``iou`` in per cent; 0 for classes that no label
+            was named after.
+        unnamed: labels without a name: those that the reference does not touch, and with "hungarian" those left over.
+        unit: "pixels" or "points".
+        notes: what was left out, in sentences.
+        matching: "majority" or "hungarian".
+    """
+
+    legend: Legend
+    confusion: pd.DataFrame
+    accuracy: float
+    per_class: pd.DataFrame
+    unnamed: tuple[int, ...]
+    unit: str
+    notes: tuple[str, ...]
+    matching: str
+
+    def report(self, width: int = 100) -> str:
+        """Tables and sentences for a terminal of ``width`` columns, as plain text."""
+        from geohp.legend.report import written
+
+        return written(self, width)
+
+
+def name_classes(
+    labels: str | Path | DataArray,
+    reference: str | Path | geopandas.GeoDataFrame | DataArray,
+    *,
+    field: str | None = None,
+    matching: str = "majority",
+    layer: str | None = None,
+    block_px: int = BLOCK_PX,
+    progress: Progress | None = None,
+) -> Naming:
+    """Name the labels of a map after the classes of a reference.
+
+    What the reference is, its content tells:
+
+    - **Polygons** are reprojected to the map's CRS; a pixel has the class of the polygon that covers its centre. Where
+      polygons overlap, the one that comes last in the file counts.
+    - **Points** are reprojected, and each counts once, for the pixel that it lies on. Those beyond the map, or where it
+      has no data, are left out; :attr:`Naming.notes` says how many.
+    - **A raster** of integers is brought to the map's pixels, the nearest one counting. Its classes are called what its
+      band tag ``classes`` says, else by their numbers; it gives the legend its colours where it has some.
+      What it declares to be no data (255 where it declares nothing) is left out.
+
+    Without a CRS in either, both are taken to have the same coordinates. The map is gone through block by block; of
+    vectors, those that lie on the map are in memory.
+
+    Classes of the legend are numbered from 0 in the order of the reference: its numbers, or its names with numbers
+    before texts. Only classes that a label is named after are in it.
+
+    Args:
+        labels: the map, as for :func:`geohp.vector.polygonize`.
+        reference: a file that GDAL reads, GeoParquet, a GeoDataFrame, or an array like ``labels``.
+        field: the attribute of polygons or points that holds the class; by default the only one of texts or integers
+            that is no mere row number (id, fid, gid, objectid).
+        matching: "majority": each label takes the class that it overlaps most, several labels one class if need be;
+            where counts are equal, the class that is larger in all, then the first. "hungarian": one label a class,
+            with the most agreement in all; labels left over have no name.
+        layer: of a vector file with several.
+        block_px: side of a block.
+        progress: called with the blocks done and their number.
+
+    Raises:
+        SceneError: a raster that cannot be opened or read.
+        VectorError: a raster that is no label map, or a CRS that is not understood.
+        DataError: a reference that cannot be used: lines, no or several candidates for the field, a CRS on one side
+            only, no overlap.
+        ConfigError: an unknown matching.
+    """
+    if matching not in MATCHINGS:
+        raise ConfigError(f"matching is {matching!r}, but must be one of {', '.join(MATCHINGS)}.")
+    with open_labels(labels) as raster, open_reference(reference, raster, field=field, layer=layer) as known:
+        counts = _Counts(raster.labels or ())
+        layout = Layout(raster.grid.height, raster.grid.width, block_px)
+        for number, block in enumerate(layout.blocks, start=1):
+            counts.add(raster, known, block)
+            if progress:
+                progress(number, len(layout.blocks))
+        notes = [*known.notes]
+        if known.outside:
+            notes.append(f"{known.outside} of {known.outside + counts.sampled} points lie beyond the map.")
+        if counts.compared < counts.sampled and known.unit == "points":
+            notes.append(f"{counts.sampled - counts.compared} points lie where the map has no data.")
+        if not counts.compared:
+            raise DataError(
+                f"{known.name} and {raster.name} have no pixel in common: check that both show the same place, and "
+                "that their coordinate reference systems are right."
+            )
+        confusion = counts.table(known)
+        given = assign(confusion.to_numpy(), matching)
+        legend = _legend(confusion, given, known.colours, f"the legend from {known.name}")
+        return Naming(
+            legend=legend,
+            confusion=confusion,
+            accuracy=_accuracy(confusion.to_numpy(), given),
+            per_class=_per_class(confusion, given),
+            unnamed=tuple(int(label) for label in confusion.index[given < 0]),
+            unit=known.unit,
+            notes=tuple(notes),
+            matching=matching,
+        )
+
+
+def assign(counts: NDArray[np.int64], matching: str) -> NDArray[np.int64]:
+    """The class of each label.
+
+    Args:
+        counts: (labels, classes) pixels that have both.
+        matching: see :func:`name_classes`.
+
+    Returns:
+        (labels,) the column of its class, -1 for labels without one.
+    """
+    given = np.full(len(counts), -1, np.int64)
+    # Larger classes first, so that the first of equals is the one to take.
+    order = np.argsort(-counts.sum(axis=0), kind="stable")
+    ordered = counts[:, order]
+    if matching == "majority":
+        rows, columns = np.arange(len(counts)), ordered.argmax(axis=1)
+    else:
+        from scipy.optimize import linear_sum_assignment
+
+        rows, columns = linear_sum_assignment(ordered, maximize=True)
+    meets = ordered[rows, columns] > 0
+    given[rows[meets]] = order[columns[meets]]
+    return given
+
+
+class _Counts:
+    """How often labels and classes come together."""
+
+    def __init__(self, declared: Sequence[int]) -> None:
+        self._pairs = Counter[tuple[int, int]]()
+        self._labels = set(declared)
+        self._keys = set[int]()
+        self.sampled = self.compared = 0
+
+    def add(self, raster: LabelRaster, reference: Reference, block: Any) -> None:
+        """Count in a block."""
+        sample = reference.sample(block)
+        if sample is None:
+            return
+        where, keys = sample
+        values, valid = raster.read(block)
+        self._labels.update(ranked(values[valid])[0].tolist())
+        has_data = valid[where]
+        self.sampled += len(keys)
+        labels, label_ranks = ranked(values[where][has_data])
+        classes, class_ranks = ranked(keys[has_data])
+        self.compared += len(label_ranks)
+        both = np.bincount(label_ranks * len(classes) + class_ranks, minlength=len(labels) * len(classes))
+        self._keys.update(classes.tolist())
+        for rank in np.flatnonzero(both).tolist():
+            label, key = divmod(rank, len(classes))
+            self._pairs[int(labels[label]), int(classes[key])] += int(both[rank])
+
+    def table(self, reference: Reference) -> pd.DataFrame:
+        """The counts by label and class name; classes of one name are one."""
+        names = list(dict.fromkeys(reference.class_name(key) for key in sorted(self._keys)))
+        rows = {label: place for place, label in enumerate(sorted(self._labels))}
+        columns = {name: place for place, name in enumerate(names)}
+        counts = np.zeros((len(rows), len(columns)), np.int64)
+        for (label, key), count in self._pairs.items():
+            counts[rows[label], columns[reference.class_name(key)]] += count
+        return pd.DataFrame(
+            counts,
+            index=pd.Index(list(rows), dtype=np.int64, name="label"),
+            columns=pd.Index(names, dtype=object, name="class"),
+        )
+
+
+def _legend(confusion: pd.DataFrame, given: NDArray[np.int64], colours: dict[str, str], name: str) -> Legend:
+    used = [str(confusion.columns[place]) for place in sorted(set(given[given >= 0].tolist()))]
+    classes: tuple[LandCoverClass, ...] = coloured([(i, text, colours.get(text)) for i, text in enumerate(used)])
+    labels = {
+        int(label): used.index(str(confusion.columns[place]))
+        for label, place in zip(confusion.index, given, strict=True)
+        if place >= 0
+    }
+    return Legend(classes, labels, name)
+
+
+def _right(counts: NDArray[np.int64], given: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(labels,) pixels of each label that are of its class."""
+    return np.where(given >= 0, counts[np.arange(len(counts)), given], 0)
+
+
+def _accuracy(counts: NDArray[np.int64], given: NDArray[np.int64]) -> float:
+    return float(100 * _right(counts, given).sum() / counts.sum())
+
+
+def _per_class(confusion: pd.DataFrame, given: NDArray[np.int64]) -> pd.DataFrame:
+    counts = confusion.to_numpy()
+    true, right, predicted = counts.sum(axis=0), np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
+    has = given >= 0
+    np.add.at(right, given[has], _right(counts, given)[has])
+    np.add.at(predicted, given[has], counts.sum(axis=1)[has])
+    columns = {"count": true, "recall": 100 * right / true, "iou": 100 * right / (true + predicted - right)}
+    return pd.DataFrame(columns, index=confusion.columns)

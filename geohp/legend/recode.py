@@ -1,0 +1,118 @@
+"""A label raster anew, with the classes of a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geohp.classes import NODATA_LABEL, classes_to_json
+from geohp.legend.file import Legend
+from geohp.outputs import check_output
+from geohp.raster.layers import Layer
+from geohp.raster.work import Work
+from geohp.vector.blocks import BLOCK_PX, Block, Layout
+from geohp.vector.labels import LabelRaster, open_labels, opened_raster
+from geohp.vector.recoding import RecodedLabels
+from geohp.version import __version__
+
+Progress = Callable[[int, int], None]
+
+# How pixels are georeferenced is part of the grid, and how overviews were made is said anew.
+_STRUCTURE = ("AREA_OR_POINT", "OVR_RESAMPLING_ALG", "LAYOUT")
+
+
+def recode_file(
+    labels: str | Path,
+    out: str | Path,
+    legend: Legend | str | Path,
+    *,
+    overwrite: bool = False,
+    block_px: int = BLOCK_PX,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a label raster with the classes of a legend.
+
+    The result is a cloud-optimised GeoTIFF on the same grid: uint8, nodata 255, with a colour table and the classes in
+    the band tag ``classes``. Other tags, and the band's description, are kept. Labels without a name are numbered as in
+    :meth:`Legend.lookup`. The raster is gone through twice, in memory that does not grow with it; an interrupted run
+    is taken up again by the same call.
+
+    Args:
+        labels: a raster with one band of integers.
+        out: the file to write.
+        legend: the names, or the file that has them.
+        overwrite: replace an existing file.
+        block_px: side of a block.
+        progress: called with the steps done and their number.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        SceneError: a raster that cannot be opened or read.
+        VectorError: a raster that is no label map, or too many labels without a name.
+        ConfigError: no legend, or one that names a label that the raster does not have.
+        OutputError: ``out`` exists already, is the input itself, or cannot be written.
+    """
+    out = check_output(out, overwrite=overwrite, inputs=[labels, *([] if isinstance(legend, Legend) else [legend])])
+    legend = Legend.of(legend)
+    with open_labels(labels) as raster:
+        layout = Layout(raster.grid.height, raster.grid.width, block_px)
+        total, done = 2 * len(layout.blocks), 0
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            if progress:
+                progress(done, total)
+
+        recoded = RecodedLabels(raster, legend)
+        for block in layout.blocks:  # only now all classes are known, which the file begins with
+            recoded.read(block)
+            step()
+        layer = _layer(labels, recoded)
+        with Work.open({out: layer}, raster.grid, _identity(labels, legend, block_px)) as work:
+            for block in layout.blocks:
+                if (block.row, block.col) not in work.finished:
+                    work.put(block.row, block.col, {out: _block(recoded, block)})
+                step()
+            work.publish()
+    return out
+
+
+def _block(recoded: LabelRaster, block: Block) -> Any:
+    values, valid = recoded.read(block)
+    return np.where(valid, values, np.uint8(NODATA_LABEL))
+
+
+def _layer(labels: str | Path, recoded: LabelRaster) -> Layer:
+    """How the result is stored: like the raster itself, but for its classes."""
+    with opened_raster(labels) as (dataset, _):
+        band = recoded.band
+        tags = {key: value for key, value in dataset.tags().items() if key not in _STRUCTURE}
+        band_tags = {key: value for key, value in dataset.tags(band).items() if not key.startswith("STATISTICS_")}
+        description = dataset.descriptions[band - 1] or "land cover"
+    return Layer(
+        nodata=NODATA_LABEL,
+        colormap={one.id: (*one.rgb, 255) for one in recoded.classes},
+        band_descriptions=(description,),
+        tags=tags,
+        band_tags={**band_tags, "classes": classes_to_json(recoded.classes)},
+        overviews="mode",
+    )
+
+
+def _identity(labels: str | Path, legend: Legend, block_px: int) -> dict[str, Any]:
+    """What unfinished work must agree in to be gone on with; a changed file is noticed by its size and time."""
+    path = Path(labels)
+    status = path.stat() if path.is_file() else None
+    return {
+        "input": str(path.resolve()) if status else str(labels),
+        "input file": [status.st_size, status.st_mtime_ns] if status else [],
+        "legend": sorted(legend.labels.items()),
+        "block": block_px,
+        "geohp": __version__,
+    }

@@ -1,0 +1,177 @@
+"""References for naming, block by block on the pixel grid of a label map: polygons, points or a raster of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import geopandas
+import numpy as np
+import rasterio.features
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+
+from geohp.errors import DataError, SceneError
+from geohp.legend.features import Features, check_crs, layers_with_geometry, read_features
+from geohp.legend.file import is_colour
+from geohp.vector.blocks import Block
+from geohp.vector.labels import LabelRaster, open_labels
+
+
+class Reference(Protocol):
+    """Classes that are known at some pixels.
+
+    Attributes:
+        name: the reference in messages.
+        unit: what is counted, "pixels" or "points".
+        colours: of classes that have one, by name.
+        notes: what was left out, in sentences.
+        outside: points that do not lie on the map.
+    """
+
+    name: str
+    unit: str
+    colours: dict[str, str]
+    notes: tuple[str, ...]
+    outside: int
+
+    def sample(self, block: Block) -> tuple[Any, NDArray[Any]] | None:
+        """What is known in a block.
+
+        Returns:
+            an index that takes (n,) values out of a block's (rows, cols), and the keys of (n,) classes; ``None`` where
+            nothing is known.
+        """
+
+    def class_name(self, key: int) -> str:
+        """What the class of a key is called."""
+
+
+@contextmanager
+def open_reference(source: Any, labels: LabelRaster, *, field: str | None, layer: str | None) -> Iterator[Reference]:
+    """Open a reference for a label map; what kind it is tells its content.
+
+    Args:
+        source: a vector file that GDAL reads or GeoParquet, a GeoDataFrame, a raster of classes or an array of them.
+        labels: the map.
+        field, layer: see :func:`geohp.legend.features.read_features`.
+
+    Raises:
+        DataError: it cannot be used as a reference for this map.
+        SceneError: it cannot be opened or read.
+        VectorError: a raster that holds no classes, or a CRS that is not understood.
+    """
+    if labels.grid.gcps:
+        raise DataError(
+            f"{labels.name} is placed by ground control points: warp it to a map projection first (gdalwarp), "
+            "then name its labels."
+        )
+    is_path = isinstance(source, str | Path)
+    name = str(source) if is_path else "the reference"
+    if isinstance(source, str) and "://" not in source and not source.startswith("/vsi"):
+        source = Path(source)
+    if isinstance(source, Path) and not source.exists():
+        raise DataError(f"{name}: no such file; check the path of the reference.")
+    found = layers_with_geometry(source) if is_path else None
+    if isinstance(source, geopandas.GeoDataFrame) or found:
+        features = read_features(source, labels.grid, labels.name, field=field, layer=layer)
+        kind = _Points if features.points else _Polygons
+        yield kind(features, name, labels)
+        return
+    with ExitStack() as stack:
+        try:
+            raster = stack.enter_context(open_labels(source))
+        except SceneError as error:
+            if not is_path:
+                raise
+            what = "has no layer with geometries" if found is not None else "cannot be opened as polygons or points"
+            raise DataError(
+                f"{name} {what}, and is no raster that can be read: give a reference that is one."
+            ) from error
+        if field is not None or layer is not None:
+            raise DataError(f"{name} is a raster: leave the field and the layer out, which polygons and points have.")
+        check_crs(raster.grid.crs, name, labels.grid, labels.name)
+        yield _Raster(raster, stack.enter_context(raster.warped(labels.grid)), name)
+
+
+class _Polygons:
+    """Polygons: a pixel has the class of the last polygon that covers its centre."""
+
+    unit, outside = "pixels", 0
+
+    def __init__(self, features: Features, name: str, labels: LabelRaster) -> None:
+        self.name, self.colours, self.notes = name, dict[str, str](), features.notes
+        self._features = features
+        self._tree = shapely.STRtree(features.geometries)
+
+    def sample(self, block: Block) -> tuple[Any, NDArray[Any]] | None:
+        frame = shapely.box(block.col, block.row, block.col + block.width, block.row + block.height)
+        here = np.sort(self._tree.query(frame))  # in the order of the file, later ones on top
+        if not len(here):
+            return None
+        keys = rasterio.features.rasterize(
+            zip(self._features.geometries[here], (self._features.keys[here] + 1).tolist(), strict=True),
+            out_shape=(block.height, block.width),
+            transform=Affine.translation(block.col, block.row),
+            dtype="int32",
+        )
+        covered = keys > 0
+        return covered, keys[covered] - 1
+
+    def class_name(self, key: int) -> str:
+        return self._features.names[key]
+
+
+class _Points:
+    """Points: each counts once, at the pixel that it lies on."""
+
+    unit = "points"
+
+    def __init__(self, features: Features, name: str, labels: LabelRaster) -> None:
+        self.name, self.colours, self.notes = name, dict[str, str](), features.notes
+        self._names = features.names
+        col, row = np.floor(shapely.get_coordinates(features.geometries)).T
+        inside = (row >= 0) & (row < labels.grid.height) & (col >= 0) & (col < labels.grid.width)
+        self.outside = int((~inside).sum())
+        rows = row[inside].astype(np.intp)
+        down = np.argsort(rows, kind="stable")
+        self._rows, self._cols = rows[down], col[inside].astype(np.intp)[down]
+        self._keys = features.keys[inside][down]
+
+    def sample(self, block: Block) -> tuple[Any, NDArray[Any]] | None:
+        first, last = np.searchsorted(self._rows, [block.row, block.row + block.height])
+        cols = self._cols[first:last] - block.col
+        here = (cols >= 0) & (cols < block.width)
+        if not here.any():
+            return None
+        return (self._rows[first:last][here] - block.row, cols[here]), self._keys[first:last][here]
+
+    def class_name(self, key: int) -> str:
+        return self._names[key]
+
+
+class _Raster:
+    """A raster of classes, brought to the map's grid by the nearest pixel; its numbers are the keys."""
+
+    unit, outside = "pixels", 0
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, raster: LabelRaster, warped: LabelRaster, name: str) -> None:
+        self.name, self._warped = name, warped
+        # A colour table has no names: "class 7" would look like the name of a cluster.
+        self._names = {}
+        if raster.labels is not None:
+            self._names = {one.id: " ".join(one.name.split()) for one in raster.classes if one.name.strip()}
+        self.colours = {
+            self.class_name(one.id): one.colour for one in reversed(raster.classes) if is_colour(one.colour)
+        }
+
+    def sample(self, block: Block) -> tuple[Any, NDArray[Any]] | None:
+        values, valid = self._warped.read(block)
+        return (valid, values[valid]) if valid.any() else None
+
+    def class_name(self, key: int) -> str:
+        return self._names.get(key, str(key))

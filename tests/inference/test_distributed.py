@@ -1,0 +1,476 @@
+"""The same blocks on several processes: the same bytes, whatever becomes of workers and client."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geohp.errors import ClusterError, ConfigError, ModelError, OutputError, SceneError
+from geohp.inference import distributed as distributing
+from geohp.inference import workers
+from geohp.inference.distributed import connect, groups, windows_of
+from geohp.inference.engine import EngineSettings
+from geohp.inference.identity import model_sha256
+from geohp.inference.outputs import Outputs
+from geohp.inference.segment import choose_segmenter
+from geohp.inference.segmenter import Segmenter
+from geohp.inference.workers import Order, Source, work_off
+from geohp.model_file import save_model
+from geohp.raster.scenes import Scene, open_scene
+from geohp.raster.work import work_folder
+
+pytest.importorskip("distributed")
+
+TILE = 64
+
+
+class SmallBlocks(Segmenter):
+    """Blocks of a few windows, so that a small scene has many."""
+
+    def settings(self, scene, **cut):
+        return replace(super().settings(scene, **cut), block_px=150)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """Fields of colour, 800 x 620 px of 16 bits, whose range has to be measured; no data in a corner."""
+    rng = np.random.default_rng(0)
+    fields = rng.integers(200, 4000, (3, 20, 16)).repeat(40, 1).repeat(40, 2)[:, :800, :620]
+    data = (fields + rng.integers(1, 600, (3, 800, 620))).astype(np.uint16)
+    data[:, :180, :200] = 0
+    path = tmp_path_factory.mktemp("scene") / "scene.tif"
+    options = {"driver": "GTiff", "width": 620, "height": 800, "count": 3, "dtype": "uint16", "nodata": 0}
+    tiles = {"tiled": True, "blockxsize": TILE, "blockysize": TILE, "compress": "deflate", "interleave": "pixel"}
+    place = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 3e5, 0, -0.5, 5e6)}
+    with rasterio.open(path, "w", **options, **tiles, **place) as out:
+        out.write(data)
+    return path
+
+
+@pytest.fixture(scope="module")
+def segmenter(scene):
+    return SmallBlocks(choose_segmenter(scene, classes=4).model, origin="a model for tests")
+
+
+@pytest.fixture(scope="module")
+def client():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with connect(workers=2) as client:
+            yield client
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture
+def as_on_workers(client):
+    """As many threads here as a worker has."""
+    before = torch.get_num_threads()
+    (threads,) = {said.threads for said in client.run(workers.introduce).values()}
+    assert threads == 1
+    torch.set_num_threads(threads)
+    yield threads
+    torch.set_num_threads(before)
+
+
+def wait_for_both(client):
+    """Until the nannies have put new workers in the place of dead ones, also of those that are about to die."""
+    steady = 0
+    deadline = time.monotonic() + 60
+    while steady < 10:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+        try:
+            steady = steady + 1 if len(set(client.run(os.getpid).values())) == 2 else 0
+        except OSError:
+            steady = 0
+
+
+def outputs(folder, name, *, all_of_them=False):
+    folder.mkdir(exist_ok=True)
+    kinds = ("confidence", "entropy", "probabilities") if all_of_them else ()
+    return Outputs(folder / f"{name}.tif", **{kind: folder / f"{name}-{kind}.tif" for kind in kinds})
+
+
+def run(segmenter, scene, out, **options):
+    with segmenter.open(scene) as opened:
+        return segmenter.segment_to(opened, out, window_px=96, **options)
+
+
+def contents(out):
+    return {name: path.read_bytes() for name, path in out.paths.items()}
+
+
+@pytest.fixture(scope="module")
+def whole(segmenter, scene, client, tmp_path_factory):
+    """What one process writes, with as many threads as a worker."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    out = outputs(tmp_path_factory.mktemp("whole"), "labels", all_of_them=True)
+    run(segmenter, scene, out)
+    torch.set_num_threads(before)
+    with rasterio.open(out.labels) as labels:
+        assert len(np.unique(labels.read(1))) == 5
+    return contents(out)
+
+
+def test_every_output_is_the_same_to_the_byte(segmenter, scene, client, whole, tmp_path):
+    told = []
+    out = outputs(tmp_path, "labels", all_of_them=True)
+    skipped = run(segmenter, scene, out, client=client, progress=lambda *done: told.append(done))
+    assert skipped == []
+    assert contents(out) == whole
+    assert len(list(tmp_path.iterdir())) == 4  # nothing else is left
+    with segmenter.open(scene) as opened:
+        chosen = segmenter.settings(opened, window_px=96)
+        windows = len(chosen.grid(800, 620))
+    done = [number for number, _ in told]
+    assert done == sorted(done)
+    assert told[-1] == (windows, windows)
+    assert {total for _, total in told} == {windows}
+
+
+def test_a_worker_loads_the_model_once_and_measures_nothing(segmenter, scene, client, tmp_path):
+    def watch():
+        from geohp.inference import workers
+        from geohp.raster import scenes
+
+        def loading(*arguments):
+            workers.seen["models"] += 1
+            return workers.plain[0](*arguments)
+
+        def opening(*arguments, **keywords):
+            workers.seen["scenes"] += 1
+            return workers.plain[1](*arguments, **keywords)
+
+        def measuring(*arguments):
+            raise AssertionError("measured again")
+
+        workers.seen = {"models": 0, "scenes": 0}
+        workers.plain = workers.load_model, workers.open_scene, scenes.settle
+        workers.load_model, workers.open_scene, scenes.settle = loading, opening, measuring
+        workers.let_go()
+
+    def unwatch():
+        from geohp.inference import workers
+        from geohp.raster import scenes
+
+        workers.load_model, workers.open_scene, scenes.settle = workers.plain
+        return workers.seen
+
+    client.run(watch)
+    try:
+        for name in ("a", "b"):
+            run(segmenter, scene, outputs(tmp_path, name), client=client)
+    finally:
+        seen = list(client.run(unwatch).values())
+    assert all(one["models"] <= 1 and one["scenes"] <= 2 for one in seen)  # one model; a scene opened once a run
+    assert sum(one["models"] for one in seen) == 2  # both workers had work to do
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+
+
+def test_a_killed_worker_costs_nothing_but_time(segmenter, scene, client, whole, tmp_path):
+    out = outputs(tmp_path, "labels", all_of_them=True)
+    pids = list(client.run(os.getpid).values())
+
+    def kill(done, total):
+        if len(pids) == 2:
+            assert done < total
+            os.kill(pids.pop(), signal.SIGKILL)
+
+    run(segmenter, scene, out, client=client, progress=kill)
+    assert len(pids) == 1
+    assert contents(out) == whole
+    wait_for_both(client)
+
+
+def test_interrupted_it_goes_on_without_the_cluster(segmenter, scene, client, whole, as_on_workers, tmp_path):
+    out = outputs(tmp_path, "labels", all_of_them=True)
+
+    def interrupt(done, total):
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(segmenter, scene, out, client=client, progress=interrupt)
+    folder = work_folder(out.labels)
+    assert (folder / "journal.jsonl").read_bytes().count(b"\n") >= 1
+    assert not list(folder.glob("model-*"))
+    told, all_windows = [], []
+    run(segmenter, scene, out, progress=lambda done, total: told.append(total))
+    assert contents(out) == whole
+    run(segmenter, scene, outputs(tmp_path, "anew"), progress=lambda done, total: all_windows.append(total))
+    assert len(told) < len(all_windows)
+
+
+def test_begun_alone_it_goes_on_with_the_cluster(segmenter, scene, client, whole, as_on_workers, tmp_path):
+    out = outputs(tmp_path, "labels", all_of_them=True)
+
+    def interrupt(done, total):
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(segmenter, scene, out, progress=interrupt)
+    told = []
+    run(segmenter, scene, out, client=client, progress=lambda done, total: told.append(total))
+    with segmenter.open(scene) as opened:
+        assert told[-1] < len(segmenter.settings(opened, window_px=96).grid(800, 620))
+    assert contents(out) == whole
+
+
+@pytest.fixture
+def damaged(scene, segmenter, tmp_path):
+    """The scene with one tile that cannot be decoded, at row 640, column 320, open."""
+    path = tmp_path / "damaged.tif"
+    path.write_bytes(scene.read_bytes())
+    with rasterio.open(path) as dataset:
+        offset = int(dataset.get_tag_item(f"BLOCK_OFFSET_{320 // TILE}_{640 // TILE}", "TIFF", bidx=1))
+        size = int(dataset.get_tag_item(f"BLOCK_SIZE_{320 // TILE}_{640 // TILE}", "TIFF", bidx=1))
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\xff" * size)
+    with segmenter.open(scene) as sound:
+        scaling = sound.scaling  # it could not be measured here
+    with open_scene(path, bands=segmenter.model.card.bands, scaling=scaling) as opened:
+        yield opened
+
+
+def test_what_a_worker_cannot_read_is_told_in_a_sentence(segmenter, damaged, client, tmp_path):
+    with pytest.raises(SceneError, match=r"damaged\.tif cannot be read at row") as error:
+        run(segmenter, damaged, outputs(tmp_path, "labels"), client=client)
+    assert "\n" not in str(error.value)
+    assert type(error.value) is SceneError
+
+
+def test_what_cannot_be_read_is_left_out_by_workers_as_by_one_process(
+    segmenter, damaged, client, as_on_workers, tmp_path
+):
+    alone, shared = outputs(tmp_path, "alone"), outputs(tmp_path, "shared")
+    expected = run(segmenter, damaged, alone, on_read_error="nodata")
+    found = run(segmenter, damaged, shared, on_read_error="nodata", client=client)
+    assert [(part.row, part.col, part.height, part.width) for part in expected] == [(512, 256, 256, 256)]
+    assert found == expected
+    assert shared.labels.read_bytes() == alone.labels.read_bytes()
+
+
+def test_tasks_in_flight_are_bounded(segmenter, scene, client, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributing, "_IN_FLIGHT", 1)
+    monkeypatch.setattr(distributing, "_GROUP_STRIDES", 1)  # a block a task
+    plain, sent, open_at_once = client.submit, [], []
+
+    def submitting(*arguments, **keywords):
+        open_at_once.append(sum(not future.done() for future in sent))
+        sent.append(plain(*arguments, **keywords))
+        return sent[-1]
+
+    monkeypatch.setattr(client, "submit", submitting)
+    run(segmenter, scene, outputs(tmp_path, "labels"), client=client)
+    assert len(sent) > 10
+    assert max(open_at_once) < 4  # two a worker
+
+
+def test_another_version_is_refused(segmenter, scene, client, tmp_path):
+    def pretend(version):
+        from geohp.inference import workers
+
+        workers.__version__ = version
+
+    address = next(iter(client.scheduler_info()["workers"]))
+    client.run(pretend, "0.0.1", workers=[address])
+    try:
+        with pytest.raises(ClusterError, match=r"runs geohp 0\.0\.1, but this is geohp .*: install the same version"):
+            run(segmenter, scene, outputs(tmp_path, "labels"), client=client)
+    finally:
+        client.run(pretend, workers_version())
+    assert not list(tmp_path.iterdir())
+
+
+def workers_version():
+    from geohp.version import __version__
+
+    return __version__
+
+
+def test_workers_that_die_of_a_task_are_told_of(segmenter, scene, client, tmp_path, monkeypatch):
+    def deadly(order, blocks):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(distributing.at_work, "work_off", deadly)
+    monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
+    with pytest.raises(ClusterError, match=r"died .* give each worker more, or use a smaller --window"):
+        run(segmenter, scene, outputs(tmp_path, "labels"), client=client)
+    assert not list(tmp_path.iterdir())
+    wait_for_both(client)
+
+
+@pytest.fixture
+def order(segmenter, scene, tmp_path):
+    """An order as a worker gets it, and all blocks."""
+    out = Outputs(tmp_path / "labels.tif")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    model = save_model(segmenter.model, folder / "model-1.safetensors", embed_backbone=True)
+    with segmenter.open(scene) as opened:
+        chosen = segmenter.settings(opened, window_px=96)
+        layers = out.layers(segmenter.model, chosen, {})
+        order = Order(
+            folder=folder,
+            model=model,
+            sha256=workers.sha256_of(model),
+            weights=model_sha256(segmenter.model),
+            device="cpu",
+            threads=torch.get_num_threads(),
+            source=Source.of(opened),
+            settings=chosen,
+            layers={"labels": (0, layers[out.labels])},
+            forgiving=False,
+            version=workers_version(),
+        )
+        blocks = chosen.blocks(chosen.grid(800, 620), 4)
+    yield order, blocks
+    workers.let_go()
+
+
+def test_an_order_is_refused_where_it_cannot_be_followed(order, scene, tmp_path, monkeypatch):
+    order, blocks = order
+    monkeypatch.setattr(workers.wait_until, "__defaults__", (0.05,))
+
+    def refused(kind, match, **changes):
+        error = work_off(replace(order, **changes), blocks[:1])
+        assert type(error) is kind
+        assert "\n" not in str(error)
+        assert match in str(error)
+
+    refused(ClusterError, "install the same version", version="0.0.1")
+    refused(OutputError, "a folder that all workers share", folder=tmp_path / "no", model=tmp_path / "no" / "model")
+    refused(ModelError, "is damaged", sha256="0" * 64)
+    moved = replace(order.source, path=str(tmp_path / "nowhere.tif"))
+    refused(SceneError, "storage that all workers share", source=moved)
+    other = tmp_path / "other.tif"
+    other.write_bytes(scene.read_bytes() + b"more")
+    refused(SceneError, "is another file", source=replace(order.source, path=str(other)))
+    assert sorted(path.name for path in order.folder.iterdir()) == ["model-1.safetensors"]
+    done = work_off(order, blocks[-1:])
+    assert [(one.row, one.col) for one in done] == [blocks[-1][:2]]
+
+
+def test_who_is_left_behind_by_a_stopped_run_writes_no_more(order, monkeypatch):
+    order, blocks = order
+    plain = workers.write_part
+
+    def stopping(*arguments):
+        order.model.unlink()
+        return plain(*arguments)
+
+    monkeypatch.setattr(workers, "write_part", stopping)
+    error = work_off(order, blocks[-4:])
+    assert isinstance(error, OutputError)
+    assert len(list(order.folder.glob("0-*.tif"))) == 1
+
+
+def test_a_scene_in_memory_is_refused(segmenter, scene, client, tmp_path):
+    import rioxarray
+
+    array = rioxarray.open_rasterio(scene).load()
+    with (
+        Scene.from_dataarray(array) as opened,
+        pytest.raises(SceneError, match="write it to a file first"),
+    ):
+        segmenter.segment_to(opened, outputs(tmp_path, "labels"), client=client)
+
+
+def test_colour_tables_are_read_as_colours_by_workers_too(tmp_path):
+    path = tmp_path / "palette.tif"
+    options = {"driver": "GTiff", "width": 8, "height": 8, "count": 1, "dtype": "uint8"}
+    with rasterio.open(path, "w", **options) as out:
+        out.write(np.arange(64, dtype=np.uint8).reshape(1, 8, 8))
+        out.write_colormap(1, {value: (value, 2 * value, 3 * value, 255) for value in range(64)})
+    with open_scene(path) as here, Source.of(here).open() as there:
+        for a, b in zip(here.read(0, 0, 8, 8), there.read(0, 0, 8, 8), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_nobody_answers(monkeypatch):
+    monkeypatch.setattr(distributing, "CONNECT_S", 1.0)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        begun = time.monotonic()
+        for wrong in (address, "nonsense://host"):
+            with pytest.raises(ClusterError, match="no dask scheduler answers at") as error, connect(wrong):
+                pass
+            assert "\n" not in str(error.value)
+        assert time.monotonic() - begun < 10
+
+
+def test_connect_asks_for_one_kind_of_workers(monkeypatch):
+    for arguments in ({}, {"address": "tcp://host:8786", "workers": 2}, {"workers": 0}):
+        with pytest.raises(ConfigError), connect(**arguments):
+            pass
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ClusterError, match=r"pip install 'geohp\[distributed\]'"), connect(workers=1):
+        pass
+
+
+def test_by_address_the_workers_stay(segmenter, scene, client, whole, tmp_path):
+    out = outputs(tmp_path, "labels")
+    with connect(client.scheduler.address) as second:
+        run(segmenter, scene, out, client=second)
+    assert len(client.scheduler_info()["workers"]) == 2
+    assert len(client.run(workers.introduce)) == 2
+    with rasterio.open(out.labels) as labels, rasterio.MemoryFile(whole["labels"]) as memory, memory.open() as expected:
+        np.testing.assert_array_equal(labels.read(), expected.read())
+
+
+def test_a_lazy_map_is_computed_by_workers(segmenter, scene, client, as_on_workers):
+    import rioxarray
+
+    with segmenter.open(scene) as opened:
+        eager = segmenter.segment(opened, window_px=96)
+    with segmenter.open(rioxarray.open_rasterio(scene, chunks={"band": 1, "y": 300, "x": 250})) as opened:
+        lazy = segmenter.segment_lazily(opened, window_px=96)
+    assert lazy.data.npartitions > 2
+    np.testing.assert_array_equal(client.compute(lazy.data).result(timeout=60), eager.values)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.integers(0, 47), st.data())
+@settings(max_examples=60, deadline=None)
+def test_every_block_is_in_one_group(rows, cols, slots, overlap, data):
+    chosen = EngineSettings(64, overlap, block_px=100)
+    grid = chosen.grid(rows * 60, cols * 60)
+    layout = chosen.blocks(grid, 3)
+    todo = [block for block in layout if data.draw(st.booleans())] if len(layout) < 50 else layout
+    cut = groups(todo, layout, grid, chosen, slots)
+    assert sorted(block for group in cut for block in group) == sorted(todo)
+    assert all(group == sorted(group) for group in cut)
+    # However many times windows are scored, sharing them out is never slower than one process would be.
+    if todo:
+        assert max(map(len, cut)) <= len(todo)
+        assert windows_of(cut[0], grid) <= windows_of(todo, grid)
+
+
+def test_groups_score_few_windows_twice_and_keep_all_workers_busy():
+    chosen = EngineSettings(448, 112, patch_px=14)
+    for side, slots, most in ((20000, 2, 1.2), (20000, 16, 1.35), (60000, 64, 1.2)):
+        grid = chosen.grid(side, side)
+        layout = chosen.blocks(grid, 27)
+        cut = groups(layout, layout, grid, chosen, slots)
+        scored = [windows_of(group, grid) for group in cut]
+        assert sum(scored) <= most * len(grid)
+        # The last worker is done soon after it would be if windows could be shared out one by one.
+        busy = [0] * slots
+        for number in scored:
+            busy[busy.index(min(busy))] += number
+        assert max(busy) <= 1.2 * most * len(grid) / slots

@@ -1,0 +1,189 @@
+"""STAC Items: what validators demand, and what they cannot know: that footprint, dates and classes are true."""
+
+import json
+import re
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from shapely.geometry import Point, shape
+
+import geohp
+from geohp.errors import OutputError, SceneError
+from geohp.inference.stac import EXTENSIONS, footprint, write_item
+from geohp.raster.grid import Grid
+
+
+@pytest.fixture
+def item(write_scene, three_fields, tmp_path):
+    """The item of a map, and the scene."""
+
+    def make(tags=None, namespace=None, **profile):
+        scene = write_scene(three_fields, "my scene.tif", **profile)
+        if tags:
+            with rasterio.open(scene, "r+") as dataset:
+                dataset.update_tags(ns=namespace, **tags)
+        out = tmp_path / "maps"
+        also = ["probabilities", "polygons", "stac"] + ([] if profile.get("gcps") else ["confidence"])
+        made = geohp.segment_files(scene, out, classes=3, also=also)
+        assert not made.failed
+        return json.loads((out / "my scene.json").read_text()), scene
+
+    return make
+
+
+def test_it_is_valid_and_says_what_the_map_is(item, tmp_path):
+    found, _ = item()
+    assert found["stac_version"] == "1.1.0"
+    assert found["id"] == "my scene"
+    assert found["stac_extensions"] == list(EXTENSIONS)
+    properties = found["properties"]
+    assert properties["proj:code"] == "EPSG:32633"
+    assert properties["proj:shape"] == [150, 200]
+    assert properties["proj:transform"] == [0.5, 0, 380000, 0, -0.5, 5800000]
+    assert properties["gsd"] == pytest.approx(0.5, rel=1e-3)
+    assert properties["processing:software"] == {"geohp": geohp.__version__}
+    assert list(found["assets"]) == ["labels", "confidence", "probabilities", "polygons"]
+    with rasterio.open(tmp_path / "maps" / "my scene.tif") as labels:
+        assert properties["geohp:model_sha256"] == labels.tags()["GEOHP_MODEL_SHA256"]
+    for asset in found["assets"].values():
+        assert asset["href"].startswith("./my%20scene")
+        assert (tmp_path / "maps" / asset["href"].replace("%20", " ")).is_file()
+    link = found["links"][0]
+    assert (link["rel"], link["href"]) == ("derived_from", "../my%20scene.tif")
+    band = found["assets"]["labels"]["bands"][0]
+    assert (band["data_type"], band["nodata"]) == ("uint8", 255)
+    assert "raster:scale" not in band
+    assert [one["value"] for one in band["classification:classes"]] == [0, 1, 2]
+    for one in band["classification:classes"]:
+        assert re.fullmatch("[0-9A-Za-z-_]+", one["name"])
+        assert re.fullmatch("[0-9A-F]{6}", one["color_hint"])
+    shares = found["assets"]["probabilities"]["bands"]
+    assert [one["name"] for one in shares] == ["class 0", "class 1", "class 2"]
+    assert all(one["raster:scale"] == pytest.approx(1 / 254) for one in shares)
+    assert found["assets"]["labels"]["type"] == "image/tiff; application=geotiff; profile=cloud-optimized"
+    assert found["assets"]["polygons"]["type"] == "application/geopackage+sqlite3"
+
+
+@pytest.mark.parametrize("kind", ["plain", "without crs", "rotated", "control points", "dated"])
+def test_the_published_schema_accepts_it(item, kind):
+    pystac = pytest.importorskip("pystac")
+    pytest.importorskip("jsonschema")
+    from pystac.validation.stac_validator import JsonSchemaSTACValidator
+
+    points = [GroundControlPoint(r, c, 13 + c * 1e-5, 52 - r * 1e-5) for r in (0, 149) for c in (0, 199)]
+    found, _ = item(
+        **{
+            "plain": {},
+            "without crs": {"crs": None, "transform": None},
+            "rotated": {"transform": Affine(0.4, 0.3, 380000, 0.3, -0.4, 5800000)},
+            "control points": {"gcps": points, "crs": CRS.from_epsg(4326), "transform": None},
+            "dated": {"tags": {"TIFFTAG_DATETIME": "2024:07:31 10:20:30"}},
+        }[kind]
+    )
+    JsonSchemaSTACValidator().validate_core(found, pystac.STACObjectType.ITEM, "1.1.0")
+    again = pystac.Item.from_dict(found)
+    assert again.to_dict(include_self_link=False, transform_hrefs=False)["assets"] == found["assets"]
+    assert (again.geometry is None) == (kind == "without crs")
+    assert ("bbox" in found) == (kind != "without crs")
+
+
+@pytest.mark.parametrize(
+    ("tags", "namespace", "taken"),
+    [
+        ({"TIFFTAG_DATETIME": "2024:07:31 10:20:30"}, None, "2024-07-31T10:20:30Z"),
+        ({"ACQUISITIONDATETIME": "2023-05-06 07:08:09"}, "IMAGERY", "2023-05-06T07:08:09Z"),
+        ({"acquisition_date": "2022-02-03", "TIFFTAG_DATETIME": "2024:07:31 10:20:30"}, None, "2022-02-03T00:00:00Z"),
+        ({"ACQUISITION_DATETIME": "2022-02-03T04:05:06+02:00"}, None, "2022-02-03T02:05:06Z"),
+    ],
+)
+def test_when_it_was_taken_is_what_the_scene_says(item, tags, namespace, taken):
+    found, _ = item(tags, namespace)
+    assert found["properties"]["datetime"] == taken
+    assert "start_datetime" not in found["properties"]
+
+
+def test_a_scene_that_says_nothing_gives_no_date_but_a_range(item):
+    found, scene = item({"TIFFTAG_DATETIME": "yesterday"})
+    properties = found["properties"]
+    assert properties["datetime"] is None
+    end = datetime.fromtimestamp(int(scene.stat().st_mtime), UTC)
+    assert properties["end_datetime"] == end.isoformat().replace("+00:00", "Z")
+    assert properties["start_datetime"] < properties["end_datetime"]
+    assert "does not say when it was taken" in properties["description"]
+
+
+def corners(grid):
+    """In degrees, computed corner by corner."""
+    from pyproj import Transformer
+
+    turn = Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
+    return [
+        turn.transform(*(grid.transform * at))
+        for at in ((0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height))
+    ]
+
+
+@pytest.mark.parametrize("transform", [Affine(5, 0, 380000, 0, -5, 5800000), Affine(4, 3, 380000, 3, -4, 5800000)])
+def test_the_footprint_is_the_rasters_rectangle(transform):
+    grid = Grid(2000, 1500, transform, CRS.from_epsg(32633))
+    geometry, box = footprint(grid)
+    polygon = shape(geometry)
+    assert polygon.is_valid
+    assert polygon.exterior.is_ccw
+    assert polygon.bounds == pytest.approx(box, abs=1e-8)
+    for lon, lat in corners(grid):
+        assert min(Point(lon, lat).distance(Point(at)) for at in polygon.exterior.coords) < 1e-8
+    # Edges bend: half-way along each, where its middle really is.
+    from pyproj import Geod, Transformer
+
+    turn = Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
+    for at in ((1000, 0), (2000, 750), (1000, 1500), (0, 750)):
+        assert polygon.exterior.distance(Point(turn.transform(*(transform * at)))) < 1e-6
+    area, _ = Geod(ellps="WGS84").geometry_area_perimeter(polygon)
+    assert area == pytest.approx(2000 * 1500 * 25, rel=2e-3)
+
+
+@pytest.mark.parametrize(("epsg", "west"), [(32660, 400000), (32601, 100000)])
+def test_a_footprint_across_the_antimeridian_is_cut_there(epsg, west):
+    grid = Grid(400, 400, Affine(1000, 0, west, 0, -1000, 6000000), CRS.from_epsg(epsg))
+    geometry, box = footprint(grid)
+    assert geometry["type"] == "MultiPolygon"
+    assert -180 <= box[2] < 0 < box[0] <= 180
+    parts = [shape({"type": "Polygon", "coordinates": part}) for part in geometry["coordinates"]]
+    assert all(part.is_valid and part.bounds[2] - part.bounds[0] < 10 for part in parts)
+    whole = shape(geometry)
+    for lon, lat in corners(grid):
+        assert whole.distance(Point((lon + 180) % 360 - 180, lat)) < 1e-8
+
+
+def test_a_footprint_around_a_pole_holds_the_pole():
+    grid = Grid(400, 400, Affine(10000, 0, -2e6, 0, -10000, 2e6), CRS.from_epsg(3413))
+    geometry, box = footprint(grid)
+    polygon = shape(geometry)
+    assert polygon.is_valid
+    assert box[0] == -180
+    assert box[2:] == [180, 90]
+    assert all(polygon.covers(Point(lon, 89.9)) for lon in range(-180, 181, 15))
+    assert not polygon.intersects(Point(0, 60))
+
+
+def test_an_item_that_cannot_be_made_leaves_what_was_there(write_scene, three_fields, tmp_path):
+    scene = write_scene(three_fields)
+    labels = {"labels": tmp_path / "labels.tif"}
+    path = tmp_path / "item.json"
+    path.write_text("before")
+    with pytest.raises(SceneError, match=r"labels\.tif cannot be opened"):
+        write_item(path, labels, str(scene))
+    geohp.segment_file(scene, labels["labels"], geohp.Segmenter.fit(geohp.open_scene(scene), classes=2))
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_item(tmp_path / "none" / "item.json", labels, str(scene))
+    assert path.read_text() == "before"
+    write_item(path, labels, str(scene))
+    assert json.loads(path.read_text())["assets"]["labels"]["href"] == "./labels.tif"
+    assert {p.name for p in tmp_path.iterdir()} == {"scene.tif", "labels.tif", "item.json"}
+    assert np.isfinite(json.loads(path.read_text())["bbox"]).all()

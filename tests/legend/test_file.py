@@ -1,0 +1,156 @@
+"""Legend files: what is written is read back, and what cannot be meant is refused in a sentence."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geohp.classes import LandCoverClass, default_classes
+from geohp.errors import ConfigError, OutputError
+from geohp.legend import Legend
+
+LONG = """
+classes:
+  - {id: 0, name: water, colour: "#0077bb", labels: [0, 3]}
+  - {id: 4, name: forest}
+"""
+
+texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=8).filter(str.strip)
+
+
+@st.composite
+def legends(draw):
+    ids = draw(st.lists(st.integers(0, 254), min_size=1, max_size=6, unique=True))
+    names = draw(st.lists(texts, min_size=len(ids), max_size=len(ids), unique=True))
+    colours = [f"#{draw(st.integers(0, 0xFFFFFF)):06x}" for _ in ids]
+    more = draw(st.dictionaries(st.integers(-9, 70000), st.sampled_from(ids), max_size=8))
+    own = draw(st.lists(st.integers(-9, 300), min_size=len(ids), max_size=len(ids), unique=True))
+    classes = tuple(LandCoverClass(*one) for one in zip(ids, names, colours, strict=True))
+    return Legend(classes, {**more, **dict(zip(own, ids, strict=True))})
+
+
+def write(tmp_path, text):
+    path = tmp_path / "legend.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@given(legend=legends())
+def test_what_is_written_is_read_back(legend, tmp_path_factory):
+    path = tmp_path_factory.mktemp("legends") / "legend.yaml"
+    assert legend.write(path) == path
+    assert Legend.read(path) == legend
+    assert [one.name for one in path.parent.iterdir()] == ["legend.yaml"]
+
+
+def test_in_full(tmp_path):
+    legend = Legend.read(write(tmp_path, LONG))
+    assert legend.labels == {0: 0, 3: 0, 4: 4}
+    assert legend.classes == (LandCoverClass(0, "water", "#0077bb"), LandCoverClass(4, "forest", "#88ccee"))
+
+
+def test_in_short(tmp_path):
+    legend = Legend.read(write(tmp_path, "{5: water, 3: forest, 2: water}"))
+    assert legend.labels == {2: 0, 3: 1, 5: 0}
+    assert [(one.id, one.name) for one in legend.classes] == [(0, "water"), (1, "forest")]
+    assert legend == Legend.named({5: "water", 3: "forest", 2: "water"})
+
+
+def test_a_colour_left_out_is_none_that_is_given(tmp_path):
+    first = default_classes(1)[0].colour
+    text = f"classes: [{{id: 0, name: a}}, {{id: 1, name: b, colour: '{first.upper()}'}}]"
+    colours = [one.colour for one in Legend.read(write(tmp_path, text)).classes]
+    assert colours == [default_classes(2)[1].colour, first.upper()]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("classes: [{id: 0, name: a, labels: [1]}, {id: 1, name: b}]", "label 1 is named twice"),
+        ("{0: a, 0: b}", "label 0 is named twice"),
+        ("{0: a}\n{1: b}", "line 2"),
+        ("classes: [{id: 0, name: a}, {id: 0, name: b, labels: [7]}]", "two classes have the number 0"),
+        ("classes: [{id: 0, name: a}, {id: 1, name: a}]", "classes 0 and 1 are both named 'a'"),
+        ("classes: [{id: 0, name: a, colour: red}]", "colour 'red'; write it as #rrggbb"),
+        ("classes:\n- id: 0\n  name: a\n  colour: #0077bb", r"classes\[0\].colour is empty.*quotes"),
+        ("classes: [{id: 0, name: a, colour: #0077bb}]", "quotes"),
+        ("classes: [{id: 255, name: a}]", "outside 0 to 254"),
+        ("classes: [{id: -1, name: a}]", "outside 0 to 254"),
+        ("classes: [{id: '0', name: a}]", r"classes\[0\].id is \"0\""),
+        ("classes: [{id: true, name: a}]", r"classes\[0\].id is true"),
+        ("classes: [{id: 0, name: a, color: '#000000'}]", "unknown key.*did you mean 'colour'"),
+        ("classes: [{id: 0}]", r"'classes\[0\].name' is missing"),
+        ("classes: [{id: 0, name: no}]", "is false, but must be a text"),
+        ("classes: [{id: 0, name: ' '}]", "empty name"),
+        ('classes: [{id: 0, name: "a\\nb"}]', "line break"),
+        ("classes: [{id: 0, name: a, labels: []}]", r"labels is empty"),
+        ("classes: [a]", "must be a class such as"),
+        ("classes: []", "classes is empty"),
+        ("classes: 3", "classes is 3"),
+        ("{0: 7}", "label 0 is named 7; write the name in quotes"),
+        ("{0: a, forest: 2}", "unknown key 'forest'"),
+        ("", "names no classes"),
+        ("- 0", "names no classes"),
+        ("!!python/object/apply:os.system [ls]", "not a valid legend at line 1"),
+        ("[" * 4000, "not a valid legend"),
+        ("{0: 2020-99-99}", "quotes"),
+    ],
+)  # fmt: skip
+def test_refused_in_a_sentence(tmp_path, text, sentence):
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        Legend.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_unreadable_files(tmp_path):
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\xff")
+    for name in ("none.yaml", "bytes.yaml", "."):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            Legend.read(tmp_path / name)
+
+
+def test_existing_files_are_kept(tmp_path):
+    path = write(tmp_path, "{0: mine}")
+    with pytest.raises(OutputError, match="exists already"):
+        Legend.named({0: "theirs"}).write(path)
+    assert path.read_text() == "{0: mine}"
+    Legend.named({0: "theirs"}).write(path, overwrite=True)
+    assert Legend.read(path).classes[0].name == "theirs"
+
+
+def test_labels_that_the_map_does_not_have():
+    legend = Legend.named({0: "water", 9: "forest"}, "legend.yaml")
+    legend.check([0, 4, 9], "labels.tif")
+    with pytest.raises(ConfigError, match=r"legend.yaml names label 9, but labels.tif has labels 0 to 5: remove"):
+        legend.check(range(6), "labels.tif")
+    with pytest.raises(ConfigError, match=r"label 0 \(and 1 more\), but labels.tif has labels 2 and 7: "):
+        legend.check([2, 7], "labels.tif")
+
+
+@given(legend=legends(), known=st.none() | st.lists(st.integers(-3, 300), unique=True, max_size=20))
+def test_every_label_has_one_number(legend, known):
+    declared = None if known is None else [LandCoverClass(i, f"class {i}", "#123456") for i in known]
+    found = legend.lookup(declared)
+    ids = {one.id for one in legend.classes}
+    assert {label: found[label] for label in legend.labels} == dict(legend.labels)
+    others = {label: number for label, number in found.items() if label not in legend.labels}
+    assert len(set(others.values())) == len(others)  # merged with no other
+    assert not set(others.values()) & ids
+    assert all(0 <= number <= 254 for number in found.values())
+    # Whoever can keep the number does.
+    assert all(others[i] == i for i in known or range(255) if 0 <= i <= 254 and i not in ids and i in others)
+    missing = {*(known or ()), *range(255)} - found.keys()
+    assert not missing or len(ids | set(others.values())) == 255
+
+
+def test_homeless_labels_take_free_numbers():
+    legend = Legend.named({0: "water", 3: "water", 2: "forest"})
+    declared = default_classes(6)
+    found = legend.lookup(declared)
+    assert [found[label] for label in range(6)] == [0, 2, 1, 0, 4, 5]
+    assert legend.lookup(None) == found
+    names = [(one.id, one.name) for one in legend.all_classes(declared)]
+    assert names == [(0, "water"), (1, "forest"), (2, "class 1"), (4, "class 4"), (5, "class 5")]
+    assert len({one.colour for one in legend.all_classes(declared)}) == 5

@@ -1,0 +1,44 @@
+"""Styles that QGIS takes up from beside a layer."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from geohp.classes import LandCoverClass
+from geohp.errors import OutputError
+from geohp.vector import paletted_qml, write_styles
+
+CLASSES = [LandCoverClass(0, "wet & <wild>", "#0077bb"), LandCoverClass(7, "forêt", "#117733")]
+
+
+def entries(qml):
+    root = ElementTree.fromstring(qml.split("\n", 1)[1])
+    return root, [dict(one.attrib) for one in root.iterfind("pipe/rasterrenderer/colorPalette/paletteEntry")]
+
+
+def test_a_raster_has_an_entry_for_each_class():
+    root, found = entries(paletted_qml(CLASSES, band=2))
+    renderer = root.find("pipe/rasterrenderer")
+    assert renderer.attrib["type"] == "paletted"
+    assert renderer.attrib["band"] == "2"
+    assert found == [
+        {"value": "0", "color": "#0077bb", "alpha": "255", "label": "wet & <wild>"},
+        {"value": "7", "color": "#117733", "alpha": "255", "label": "forêt"},
+    ]
+
+
+def test_styles_lie_beside_the_layer(tmp_path):
+    assert write_styles(tmp_path / "map.tif", CLASSES) == tmp_path / "map.qml"
+    assert len(entries((tmp_path / "map.qml").read_text(encoding="utf-8"))[1]) == 2
+    with pytest.raises(OutputError, match="exists already"):
+        write_styles(tmp_path / "map.fgb", CLASSES)
+    write_styles(tmp_path / "map.fgb", CLASSES, overwrite=True)
+    root = ElementTree.fromstring((tmp_path / "map.qml").read_text(encoding="utf-8").split("\n", 1)[1])
+    assert [one.attrib["label"] for one in root.iterfind("renderer-v2/categories/category")] == [
+        "wet & <wild>",
+        "forêt",
+    ]
+    assert write_styles(tmp_path / "other.gpkg", CLASSES) is None
+    assert [one.name for one in tmp_path.iterdir()] == ["map.qml"]

@@ -1,0 +1,166 @@
+"""What other rasters say of the pixels of polygons."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import rasterio
+import rioxarray  # noqa: F401 (the accessor)
+import xarray as xr
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from rasterio.control import GroundControlPoint
+
+from geohp.errors import GeohpError, VectorError
+from geohp.vector import polygonize
+from geohp.vector.regions import find_regions
+from geohp.vector.zonal import Statistics, _sortable, _unsorted
+
+TRANSFORM = Affine(2, 0, 5e5, 0, -2, 5538000)
+ALL = ("count", "sum", "mean", "std", "min", "max", "median", "p0", "p12.5", "p90", "p100")
+
+
+def raster(values, transform=TRANSFORM, crs="EPSG:25832", nodata=None, name=None):
+    array = xr.DataArray(values, dims=("y", "x"), name=name).rio.write_transform(transform)
+    array = array if crs is None else array.rio.write_crs(crs)
+    return array if nodata is None else array.rio.write_nodata(nodata)
+
+
+label_arrays = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12).flatmap(
+    lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 255]))
+)
+numbers = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([0.0, -0.0, 1e-30, 1e30, 7.0]))
+
+
+@given(values=label_arrays, side=st.integers(1, 8), data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_statistics_are_numpys(values, side, data):
+    heights = data.draw(arrays(np.float64, values.shape, elements=st.one_of(st.just(np.nan), numbers)))
+    wanted = Statistics(raster(heights, name="dsm"), ALL)
+    found = polygonize(raster(values, nodata=255), stats=[wanted], block_px=side)
+    regions = find_regions(values, values != 255)
+    for region in range(regions.count):
+        known = heights[(regions.ids == region + 1) & np.isfinite(heights)]
+        row = found.iloc[region]
+        assert row["dsm_count"] == len(known)
+        if not len(known):
+            assert row[[f"dsm_{one}" for one in ALL if one != "count"]].isna().all()
+            continue
+        size = np.abs(known).max()
+        np.testing.assert_allclose(row["dsm_sum"], known.sum(), rtol=1e-9, atol=1e-9 * size)
+        np.testing.assert_allclose(row["dsm_mean"], known.mean(), rtol=1e-9, atol=1e-9 * size)
+        np.testing.assert_allclose(row["dsm_std"], known.std(), rtol=1e-6, atol=1e-6 * size)
+        assert (row["dsm_min"], row["dsm_max"]) == (known.min(), known.max())
+        for name, rank in (("median", 50), ("p0", 0), ("p12.5", 12.5), ("p90", 90), ("p100", 100)):
+            np.testing.assert_allclose(
+                row[f"dsm_{name}"], np.percentile(known, rank), rtol=3e-5, atol=max(3e-5 * size, 1e-300)
+            )
+
+
+@given(values=arrays(np.float64, st.integers(1, 50), elements=st.floats(-1e300, 1e300)))
+def test_values_are_ranked_as_they_are(values):
+    keys = _sortable(values)
+    np.testing.assert_allclose(_unsorted(keys), values, rtol=2**-16, atol=1e-300)
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(keys[order].astype(np.int64)) >= 0).all()
+
+
+def test_whole_numbers_are_exact():
+    values = np.arange(-30000, 30000, dtype=np.float64)
+    np.testing.assert_array_equal(_unsorted(_sortable(values)), values)
+
+
+def test_in_many_blocks_many_values(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.zeros((200, 200), np.uint8)
+    labels[50:90, 50:90] = 1
+    heights = rng.normal(400, 5, labels.shape).astype(np.float32)
+    path = tmp_path / "digital surface.model.tif"
+    raster(heights).rio.to_raster(path)
+    found = polygonize(raster(labels), stats=[f"{path}: median, p99"], block_px=16)
+    for row, label in ((0, 0), (1, 1)):
+        expected = np.percentile(heights[labels == label], [50, 99])
+        columns = ["digital_surface_model_median", "digital_surface_model_p99"]
+        np.testing.assert_allclose(found.loc[row, columns].astype(float), expected, rtol=2e-5)
+
+
+def test_scale_offset_and_nodata(tmp_path):
+    with rasterio.open(
+        tmp_path / "t.tif", "w", driver="GTiff", width=2, height=2, count=1, dtype="int16", nodata=-1,
+        crs="EPSG:25832", transform=TRANSFORM,
+    ) as dataset:  # fmt: skip
+        dataset.write(np.array([[[10, 20], [30, -1]]], np.int16))
+        dataset.scales, dataset.offsets = (0.1,), (5.0,)
+    found = polygonize(raster(np.zeros((2, 2), np.uint8)), stats=[f"{tmp_path / 't.tif'}:mean,count"])
+    assert found[["t_mean", "t_count"]].to_numpy().tolist() == [[7.0, 3.0]]
+
+
+@pytest.mark.parametrize(("pixel", "expected"), [(1.0, 1.5), (4.0, 1.5), (2.0, 1.5)])
+def test_other_pixel_sizes(pixel, expected):
+    """Finer pixels are averaged, coarser ones taken as they are."""
+    count = int(8 / pixel)
+    columns = np.repeat([1.0, 2.0], count // 2)[None].repeat(count, 0)
+    other = raster(columns, Affine(pixel, 0, 5e5, 0, -pixel, 5538000), name="other")
+    found = polygonize(raster(np.zeros((4, 4), np.uint8)), stats=[Statistics(other, ("mean", "min", "max"))])
+    assert found[["other_mean", "other_min", "other_max"]].to_numpy().tolist() == [[expected, 1.0, 2.0]]
+
+
+def test_other_crs_and_beyond_the_other_raster():
+    labels = np.zeros((40, 40), np.uint8)
+    labels[:, 20:] = 1
+    values = np.full((30, 30), 3.0, np.float32)
+    west = raster(values, Affine(1e-5, 0, 8.99999, 0, -1e-5, 49.99), "EPSG:4326", name="west")
+    array = raster(labels)
+    x, y = rasterio.warp.transform("EPSG:4326", "EPSG:25832", [9.0], [49.9899])
+    array = raster(labels, Affine(1, 0, x[0] - 20, 0, -1, y[0] + 20))
+    found = polygonize(array, stats=[Statistics(west, ("mean", "count"))])
+    assert found["west_mean"].tolist() == [3.0, 3.0]
+    assert 0 < found["west_count"].sum() < 1600
+    far = raster(values, Affine(1e-5, 0, 12, 0, -1e-5, 49.99), "EPSG:4326", name="far")
+    found = polygonize(array, stats=[Statistics(far, ("mean", "count"))])
+    assert found["far_mean"].isna().all()
+    assert found["far_count"].tolist() == [0, 0]
+
+
+def test_rotated_maps_and_control_points():
+    labels = np.zeros((10, 10), np.uint8)
+    turned = Affine.translation(5e5, 5538000) @ Affine.rotation(30) @ Affine.scale(2, -2)
+    values = np.arange(100.0).reshape(10, 10)
+    found = polygonize(raster(labels, turned), stats=[Statistics(raster(values, turned, name="a"), ("mean",))])
+    assert found["a_mean"].tolist() == [49.5]
+    plain = raster(np.full((60, 60), 4.0), Affine(2, 0, 499950, 0, -2, 5538050), name="b")
+    assert polygonize(raster(labels, turned), stats=[Statistics(plain, ("mean",))])["b_mean"].tolist() == [4.0]
+    points = [GroundControlPoint(r, c, 5e5 + 2 * c, 5538000 - 2 * r) for r in (0, 10) for c in (0, 10)]
+    placed = xr.DataArray(values, dims=("y", "x"), name="c").rio.write_gcps(points, "EPSG:25832")
+    same = xr.DataArray(labels, dims=("y", "x")).rio.write_nodata(255).rio.write_gcps(points, "EPSG:25832")
+    assert polygonize(same, confidence=placed)["mean_confidence"].tolist() == [49.5]
+    with pytest.raises(VectorError, match="ground control points: warp it"):
+        polygonize(raster(labels), stats=[Statistics(placed, ("count",))])
+
+
+@pytest.mark.parametrize(
+    ("stats", "message"),
+    [
+        (["dsm.tif:mode"], r"'mode' is no statistic: choose from count.*as in dsm\.tif:mean,p90"),
+        (["dsm.tif:p101"], "'p101' is no statistic"),
+        (["dsm.tif:"], "name the statistics to compute"),
+        (["dsm.tif"], r"'dsm\.tif': name a raster and its statistics"),
+        (["https://example.org/dsm.tif"], "name a raster and its statistics"),
+        (["nowhere.tif:mean"], r"nowhere\.tif cannot be opened.*no such file"),
+    ],
+)
+def test_mistakes_are_one_sentence(stats, message):
+    with pytest.raises(GeohpError, match=message):
+        polygonize(raster(np.zeros((2, 2), np.uint8)), stats=stats)
+
+
+def test_rasters_that_do_not_fit():
+    labels = raster(np.zeros((2, 2), np.uint8))
+    lost = raster(np.zeros((3, 3)), crs=None, name="lost")
+    with pytest.raises(VectorError, match="coordinate reference system"):
+        polygonize(labels, stats=[Statistics(lost)])
+    same = raster(np.ones((2, 2)), name="same")
+    with pytest.raises(VectorError, match="two columns would be called 'same_mean'"):
+        polygonize(labels, stats=[Statistics(same), Statistics(same)])
