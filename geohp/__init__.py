@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from geohp.inference.segmenter import Segmenter
     from geohp.legend import Legend, name_classes, recode_file
     from geohp.raster.scenes import open_scene
-    from geohp.vector import polygonize, write_polygons
+    from geohp.vector import polygonize, polygonize_file, write_polygons
 
 _HOME = {
     "Legend": "geohp.legend",
@@ -31,6 +31,7 @@ _HOME = {
     "name_classes": "geohp.legend",
     "open_scene": "geohp.raster.scenes",
     "polygonize": "geohp.vector",
+    "polygonize_file": "geohp.vector",
     "recode_file": "geohp.legend",
     "segment": "geohp.inference.segment",
     "segment_file": "geohp.inference.segment",
@@ -49,6 +50,7 @@ __all__ = [
     "name_classes",
     "open_scene",
     "polygonize",
+    "polygonize_file",
     "recode_file",
     "segment",
     "segment_file",

@@ -11,6 +11,7 @@ import typer
 from geohp import terminal
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Qml = Annotated[bool, typer.Option("--qml", help="Also write QGIS's style beside it (.qml); GeoPackages have it.")]
 Labels = Annotated[Path, typer.Argument(metavar="LABELS", help="Label raster, such as geohp segment writes.")]
 
 
@@ -48,6 +49,7 @@ def polygonize(
         list[str] | None,
         typer.Option(metavar="RASTER:LIST", help="Statistics of any raster, e.g. dsm.tif:mean,p90; may be repeated."),
     ] = None,
+    qml: Qml = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Turn a label raster into land-cover polygons with class, area and perimeter.
@@ -67,6 +69,7 @@ def polygonize(
             smooth=smooth,
             confidence=confidence,
             stats=stats or (),
+            qml=qml,
             overwrite=overwrite,
             progress=terminal.Stages(progress).of("polygons"),
         )
@@ -117,6 +120,7 @@ def recode(
         Path, typer.Option("--out", "-o", metavar="FILE", help="To write: a label raster, or a model (.safetensors).")
     ],
     weights: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the model's backbone.")] = None,
+    qml: Annotated[bool, typer.Option("--qml", help="Also write QGIS's style beside the raster (.qml).")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Give a map, or a model and so all its maps, the classes of a legend."""
@@ -127,7 +131,13 @@ def recode(
         typer.echo(f"wrote {out}: {', '.join(one.name for one in named.card.classes)}")
         return
     from geohp.legend import recode_file
+    from geohp.outputs import check_output
+    from geohp.vector import read_classes, write_styles
 
+    if qml:
+        check_output(out.with_suffix(".qml"), overwrite=overwrite)
     with terminal.progress() as progress:
         recode_file(source, out, legend, overwrite=overwrite, progress=terminal.Stages(progress).of("recoding"))
+    if qml:
+        write_styles(out, read_classes(out), overwrite=overwrite)
     typer.echo(f"wrote {out}")

@@ -41,6 +41,7 @@ class _Wishes:
         run: arguments of ``segment_file`` besides its outputs.
         shapes: arguments of ``polygonize``.
         legend: names for the classes.
+        qml: styles beside the labels.
         dask, workers: who shall do it.
     """
 
@@ -48,6 +49,7 @@ class _Wishes:
     run: dict[str, Any]
     shapes: dict[str, Any]
     legend: Path | None
+    qml: bool
     dask: str | None
     workers: int | None
 
@@ -108,6 +110,7 @@ def segment(
     stac: Annotated[
         bool, _option(_OUTPUTS, "--stac", help="Also write a STAC Item beside the labels (.json).")
     ] = False,
+    qml: Annotated[bool, _option(_OUTPUTS, "--qml", help="Also write QGIS's style beside the labels (.qml).")] = False,
     overwrite: Annotated[bool, _option(_OUTPUTS, "--overwrite", help="Replace outputs that exist.")] = False,
     model: Annotated[
         Path | None,
@@ -201,6 +204,7 @@ def segment(
         },
         shapes={"min_area_m2": min_area, "simplify_m": simplify, "smooth": smooth},
         legend=legend,
+        qml=qml,
         dask=dask,
         workers=workers,
     )
@@ -214,6 +218,8 @@ def segment(
         return
     if out is not None:
         raise ConfigError("--out and --out-dir: give one of them, a file for one scene or a folder for any number")
+    if qml:
+        raise ConfigError("--qml: goes with --out; maps in a folder carry colour tables, and their GeoPackages styles")
     for name, path in (rasters | {"polygons": polygons}).items():
         if path is not None:
             raise ConfigError(f"--{name}: names a single file; with --out-dir say --with {name}")
@@ -236,6 +242,8 @@ def _one(
     outputs = Outputs(out, **rasters)
     outputs.check(overwrite=wishes.overwrite, inputs=[scene])
     item = out.with_suffix(".json")
+    if wishes.qml:
+        check_output(out.with_suffix(".qml"), overwrite=wishes.overwrite)
     if stac:
         check_output(item, overwrite=wishes.overwrite, inputs=[scene])
     if polygons is not None:
@@ -254,6 +262,10 @@ def _one(
             if polygons is not None:
                 count = _polygonize(outputs, polygons, wishes, stages)
                 written.append(f"{polygons} ({count:,} polygons)")
+            if wishes.qml:
+                from geohp.vector import write_styles
+
+                written.append(str(write_styles(out, segmenter.classes, overwrite=wishes.overwrite)))
             if stac:
                 from geohp.inference.stac import write_item
 

@@ -18,7 +18,7 @@ from geohp.inference.segment import choose_segmenter
 from geohp.model_file import save_model
 
 PANELS = {
-    "Outputs": "--out --out-dir --with --polygons --confidence --entropy --probabilities --stac --overwrite",
+    "Outputs": "--out --out-dir --with --polygons --confidence --entropy --probabilities --stac --qml --overwrite",
     "Model and classes": "--model --classes --backbone --weights --block --legend --seed",
     "Reading": "--bands --scaling --on-read-error",
     "How it is computed": "--pixel-size --window --overlap --tta --device --restart",

@@ -18,6 +18,7 @@ from geohp.vector.formats import Batches, write_batches, write_parquet
 from geohp.vector.geopackage import FAILURES, class_table, layers_of, write_geopackage
 from geohp.vector.labels import complete_classes
 from geohp.vector.polygonize import open_polygons
+from geohp.vector.style import write_styles
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -69,6 +70,7 @@ def polygonize_file(
     path: str | Path,
     *,
     layer: str = "landcover",
+    qml: bool = False,
     overwrite: bool = False,
     **options: Any,
 ) -> int:
@@ -80,6 +82,7 @@ def polygonize_file(
     Args:
         labels: as for :func:`geohp.vector.polygonize`.
         path, layer, overwrite: as for :func:`write_polygons`.
+        qml: also write QGIS's style beside the file; a GeoPackage carries it in any case.
         **options: the other arguments of :func:`geohp.vector.polygonize`.
 
     Returns:
@@ -91,8 +94,12 @@ def polygonize_file(
         OutputError: see :func:`write_polygons`.
     """
     path = check_target(path, layer=layer, overwrite=overwrite)
+    if qml:
+        check_output(path.with_suffix(".qml"), overwrite=overwrite)
     with open_polygons(labels, **options) as found:
         _write(Batches(found.batches(), found.none()), path, found.classes, layer)
+        if qml:
+            write_styles(path, found.classes, overwrite=overwrite)
         return len(found.table)
 
 

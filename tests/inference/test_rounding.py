@@ -43,7 +43,7 @@ def run(model, monkeypatch, batch, threads, block=200):
     margins = {}
     plain = engine.labels
 
-    def watched(scores, valid):
+    def watched(scores, valid, *members):
         cosines = scores / seen[-1][-1]
         first, second = cosines.topk(2, 0).values
         margins["last"] = (first - second).numpy()

@@ -112,7 +112,8 @@ def test_from_a_map_to_named_polygons(scene, tmp_path):
     assert "lawn" in outcome.output
     assert "measured on the very reference" in outcome.output
     assert Legend.read(legend).labels == {label: 0}
-    run("recode", labels, "--legend", legend, "--out", tmp_path / "named.tif")
+    run("recode", labels, "--legend", legend, "--out", tmp_path / "named.tif", "--qml")
+    assert "lawn" in (tmp_path / "named.qml").read_text()
     out = tmp_path / "named.gpkg"
     run(
         "polygonize", labels, "--legend", legend, "--out", out, "--min-area", 1, "--simplify", 0.5, "--smooth", 2,
@@ -124,7 +125,10 @@ def test_from_a_map_to_named_polygons(scene, tmp_path):
     assert {"min_confidence", "scene_mean", "scene_p90"} <= set(polygons)
     with rasterio.open(tmp_path / "named.tif") as dataset:
         assert dataset.read(1)[dataset.index(x, y)] == 0
-    run("segment", scene, "--out", tmp_path / "again.tif", "--classes", 4, "--legend", legend)
+    run("polygonize", labels, "--legend", legend, "--out", tmp_path / "flat.fgb", "--qml")
+    assert 'attr="class_id"' in (tmp_path / "flat.qml").read_text()
+    run("segment", scene, "--out", tmp_path / "again.tif", "--classes", 4, "--legend", legend, "--qml")
+    assert (tmp_path / "again.qml").read_text() == (tmp_path / "named.qml").read_text()
     with rasterio.open(tmp_path / "again.tif") as again, rasterio.open(tmp_path / "named.tif") as named:
         np.testing.assert_array_equal(again.read(), named.read())
         assert again.tags(1)["classes"] == named.tags(1)["classes"]
