@@ -56,11 +56,13 @@ class Rings(NamedTuple):
         offsets = self.offsets
         starts = offsets[:-1]
         ring = np.repeat(np.arange(len(self.lengths)), self.lengths)
-        # Rank of a corner: row by row. Corners of a ring differ, for no ring touches itself.
-        rank = self.corners[:, 1] * (self.corners[:, 0].max(initial=0) + 1) + self.corners[:, 0]
-        lowest = np.minimum.reduceat(rank, starts) if len(starts) else rank
-        begin = np.flatnonzero(rank == lowest[ring]) - starts
-        order = np.lexsort((lowest, ~self._are_shells(), self.regions))
+        # Corners of a ring differ, for no ring touches itself: one is the leftmost of the topmost.
+        x, y = self.corners.T.astype(np.float64)
+        top = np.minimum.reduceat(y, starts) if len(starts) else y
+        topmost = y == top[ring]
+        left = np.minimum.reduceat(np.where(topmost, x, np.inf), starts) if len(starts) else x
+        begin = np.flatnonzero(topmost & (x == left[ring])) - starts
+        order = np.lexsort((left, top, ~self._are_shells(), self.regions))
         lengths = self.lengths[order]
         new_starts = np.cumsum(lengths) - lengths
         within = np.arange(len(ring)) - np.repeat(new_starts, lengths)

@@ -132,6 +132,7 @@ def test_simplified_in_blocks_outlines_are_as_simple():
     rounds=st.integers(1, 3),
 )  # fmt: skip
 @settings(max_examples=200, deadline=None)
+@example(values=np.array([[1, 1, 1], [1, 1, 0]], np.uint8), side=3, tolerance=0, outer=False, rounds=2)
 def test_smoothed_it_is_a_coverage(values, side, tolerance, outer, rounds):
     array = raster(values, "nowhere")
     exact = polygonize(array)
