@@ -42,6 +42,12 @@ def polygonize(
     smooth: Annotated[
         int, typer.Option(min=0, max=5, metavar="ROUNDS", help="Then cut their corners, so many times; 2 look round.")
     ] = 0,
+    simplify_margins: Annotated[
+        bool,
+        typer.Option(
+            "--simplify-margins", help="Also the margins of areas without data, which may then be covered a little."
+        ),
+    ] = False,
     confidence: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Confidence raster: adds its mean and minimum.")
     ] = None,
@@ -67,6 +73,7 @@ def polygonize(
             min_area_m2=min_area,
             simplify_m=simplify,
             smooth=smooth,
+            simplify_boundary=simplify_margins,
             confidence=confidence,
             stats=stats or (),
             qml=qml,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -46,6 +47,14 @@ def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
     if path.exists() and not overwrite:
         raise OutputError(f"{path}: exists already; choose another name or replace it with --overwrite")
     return path
+
+
+def temporary_failure(error: OSError) -> OutputError:
+    """What to tell where a temporary file could not be written."""
+    return OutputError(
+        f"a temporary file in {tempfile.gettempdir()} could not be written ({error.strerror}): free some space there, "
+        "or set TMPDIR to another folder"
+    )
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geohp.inference.windows import Block, Origin
+from geohp.outputs import temporary_failure
 
 HELD_BYTES = 32 * 2**20
 """Scores held in memory between blocks; beyond it they wait in a temporary file."""
@@ -123,7 +125,12 @@ class Held:
         vacant = self._free.get(scores.nbytes)
         offset = vacant.pop() if vacant else self._end
         self._end = max(self._end, offset + scores.nbytes)
-        os.pwrite(self._file, scores.contiguous().numpy().tobytes(), offset)
+        content = scores.contiguous().numpy().tobytes()
+        try:
+            if os.pwrite(self._file, content, offset) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise temporary_failure(error) from error
         return Spilled(offset, tuple(scores.shape))
 
     def _load(self, spilled: Spilled) -> Tensor:

@@ -40,7 +40,7 @@ def polygonize(
     min_area_m2: float = 0,
     simplify_m: float = 0,
     smooth: int = 0,
-    simplify_boundary: bool = True,
+    simplify_boundary: bool = False,
     confidence: str | Path | DataArray | None = None,
     stats: Sequence[Statistics | str] = (),
     block_px: int = BLOCK_PX,
@@ -70,7 +70,8 @@ def polygonize(
         simplify_m: tolerance in metres, see :class:`geohp.vector.simplify.Simplifier`; 0 for exact outlines.
         smooth: how often to cut the corners of outlines, after simplification, see
             :func:`geohp.vector.smoothing.smooth`; 2 or 3 make them look round.
-        simplify_boundary: whether the margins of areas without data are simplified and smoothed, too.
+        simplify_boundary: whether the margins of areas without data are simplified and smoothed, too. Polygons may then
+            cover a little of them.
         confidence: a raster on the same grid; adds the columns ``mean_confidence`` and ``min_confidence``.
         stats: statistics of other rasters, on whatever grid, over the regions' pixels: texts like ``dsm.tif:mean,p90``,
             or :class:`geohp.vector.zonal.Statistics`.
@@ -116,7 +117,7 @@ def open_polygons(
     min_area_m2: float = 0,
     simplify_m: float = 0,
     smooth: int = 0,
-    simplify_boundary: bool = True,
+    simplify_boundary: bool = False,
     confidence: str | Path | DataArray | None = None,
     stats: Sequence[Statistics | str] = (),
     block_px: int = BLOCK_PX,

@@ -35,7 +35,7 @@ class Shaper:
 
     def __init__(
         self, areas: PixelAreas, placement: Placement, raster_width: int, *, simplify_m: float = 0, smooth: int = 0,
-        outer: bool = True,
+        outer: bool = False,
     ) -> None:  # fmt: skip
         if not 0 <= smooth <= MOST_ROUNDS:
             raise VectorError(f"smooth is {smooth}, but must be a number of rounds from 0 to {MOST_ROUNDS}.")

@@ -33,7 +33,7 @@ class Simplifier:
         outer: also straighten outlines that have no data on the other side. Otherwise these keep all corners.
     """
 
-    def __init__(self, tolerance_m: float, areas: PixelAreas, *, outer: bool = True) -> None:
+    def __init__(self, tolerance_m: float, areas: PixelAreas, *, outer: bool = False) -> None:
         self._tolerance_m, self._areas, self._outer = tolerance_m, areas, outer
 
     def vertices(

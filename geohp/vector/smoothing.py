@@ -12,7 +12,7 @@ from geohp.vector.outlines import Chains, Place
 from geohp.vector.rings import Rings
 
 
-def fixed_corners(ids: NDArray[np.int32], *, outer: bool = True) -> NDArray[np.bool_]:
+def fixed_corners(ids: NDArray[np.int32], *, outer: bool = False) -> NDArray[np.bool_]:
     """Corners of a block that smoothing must leave where they are.
 
     These are junctions, where outlines of more than two regions meet, and the block's margin, so that outlines of

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from geohp.outputs import temporary_failure
 from geohp.vector.blocks import Block, Layout
 from geohp.vector.cleaning import Edges, contract, merge_small, shared_borders, sum_pairs
 from geohp.vector.labels import LabelRaster
@@ -47,9 +48,17 @@ class Runs:
         self._counts: list[int] = []
 
     def append(self, pieces: NDArray[np.int32], lengths: NDArray[np.int64]) -> None:
-        """Keep the next block's: the piece of each run, and its pixels."""
-        self._file.write(pieces.astype(np.int32).tobytes())
-        self._file.write(lengths.astype(np.int32).tobytes())
+        """Keep the next block's: the piece of each run, and its pixels.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        try:
+            self._file.write(pieces.astype(np.int32).tobytes())
+            self._file.write(lengths.astype(np.int32).tobytes())
+            self._file.flush()
+        except OSError as error:
+            raise temporary_failure(error) from error
         self._counts.append(len(pieces))
 
     def read(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

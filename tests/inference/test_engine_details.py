@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geohp.errors import ModelError, SceneError
+from geohp.errors import ModelError, OutputError, SceneError
 from geohp.inference import blending
 from geohp.inference.engine import EngineSettings, label_blocks
 from geohp.inference.forward import Runner
@@ -83,6 +83,13 @@ def test_a_model_of_pixels_gives_its_own_classes_however_little_is_held(height, 
     first, second = scores.topk(2, 0).values
     clear = (first - second > 1e-5).numpy()
     np.testing.assert_array_equal(got[clear], scores.argmax(0).numpy()[clear])
+
+
+def test_no_room_for_the_rest_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(blending, "HELD_BYTES", 0)
+    monkeypatch.setattr(blending.os, "pwrite", lambda *_: 3)  # bytes of many, as on a disk that has just become full
+    with pytest.raises(OutputError, match=r"No space left on device.*set TMPDIR"):
+        assemble(Scene(90, 90), label_blocks(Scene(90, 90), Model(), EngineSettings(16, 8, 3, 16)))
 
 
 def test_little_is_held_and_the_rest_waits_in_a_file(monkeypatch):

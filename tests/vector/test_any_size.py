@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from rasterio.control import GroundControlPoint
 
-from geohp.errors import VectorError
+from geohp.errors import OutputError, VectorError
 from geohp.vector import polygonize
 from geohp.vector.blocks import Layout
 
@@ -144,6 +144,7 @@ def test_smoothed_it_is_a_coverage(values, side, tolerance, outer, rounds):
     assert (smooth["area_m2"] > 0).all()
     if not outer:
         assert smooth["area_m2"].sum() == pytest.approx(exact["area_m2"].sum(), rel=1e-9)
+        assert shapely.union_all(smooth.geometry.array).equals(shapely.union_all(exact.geometry.array))
 
 
 @pytest.mark.parametrize(("tolerance", "rounds"), [(0, 2), (1, 1), (1, 3), (3, 2)])
@@ -198,3 +199,13 @@ def test_progress_is_told():
     told = []
     polygonize(raster(blobs(40)), block_px=16, progress=lambda done, total: told.append((done, total)))
     assert told == [(done, 18) for done in range(1, 19)]
+
+
+def test_a_full_disk_is_one_sentence(monkeypatch):
+    class Full:
+        def write(self, _):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("geohp.vector.survey.tempfile.TemporaryFile", lambda **_: Full())
+    with pytest.raises(OutputError, match=r"No space left on device.*set TMPDIR"):
+        polygonize(raster(blobs(20)))
