@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -31,6 +32,11 @@ class LandCoverClass:
         """The colour as three integers in [0, 255]."""
         value = self.colour.lstrip("#")
         return int(value[0:2], 16), int(value[2:4], 16), int(value[4:6], 16)
+
+
+def is_colour(text: str) -> bool:
+    """Whether a text is a colour as ``#rrggbb``."""
+    return re.fullmatch("#[0-9a-fA-F]{6}", text) is not None
 
 
 def default_classes(count: int) -> tuple[LandCoverClass, ...]:

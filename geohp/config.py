@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from geohp.classes import is_colour
 from geohp.errors import ConfigError
 
 
@@ -140,7 +141,7 @@ class ClassesConfig(_Strict):
             if value is not None and len(value) != self.count:
                 raise ValueError(f"{key} has {len(value)} entries for {self.count} classes")
         for colour in self.colours or ():
-            if not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
+            if not is_colour(colour):
                 raise ValueError(f"colours: {colour!r} is not of the form #rrggbb")
         return self
 
@@ -250,7 +251,7 @@ def find_config(source: str | Path) -> Path:
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; give a YAML file, and the folder as --set data.images={path}")
     raise ConfigError(
-        f"{path}: no such configuration file; packaged ones are {', '.join(packaged)}{_nearest(path.name, packaged)}"
+        f"{path}: no such configuration file; packaged ones are {', '.join(packaged)}{nearest(path.name, packaged)}"
     )
 
 
@@ -293,7 +294,7 @@ def _explain(error: ValidationError) -> Iterable[str]:
         given = json.dumps(item["input"], default=str) if not isinstance(item["input"], dict) else "a mapping"
         match item["type"]:
             case "extra_forbidden":
-                yield f"unknown key {shown!r}{_nearest(keys[-1], _fields(keys[:-1]))}"
+                yield f"unknown key {shown!r}{nearest(keys[-1], _fields(keys[:-1]))}"
             case "missing":
                 yield f"key {shown!r} is missing"
             case "union_tag_invalid" | "union_tag_not_found":
@@ -320,7 +321,7 @@ def _fields(keys: Sequence[str]) -> Iterable[str]:
     return model.model_fields if model is not None else ()
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
     """The clause "did you mean ...?" where a known word is close, else lists the known ones where they are few."""
     known = list(known)
     matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +60,56 @@ def three_fields() -> np.ndarray:
     colours = np.array([[60, 140, 50], [128, 128, 128], [170, 110, 60]])
     stripes = colours[np.minimum(np.arange(200) // 67, 2)].T[:, None, :].repeat(150, axis=1)
     return np.clip(stripes + rng.normal(0, 8, (3, 150, 200)), 1, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def tall_scene(tmp_path_factory) -> Path:
+    """Fields of colour, 2500 x 600 px: three blocks of the default side."""
+    path = tmp_path_factory.mktemp("scene") / "scene.tif"
+    rng = np.random.default_rng(0)
+    fields = rng.integers(0, 200, (3, 50, 12)).repeat(50, 1).repeat(50, 2)
+    data = (fields + rng.integers(0, 50, (3, 2500, 600))).astype(np.uint8)
+    options = {"driver": "GTiff", "width": 600, "height": 2500, "count": 3, "dtype": "uint8", "tiled": True}
+    with rasterio.open(path, "w", crs="EPSG:32633", transform=from_origin(3e5, 5e6, 0.5, 0.5), **options) as out:
+        out.write(data)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tall_model(tall_scene, tmp_path_factory) -> Path:
+    """Four classes found on the tall scene, as a model file."""
+    from geohp.inference.segment import choose_segmenter
+    from geohp.model_file import save_model
+
+    model = choose_segmenter(tall_scene, classes=4).model
+    return save_model(model, tmp_path_factory.mktemp("model") / "model.safetensors")
+
+
+# Sampled: the peaks that a system keeps may be those of the process that started this one.
+SAMPLED = """
+import atexit, threading, time
+from pathlib import Path
+most = 0
+def sample():
+    global most
+    while True:
+        most = max(most, int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
+        time.sleep(0.005)
+threading.Thread(target=sample, daemon=True).start()
+atexit.register(lambda: print(most / 2**20))
+"""
+
+
+@pytest.fixture
+def peak_memory():
+    """Run a script in a process of its own; gives what it printed, and the most memory it held in MiB."""
+    if sys.platform != "linux":
+        pytest.skip("Linux tells how much memory a process holds")
+
+    def run(script: str, *arguments: object) -> tuple[str, float]:
+        command = [sys.executable, "-c", SAMPLED + script, *map(str, arguments)]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        printed, _, most = output.rstrip().rpartition("\n")
+        return printed, float(most)
+
+    return run

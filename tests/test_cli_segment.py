@@ -9,13 +9,10 @@ import time
 import numpy as np
 import pytest
 import rasterio
-from affine import Affine
 from typer.testing import CliRunner
 
 from geohp.cli import app
 from geohp.inference import segmenter as segmenting
-from geohp.inference.segment import choose_segmenter
-from geohp.model_file import save_model
 
 PANELS = {
     "Outputs": "--out --out-dir --with --polygons --confidence --entropy --probabilities --stac --qml --overwrite",
@@ -27,22 +24,14 @@ PANELS = {
 }
 
 
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory):
-    """Fields of colour, 2500 x 600 px: three blocks."""
-    path = tmp_path_factory.mktemp("scene") / "scene.tif"
-    rng = np.random.default_rng(0)
-    fields = rng.integers(0, 200, (3, 50, 12)).repeat(50, 1).repeat(50, 2)
-    data = (fields + rng.integers(0, 50, (3, 2500, 600))).astype(np.uint8)
-    options = {"driver": "GTiff", "width": 600, "height": 2500, "count": 3, "dtype": "uint8", "tiled": True}
-    with rasterio.open(path, "w", crs="EPSG:32633", transform=Affine(0.5, 0, 3e5, 0, -0.5, 5e6), **options) as out:
-        out.write(data)
-    return path
+@pytest.fixture
+def scene(tall_scene):
+    return tall_scene
 
 
-@pytest.fixture(scope="module")
-def model(scene, tmp_path_factory):
-    return save_model(choose_segmenter(scene, classes=4).model, tmp_path_factory.mktemp("model") / "model.safetensors")
+@pytest.fixture
+def model(tall_model):
+    return tall_model
 
 
 @pytest.fixture

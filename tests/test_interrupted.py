@@ -14,27 +14,17 @@ from affine import Affine
 import geohp
 from geohp.errors import OutputError, SceneError
 from geohp.inference import segmenter as segmenting
-from geohp.inference.segment import choose_segmenter, segment_file
+from geohp.inference.segment import segment_file
 
 
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory):
-    """Fields of colour, 2500 x 600 px: three blocks of the default side."""
-    path = tmp_path_factory.mktemp("scene") / "scene.tif"
-    rng = np.random.default_rng(0)
-    fields = rng.integers(0, 200, (3, 50, 12)).repeat(50, 1).repeat(50, 2)
-    data = (fields + rng.integers(0, 50, (3, 2500, 600))).astype(np.uint8)
-    options = {"driver": "GTiff", "width": 600, "height": 2500, "count": 3, "dtype": "uint8", "tiled": True}
-    with rasterio.open(path, "w", crs="EPSG:32633", transform=Affine(0.5, 0, 3e5, 0, -0.5, 5e6), **options) as out:
-        out.write(data)
-    return path
+@pytest.fixture
+def scene(tall_scene):
+    return tall_scene
 
 
-@pytest.fixture(scope="module")
-def model(scene, tmp_path_factory):
-    from geohp.model_file import save_model
-
-    return save_model(choose_segmenter(scene, classes=4).model, tmp_path_factory.mktemp("model") / "model.safetensors")
+@pytest.fixture
+def model(tall_model):
+    return tall_model
 
 
 def command(scene, model, out):

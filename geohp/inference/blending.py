@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geohp.inference.windows import Block, Origin
+from geohp.inference.windows import Origin
 from geohp.outputs import temporary_failure
+from geohp.raster.grid import Block
 
 HELD_BYTES = 32 * 2**20
 """Scores held in memory between blocks; beyond it they wait in a temporary file."""

@@ -27,11 +27,12 @@ from geohp.errors import ClusterError, ConfigError, GeohpError
 from geohp.inference import workers as at_work
 from geohp.inference.engine import EngineSettings
 from geohp.inference.identity import model_sha256
-from geohp.inference.windows import Block, WindowGrid
+from geohp.inference.windows import WindowGrid
 from geohp.inference.workers import Finished, Introduction, Order, Source
 from geohp.inference.writing import skipped_in
 from geohp.model import LandCoverModel
 from geohp.model_file import save_model
+from geohp.raster.grid import Block
 from geohp.raster.parts import is_whole
 from geohp.raster.scenes import Scene
 from geohp.raster.work import Work

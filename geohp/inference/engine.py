@@ -24,8 +24,9 @@ from geohp.inference.blending import Held, Scored, blend
 from geohp.inference.forward import Runner, Scorer
 from geohp.inference.products import labels, quantities
 from geohp.inference.reading import Patch, read_ahead
-from geohp.inference.windows import Block, Origin, WindowGrid, blend_weights
+from geohp.inference.windows import Origin, WindowGrid, blend_weights
 from geohp.model import LandCoverModel
+from geohp.raster.grid import Block
 from geohp.raster.patches import Readable
 
 _INPUT_PX = 448

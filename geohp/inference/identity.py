@@ -10,6 +10,7 @@ from typing import Any
 
 from geohp.inference.engine import EngineSettings
 from geohp.model import LandCoverModel
+from geohp.raster.identity import file_state
 from geohp.raster.scenes import Scene
 from geohp.version import __version__
 
@@ -46,7 +47,5 @@ def run_identity(scene: Scene, model: LandCoverModel, settings: EngineSettings, 
 
 def _file(name: str) -> list[Any]:
     path = Path(name)
-    if not path.is_file():
-        return [name]
-    status = path.stat()
-    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
+    state = file_state(path) if path.is_file() else None
+    return [name] if state is None else [str(path.resolve()), *state]

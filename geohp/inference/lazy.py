@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from geohp.classes import NODATA_LABEL
 from geohp.inference.engine import EngineSettings, label_blocks
 from geohp.inference.identity import model_sha256
-from geohp.inference.windows import Block
 from geohp.model import LandCoverModel
+from geohp.raster.grid import Block
 from geohp.raster.lazy import LazyScene, Recipe
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from geohp.classes import LandCoverClass
 from geohp.errors import ConfigError, OutputError, SceneError, VectorError
 from geohp.inference.identity import model_sha256, run_identity
-from geohp.inference.outputs import Outputs, label_layer
+from geohp.inference.outputs import Outputs
 from geohp.inference.products import QUANTITIES
 from geohp.inference.record import Record
 from geohp.inference.segment import given_segmenter
@@ -24,6 +24,7 @@ from geohp.outputs import check_output
 from geohp.raster._gdal import open_quietly
 from geohp.raster.collection import SceneSet
 from geohp.raster.grid import Grid
+from geohp.raster.layers import label_layer
 from geohp.raster.listing import find_scenes, scene_name
 from geohp.raster.tiles import Unfit, common_grid, write_tiles
 from geohp.raster.work import work_folder

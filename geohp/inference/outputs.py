@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
+from geohp.classes import NODATA_LABEL
 from geohp.errors import ConfigError
 from geohp.inference.engine import EngineSettings
 from geohp.inference.products import STEPS
 from geohp.model import LandCoverModel
 from geohp.outputs import check_output
-from geohp.raster.layers import Layer
+from geohp.raster.layers import Layer, label_layer
 from geohp.raster.work import is_half_published
 from geohp.version import __version__
 
@@ -81,18 +81,6 @@ class Outputs:
             "probabilities": _quantity(names, common),
         }
         return {path: kinds[name] for name, path in self.paths.items()}
-
-
-def label_layer(classes: Sequence[LandCoverClass], tags: Mapping[str, str]) -> Layer:
-    """How labels are stored: with a colour table and the classes' names."""
-    return Layer(
-        colormap={c.id: (*c.rgb, 255) for c in classes},
-        band_descriptions=("land cover",),
-        band_tags={"classes": classes_to_json(classes)},
-        tags=tags,
-        nodata=NODATA_LABEL,
-        overviews="mode",
-    )
 
 
 def _quantity(bands: tuple[str, ...], tags: dict[str, str]) -> Layer:

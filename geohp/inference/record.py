@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from geohp.errors import OutputError
+from geohp.raster.identity import file_state
 from geohp.raster.lock import FolderLock
 from geohp.raster.parts import write_durably
 
@@ -69,7 +70,7 @@ class Record:
         entry = self._files.get(path.name)
         if entry is None or entry["key"] != key:
             return False
-        now = _state(path)
+        now = file_state(path)
         if "after" in entry:
             return now is not None and now == entry["after"]
         return now is not None and now != entry["before"]
@@ -93,14 +94,14 @@ class Record:
         """
         for path in paths:
             # One that is there already and is made again, for the sake of another, stays made throughout.
-            before = None if self.made(path, key) else _state(path)
+            before = None if self.made(path, key) else file_state(path)
             self._files[path.name] = {"key": key, "before": before, "told": told}
         self.save()
 
     def end(self, paths: Iterable[Path]) -> None:
         """Say that announced files are complete."""
         for path in paths:
-            self._files[path.name]["after"] = _state(path)
+            self._files[path.name]["after"] = file_state(path)
         self.save()
 
     def save(self) -> None:
@@ -129,12 +130,3 @@ class Record:
             raise OutputError(
                 f"{self._path} cannot be understood ({error}): choose another folder, or remove it to begin anew"
             ) from error
-
-
-def _state(path: Path) -> list[int] | None:
-    """What tells one file from the next of the same name, also after both were moved: its size and its time."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns]

@@ -18,7 +18,8 @@ import numpy as np
 from rasterio.transform import from_gcps
 
 from geohp.classes import LandCoverClass, classes_from_json
-from geohp.errors import OutputError, SceneError
+from geohp.errors import SceneError
+from geohp.outputs import write_text
 from geohp.raster._gdal import FAILURES, open_quietly, quiet, reason
 from geohp.raster.grid import Grid, pixel_size_m
 from geohp.version import __version__
@@ -80,15 +81,7 @@ def write_item(path: str | Path, assets: Mapping[str, Path], scene: str) -> Path
     """
     path = Path(path)
     text = json.dumps(describe(path, assets, scene), ensure_ascii=False, indent=2)
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        draft.write_text(text + "\n", encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose a writable folder") from error
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+    return write_text(path, text + "\n")
 
 
 def describe(path: Path, assets: Mapping[str, Path], scene: str) -> dict[str, Any]:

@@ -7,10 +7,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from geohp.raster.grid import Block
 
 # Weights fall no lower than this at a window's rim: every pixel, also one that a single window covers, keeps a
 # strictly positive weight, so that dividing by the sum of weights is always safe.
@@ -18,15 +19,6 @@ _LOWEST_WEIGHT = 1e-3
 
 Origin = tuple[int, int]
 """First row and column of a window."""
-
-
-class Block(NamedTuple):
-    """A rectangle of the map, worked off at once."""
-
-    row: int
-    col: int
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from geohp.errors import ClusterError, GeohpError, ModelError, OutputError, SceneError
 from geohp.inference.engine import EngineSettings, label_blocks
 from geohp.inference.reading import ForgivingScene
-from geohp.inference.windows import Block
 from geohp.inference.writing import write_behind
 from geohp.model import LandCoverModel
 from geohp.model_file import load_model, torch_device
+from geohp.raster.grid import Block
 from geohp.raster.layers import Layer
 from geohp.raster.parts import Part, write_part
 from geohp.raster.scaling import Scaling

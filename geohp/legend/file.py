@@ -18,10 +18,8 @@ the order in which their names first appear::
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from unicodedata import category
@@ -29,7 +27,8 @@ from unicodedata import category
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes
+from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes, is_colour
+from geohp.config import nearest
 from geohp.errors import ConfigError
 from geohp.outputs import check_output, write_text
 
@@ -252,11 +251,6 @@ def spell_out(labels: Sequence[int]) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def is_colour(text: str) -> bool:
-    """Whether a text is a colour as ``#rrggbb``."""
-    return re.fullmatch("#[0-9a-fA-F]{6}", text) is not None
-
-
 def coloured(entries: Iterable[tuple[int, str, str | None]]) -> tuple[LandCoverClass, ...]:
     """Classes of (number, name, colour); those without a colour get their number's, or else the first free one."""
     entries = list(entries)
@@ -318,10 +312,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
         match item["type"]:
             case "extra_forbidden":
                 known = _Entry.model_fields if len(item["loc"]) > 1 else _Document.model_fields
-                close = get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
-                yield f"unknown key {where!r}" + (
-                    f", did you mean {close[0]!r}?" if close else f" (known here: {', '.join(known)})"
-                )
+                yield f"unknown key {where!r}{nearest(str(item['loc'][-1]), known)}"
             case "missing":
                 yield f"key {where!r} is missing"
             case "string_type":

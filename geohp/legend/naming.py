@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,12 @@ from geohp.classes import LandCoverClass
 from geohp.errors import ConfigError, DataError
 from geohp.legend.file import Legend, coloured
 from geohp.legend.references import Reference, open_reference
-from geohp.vector.blocks import BLOCK_PX, Layout
+from geohp.vector.blocks import BLOCK_PX, Layout, Progress, Steps
 from geohp.vector.labels import LabelRaster, open_labels
 from geohp.vector.recoding import ranked
 
 if TYPE_CHECKING:
     from xarray import DataArray
-
-Progress = Callable[[int, int], None]
 
 MATCHINGS = ("majority", "hungarian")
 
@@ -115,10 +113,10 @@ def name_classes(
     with open_labels(labels) as raster, open_reference(reference, raster, field=field, layer=layer) as known:
         counts = _Counts(raster.labels or ())
         layout = Layout(raster.grid.height, raster.grid.width, block_px)
-        for number, block in enumerate(layout.blocks, start=1):
+        step = Steps(progress, len(layout.blocks))
+        for block in layout.blocks:
             counts.add(raster, known, block)
-            if progress:
-                progress(number, len(layout.blocks))
+            step()
         notes = [*known.notes]
         if known.outside:
             notes.append(f"{known.outside} of {known.outside + counts.sampled} points lie beyond the map.")

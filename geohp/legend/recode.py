@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from geohp.classes import NODATA_LABEL, classes_to_json
+from geohp.classes import NODATA_LABEL
 from geohp.legend.file import Legend
 from geohp.outputs import check_output
-from geohp.raster.layers import Layer
+from geohp.raster.grid import Block
+from geohp.raster.identity import file_state
+from geohp.raster.layers import Layer, label_layer
 from geohp.raster.work import Work
-from geohp.vector.blocks import BLOCK_PX, Block, Layout
+from geohp.vector.blocks import BLOCK_PX, Layout, Progress, Steps
 from geohp.vector.labels import LabelRaster, open_labels, opened_raster
 from geohp.vector.recoding import RecodedLabels
 from geohp.version import __version__
-
-Progress = Callable[[int, int], None]
 
 # How pixels are georeferenced is part of the grid, and how overviews were made is said anew.
 _STRUCTURE = ("AREA_OR_POINT", "OVR_RESAMPLING_ALG", "LAYOUT")
@@ -61,14 +61,7 @@ def recode_file(
     legend = Legend.of(legend)
     with open_labels(labels) as raster:
         layout = Layout(raster.grid.height, raster.grid.width, block_px)
-        total, done = 2 * len(layout.blocks), 0
-
-        def step() -> None:
-            nonlocal done
-            done += 1
-            if progress:
-                progress(done, total)
-
+        step = Steps(progress, 2 * len(layout.blocks))
         recoded = RecodedLabels(raster, legend)
         for block in layout.blocks:  # only now all classes are known, which the file begins with
             recoded.read(block)
@@ -95,23 +88,16 @@ def _layer(labels: str | Path, recoded: LabelRaster) -> Layer:
         tags = {key: value for key, value in dataset.tags().items() if key not in _STRUCTURE}
         band_tags = {key: value for key, value in dataset.tags(band).items() if not key.startswith("STATISTICS_")}
         description = dataset.descriptions[band - 1] or "land cover"
-    return Layer(
-        nodata=NODATA_LABEL,
-        colormap={one.id: (*one.rgb, 255) for one in recoded.classes},
-        band_descriptions=(description,),
-        tags=tags,
-        band_tags={**band_tags, "classes": classes_to_json(recoded.classes)},
-        overviews="mode",
-    )
+    layer = label_layer(recoded.classes, tags)
+    return replace(layer, band_descriptions=(description,), band_tags={**band_tags, **layer.band_tags})
 
 
 def _identity(labels: str | Path, legend: Legend, block_px: int) -> dict[str, Any]:
     """What unfinished work must agree in to be gone on with; a changed file is noticed by its size and time."""
     path = Path(labels)
-    status = path.stat() if path.is_file() else None
     return {
-        "input": str(path.resolve()) if status else str(labels),
-        "input file": [status.st_size, status.st_mtime_ns] if status else [],
+        "input": str(path.resolve()) if path.is_file() else str(labels),
+        "input file": file_state(path) if path.is_file() else [],
         "legend": sorted(legend.labels.items()),
         "block": block_px,
         "geohp": __version__,

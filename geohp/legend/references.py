@@ -14,10 +14,10 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
+from geohp.classes import is_colour
 from geohp.errors import DataError, SceneError
 from geohp.legend.features import Features, check_crs, layers_with_geometry, read_features
-from geohp.legend.file import is_colour
-from geohp.vector.blocks import Block
+from geohp.raster.grid import Block
 from geohp.vector.labels import LabelRaster, open_labels
 
 

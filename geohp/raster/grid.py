@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from affine import Affine
     from rasterio.control import GroundControlPoint
     from rasterio.crs import CRS
+
+
+class Block(NamedTuple):
+    """A rectangle of pixels, worked off at once: first row and column, and size."""
+
+    row: int
+    col: int
+    height: int
+    width: int
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
 
 OVERVIEWS = ("mode", "average", "nearest")
 
@@ -101,3 +103,15 @@ def _holds(dtype: np.dtype[Any], value: float) -> bool:
     if dtype.kind == "f":
         return True
     return float(value).is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+
+
+def label_layer(classes: Sequence[LandCoverClass], tags: Mapping[str, str]) -> Layer:
+    """How labels are stored: with a colour table and the classes' names."""
+    return Layer(
+        colormap={c.id: (*c.rgb, 255) for c in classes},
+        band_descriptions=("land cover",),
+        band_tags={"classes": classes_to_json(classes)},
+        tags=tags,
+        nodata=NODATA_LABEL,
+        overviews="mode",
+    )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+
+from geohp.raster.grid import Block
 
 BLOCK_PX = 2048
 """Side of a block, unless asked otherwise."""
 
 
-class Block(NamedTuple):
-    """A rectangle of pixels: first row and column, and size."""
-
-    row: int
-    col: int
-    height: int
-    width: int
+Progress = Callable[[int, int], None]
+"""Called with the steps done and their number."""
 
 
 class Layout:
@@ -40,3 +37,16 @@ class Layout:
         row, col = row + down, col + right
         inside = 0 <= row * self.side_px < self.height and 0 <= col < self.columns
         return row * self.columns + col if inside else None
+
+
+class Steps:
+    """Counts steps and reports them."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self) -> None:
+        """One more is done."""
+        self._done += 1
+        if self._progress:
+            self._progress(self._done, self._total)

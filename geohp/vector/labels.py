@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +13,11 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from geohp.classes import NODATA_LABEL, LandCoverClass, classes_from_json, default_classes
+from geohp.classes import NODATA_LABEL, LandCoverClass, classes_from_json, default_classes, is_colour
 from geohp.errors import SceneError, VectorError
 from geohp.raster._gdal import FAILURES, open_quietly, quiet, reason
 from geohp.raster.arrays import to_memory_file
-from geohp.raster.grid import Grid
-from geohp.vector.blocks import Block
+from geohp.raster.grid import Block, Grid
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -115,22 +113,15 @@ class LabelRaster:
             place["src_transform"] = self.grid.transform
         # Without a nodata value, or an alpha band to say so, what lies beyond would be taken for label 0.
         declared = self._dataset.nodatavals[self.band - 1]
-        try:
-            warped = WarpedVRT(
-                self._dataset,
-                crs=grid.crs or self.grid.crs or _NOWHERE,
-                transform=grid.transform,
-                width=grid.width,
-                height=grid.height,
-                resampling=Resampling.nearest,
-                add_alpha=declared is None and not self._alphas,
-                **place,
-            )
-        except (*FAILURES, ValueError) as error:
-            raise SceneError(
-                f"{self.name} cannot be brought to the other raster's grid ({reason(error)}): warp it there first."
-            ) from error
-        with warped:
+        with warped_to(
+            grid,
+            self._dataset,
+            self.name,
+            crs=grid.crs or self.grid.crs or _NOWHERE,
+            resampling=Resampling.nearest,
+            add_alpha=declared is None and not self._alphas,
+            **place,
+        ) as warped:
             yield LabelRaster(warped, self.name)
 
 
@@ -175,7 +166,7 @@ def complete_classes(
         VectorError: two classes with the same number, or a colour that is none.
     """
     for one in known:
-        if not re.fullmatch("#[0-9a-fA-F]{6}", one.colour):
+        if not is_colour(one.colour):
             raise VectorError(f"class {one.id} ({one.name}) has the colour {one.colour!r}: write it as #rrggbb.")
     by_id = {c.id: c for c in known}
     if len(by_id) != len(known):
@@ -218,6 +209,27 @@ def _band_kinds(dataset: Any) -> tuple[list[int], list[int]]:
     kinds = dict(enumerate(dataset.colorinterp, start=1))
     alphas = [band for band, kind in kinds.items() if kind == ColorInterp.alpha]
     return [band for band in kinds if band not in alphas] or [1], alphas
+
+
+def warped_to(grid: Grid, dataset: Any, name: str, **options: Any) -> Any:
+    """An open raster on another grid, read as it is asked for.
+
+    Args:
+        grid: with a transform.
+        dataset: the raster.
+        name: the raster in messages.
+        **options: further ones of ``rasterio.vrt.WarpedVRT``.
+
+    Raises:
+        SceneError: GDAL cannot bring the raster there.
+    """
+    options = {"crs": grid.crs, "transform": grid.transform, "width": grid.width, "height": grid.height, **options}
+    try:
+        return WarpedVRT(dataset, **options)
+    except (*FAILURES, ValueError) as error:
+        raise SceneError(
+            f"{name} cannot be brought to the other raster's grid ({reason(error)}): warp it there first."
+        ) from error
 
 
 def _unreadable(name: str, error: BaseException, block: Block | None = None) -> SceneError:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from geohp.classes import LandCoverClass, classes_to_json
 from geohp.errors import VectorError
 from geohp.legend.file import Legend
-from geohp.vector.blocks import BLOCK_PX, Layout
+from geohp.vector.blocks import BLOCK_PX, Layout, Progress, Steps
 from geohp.vector.labels import LabelRaster, complete_classes, open_labels
 from geohp.vector.measures import PixelAreas, areas_m2, parse_crs, perimeters_m
 from geohp.vector.placement import Placement
@@ -28,8 +28,6 @@ from geohp.vector.zonal import Statistics, Zonal, confidence_of, open_statistics
 
 if TYPE_CHECKING:
     from xarray import DataArray
-
-Progress = Callable[[int, int], None]
 
 
 def polygonize(
@@ -140,26 +138,13 @@ def open_polygons(
         _check_columns([column for one in wanted for column in one.names])
         zonal = [stack.enter_context(open_statistics(one, grid)) for one in wanted]
         layout = Layout(grid.height, grid.width, block_px)
-        count = Counter(progress, 2 * len(layout.blocks))
+        count = Steps(progress, 2 * len(layout.blocks))
         areas = PixelAreas(grid)
         shaper = Shaper(
             areas, Placement(grid), grid.width, simplify_m=simplify_m, smooth=smooth, outer=simplify_boundary
         )
         known = survey(raster, layout, areas, min_area_m2=min_area_m2, step=count)
         yield Polygons(raster, known, shaper, zonal, classes, count)
-
-
-class Counter:
-    """Counts steps and reports them."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def __call__(self) -> None:
-        """One more is done."""
-        self._done += 1
-        if self._progress:
-            self._progress(self._done, self._total)
 
 
 class Polygons:
@@ -196,9 +181,11 @@ class Polygons:
         for number, block in enumerate(layout.blocks):
             ids = self._survey.regions(number)
             rings, chains = self._shaper.outlines(ids, block)
-            parts, here = self._survey.parts(number)
-            for one in self._zonal:
-                one.add(block, parts, here)
+            here = self._survey.regions_in(number)
+            if self._zonal:
+                parts = self._survey.parts(number)
+                for one in self._zonal:
+                    one.add(block, parts, here)
             left[here] -= 1
             regions, polygons = stitcher.add(rings, chains, here[left[here] == 0]).polygons(placement)
             self._step()

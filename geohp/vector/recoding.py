@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes
 from geohp.errors import VectorError
 from geohp.legend.file import Legend
-from geohp.vector.blocks import Block
+from geohp.raster.grid import Block
 from geohp.vector.labels import LabelRaster
 
 

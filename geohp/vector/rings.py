@@ -44,6 +44,17 @@ class Rings(NamedTuple):
         """(n + 1,) where each begins among the corners."""
         return np.concatenate([[0], np.cumsum(self.lengths)])
 
+    def split(self) -> list[tuple[int, Rings]]:
+        """The rings of each region, in ascending order of the regions."""
+        order = np.argsort(self.regions, kind="stable")
+        regions, lengths = self.regions[order], self.lengths[order]
+        new_starts = np.cumsum(lengths) - lengths
+        source = np.arange(len(self.corners)) + np.repeat(self.offsets[:-1][order] - new_starts, lengths)
+        corners = self.corners[source]
+        at = np.flatnonzero(np.diff(regions, prepend=-1))
+        parts = (np.split(regions, at[1:]), np.split(lengths, at[1:]), np.split(corners, new_starts[at[1:]]))
+        return [(int(own[0]), Rings(own, *rest)) for own, *rest in zip(*parts, strict=True) if len(own)]
+
     def where(self, chosen: NDArray[np.bool_]) -> Rings:
         """Those of the rings."""
         return Rings(self.regions[chosen], self.lengths[chosen], self.corners[np.repeat(chosen, self.lengths)])

@@ -31,20 +31,12 @@ class Stitcher:
         """
         is_complete = np.isin(rings.regions, complete)
         found = [rings.where(is_complete)]
-        self._wait(rings.where(~is_complete))
+        for region, own in rings.where(~is_complete).split():
+            self._waiting.setdefault(region, []).append(own)
         self._join(chains)
         for region in complete.tolist():
             found.extend(self._waiting.pop(region, ()))
         return Rings.joined(found)
-
-    def _wait(self, rings: Rings) -> None:
-        order = np.argsort(rings.regions, kind="stable")
-        regions = rings.regions[order]
-        starts = np.flatnonzero(np.diff(regions, prepend=-1))
-        for region, of_region in zip(regions[starts].tolist(), np.split(order, starts[1:]), strict=False):
-            chosen = np.zeros(len(regions), bool)
-            chosen[of_region] = True
-            self._waiting.setdefault(region, []).append(rings.where(chosen))
 
     def _join(self, chains: Chains) -> None:
         ends = np.cumsum(chains.lengths)
@@ -57,17 +49,14 @@ class Stitcher:
             if before is not None:
                 del self._by_first[before.first]
                 chain = before.then(chain)
-            if chain.first == chain.following:
-                self._close(region, chain)
-                continue
-            after = self._by_first.pop(chain.following, None)
+            after = None if chain.closed else self._by_first.pop(chain.following, None)
             if after is not None:
                 del self._by_following[after.following]
                 chain = chain.then(after)
-            if chain.first == chain.following:
+            if chain.closed:
                 self._close(region, chain)
-                continue
-            self._by_first[chain.first] = self._by_following[chain.following] = chain
+            else:
+                self._by_first[chain.first] = self._by_following[chain.following] = chain
 
     def _close(self, region: int, chain: _Open) -> None:
         corners = np.concatenate(chain.pieces)
@@ -82,6 +71,11 @@ class _Open:
 
     def __init__(self, first: int, following: int, pieces: _Pieces) -> None:
         self.first, self.following, self.pieces = first, following, pieces
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is a ring."""
+        return self.first == self.following
 
     def then(self, other: _Open) -> _Open:
         """Both as one; the longer list takes in the shorter."""

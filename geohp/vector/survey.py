@@ -13,7 +13,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from geohp.outputs import temporary_failure
-from geohp.vector.blocks import Block, Layout
+from geohp.raster.grid import Block
+from geohp.vector.blocks import Layout
 from geohp.vector.cleaning import Edges, contract, merge_small, shared_borders, sum_pairs
 from geohp.vector.labels import LabelRaster
 from geohp.vector.measures import PixelAreas
@@ -45,7 +46,7 @@ class Runs:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="geohp-")  # noqa: SIM115 - closed, and gone, with this object
-        self._counts: list[int] = []
+        self._offsets = [0]
 
     def append(self, pieces: NDArray[np.int32], lengths: NDArray[np.int64]) -> None:
         """Keep the next block's: the piece of each run, and its pixels.
@@ -59,13 +60,14 @@ class Runs:
             self._file.flush()
         except OSError as error:
             raise temporary_failure(error) from error
-        self._counts.append(len(pieces))
+        self._offsets.append(self._offsets[-1] + len(pieces))
 
     def read(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Pieces and lengths of a block's runs."""
-        self._file.seek(8 * sum(self._counts[:number]))
-        both = np.frombuffer(self._file.read(8 * self._counts[number]), np.int32)
-        return both[: self._counts[number]], both[self._counts[number] :]
+        start, count = self._offsets[number], self._offsets[number + 1] - self._offsets[number]
+        self._file.seek(8 * start)
+        both = np.frombuffer(self._file.read(8 * count), np.int32)
+        return both[:count], both[count:]
 
 
 class Margin(NamedTuple):
@@ -104,21 +106,26 @@ class Survey:
         """The regions that have pieces in a block, ascending."""
         return np.unique(self._regions[self._offsets[number] + 1 : self._offsets[number + 1] + 1])
 
-    def parts(self, number: int) -> tuple[Regions, NDArray[np.int64]]:
+    def _regions_of_runs(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The region of each run of a block, 0 where there is no data, and its pixels."""
+        lookup = self._regions[self._offsets[number] : self._offsets[number + 1] + 1].astype(np.int32)
+        lookup[0] = 0
+        pieces, lengths = self._runs.read(number)
+        return lookup[pieces], lengths
+
+    def parts(self, number: int) -> Regions:
         """The parts of regions that lie in a block, each as one whether connected there or not.
 
         Returns:
-            the parts, counted from 1 in the order of the regions; and (count,) the regions they belong to.
+            the parts, counted from 1 in the order of :meth:`regions_in`.
         """
         _, _, rows, cols = self.layout.blocks[number]
-        lookup = self._regions[self._offsets[number] : self._offsets[number + 1] + 1].copy()
-        lookup[0] = 0
-        pieces, lengths = self._runs.read(number)
+        regions, lengths = self._regions_of_runs(number)
         numbers = self.regions_in(number)
-        of_run = np.where(pieces > 0, np.searchsorted(numbers, lookup[pieces]) + 1, 0).astype(np.int32)
+        of_run = np.where(regions > 0, np.searchsorted(numbers, regions) + 1, 0).astype(np.int32)
         starts = np.cumsum(lengths, dtype=np.int64) - lengths
         nowhere = np.empty(0, np.int64)
-        return Regions((rows, cols), starts, of_run, self.table.values[numbers - 1], nowhere), numbers
+        return Regions((rows, cols), starts, of_run, self.table.values[numbers - 1], nowhere)
 
     def regions(self, number: int) -> NDArray[np.int32]:
         """The regions of a block's pixels and of those around it.
@@ -127,11 +134,8 @@ class Survey:
             (rows + 2, cols + 2), 0 where there is no data or no raster.
         """
         _, _, rows, cols = self.layout.blocks[number]
-        lookup = self._regions[self._offsets[number] : self._offsets[number + 1] + 1].astype(np.int32)
-        lookup[0] = 0
-        pieces, lengths = self._runs.read(number)
         around = np.zeros((rows + 2, cols + 2), np.int32)
-        around[1:-1, 1:-1] = np.repeat(lookup[pieces], lengths).reshape(rows, cols)
+        around[1:-1, 1:-1] = np.repeat(*self._regions_of_runs(number)).reshape(rows, cols)
         for down, right, place, side in _AROUND:
             other = self.layout.neighbour(number, down, right)
             if other is not None:

@@ -13,14 +13,12 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from geohp.errors import SceneError, VectorError
 from geohp.raster._gdal import FAILURES, reason
-from geohp.raster.grid import Grid
-from geohp.vector.blocks import Block
-from geohp.vector.labels import opened_raster
+from geohp.raster.grid import Block, Grid
+from geohp.vector.labels import opened_raster, warped_to
 from geohp.vector.regions import Regions
 
 if TYPE_CHECKING:
@@ -238,7 +236,7 @@ def open_statistics(wanted: Statistics, grid: Grid) -> Iterator[Zonal]:
                 f"{name} cannot be brought to the label map's pixel grid, for one of them has no coordinate reference "
                 "system, or ground control points: warp it to the same grid first (gdalwarp)."
             )
-        with _warped(dataset, found, grid) as warped:
+        with _warped(dataset, name, found, grid) as warped:
             yield Zonal(warped, wanted, name)
 
 
@@ -252,18 +250,16 @@ def _same(one: Grid, other: Grid) -> bool:
     return bool(one.transform.almost_equals(other.transform, 1e-9))
 
 
-def _warped(dataset: Any, found: Grid, grid: Grid) -> Any:
+def _warped(dataset: Any, name: str, found: Grid, grid: Grid) -> Any:
     pixel, *_ = rasterio.warp.calculate_default_transform(
         found.crs, grid.crs, found.width, found.height, *dataset.bounds
     )
     finer = abs(pixel.determinant) < 0.99 * abs(grid.transform.determinant)
     nodata = dataset.nodata if dataset.nodata is not None or np.dtype(dataset.dtypes[0]).kind != "f" else np.nan
-    return WarpedVRT(
+    return warped_to(
+        grid,
         dataset,
-        crs=grid.crs,
-        transform=grid.transform,
-        width=grid.width,
-        height=grid.height,
+        name,
         resampling=Resampling.average if finer else Resampling.nearest,
         nodata=nodata,
         add_alpha=nodata is None,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -286,18 +284,8 @@ def test_layers_that_cannot_be_are_refused() -> None:
             Layer(**wrong)  # type: ignore[arg-type]
 
 
-# Sampled: the peaks that a system keeps may be those of the process that started this one.
 LARGE = """
 import sys
-from pathlib import Path
-import threading, time
-most = 0
-def sample():
-    global most
-    while True:
-        most = max(most, int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
-        time.sleep(0.005)
-threading.Thread(target=sample, daemon=True).start()
 import numpy as np
 from affine import Affine
 from geohp.raster import Grid, Layer, Work
@@ -308,14 +296,13 @@ with Work.open({path: Layer(overviews="average")}, Grid(side, side, Affine.ident
     for number in np.linspace(0, rows * rows - 1, count).astype(int).tolist():
         work.put(number // rows * 1024, number % rows * 1024, {path: block})
     work.publish()
-print(most / 2**20)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process its peak")
 @pytest.mark.parametrize(("side", "count"), [(100_000, 5), (72_704, 5000)])
-def test_memory_grows_neither_with_the_grid_nor_with_the_parts(tmp_path: Path, side: int, count: int) -> None:
-    command = [sys.executable, "-c", LARGE, str(tmp_path / "a.tif"), str(side), str(count)]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert float(run.stdout) < 512  # the 5000 blocks are 5 GB
+def test_memory_grows_neither_with_the_grid_nor_with_the_parts(
+    tmp_path: Path, side: int, count: int, peak_memory: Any
+) -> None:
+    _, most = peak_memory(LARGE, tmp_path / "a.tif", side, count)
+    assert most < 512  # the 5000 blocks are 5 GB

@@ -321,34 +321,19 @@ def test_a_map_without_data_straight_into_a_file(tmp_path):
     assert geopandas.read_parquet(tmp_path / "a.parquet")["class_name"].tolist() == []
 
 
-# Memory is sampled: the peaks that a system keeps may be those of the process that started this one.
 MILLION = """
 import sys
-from pathlib import Path
-import threading, time
-most = 0
-def sample():
-    global most
-    while True:
-        most = max(most, int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
-        time.sleep(0.005)
-threading.Thread(target=sample, daemon=True).start()
 import numpy as np, xarray as xr, rioxarray
 from geohp.vector import polygonize_file
 values = np.random.default_rng(0).integers(0, 2, (3000, 3000)).astype(np.uint8)
 array = xr.DataArray(values, dims=("y", "x"))
 print(polygonize_file(array, sys.argv[1], block_px=512))
-print(most / 2**20)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process its peak")
-def test_a_million_polygons(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-c", MILLION, tmp_path / "a.gpkg"], capture_output=True, text=True, check=True
-    )
-    count, memory = run.stdout.split()
+def test_a_million_polygons(tmp_path, peak_memory):
+    count, memory = peak_memory(MILLION, tmp_path / "a.gpkg")
     assert int(count) > 1_000_000
     assert rows(tmp_path / "a.gpkg", "SELECT count(*) FROM landcover") == [(int(count),)]
-    assert float(memory) < 1024
+    assert memory < 1024

@@ -11,8 +11,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from geohp.errors import VectorError
-from geohp.raster.grid import Grid
-from geohp.vector.blocks import Block
+from geohp.raster.grid import Block, Grid
 from geohp.vector.measures import PixelAreas, areas_m2, perimeters_m
 
 SQUARE = shapely.box(0, 0, 10, 20)
