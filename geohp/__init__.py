@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from geohp.checkpoints import import_checkpoint
     from geohp.config import load_config
     from geohp.evaluation import SegmentationMetrics
+    from geohp.evaluation.evaluate import evaluate
     from geohp.experiment import train
     from geohp.inference.many import segment_files
     from geohp.inference.segment import segment, segment_file
@@ -26,6 +27,7 @@ _HOME = {
     "Legend": "geohp.legend",
     "Segmenter": "geohp.inference.segmenter",
     "SegmentationMetrics": "geohp.evaluation",
+    "evaluate": "geohp.evaluation.evaluate",
     "import_checkpoint": "geohp.checkpoints",
     "load_config": "geohp.config",
     "name_classes": "geohp.legend",
@@ -45,6 +47,7 @@ __all__ = [
     "SegmentationMetrics",
     "Segmenter",
     "__version__",
+    "evaluate",
     "import_checkpoint",
     "load_config",
     "name_classes",

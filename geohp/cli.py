@@ -61,18 +61,105 @@ def _geohp(
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="A YAML file, or a packaged one by its name (orthophotos.yaml).")],
+    config: Annotated[
+        str | None, typer.Argument(help="A YAML file, or a packaged one by its name (orthophotos.yaml).")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. train.epochs=3.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME-DATE-TIME by default.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Instead: go on with a run that was interrupted.")
+    ] = None,
 ) -> None:
     """Train a model on unlabelled imagery and leave a run folder."""
     from geohp.experiment import train as run_training
 
     with terminal.progress() as progress:
-        run = run_training(config, set_ or [], out=out, progress=terminal.Stages(progress))
-    typer.echo(f"trained in {terminal.duration(run.seconds)}: {run.folder} (model, metrics, pictures)")
+        run = run_training(
+            config, set_ or [], out=out, resume=resume, progress=terminal.Stages(progress), announce=terminal.say
+        )
+    typer.echo(f"trained in {terminal.duration(run.seconds)}: {run.folder} (model, report, metrics, pictures)")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--model",
+            metavar="PATH",
+            help="Run folder or model file, repeated for several seeds; the newest run by default.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONFIG", help="Configuration whose data are judged on (potsdam3.yaml); the model's own by default."
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. data.root=potsdam.")
+    ] = None,
+    crf: Annotated[
+        bool, typer.Option("--crf", help="Refine by the dense CRF as well; the published figures do.")
+    ] = False,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over the image and its mirror image.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write tables (JSON, CSV), pictures and an HTML page.")
+    ] = None,
+    overwrite: Overwrite = False,
+    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="File with the backbone's weights.")] = None,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 16,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
+) -> None:
+    """Score models on labelled data by the protocol of the paper, beside the published figures."""
+    from geohp.evaluation.evaluate import evaluate as run_evaluation
+    from geohp.model_file import newest_run
+
+    models: list[Path] = model or [run for run in [newest_run()] if run is not None]
+    with terminal.progress() as progress:
+        made = run_evaluation(
+            models,
+            data,
+            set_ or [],
+            crf=crf,
+            tta=tta,
+            report=report,
+            overwrite=overwrite,
+            weights=weights,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            progress=terminal.Stages(progress),
+        )
+    typer.echo(made.report(terminal.width()), nl=False)
+    if report is not None:
+        typer.echo(f"wrote {report / 'index.html'}")
+
+
+@app.command()
+def prepare(
+    config: Annotated[str, typer.Argument(help="A configuration whose data are a benchmark (cocostuff27.yaml).")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the prepared images go.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. data.root=coco.")
+    ] = None,
+    jpeg_quality: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="Write crops as JPEG of this quality, as published (75); PNG by default."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that cut.")] = None,
+) -> None:
+    """Cut a benchmark's training images once, instead of in every training. Interrupted, it goes on where it was."""
+    from geohp.data.prepare import prepare as run_preparation
+
+    with terminal.progress() as progress:
+        made = run_preparation(
+            config, out, set_ or [], terminal.Stages(progress), jpeg_quality=jpeg_quality, workers=workers
+        )
+    typer.echo(made.report())
 
 
 app.command()(segment_command.segment)

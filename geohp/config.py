@@ -7,6 +7,7 @@ file wins.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import re
@@ -15,53 +16,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from geohp.classes import is_colour
+from geohp.classes import LandCoverClass, default_classes, is_colour
+from geohp.data.config import DATA_SOURCES, DataConfig, Strict
 from geohp.errors import ConfigError
 
-
-class _Strict(BaseModel):
-    """No unknown keys, no silent conversions, no changes after validation."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+Derived = Annotated[int | None, BeforeValidator(lambda value: None if value == "auto" else value)]
+"""A number that ``auto`` (or ``null``) leaves to :func:`geohp.training.defaults.resolve`, which knows the images."""
 
 
-class DataConfig(_Strict):
-    """Which imagery is trained on, and how patches are cut from it."""
-
-    images: list[str] = Field(min_length=1)
-    """Files, folders (searched recursively) or glob patterns, relative to the working folder."""
-    exclude: list[str] = []
-    """Glob patterns, matched against file names, to leave out (masks, labels, previews)."""
-    bands: list[int | str] | None = None
-    """Band numbers from 1, names or colours; red, green, blue by default."""
-    scaling: str = "auto"
-    """How values become [0, 1]: auto, type, percentiles, percentiles:2,98 or LOW,HIGH; one rule a scene."""
-    patches: int = Field(default=1024, ge=1)
-    """How many patches are sampled in all, spread over the images by their valid area."""
-    patch_px: int = Field(default=224, ge=8)
-    """Side of a patch in pixels of the scene."""
-    input_px: int | None = Field(default=None, ge=8)
-    """Side the patch is resized to for the backbone; ``patch_px`` where not given."""
-    min_valid: float = Field(default=0.9, ge=0, le=1)
-    """Share of valid pixels a patch must have."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_path_is_a_list(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            listed = {k: [value[k]] for k in ("images", "exclude") if isinstance(value.get(k), str)}
-            return {**value, **listed}
-        return value
-
-    @property
-    def side_px(self) -> int:
-        """Side of the images that the backbone sees, in pixels."""
-        return self.input_px or self.patch_px
-
-
-class BackboneConfig(_Strict):
+class BackboneConfig(Strict):
     """The frozen feature extractor."""
 
     name: str = "rcf"
@@ -70,11 +35,11 @@ class BackboneConfig(_Strict):
     """File with pretrained weights; ``None`` asks the model hub."""
     block: int = -1
     """Block whose output is used, counted from 0; -1 is the last, after its final norm."""
-    options: dict[str, int | float | str | bool | list[int] | list[float]] = {}
+    options: dict[str, int | float | str | bool | list[int] | list[float]] = Field(default={})
     """Further arguments of the backbone's constructor (patch_size, filters, ...)."""
 
 
-class LearningRates(_Strict):
+class LearningRates(Strict):
     """AdamW for the head, Adam for the rest; the published values."""
 
     head: float = Field(default=5e-4, gt=0)
@@ -84,7 +49,7 @@ class LearningRates(_Strict):
     weight_decay: float = Field(default=0.1, ge=0)
 
 
-class HPConfig(_Strict):
+class HPConfig(Strict):
     """Hidden Positives (CVPR 2023); symbols of the paper in brackets."""
 
     name: Literal["hp"] = "hp"
@@ -96,14 +61,15 @@ class HPConfig(_Strict):
     """Weight of the photometric consistency term (alpha); 0 skips the augmented view altogether."""
     keep_rate: float = Field(default=1.0, ge=0, le=1)
     """Share of non-positives that stay in the denominator (rho)."""
-    pool_size: int = Field(default=1024, ge=1)
-    """Rows of each reference pool (R)."""
+    pool_size: Derived = Field(default=None, ge=1)
+    """Rows of each reference pool (R); ``auto`` goes by the number of images."""
     ema_momentum: float = Field(default=0.999, ge=0, lt=1)
     """Momentum of the averaged head (m)."""
-    warmup_steps: int = Field(default=100, ge=0)
-    """Steps before task-specific positives come in; their weight (lambda) then grows linearly to 1."""
-    renew_interval: int = Field(default=20, ge=1)
-    """Steps of an epoch between refills of the task-specific pool."""
+    warmup_steps: Derived = Field(default=None, ge=0)
+    """Steps before task-specific positives come in; their weight (lambda) then grows linearly to 1. ``auto`` goes by
+    the number of steps."""
+    renew_interval: Derived = Field(default=None, ge=1)
+    """Steps of an epoch between refills of the task-specific pool; ``auto`` goes by the steps of an epoch."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of channels dropped, per image."""
     reweight: bool = True
@@ -115,7 +81,7 @@ class HPConfig(_Strict):
     """Largest gradient norm of the head."""
 
 
-class KMeansConfig(_Strict):
+class KMeansConfig(Strict):
     """Spherical k-means on standardised backbone features: the baseline, and the answer without training."""
 
     name: Literal["kmeans"] = "kmeans"
@@ -125,18 +91,47 @@ class KMeansConfig(_Strict):
     restarts: int = Field(default=5, ge=1)
 
 
+_METHODS: dict[str, type[HPConfig | KMeansConfig]] = {"hp": HPConfig, "kmeans": KMeansConfig}
 MethodConfig = Annotated[HPConfig | KMeansConfig, Field(discriminator="name")]
+_VARIANTS: dict[str, tuple[str, str, Mapping[str, type[BaseModel]]]] = {
+    "data": ("source", "orthophotos", DATA_SOURCES),
+    "method": ("name", "hp", _METHODS),
+}
+"""Sections that come in variants: the key that tells which, the one meant where it is left out, and all of them."""
 
 
-class ClassesConfig(_Strict):
+class ClassesConfig(Strict):
     """How many classes to find, and how they are shown."""
 
     count: int = Field(default=6, ge=2, le=254)
+    extra_clusters: int = Field(default=0, ge=0, le=252)
+    """Clusters beyond ``count`` (over-clustering): scores match the best ``count`` of them one to one and give each of
+    the rest to the class of most of its pixels; in a map they are classes of their own until a legend merges them."""
     names: list[str] | None = None
     colours: list[str] | None = None
 
+    @property
+    def clusters(self) -> int:
+        """How many clusters the probe has."""
+        return self.count + self.extra_clusters
+
+    def described(self) -> tuple[LandCoverClass, ...]:
+        """Every cluster as a class: named and coloured as the lists say; what they leave out, by default.
+
+        No default colour is one of the list's.
+        """
+        names = [*(self.names or ()), *(c.name for c in default_classes(self.clusters)[len(self.names or ()) :])]
+        taken = {colour.lower() for colour in self.colours or ()}
+        free = [c.colour for c in default_classes(self.clusters + len(taken)) if c.colour not in taken]
+        colours = [*(self.colours or ()), *free]
+        return tuple(LandCoverClass(i, names[i], colours[i]) for i in range(self.clusters))
+
     @model_validator(mode="after")
     def _lists_fit(self) -> ClassesConfig:
+        if self.clusters > 254:
+            raise ValueError(
+                f"{self.count} classes and {self.extra_clusters} extra clusters are {self.clusters}, more than 254"
+            )
         for key, value in (("names", self.names), ("colours", self.colours)):
             if value is not None and len(value) != self.count:
                 raise ValueError(f"{key} has {len(value)} entries for {self.count} classes")
@@ -146,22 +141,52 @@ class ClassesConfig(_Strict):
         return self
 
 
-class TrainConfig(_Strict):
+class TrainConfig(Strict):
     """The training loop."""
 
-    epochs: int = Field(default=10, ge=1)
+    epochs: Derived = Field(default=10, ge=1)
+    """Passes over the images; ``auto`` derives them from how many there are."""
     batch_size: int = Field(default=16, ge=1)
-    """Images a step."""
+    """Images a step, on each device."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["32", "bf16"] = "32"
+    devices: int = Field(default=1, ge=1)
+    """How many devices of that kind share the work; positives are looked for within a device's images."""
+    precision: Literal["32", "bf16", "fp16"] = "32"
+    """Of matrix products; sums, weights and losses stay in float32."""
+    deterministic: bool = False
+    """Only algorithms that repeat to the last bit, also on a GPU, where they are slower; on a CPU they always do."""
+    checkpoint_minutes: float = Field(default=10.0, ge=0)
+    """Minutes between two checkpoints within an epoch; every epoch ends with one."""
+    loggers: list[Literal["wandb", "mlflow"]] = Field(default=[])
+    """Services to log to besides CSV and TensorBoard, where their packages are installed."""
     seed: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)
     """Processes that read patches; 0 reads in the main process."""
+    score_every: int = Field(default=0, ge=0)
+    """Epochs between two scores on the labelled images that ``geohp evaluate`` judges on; 0 scores never. Training
+    does not learn of them; the best epoch is kept beside the result, under the name ``best_on_labels``."""
+    cache: Literal["auto", "memory", "disk", "off"] = "auto"
+    """Where the backbone's features are kept once computed: in memory, on disk for coming runs, or nowhere; ``auto``
+    puts them on disk where computing them takes more than a minute."""
+    cache_dir: str | None = None
+    """Folder of features on disk; by default ``geohp/features`` in the user's cache folder."""
     cache_gib: float = Field(default=4.0, ge=0)
-    """Memory for cached backbone features; where they need more, they are computed anew every epoch."""
+    """Memory for features (a GPU's does not count); where they need more, they stay on disk, or are computed anew
+    every epoch."""
+    cache_dtype: Literal["auto", "float32", "float16"] = "auto"
+    """Type in which features are kept; ``auto`` is float32, and float16 where training is in half precision."""
+    augment: list[Literal["crop", "flip", "turn", "colour"]] = Field(default=[])
+    """Random changes of the training images; features are then computed anew every epoch."""
+
+    @property
+    def features_dtype(self) -> str:
+        """The type in which features are kept."""
+        if self.cache_dtype != "auto":
+            return self.cache_dtype
+        return "float32" if self.precision == "32" else "float16"
 
 
-class Config(_Strict):
+class Config(Strict):
     """One experiment."""
 
     name: str = Field(default="geohp", pattern=r"^[A-Za-z0-9._-]+$")
@@ -174,10 +199,15 @@ class Config(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _method_is_hp(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("method"), dict) and "name" not in value["method"]:
-            return {**value, "method": {"name": "hp", **value["method"]}}
-        return value
+    def _variants_have_defaults(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        told = {
+            section: {key: usual, **value[section]}
+            for section, (key, usual, _) in _VARIANTS.items()
+            if isinstance(value.get(section), dict)
+        }
+        return {**value, **told}
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -202,9 +232,19 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: not valid YAML{line}: {problem}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: holds no keys; start from a packaged configuration such as orthophotos.yaml")
+    return parse_config(with_overrides(document, overrides), str(path))
+
+
+def with_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of a nested mapping with ``key.path=value`` set.
+
+    Raises:
+        ConfigError: naming the override that cannot be applied.
+    """
+    changed = copy.deepcopy(dict(document))
     for override in overrides:
-        _apply(document, override)
-    return parse_config(document, str(path))
+        _apply(changed, override)
+    return changed
 
 
 def parse_config(document: Mapping[str, Any], where: str = "configuration") -> Config:
@@ -288,9 +328,9 @@ def _apply(document: dict[str, Any], override: str) -> None:
 def _explain(error: ValidationError) -> Iterable[str]:
     """One clause for each problem, in the words of the configuration."""
     for item in error.errors():
-        # pydantic puts the chosen variant of a union (hp, kmeans) and the types it tried into the location.
+        # pydantic puts the chosen variant of a section (hp, kmeans) and the types it tried into the location.
         keys = [str(part) for part in item["loc"]]
-        shown = ".".join(k for i, k in enumerate(keys) if not (i == 1 and keys[0] == "method"))
+        shown = ".".join(k for i, k in enumerate(keys) if not (i == 1 and keys[0] in _VARIANTS))
         given = json.dumps(item["input"], default=str) if not isinstance(item["input"], dict) else "a mapping"
         match item["type"]:
             case "extra_forbidden":
@@ -298,7 +338,8 @@ def _explain(error: ValidationError) -> Iterable[str]:
             case "missing":
                 yield f"key {shown!r} is missing"
             case "union_tag_invalid" | "union_tag_not_found":
-                yield f"{shown}.name must be one of hp, kmeans"
+                key, _, variants = _VARIANTS[keys[0]]
+                yield f"{shown}.{key} must be one of {', '.join(variants)}"
             case "value_error":
                 yield f"{shown}: {item['ctx']['error']}"
             case _:
@@ -310,15 +351,15 @@ def _fields(keys: Sequence[str]) -> Iterable[str]:
     """The keys that the model at this place knows."""
     model: Any = Config
     for key in keys:
-        if key in ("hp", "kmeans") and model is None:
-            model = {"hp": HPConfig, "kmeans": KMeansConfig}[key]
-        elif key == "method":
-            model = None
+        if isinstance(model, dict):
+            model = model.get(key)
+        elif model is Config and key in _VARIANTS:
+            model = _VARIANTS[key][2]
         elif model is not None and key in model.model_fields:
             model = model.model_fields[key].annotation
-        if model is not None and not (isinstance(model, type) and issubclass(model, BaseModel)):
+        if not isinstance(model, dict) and not (isinstance(model, type) and issubclass(model, BaseModel)):
             return ()
-    return model.model_fields if model is not None else ()
+    return () if isinstance(model, dict) else model.model_fields
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

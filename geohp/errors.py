@@ -35,6 +35,10 @@ class WeightsError(ModelError):
     """Backbone weights that cannot be found, downloaded or matched to the architecture."""
 
 
+class TrainingError(GeohpError, ArithmeticError):
+    """A training that cannot go on: its numbers are no longer finite."""
+
+
 class VectorError(GeohpError, ValueError):
     """Labels that cannot be turned into polygons as asked."""
 

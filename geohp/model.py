@@ -100,6 +100,12 @@ class LandCoverModel(nn.Module):
         """Backbone pixels a scene pixel: training resized its patches by this factor, so must inference."""
         return self.card.input_px / self.card.patch_px
 
+    def codes(self, images: Tensor) -> Tensor:
+        """Codes (B, D, h, w) of images (B, bands, H, W) in [0, 1]; see :meth:`forward`."""
+        patches = self.backbone((images - self.mean) / self.std, affinities=False)
+        codes: Tensor = self.head(patches.features)
+        return codes
+
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
         """Scores of every patch.
@@ -118,8 +124,7 @@ class LandCoverModel(nn.Module):
             - Of the linear probe: its K logits, and 1 / ``CONFIDENCE_TEMPERATURE``, so that the confidence is the
               softmax of the logits themselves.
         """
-        patches = self.backbone((images - self.mean) / self.std, affinities=False)
-        codes = self.head(patches.features)
+        codes = self.codes(images)
         if self.linear_probe is not None and self.card.probe == "linear":
             scores = self.linear_probe(codes)
             divisor = torch.full_like(scores[:, :1], 1 / CONFIDENCE_TEMPERATURE)

@@ -168,6 +168,8 @@ def find_model(path: str | Path) -> Path:
     if path.is_dir():
         if (path / MODEL_NAME).is_file():
             return path / MODEL_NAME
+        if (path / "unfinished").is_dir():
+            raise ModelError(f"{path}: its training is not finished; go on with geohp train --resume {path}")
         raise ModelError(f"{path}: a folder without {MODEL_NAME}; give a finished run or a model file")
     if not path.is_file():
         raise ModelError(f"{path}: no such model; give a run folder or a .safetensors file, or train one first")

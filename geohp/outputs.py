@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from geohp.errors import OutputError
@@ -20,6 +22,42 @@ def check_new_folder(path: str | Path) -> Path:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path}: exists already; choose another folder or remove it")
     return path
+
+
+@contextmanager
+def folder_in_progress(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A hidden folder that takes the name ``folder`` when all went well, and vanishes otherwise.
+
+    Args:
+        folder: the name; nothing or an empty folder there, unless
+        replace: what is there goes, when the new one is complete.
+
+    Raises:
+        OutputError: the folder, or what is written into it, cannot be written.
+    """
+    work = folder.with_name(f".{folder.name}.part")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+    except OSError as error:
+        raise OutputError(f"{folder}: the folder cannot be made ({error}); choose a writable place") from error
+    try:
+        yield work
+        if not folder.exists():
+            work.rename(folder)
+        elif not replace:
+            folder.rmdir()
+            work.rename(folder)
+        else:
+            old = folder.with_name(f".{folder.name}.old")
+            folder.rename(old)
+            work.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error}); check space and permissions") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path] = ()) -> Path:

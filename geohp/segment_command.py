@@ -32,6 +32,12 @@ class OnReadError(StrEnum):
     nodata = "nodata"
 
 
+class Refine(StrEnum):
+    """What a map is refined by."""
+
+    crf = "crf"
+
+
 @dataclass(frozen=True)
 class _Wishes:
     """What goes for one scene and for many.
@@ -159,6 +165,10 @@ def segment(
     tta: Annotated[
         bool, _option(_COMPUTING, "--tta", help="Average over flips and rotations of each window; 8 times the work.")
     ] = False,
+    refine: Annotated[
+        Refine | None,
+        _option(_COMPUTING, help="Fit the map to the scene's own outlines by a dense CRF; some seconds a megapixel."),
+    ] = None,
     device: Annotated[str, _option(_COMPUTING, help="auto, cpu, cuda or mps.")] = "auto",
     restart: Annotated[
         bool, _option(_COMPUTING, "--restart", help="Begin anew instead of going on with unfinished work.")
@@ -198,6 +208,7 @@ def segment(
             "window_px": window,
             "pixel_size_m": pixel_size,
             "augment": tta,
+            "refine": None if refine is None else refine.value,
             "on_read_error": on_read_error.value,
             "restart": restart,
             "overwrite": overwrite,

@@ -2,6 +2,7 @@
 
 import pytest
 
+from geohp.classes import default_classes
 from geohp.config import Config, dump_config, find_config, load_config, packaged_configs, parse_config
 from geohp.errors import ConfigError
 
@@ -61,6 +62,8 @@ def test_method_defaults_to_hp_and_can_be_kmeans():
         ({**MINIMAL, "method": {"name": "hpp"}}, "method.name must be one of hp, kmeans"),
         ({**MINIMAL, "classes": {"count": 3, "names": ["a"]}}, "names has 1 entries for 3 classes"),
         ({**MINIMAL, "classes": {"count": 2, "colours": ["red", "#000000"]}}, "'red' is not of the form #rrggbb"),
+        ({**MINIMAL, "classes": {"count": 200, "extra_clusters": 60}}, "260"),
+        ({**MINIMAL, "classes": {"count": 3, "extra_clusters": -1}}, "classes.extra_clusters = -1"),
         ({"name": "x"}, "key 'data' is missing"),
         ({"data": {"images": []}}, "data.images"),
     ],
@@ -92,6 +95,26 @@ def test_a_missing_file_names_what_there_is(tmp_path):
         find_config("potsdam.yaml")
     with pytest.raises(ConfigError, match=r"is a folder; .*--set data.images="):
         find_config(tmp_path)
+
+
+def test_extra_clusters_are_classes_of_their_own():
+    classes = {"count": 2, "extra_clusters": 2, "names": ["roof", "tree"], "colours": ["#44AA99", "#000000"]}
+    config = parse_config({**MINIMAL, "classes": classes}).classes
+    assert (config.count, config.clusters) == (2, 4)
+    assert [entry.name for entry in config.described()] == ["roof", "tree", "class 2", "class 3"]
+    colours = [entry.colour.lower() for entry in config.described()]
+    assert colours[:2] == ["#44aa99", "#000000"]
+    assert len(set(colours)) == 4
+    assert [entry.id for entry in config.described()] == [0, 1, 2, 3]
+    plain = parse_config(MINIMAL).classes
+    assert plain.described() == default_classes(6)
+
+
+def test_numbers_may_be_left_to_the_data():
+    open_ = parse_config({**MINIMAL, "method": {"pool_size": "auto", "warmup_steps": None}})
+    assert (open_.method.pool_size, open_.method.warmup_steps) == (None, None)
+    with pytest.raises(ConfigError, match=r"method.pool_size = .automatic"):
+        parse_config({**MINIMAL, "method": {"pool_size": "automatic"}})
 
 
 @pytest.mark.parametrize("override", ["train.epochs", "=3", "train.=3", "name.x=1", "train.epochs=[1"])

@@ -1,1 +1,42 @@
-"""Where training images come from."""
+"""Where images come from: one's own, and the published benchmarks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from geohp.data.base import DataSource
+    from geohp.data.config import AnyDataConfig
+
+
+def open_data(config: AnyDataConfig, seed: int = 0) -> DataSource:
+    """The data that a configuration names.
+
+    Args:
+        config: its data section.
+        seed: of whatever is drawn at random: places of patches, splits of one's own.
+
+    Raises:
+        DataError: what is missing, where, and the remedy.
+    """
+    match config.source:
+        case "orthophotos":
+            from geohp.data.orthophotos import Orthophotos
+
+            return Orthophotos(config, seed)
+        case "potsdam":
+            from geohp.data.potsdam import Potsdam
+
+            return Potsdam(config)
+        case "cocostuff":
+            from geohp.data.cocostuff import CocoStuff
+
+            return CocoStuff(config)
+        case "cityscapes":
+            from geohp.data.cityscapes import Cityscapes
+
+            return Cityscapes(config)
+        case "torchgeo":
+            from geohp.data.torchgeo import TorchGeoData
+
+            return TorchGeoData.of_config(config, seed)

@@ -1,158 +1,225 @@
-"""Patches from one's own imagery: a folder of GeoTIFFs or plain images, no labels needed."""
+"""One's own imagery: found, shared out between training and testing, and cut into patches."""
 
 from __future__ import annotations
 
-import fnmatch
-import glob
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+import geopandas
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-from torch.utils.data import Dataset
+from numpy.typing import NDArray
 
+from geohp.classes import NODATA_LABEL
+from geohp.data.base import DataSource, Progress, Protocol
+from geohp.data.config import OrthophotosConfig
+from geohp.data.footprints import Footprint, common_plane, look
+from geohp.data.indexes import find_images, is_remote, read_area
+from geohp.data.label_files import LabelFiles, match_labels
+from geohp.data.labels import ClassReader, ClassTable, natural, open_labels_of, texts_in
+from geohp.data.patch_sets import LabelSetting, OrthophotoPatches, PatchPlace
+from geohp.data.regions import Region, area_on, meet
+from geohp.data.splits import Part, Split, make_split
 from geohp.errors import DataError
-from geohp.raster.grid import pixel_size_m
-from geohp.raster.listing import IMAGE_SUFFIXES
-from geohp.raster.patches import THUMBNAIL_PX, read_patch, sample_origins
+from geohp.raster.grid import Block, pixel_size_m
+from geohp.raster.patches import THUMBNAIL_PX, grid_origins, sample_origins, valid_share
 from geohp.raster.scaling import Scaling
 from geohp.raster.scenes import Scene, open_scene
 
-_OPEN_SCENES = 16
+logger = logging.getLogger(__name__)
+
+_UNSPLIT = (
+    "Evaluated on the images that were trained on, none of whose labels were used; data.split or data.test_images "
+    "holds some out, which also allows a linear probe."
+)
+
+
+class Orthophotos(DataSource):
+    """A set of one's own images.
+
+    With labels and a split, the labels of the training side teach a linear probe, and those of the test side judge.
+    With labels and no split, the labels judge the images that were trained on, and teach nothing.
+
+    Args:
+        config: which images, and how patches are cut.
+        seed: of the places of the patches.
+    """
+
+    def __init__(self, config: OrthophotosConfig, seed: int = 0) -> None:
+        self.config, self.seed = config, seed
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels to evaluate against."""
+        return bool(self.config.labels)
+
+    def training(self, progress: Progress | None = None) -> OrthophotoPatches:
+        """Patches of the training side, at random places or on a grid."""
+        config, images = self.config, self._images
+        # What judges must not teach: without a split, labels are left alone.
+        setting = self._labels if images.held_out and images.teach else None
+        surveyed = [
+            _survey(part, config, (self.seed, number), images.areas.get(part.footprint.path))
+            for number, part in _counted(images.split.train, progress)
+        ]
+        places = _allot(surveyed, config.patches) if config.layout == "random" else _all_places(surveyed)
+        if not places:
+            raise DataError(self._no_patch())
+        return self._patches(surveyed, places, config.patch_px, config.side_px, setting)
+
+    def evaluation(self, progress: Progress | None = None) -> OrthophotoPatches:
+        """Labelled patches of the test side on a grid: every labelled pixel is in exactly one of them."""
+        config, images, setting = self.config, self._images, self._labels
+        if setting is None:
+            return super().evaluation(progress)  # type: ignore[return-value] # raises
+        side = max(1, round(config.evaluation_px * config.patch_px / config.side_px))
+        surveyed, regions, places = [], {}, list[PatchPlace]()
+        for _, part in _counted(images.split.test, progress):
+            path, area = part.footprint.path, images.areas.get(part.footprint.path)
+            region = meet(part.region, area)
+            if region is not None:
+                regions[path] = region
+            with ExitStack() as stack:
+                scene = stack.enter_context(open_scene(path, bands=config.bands, scaling=config.scaling))
+                _, valid = scene.thumbnail(THUMBNAIL_PX)
+                surveyed.append(_Surveyed.of(scene, path, valid, []))
+                places += _labelled_places(scene, path, side, valid, setting.reader(path, scene, stack), region)
+        if not places:
+            raise DataError(
+                f"data.labels: no pixel of the {len(images.split.test)} image(s) to test on is labelled; "
+                + ("try another data.split_seed or data.test_share, or name" if images.held_out else "check")
+                + (" data.test_images" if images.held_out else " whether labels and images lie on the same ground")
+            )
+        return self._patches(surveyed, places, side, config.evaluation_px, setting, regions)
+
+    def _patches(
+        self,
+        surveyed: Sequence[_Surveyed],
+        places: Sequence[PatchPlace],
+        patch_px: int,
+        input_px: int,
+        labels: LabelSetting | None,
+        regions: dict[str, Region] | None = None,
+    ) -> OrthophotoPatches:
+        channels = _agreed_channels(surveyed)
+        sizes = [s.pixel_size_m for s in surveyed if s.pixel_size_m is not None]
+        self.pixel_size_m = float(np.median(sizes)) if sizes else None
+        return OrthophotoPatches(
+            places,
+            scalings={s.path: s.scaling for s in surveyed},
+            channels=channels,
+            patch_px=patch_px,
+            input_px=input_px,
+            bands=self.config.bands,
+            labels=labels,
+            regions=regions,
+        )
+
+    def _no_patch(self) -> str:
+        first = self._images.split.train[0].footprint.path
+        config = self.config
+        if config.split == "block" or config.area is not None:
+            return (
+                f"{first}: neither in it nor in the other images does a patch of {config.patch_px} px fit where "
+                "patches may be cut; give a larger data.block_m or data.area, or a smaller data.patch_px"
+            )
+        return f"{first}: neither it nor the other images hold a valid pixel; check nodata and masks"
+
+    @cached_property
+    def _images(self) -> _Images:
+        """The images, who of them goes where, and their labels; only headers are read."""
+        config = self.config
+        area = None if config.area is None else read_area(config.area)
+        paths = find_images(config.images, config.exclude, area=area, asset=config.asset)
+        tests: list[str] = []
+        if config.test_images:
+            tests = find_images(
+                config.test_images, config.exclude, area=area, asset=config.asset, key="data.test_images"
+            )
+            # The same image by two names would be learnt from and judged.
+            one_name = {p if is_remote(p) else str(Path(p).resolve()): p for p in (*paths, *tests)}
+            paths = sorted(one_name.values(), key=Path)
+        files = match_labels(config.labels, paths) if config.labels else LabelFiles({})
+        # A folder of images may hold their labels, too.
+        paths = [p for p in paths if p not in files.files]
+        tests = [p for p in tests if p not in files.files]
+        footprints = look(paths)
+        areas: dict[str, Region] = {}
+        if area is not None:
+            footprints, areas = _within(area, footprints)
+        # Only what is labelled is worth testing on.
+        labelled = None
+        if config.labels and config.split != "none":
+            labelled = files.covered(footprints, common_plane(footprints), config.label_layer)
+        split = make_split(footprints, config, test_paths=tests, labelled=labelled)
+        images = _Images(split, files, areas, held_out=config.split != "none" or bool(tests))
+        if images.held_out:
+            logger.info("%s", split.text)
+        text = f"Own data. {split.text}." if images.held_out else f"Own data. {_UNSPLIT}"
+        self.protocol = Protocol(None, same=False, text=text if config.labels else "Own data without labels.")
+        return images
+
+    @cached_property
+    def _labels(self) -> LabelSetting | None:
+        """How to read classes; where they are not told, all labels are searched for their values once."""
+        config, files = self.config, self._images.files
+        if not config.labels:
+            return None
+        colours: dict[str, str] = {}
+        texts: set[str] = set()
+        parts = {p.footprint.path: p.footprint for p in (*self._images.split.train, *self._images.split.test)}
+        for footprint in parts.values():
+            opened = open_labels_of(
+                footprint.path, footprint.grid, files, field=config.label_field, layer=config.label_layer
+            )
+            with opened as labels:
+                for one in labels:
+                    colours.update(one.colours)
+                    if not config.label_classes:
+                        texts |= texts_in(one, footprint.grid.shape)
+        if not texts and not config.label_classes:
+            raise DataError(
+                f"data.labels: none of the {len(parts)} image(s) has a labelled pixel; check whether labels and "
+                "images lie on the same ground"
+            )
+        told = config.label_classes or {text: text for text in sorted(texts, key=natural)}
+        table = ClassTable.of_config(told, colours)
+        self.classes = table.classes
+        return LabelSetting(files, table, config.label_field, config.label_layer)
 
 
 @dataclass(frozen=True)
-class PatchPlace:
-    """Where a patch is cut: the image, and its first row and column."""
+class _Images:
+    """What there is: the sides of the split, labels, areas of interest by image, and whether labels are held out."""
 
-    path: str
-    row: int
-    col: int
+    split: Split
+    files: LabelFiles
+    areas: dict[str, Region]
+    held_out: bool
 
-
-class OrthophotoPatches(Dataset[dict[str, Any]]):
-    """Square patches at random places of a set of images, the same ones for the same seed.
-
-    Items are ``{"image": (bands, input_px, input_px) float32 in [0, 1]}``.
-
-    Args:
-        paths: the images.
-        patches: how many patches in all, spread over the images by their valid area, at least one each as far as
-            they suffice.
-        patch_px: side of a patch in the images' pixels.
-        input_px: side it is resized to, bilinearly.
-        bands, scaling: see :func:`geohp.raster.scenes.open_scene`.
-        min_valid: share of valid pixels a patch should have.
-        seed: of the places.
-        progress: called with the images surveyed and their number.
-
-    Raises:
-        SceneError: when an image cannot be read.
-        DataError: when no image holds a valid pixel, or they differ in their number of bands.
-    """
-
-    def __init__(
-        self,
-        paths: Sequence[str | Path],
-        *,
-        patches: int,
-        patch_px: int,
-        input_px: int | None = None,
-        bands: Sequence[int | str] | None = None,
-        scaling: str = "auto",
-        min_valid: float = 0.9,
-        seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        self.patch_px, self.input_px = patch_px, input_px or patch_px
-        self.bands = bands
-        self._open: OrderedDict[str, Scene] = OrderedDict()
-        surveyed: list[_Surveyed] = []
-        for number, path in enumerate(paths, start=1):
-            surveyed.append(_survey(str(path), patches, patch_px, bands, scaling, min_valid, (seed, number)))
-            if progress:
-                progress(number, len(paths))
-        counts = {s.channels for s in surveyed}
-        if len(counts) > 1:
-            odd = next(s for s in surveyed if s.channels != surveyed[0].channels)
-            raise DataError(
-                f"{odd.path}: gives {odd.channels} band(s) where {surveyed[0].path} gives {surveyed[0].channels}; "
-                "name the bands with data.bands"
-            )
-        self.scalings = {s.path: s.scaling for s in surveyed}
-        self.channels = surveyed[0].channels
-        sizes = [s.pixel_size_m for s in surveyed if s.pixel_size_m is not None]
-        self.pixel_size_m = float(np.median(sizes)) if sizes else None
-        self.places = _allot(surveyed, patches)
-        if not self.places:
-            raise DataError(f"{paths[0]}: neither it nor the other images hold a valid pixel; check nodata and masks")
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        place = self.places[index]
-        data, _ = read_patch(self._scene(place.path), place.row, place.col, self.patch_px)
-        return {"image": resized(torch.from_numpy(data), self.input_px)}
-
-    def close(self) -> None:
-        """Close the images that are open."""
-        while self._open:
-            self._open.popitem()[1].close()
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Reader processes open the images anew: GDAL handles do not travel.
-        return {**self.__dict__, "_open": OrderedDict()}
-
-    def _scene(self, path: str) -> Scene:
-        if path in self._open:
-            self._open.move_to_end(path)
-        else:
-            if len(self._open) >= _OPEN_SCENES:
-                self._open.popitem(last=False)[1].close()
-            self._open[path] = open_scene(path, bands=self.bands, scaling=self.scalings[path])
-        return self._open[path]
+    @property
+    def teach(self) -> bool:
+        """Whether images to train on may have labels."""
+        over_ground = self.files.rasters or self.files.vectors
+        return bool(over_ground or any(p.footprint.path in self.files.of_image for p in self.split.train))
 
 
-def find_images(patterns: Sequence[str], exclude: Sequence[str] = ()) -> list[Path]:
-    """The images that files, folders (searched recursively) and glob patterns mean, sorted, each once.
-
-    Args:
-        patterns: paths or patterns such as ``tiles/*.tif``; ``**`` crosses folders.
-        exclude: patterns of file names to leave out.
-
-    Raises:
-        DataError: when one of the patterns means no image at all.
-    """
-    found: set[Path] = set()
-    for pattern in patterns:
-        path = Path(pattern).expanduser()
-        if path.is_dir():
-            some = {p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()}
-        elif path.is_file():
-            some = {path}
-        else:
-            some = {p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file()}  # noqa: PTH207
-        some = {p for p in some if not any(fnmatch.fnmatch(p.name, e) for e in exclude)}
-        if not some:
-            raise DataError(
-                f"data.images = {pattern}: no images there; give files, folders or patterns such as tiles/*.tif "
-                f"(seen from {Path.cwd()})"
-            )
-        found |= some
-    return sorted(found)
+def _within(area: geopandas.GeoSeries, footprints: Sequence[Footprint]) -> tuple[list[Footprint], dict[str, Region]]:
+    found = {f.path: region for f in footprints if (region := area_on(area, f)) is not None}
+    if not found:
+        raise DataError(f"data.area: meets none of the {len(footprints)} image(s); check its coordinates")
+    return [f for f in footprints if f.path in found], dict(found)
 
 
-def resized(image: Tensor, side: int) -> Tensor:
-    """(bands, H, W) to (bands, side, side), bilinear, antialiased where it shrinks."""
-    if image.shape[-2:] == (side, side):
-        return image
-    return F.interpolate(image[None], size=(side, side), mode="bilinear", antialias=True)[0]
+def _counted(parts: Sequence[Part], progress: Progress | None) -> Iterator[tuple[int, Part]]:
+    """Parts with their number from 1, telling how many are done."""
+    for number, part in enumerate(parts, start=1):
+        yield number, part
+        if progress:
+            progress(number, len(parts))
 
 
 @dataclass(frozen=True)
@@ -166,27 +233,64 @@ class _Surveyed:
     valid_px: float
     origins: list[tuple[int, int]]
 
+    @classmethod
+    def of(cls, scene: Scene, path: str, valid: NDArray[np.bool_], origins: list[tuple[int, int]]) -> _Surveyed:
+        valid_px = float(valid.mean()) * scene.height * scene.width
+        return cls(path, len(scene.bands), scene.scaling, pixel_size_m(scene.grid), valid_px, origins)
 
-def _survey(
-    path: str,
-    patches: int,
-    side: int,
-    bands: Sequence[int | str] | None,
-    scaling: str,
-    min_valid: float,
-    seed: tuple[int, int],
-) -> _Surveyed:
-    with open_scene(path, bands=bands, scaling=scaling) as scene:
+
+def _survey(part: Part, config: OrthophotosConfig, seed: tuple[int, int], area: Region | None) -> _Surveyed:
+    """Look at an image to train on, and choose where patches may be cut."""
+    path, side, region = part.footprint.path, config.patch_px, meet(part.region, area)
+    with open_scene(path, bands=config.bands, scaling=config.scaling) as scene:
         _, valid = scene.thumbnail(THUMBNAIL_PX)
-        origins = sample_origins(scene, side, patches, np.random.default_rng(seed), min_valid, valid)
-        return _Surveyed(
-            path,
-            len(scene.bands),
-            scene.scaling,
-            pixel_size_m(scene.grid),
-            float(valid.mean()) * scene.height * scene.width,
-            origins,
+        if config.layout == "random":
+            allowed = None if region is None else (lambda rows, cols: region.allows(rows, cols, side))
+            rng = np.random.default_rng(seed)
+            origins = sample_origins(scene, side, config.patches, rng, config.min_valid, valid, allowed)
+        else:
+            origins = grid_origins(scene.height, scene.width, side, config.stride_px or side)
+            share = valid_share(valid, origins, side, (scene.height, scene.width))
+            keep = share >= config.min_valid - 1e-6
+            if region is not None:
+                rows, cols = np.array(origins).T
+                keep &= region.allows(rows, cols, side)
+            origins = [origin for origin, kept in zip(origins, keep, strict=True) if kept]
+        return _Surveyed.of(scene, path, valid, origins)
+
+
+def _labelled_places(
+    scene: Scene, path: str, side: int, valid: NDArray[np.bool_], classes: ClassReader, region: Region | None
+) -> list[PatchPlace]:
+    """Patches of a grid over a scene that show a labelled pixel which is to be counted."""
+    origins = grid_origins(scene.height, scene.width, side, side)
+    shares = valid_share(valid, origins, side, (scene.height, scene.width))
+    found = []
+    for (row, col), share in zip(origins, shares, strict=True):
+        # The last row and column of the grid overlap those before: what these have shown is not counted again.
+        place = PatchPlace(path, row, col, -row % side, -col % side)
+        block = Block(row, col, min(side, scene.height - row), min(side, scene.width - col))
+        if share <= 0 and valid.any():
+            continue
+        counts = np.ones((block.height, block.width), bool) if region is None else region.pixels(block)
+        counts[: place.skip_rows], counts[:, : place.skip_cols] = False, False
+        if counts.any() and (classes.read(block)[counts] != NODATA_LABEL).any():
+            found.append(place)
+    return found
+
+
+def _agreed_channels(surveyed: Sequence[_Surveyed]) -> int:
+    odd = next((s for s in surveyed if s.channels != surveyed[0].channels), None)
+    if odd is not None:
+        raise DataError(
+            f"{odd.path}: gives {odd.channels} band(s) where {surveyed[0].path} gives {surveyed[0].channels}; "
+            "name the bands with data.bands"
         )
+    return surveyed[0].channels
+
+
+def _all_places(surveyed: Sequence[_Surveyed]) -> list[PatchPlace]:
+    return [PatchPlace(s.path, row, col) for s in surveyed for row, col in s.origins]
 
 
 def _allot(surveyed: Sequence[_Surveyed], patches: int) -> list[PatchPlace]:

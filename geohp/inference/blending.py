@@ -22,6 +22,10 @@ HELD_BYTES = 32 * 2**20
 """Scores held in memory between blocks; beyond it they wait in a temporary file."""
 
 
+Blended = tuple[Block, Tensor, NDArray[np.bool_]]
+"""A region, its windows' weighted scores (C, height, width), and its validity (height, width)."""
+
+
 @dataclass(frozen=True)
 class Scored:
     """A window's scores and validity; both ``None`` where nothing in it is valid.

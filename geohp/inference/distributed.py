@@ -135,7 +135,9 @@ def run_blocks(
         return
     source = Source.of(scene)
     threads = _agree(client)
-    tasks = groups(todo, layout, grid, settings, _slots(client))
+    # What a task does twice, because another does it too, counts by what takes the longest.
+    costly = grid if settings.refine is None else settings.refine.grid(scene.height, scene.width)
+    tasks = groups(todo, layout, costly, settings, _slots(client))
     numbers = {path: number for number, path in enumerate(work.outputs)}
     with _model_file(model, work.folder) as file:
         order = Order(

@@ -5,6 +5,9 @@
 Only scores at patch resolution are kept between blocks, and only as long as a later block needs them; what would be
 too much of that waits in a temporary file. A block is a pure function of the windows that touch it, so the map does
 not depend on how it is cut into blocks, or on which blocks are worked off where.
+
+Where a map is refined, the regions blended are the refinement's own windows, and those are blended into blocks in the
+same way; see :mod:`geohp.inference.refining`.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geohp.inference.blending import Held, Scored, blend
+from geohp.inference.blending import Blended, Held, Scored, blend
 from geohp.inference.forward import Runner, Scorer
-from geohp.inference.products import labels, quantities
+from geohp.inference.plan import Plan
+from geohp.inference.products import labels, quantities, refined_layers
 from geohp.inference.reading import Patch, read_ahead
+from geohp.inference.refining import Refinement, refined, regions
 from geohp.inference.windows import Origin, WindowGrid, blend_weights
 from geohp.model import LandCoverModel
 from geohp.raster.grid import Block
@@ -49,6 +54,7 @@ class EngineSettings:
         patch_px: the backbone's patch, of which its input is a whole number.
         augment: average over flips and rotations of each window.
         members: the class that each cluster belongs to, where a legend has named them.
+        refine: fit the map to the outlines that the scene shows.
     """
 
     window_px: int
@@ -59,6 +65,7 @@ class EngineSettings:
     patch_px: int = 1
     augment: bool = False
     members: tuple[int, ...] | None = None
+    refine: Refinement | None = None
 
     @property
     def input_px(self) -> int:
@@ -79,11 +86,17 @@ class EngineSettings:
 
         Where patches are pixels, or classes many, blocks get smaller: down to one window's own pixels.
         """
-        stride = self.window_px - self.overlap_px
+        window, overlap = self.window_px, self.overlap_px
         scores = clusters * (self.input_px / self.patch_px) ** 2
+        if self.refine is not None:
+            # Blocks begin where the refinement's windows do: of what is kept for a block, theirs is most.
+            grid = self.refine.grid(grid.height, grid.width)
+            window, overlap = self.refine.window_px, self.refine.overlap_px
+            scores = clusters * window**2
+        stride = window - overlap
         strides = max(1, round(self.block_px / stride))
         while strides > 1:
-            windows = strides + math.ceil(self.overlap_px / stride)
+            windows = strides + math.ceil(overlap / stride)
             if 4 * (windows**2 * scores + clusters * (strides * stride) ** 2) <= _BLOCK_BYTES:
                 break
             strides -= 1
@@ -158,41 +171,74 @@ def label_blocks(
     """
     grid = settings.grid(scene.height, scene.width)
     layout = settings.blocks(grid, model.clusters) if todo is None else list(todo)
-    channels = model.clusters + bool(wanted)
-    tall, wide = grid.shape
-    shape = (round(tall * settings.zoom), round(wide * settings.zoom))
-    runner = Runner(model, settings.batch_size, len(grid), shape, channels, augment=settings.augment)
-    weights = torch.from_numpy(blend_weights(grid.shape, grid.overlap)).to(model.device)
-    groups, last_use = _first_needed(grid, layout)
-    scored = _score(read_ahead(scene, groups, grid.shape), runner)
-    total = sum(map(len, groups))
-    done = 0
-    with closing(Held(grid.shape)) as held:
-        for number, block in enumerate(layout):
-            origins = list(grid.touching(*block))
-            while not all(origin in held for origin in origins):
-                origin, window = next(scored)
-                held.put(origin, window)
-                done += 1
-                if progress:
-                    progress(done, total)
-            scores, valid = blend(block, {o: held.get(o) for o in origins}, weights, channels)
-            held.forget(o for o in origins if last_use[o] == number)
-            bottom, right = block.row + block.height, block.col + block.width
-            held.keep_below((o for o in origins if last_use[o] > number and o[1] + wide <= right), bottom)
+    if settings.refine is None:
+        for block, scores, valid in _blended(scene, model, settings, Plan(grid, layout), bool(wanted), progress):
             found = {"labels": labels(scores[: model.clusters], valid, settings.members)}
             yield FinishedBlock(block, found | quantities(scores, valid, wanted, settings.members))
+        return
+    finer = Plan(settings.refine.grid(scene.height, scene.width), layout)
+    origins = finer.order
+    coarse = _blended(scene, model, settings, Plan(grid, regions(finer.grid, origins)), True, progress)
+    # Read once more: to keep the colours of all that windows of the model have seen would take more than it spares.
+    patches = read_ahead(scene, ([origin] for origin in origins), finer.grid.shape)
+    windows = refined(coarse, patches, settings.members)
+    classes = model.clusters if settings.members is None else len(set(settings.members))
+    for block, marginals, valid in _regions(finer, windows, classes, model.device):
+        yield FinishedBlock(block, refined_layers(marginals, valid, wanted, settings.members))
 
 
-def _first_needed(grid: WindowGrid, layout: list[Block]) -> tuple[list[list[Origin]], dict[Origin, int]]:
-    """For each block the windows that none before it needed, and for each window the last block that needs it."""
-    groups: list[list[Origin]] = []
-    last_use: dict[Origin, int] = {}
-    for number, block in enumerate(layout):
-        origins = list(grid.touching(*block))
-        groups.append([origin for origin in origins if origin not in last_use])
-        last_use.update(dict.fromkeys(origins, number))
-    return groups, last_use
+def _blended(
+    scene: Readable,
+    model: Scorer,
+    settings: EngineSettings,
+    plan: Plan,
+    scale: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[Blended]:
+    """The scores of a plan's regions, with the channel of their common scale or without."""
+    channels = model.clusters + scale
+    tall, wide = plan.grid.shape
+    shape = (round(tall * settings.zoom), round(wide * settings.zoom))
+    runner = Runner(model, settings.batch_size, len(plan.grid), shape, channels, augment=settings.augment)
+    scored = _score(read_ahead(scene, plan.fresh, plan.grid.shape), runner)
+    return _regions(plan, _counted(scored, len(plan.order), progress), channels, model.device)
+
+
+def _regions(
+    plan: Plan, windows: Iterator[tuple[Origin, Scored]], channels: int, device: torch.device
+) -> Iterator[Blended]:
+    """The regions of a plan, each as soon as its windows are there; windows are kept as long as they are needed.
+
+    Args:
+        plan: the regions.
+        windows: in the plan's order.
+        channels: C.
+        device: of the scores.
+    """
+    shape, overlap = plan.grid.shape, plan.grid.overlap
+    weights = torch.from_numpy(blend_weights(shape, overlap)).to(device)
+    with closing(Held(shape)) as held:
+        for number, region in enumerate(plan.regions):
+            origins = plan.touching[number]
+            while not all(origin in held for origin in origins):
+                held.put(*next(windows))
+            scores, valid = blend(region, {o: held.get(o) for o in origins}, weights, channels)
+            for origin in origins:
+                row = plan.needed_from(origin, number)
+                if row is None:
+                    held.forget([origin])
+                elif row > region.row:
+                    held.keep_below([origin], row)
+            yield region, scores, valid
+
+
+def _counted(
+    windows: Iterator[tuple[Origin, Scored]], total: int, progress: Callable[[int, int], None] | None
+) -> Iterator[tuple[Origin, Scored]]:
+    for done, window in enumerate(windows, 1):
+        if progress:
+            progress(done, total)
+        yield window
 
 
 def _score(groups: Iterator[tuple[Patch, ...]], runner: Runner) -> Iterator[tuple[Origin, Scored]]:

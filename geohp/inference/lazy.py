@@ -69,11 +69,14 @@ def lazy_labels(scene: LazyScene, model: LandCoverModel, settings: EngineSetting
         traverse=False,
     )
     graph: dict[Any, Any] = {}
+    finer = None if settings.refine is None else settings.refine.grid(scene.height, scene.width)
     for i, rows in enumerate(outputs[0]):
-        tall = _seen(rows, grid.rows, grid.shape[0], scene.height)
+        tall = rows if finer is None else _seen(rows, finer.rows, finer.shape[0], scene.height)
+        tall = _seen(tall, grid.rows, grid.shape[0], scene.height)
         downs = list(_overlapping(inputs[0], tall))
         for j, cols in enumerate(outputs[1]):
-            wide = _seen(cols, grid.cols, grid.shape[1], scene.width)
+            wide = cols if finer is None else _seen(cols, finer.cols, finer.shape[1], scene.width)
+            wide = _seen(wide, grid.cols, grid.shape[1], scene.width)
             acrosses = list(_overlapping(inputs[1], wide))
             parts = [[[(part_name, i, j, b, y, x) for x, _ in acrosses] for y, _ in downs] for b in range(len(bands))]
             for b in range(len(bands)):

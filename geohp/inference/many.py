@@ -113,6 +113,7 @@ def segment_files(
     window_px: int | None = None,
     pixel_size_m: float | None = None,
     augment: bool = False,
+    refine: str | None = None,
     min_area_m2: float = 0,
     simplify_m: float = 0,
     smooth: int = 0,
@@ -141,7 +142,7 @@ def segment_files(
             ``NAME_probabilities.tif``, ``NAME.gpkg`` (polygons), ``NAME.json`` (a STAC Item).
         classes, backbone, weights, block, bands, scaling: find classes, this many, on these features.
         legend: names for the classes, see :meth:`Segmenter.named`.
-        overlap, window_px, pixel_size_m, augment: see :meth:`Segmenter.settings`.
+        overlap, window_px, pixel_size_m, augment, refine: see :meth:`Segmenter.settings`.
         min_area_m2, simplify_m, smooth: of polygons, see :func:`geohp.polygonize`.
         on_read_error: ``stop`` to give up a scene that cannot be read, or ``nodata`` to leave out the parts.
         restart: begin unfinished work anew, and find classes and scaling anew.
@@ -179,7 +180,13 @@ def segment_files(
                 record=record,
                 segmenter=segmenter if legend is None else segmenter.named(legend),
                 alike=alike,
-                cut={"overlap": overlap, "window_px": window_px, "pixel_size_m": pixel_size_m, "augment": augment},
+                cut={
+                    "overlap": overlap,
+                    "window_px": window_px,
+                    "pixel_size_m": pixel_size_m,
+                    "augment": augment,
+                    "refine": refine,
+                },
                 polygons={"min_area_m2": min_area_m2, "simplify_m": simplify_m, "smooth": smooth},
                 on_read_error=on_read_error,
                 restart=restart,

@@ -71,6 +71,7 @@ class Outputs:
             "GEOHP_OVERLAP_PX": str(settings.overlap_px),
             "GEOHP_BLENDING": "sin^2 ramps over the overlap",
             "GEOHP_SCALING": str(card.scaling),
+            **_refinement(settings),
             **tags,
         }
         names = tuple(c.name for c in card.classes)
@@ -81,6 +82,15 @@ class Outputs:
             "probabilities": _quantity(names, common),
         }
         return {path: kinds[name] for name, path in self.paths.items()}
+
+
+def _refinement(settings: EngineSettings) -> dict[str, str]:
+    if settings.refine is None:
+        return {}
+    return {
+        "GEOHP_REFINEMENT": f"dense CRF over windows of {settings.refine.window_px} px, "
+        f"overlapping by {settings.refine.overlap_px}"
+    }
 
 
 def _quantity(bands: tuple[str, ...], tags: dict[str, str]) -> Layer:

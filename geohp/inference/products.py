@@ -61,26 +61,69 @@ def quantities(
         (height, width) uint8, (classes, height, width) for the probabilities; 255 without data. The confidence is the
         share of the class that :func:`labels` gives.
     """
-    found: dict[str, UInt8] = {}
     if not wanted:
-        return found
-    shares = scores[:-1] / scores[-1].clamp_min(torch.finfo(torch.float32).tiny)
-    shares = (shares / CONFIDENCE_TEMPERATURE).softmax(0)
-    best: Tensor | None = None
-    if members is not None:
-        ids = sorted(set(members))
-        place = torch.tensor([ids.index(one) for one in members], device=shares.device)
-        # The class of the largest share, which may not be the largest of the classes' shares.
-        best = place[shares.argmax(0)] if "confidence" in wanted else None
-        shares = shares.new_zeros(len(ids), *shares.shape[1:]).index_add_(0, place, shares)
+        return {}
+    own = shares(scores)
+    if members is None:
+        return _found(own, own.amax(0), valid, wanted)
+    merged = _merged(own, members)
+    # Of the class of the largest share, which may not be the largest of the classes' shares.
+    place = torch.tensor([sorted(set(members)).index(one) for one in members], device=own.device)
+    return _found(merged, merged.gather(0, place[own.argmax(0)][None])[0], valid, wanted)
+
+
+def refined_layers(
+    marginals: Tensor, valid: NDArray[np.bool_], wanted: frozenset[str], members: Sequence[int] | None = None
+) -> dict[str, UInt8]:
+    """Labels and quantities where the classes' shares are known.
+
+    Args:
+        marginals: (classes, height, width) weighted sums; the weights, common to all classes, are divided out.
+        valid: (height, width).
+        wanted: names out of :data:`QUANTITIES`.
+        members: (K,) the class that each cluster belongs to, classes being in ascending order; by default each is its
+            own.
+
+    Returns:
+        As :func:`labels` and :func:`quantities`; the confidence is the largest share.
+    """
+    found = {"labels": labels(marginals, valid, None if members is None else sorted(set(members)))}
+    if wanted:
+        own = marginals / marginals.sum(0).clamp_min(torch.finfo(torch.float32).tiny)
+        found |= _found(own, own.amax(0), valid, wanted)
+    return found
+
+
+def shares(scores: Tensor, members: Sequence[int] | None = None) -> Tensor:
+    """How the clusters share each pixel, or the classes that they belong to.
+
+    Args:
+        scores: (K + 1, height, width) weighted sums, the last channel their common scale.
+        members: (K,) the class that each cluster belongs to; by default each is its own.
+
+    Returns:
+        (K, height, width), or (classes, height, width) by ascending class, summing to 1.
+    """
+    own = scores[:-1] / scores[-1].clamp_min(torch.finfo(torch.float32).tiny)
+    own = (own / CONFIDENCE_TEMPERATURE).softmax(0)
+    return own if members is None else _merged(own, members)
+
+
+def _merged(own: Tensor, members: Sequence[int]) -> Tensor:
+    ids = sorted(set(members))
+    place = torch.tensor([ids.index(one) for one in members], device=own.device)
+    return own.new_zeros(len(ids), *own.shape[1:]).index_add_(0, place, own)
+
+
+def _found(own: Tensor, confidence: Tensor, valid: NDArray[np.bool_], wanted: frozenset[str]) -> dict[str, UInt8]:
+    found: dict[str, UInt8] = {}
     if "confidence" in wanted:
-        confidence = shares.amax(0) if best is None else shares.gather(0, best[None])[0]
         found["confidence"] = _stored(confidence, valid)
     if "entropy" in wanted:
-        entropy = torch.special.entr(shares).sum(0) / math.log(max(2, len(shares)))
+        entropy = torch.special.entr(own).sum(0) / math.log(max(2, len(own)))
         found["entropy"] = _stored(entropy, valid)
     if "probabilities" in wanted:
-        found["probabilities"] = _stored(shares, valid)
+        found["probabilities"] = _stored(own, valid)
     return found
 
 

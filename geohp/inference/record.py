@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from geohp.errors import OutputError
+from geohp.locking import FolderLock
 from geohp.raster.identity import file_state
-from geohp.raster.lock import FolderLock
 from geohp.raster.parts import write_durably
 
 FOLDER = ".geohp"

@@ -39,6 +39,7 @@ def segment(
     window_px: int | None = None,
     pixel_size_m: float | None = None,
     augment: bool = False,
+    refine: str | None = None,
     device: str = "auto",
     seed: int = 0,
 ) -> xr.DataArray:
@@ -52,7 +53,7 @@ def segment(
         classes, backbone, block, bands, scaling: find classes on the scene itself, this many, on these features.
         weights: of the backbone.
         legend: names for the classes, see :meth:`Segmenter.named`.
-        overlap, window_px, pixel_size_m, augment: see :meth:`Segmenter.settings`.
+        overlap, window_px, pixel_size_m, augment, refine: see :meth:`Segmenter.settings`.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         seed: of everything random.
 
@@ -82,6 +83,7 @@ def segment(
             "window_px": window_px,
             "pixel_size_m": pixel_size_m,
             "augment": augment,
+            "refine": refine,
         }
         if isinstance(opened, LazyScene):
             return segmenter.segment_lazily(opened, **cut)
@@ -101,6 +103,7 @@ def segment_file(
     window_px: int | None = None,
     pixel_size_m: float | None = None,
     augment: bool = False,
+    refine: str | None = None,
     on_read_error: str = "stop",
     restart: bool = False,
     overwrite: bool = False,
@@ -120,7 +123,7 @@ def segment_file(
         model: a run folder, a model file or a :class:`Segmenter`; see :func:`choose_segmenter` for ``None``.
         confidence, entropy, probabilities: further rasters, see :class:`geohp.inference.outputs.Outputs`.
         legend: names for the classes, see :meth:`Segmenter.named`.
-        overlap, window_px, pixel_size_m, augment: see :meth:`Segmenter.settings`.
+        overlap, window_px, pixel_size_m, augment, refine: see :meth:`Segmenter.settings`.
         on_read_error: ``stop``, or ``nodata`` to leave out what cannot be read.
         restart: begin anew where unfinished work of another kind is found.
         overwrite: replace outputs that exist.
@@ -152,6 +155,7 @@ def segment_file(
             window_px=window_px,
             pixel_size_m=pixel_size_m,
             augment=augment,
+            refine=refine,
         )
 
 

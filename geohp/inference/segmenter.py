@@ -20,6 +20,7 @@ from geohp.inference.identity import model_sha256, run_identity
 from geohp.inference.lazy import lazy_labels
 from geohp.inference.outputs import Outputs
 from geohp.inference.reading import ForgivingScene
+from geohp.inference.refining import refinement
 from geohp.inference.writing import Skipped, skipped_in, write_behind
 from geohp.legend.file import Legend
 from geohp.legend.model import name_clusters
@@ -172,6 +173,7 @@ class Segmenter:
         window_px: int | None = None,
         pixel_size_m: float | None = None,
         augment: bool = False,
+        refine: str | None = None,
     ) -> EngineSettings:
         """Window grid for this model on a scene.
 
@@ -182,8 +184,10 @@ class Segmenter:
             pixel_size_m: ground sampling distance at which the model shall see the scene, which is resampled window by
                 window; that of the imagery it was trained on by default, 0 for the scene's own.
             augment: average over flips and rotations of each window.
+            refine: ``crf`` to fit the map to the scene's own outlines, see :mod:`geohp.inference.refining`.
 
         Raises:
+            ConfigError: when there is no such refinement.
             ModelError: when the overlap is not between 0 and 1, or the window or the pixel size is not positive.
             SceneError: when a pixel size is asked for and the scene's own is not known.
         """
@@ -192,7 +196,8 @@ class Segmenter:
         if window_px is not None and window_px < 1:
             raise ModelError(f"window {window_px}: must be a positive number of pixels")
         zoom = self.model.zoom * self._resampling(scene, pixel_size_m)
-        return replace(default_settings(self.model, overlap, window_px, zoom), augment=augment)
+        settings = default_settings(self.model, overlap, window_px, zoom)
+        return replace(settings, augment=augment, refine=refinement(refine))
 
     def _resampling(self, scene: Scene, wanted: float | None) -> float:
         """Pixels that the model shall see for one pixel of the scene."""

@@ -69,6 +69,13 @@ class Method(nn.Module, ABC):
     def clip_gradients(self) -> None:
         """Bound gradients between the backward pass and the optimisers."""
 
+    def random_state(self) -> dict[str, Tensor]:
+        """The states of generators of its own, for checkpoints."""
+        return {}
+
+    def restore_random_state(self, state: dict[str, Tensor]) -> None:
+        """Go on where :meth:`random_state` was asked."""
+
     def figures(self) -> dict[str, float]:
         """Further figures of the last step worth logging."""
         return {}

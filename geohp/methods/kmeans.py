@@ -110,6 +110,39 @@ class KMeans(Method):
         return []
 
 
+@torch.no_grad()
+def refit_probe(
+    method: Method,
+    sample: SampleFeatures,
+    clusters: int | None = None,
+    *,
+    rows: int = 100_000,
+    restarts: int = 10,
+    seed: int = 0,
+) -> None:
+    """Settle a method's clusters by spherical k-means on its codes, with another number of them where asked for.
+
+    No head depends on the number of clusters, so one training serves them all.
+
+    Args:
+        method: trained, in eval mode; its probe is changed, or replaced where the number of clusters differs.
+        sample: of the backbone's features.
+        clusters: how many; as many as there are by default.
+        rows: patches drawn to fit the centroids.
+        restarts: independent seedings, the best of which wins.
+        seed: of the draw and of the seedings.
+
+    Raises:
+        ValueError: when there are fewer patches than clusters.
+    """
+    codes = gather_rows(lambda count: (method.head(maps) for maps in sample(count)), rows, seed)
+    held = method.probe.clusters
+    centroids, _ = spherical_kmeans(codes, clusters or len(held), restarts=restarts, seed=seed)
+    if len(centroids) != len(held):
+        method.probe = ClusterProbe(held.shape[1], len(centroids)).to(held)
+    method.probe.clusters.copy_(centroids)
+
+
 def gather_rows(sample: SampleFeatures, count: int, seed: int, images: int = 4096) -> Tensor:
     """Up to ``count`` feature rows (n, C) drawn evenly from up to ``images`` images, in bounded memory."""
     generator = Generator().manual_seed(seed)

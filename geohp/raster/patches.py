@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -9,9 +10,14 @@ from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
+Allowed = Callable[[NDArray[np.int64], NDArray[np.int64]], Bool]
+"""Tells of the (n,) first rows and columns of patches which may be cut."""
 
 THUMBNAIL_PX = 1024
 """Side of the decimated look at a scene that sampling is judged on."""
+
+_DRAWS = 50_000
+_MOST_DRAWS = 1_000_000  # where hardly any place is allowed
 
 
 class Readable(Protocol):
@@ -76,6 +82,7 @@ def sample_origins(
     rng: np.random.Generator,
     min_valid: float = 0.5,
     valid: Bool | None = None,
+    allowed: Allowed | None = None,
 ) -> list[tuple[int, int]]:
     """Random patch origins (row, col) over the valid part of a scene.
 
@@ -89,19 +96,22 @@ def sample_origins(
         rng: source of randomness; the same state gives the same origins.
         min_valid: share of valid pixels a patch should have; where too few reach it, the best ones are taken.
         valid: validity of the scene's thumbnail, where the caller has one.
+        allowed: where patches may be cut; everywhere by default.
 
     Returns:
-        Up to ``count`` origins, none where the scene has no valid pixel.
+        Up to ``count`` origins, none where the scene has no valid pixel or no patch is allowed.
     """
     last_row, last_col = max(0, scene.height - side), max(0, scene.width - side)
     if valid is None:
         _, valid = scene.thumbnail(THUMBNAIL_PX)
     if not valid.any():
-        return _search(scene, side, count)
+        return _search(scene, side, count, allowed)
     possible = (last_row + 1) * (last_col + 1)
     draws = min(possible, 20 * count + 1000)
     flat = rng.permutation(possible) if possible <= draws else rng.integers(possible, size=draws)
     rows, cols = np.divmod(flat, last_col + 1)
+    if allowed is not None:
+        rows, cols = _allowed_ones(rows, cols, allowed, (last_row, last_col), count, rng)
     share = _valid_share(valid, rows, cols, side, (scene.height, scene.width))
     good = np.flatnonzero(share >= min_valid - 1e-6)
     if len(good) < count:
@@ -109,8 +119,64 @@ def sample_origins(
         rest = np.flatnonzero((share < min_valid - 1e-6) & (share > 0))
         good = np.concatenate([good, rest[np.argsort(-share[rest], kind="stable")]])
     if not len(good):
-        return _search(scene, side, count)
+        return _search(scene, side, count, allowed)
     return [(int(rows[i]), int(cols[i])) for i in good[:count]]
+
+
+def grid_origins(
+    height: int,
+    width: int,
+    side: int,
+    stride: int,
+) -> list[tuple[int, int]]:
+    """Patch origins (row, col) of a grid that covers a scene; the last row and column end where the scene does.
+
+    Args:
+        height, width: of the scene, in pixels.
+        side: of a patch.
+        stride: from one patch to the next.
+    """
+
+    def along(length: int) -> list[int]:
+        last = max(0, length - side)
+        return [*range(0, last, stride), last]
+
+    return [(row, col) for row in along(height) for col in along(width)]
+
+
+def valid_share(
+    valid: Bool, origins: Sequence[tuple[int, int]], side: int, shape: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Share of valid pixels under each patch, as a decimated look at a scene tells.
+
+    Args:
+        valid: validity of the scene's thumbnail.
+        origins: first row and column of each patch.
+        side: of the patches, in pixels.
+        shape: of the scene.
+    """
+    rows, cols = np.array(origins, np.int64).reshape(-1, 2).T
+    return _valid_share(valid, rows, cols, side, shape)
+
+
+def _allowed_ones(
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    allowed: Allowed,
+    last: tuple[int, int],
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of drawn origins those that are allowed; where they are few, more are drawn."""
+    possible, drawn = (last[0] + 1) * (last[1] + 1), len(rows)
+    fit = allowed(rows, cols)
+    kept = [(rows[fit], cols[fit])]
+    while drawn < min(possible, _MOST_DRAWS) and sum(len(r) for r, _ in kept) < 2 * count:
+        rows, cols = np.divmod(rng.integers(possible, size=_DRAWS), last[1] + 1)
+        fit = allowed(rows, cols)
+        kept.append((rows[fit], cols[fit]))
+        drawn += _DRAWS
+    return np.concatenate([r for r, _ in kept]), np.concatenate([c for _, c in kept])
 
 
 def _valid_share(
@@ -129,11 +195,13 @@ def _valid_share(
     return share
 
 
-def _search(scene: Readable, side: int, count: int) -> list[tuple[int, int]]:
+def _search(scene: Readable, side: int, count: int, allowed: Allowed | None = None) -> list[tuple[int, int]]:
     """The first ``count`` windows in raster order with a valid pixel."""
     found: list[tuple[int, int]] = []
     for row in range(0, scene.height, side):
         for col in range(0, scene.width, side):
+            if allowed is not None and not allowed(np.array([row]), np.array([col]))[0]:
+                continue
             _, valid = scene.read(row, col, min(side, scene.height - row), min(side, scene.width - col))
             if valid.any():
                 found.append((row, col))

@@ -15,6 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from geohp.errors import OutputError
+from geohp.locking import LOCK, FolderLock
 from geohp.outputs import check_output
 from geohp.raster import identity as identities
 from geohp.raster import journal as journals
@@ -23,7 +24,6 @@ from geohp.raster.cog import assemble, remove_side_files
 from geohp.raster.grid import Grid
 from geohp.raster.journal import Block, Journal, Origin
 from geohp.raster.layers import Layer
-from geohp.raster.lock import LOCK, FolderLock
 from geohp.raster.mosaic import Placed
 from geohp.raster.parts import TEMPORARY, Part, is_sound, is_whole, part_path, write_durably, write_part
 

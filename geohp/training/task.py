@@ -11,8 +11,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from geohp.data.augment import photometric
+from geohp.errors import ModelError
 from geohp.methods.base import Batch, Method
+from geohp.training.checkpoints import random_states, restore_random_states
 from geohp.training.features import FeatureSource
+
+_STATE = "geohp"
 
 
 class StepReport(L.Callback):
@@ -20,29 +24,32 @@ class StepReport(L.Callback):
 
     Args:
         tell: whom to tell.
-        total_steps: of the whole training.
     """
 
-    def __init__(self, tell: Callable[..., None], total_steps: int) -> None:
-        self.tell, self.total_steps, self.done = tell, total_steps, 0
+    def __init__(self, tell: Callable[..., None]) -> None:
+        self.tell = tell
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """After a step."""
-        self.done += 1
-        loss = float(trainer.callback_metrics["loss"])
-        self.tell("training", self.done, self.total_steps, f"loss {loss:.3f}")
+        task: Any = pl_module
+        if trainer.is_global_zero:
+            self.tell("training", task.steps_done, task.total_steps, _in_words(trainer.callback_metrics))
 
 
 class MethodTask(L.LightningModule):
     """Trains a method's head and probes; the backbone stays outside and frozen.
 
-    Optimisation is manual: a method has several optimisers, all stepped on one backward pass.
+    Optimisation is manual: a method has several optimisers, all stepped on one backward pass. Over several processes,
+    each looks for positives among its own share of a batch; pools are the same in all of them.
 
     Args:
         method: prepared (see :meth:`geohp.methods.base.Method.prepare`).
         source: where features come from.
         total_steps: steps of the whole training, for schedules.
         seed: of the photometric augmentation.
+
+    Attributes:
+        steps_done: steps of the whole training that are done.
     """
 
     def __init__(self, method: Method, source: FeatureSource, total_steps: int, seed: int = 0) -> None:
@@ -52,34 +59,104 @@ class MethodTask(L.LightningModule):
         self.total_steps = total_steps
         # Not a submodule: Lightning shall neither move nor save the backbone.
         self.__dict__["source"] = source
-        self._steps_done = 0
+        self.steps_done = 0
         self._augmenting = torch.Generator().manual_seed(seed)
+        self._random: dict[str, Any] | None = None
+        self._images = source.images.identity()
 
     def configure_optimizers(self) -> list[Optimizer]:
         """The method's own."""
         return self.method.optimizers()
 
+    def on_fit_start(self) -> None:
+        """Every process computes features on its own device."""
+        self.source.backbone.to(self.device)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Go on with the random numbers of the checkpoint, after all that draws some while training is set up."""
+        if self._random is not None:
+            restore_random_states(self._random)
+            self._random = None
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """One step: losses, one backward pass, every optimiser."""
-        source: FeatureSource = self.__dict__["source"]
-        self.method.before_step(batch_idx, source.sample)
-        losses = self.method.losses(self._batch(source, batch), step=self._steps_done, total_steps=self.total_steps)
+        self.method.before_step(batch_idx, self.source.sample)
+        losses = self.method.losses(self._batch(batch), step=self.steps_done, total_steps=self.total_steps)
         total = torch.stack(list(losses.values())).sum()
         optimizers: Any = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         for optimizer in optimizers:
             optimizer.zero_grad()
         self.manual_backward(total)
-        self.method.clip_gradients()
         for optimizer in optimizers:
             optimizer.step()
-        self._steps_done += 1
+        self.steps_done += 1
         self.log("loss", total.detach())
         self.log_dict({name: value.detach() for name, value in losses.items()})
         self.log_dict(self.method.figures())
 
-    def _batch(self, source: FeatureSource, batch: dict[str, Tensor]) -> Batch:
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Bound the gradients once, before the first optimiser: in half precision they are unscaled only here."""
+        if optimizer is self.trainer.optimizers[0]:
+            self.method.clip_gradients()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What training needs to go on as if it had never stopped, besides weights and optimisers."""
+        checkpoint[_STATE] = {
+            "steps_done": self.steps_done,
+            "total_steps": self.total_steps,
+            "images": self._images,
+            "augmenting": self._augmenting.get_state(),
+            "method": self.method.random_state(),
+            "source": self.source.state(),
+            "random": random_states(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take that up again.
+
+        Raises:
+            ModelError: the checkpoint is of a training on other images.
+        """
+        state = checkpoint[_STATE]
+        if (state["images"], state["total_steps"]) != (self._images, self.total_steps):
+            raise ModelError(
+                "the checkpoint is of other images, or of the same ones before they were changed; bring them back, or "
+                "start a new run"
+            )
+        self.steps_done = state["steps_done"]
+        self._augmenting.set_state(state["augmenting"].cpu())
+        self.method.restore_random_state(state["method"])
+        self.source.restore(state["source"])
+        self._random = state["random"]
+
+    @property
+    def source(self) -> FeatureSource:
+        """Where features come from."""
+        source: FeatureSource = self.__dict__["source"]
+        return source
+
+    def _batch(self, batch: dict[str, Tensor]) -> Batch:
         augmented = None
         if self.method.wants_augmented:
-            augmented = source.features(photometric(batch["image"], self._augmenting), affinities=False)
-        return Batch(source.patches(batch), augmented, batch.get("label"))
+            augmented = self.source.features(photometric(batch["image"], self._augmenting), affinities=False)
+        return Batch(self.source.patches(batch), augmented, batch.get("mask"))
+
+
+_SHOWN = (
+    ("loss", "loss"),
+    ("contrastive", "contrastive"),
+    ("consistency", "consistency"),
+    ("cluster", "cluster"),
+    ("linear", "linear"),
+    ("task_specific_weight", "lambda"),
+)
+
+
+def _in_words(figures: Any) -> str:
+    """The figures of a step in one line."""
+    parts = [f"{word} {float(figures[name]):.3g}" for name, word in _SHOWN if name in figures]
+    positives = [figures[name] for name in ("positives_agnostic", "positives_specific") if name in figures]
+    if positives:
+        parts.append(f"positives {' + '.join(f'{float(count):.0f}' for count in positives)} an anchor")
+    return ", ".join(parts)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geohp.raster.patches import read_patch, sample_origins
+from geohp.raster.patches import grid_origins, read_patch, sample_origins, valid_share
 
 
 class ArrayScene:
@@ -84,3 +84,42 @@ def test_what_the_decimated_look_misses_is_found_by_searching():
     valid = np.zeros((2100, 2100))
     valid[1, 1] = 1
     assert sample_origins(ArrayScene(valid), 256, 5, np.random.default_rng(0)) == [(0, 0)]
+
+
+@given(height=st.integers(1, 80), width=st.integers(1, 80), side=st.integers(1, 90), stride=st.integers(1, 40))
+@settings(deadline=None, max_examples=60)
+def test_a_grid_covers_a_scene_and_stays_inside(height, width, side, stride):
+    seen = np.zeros((height, width), int)
+    origins = grid_origins(height, width, side, min(stride, side))
+    assert len(set(origins)) == len(origins)
+    for row, col in origins:
+        assert row == 0 or row + side <= height
+        assert col == 0 or col + side <= width
+        seen[row : row + side, col : col + side] += 1
+    assert seen.all()
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (40, 60)])
+def test_origins_are_drawn_where_they_are_allowed(shape):
+    def allowed(rows, cols):
+        return (rows < 20) & (cols % 7 == 3)
+
+    scene = ArrayScene(np.ones(shape))
+    origins = sample_origins(scene, 30, 25, np.random.default_rng(0), allowed=allowed)
+    assert origins
+    assert all(row < 20 and col % 7 == 3 for row, col in origins)
+    assert sample_origins(scene, 30, 25, np.random.default_rng(0), allowed=lambda r, c: r < 0) == []
+
+
+def test_rare_places_are_found():
+    scene = ArrayScene(np.ones((2000, 1500)))
+    origins = sample_origins(
+        scene, 30, 5, np.random.default_rng(0), allowed=lambda r, c: (r // 40 == 9) & (c // 30 == 7)
+    )
+    assert len(origins) == 5
+
+
+def test_the_share_of_valid_pixels_of_given_patches():
+    valid = np.zeros((40, 40), bool)
+    valid[:, :10] = True
+    np.testing.assert_allclose(valid_share(valid, [(0, 0), (0, 10), (20, 5)], 10, (40, 40)), [1, 0, 0.5])

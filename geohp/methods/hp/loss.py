@@ -10,6 +10,8 @@ in closed form. :mod:`.streaming` makes them anywhere, :mod:`.fused` faster for 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,6 +31,21 @@ _LOWEST_TEMPERATURE = 1 / 64
 """exp(1 / tau), summed over any number of rows, stays within float32: no maximum has to be subtracted."""
 
 
+@dataclass(frozen=True)
+class FoundPositives:
+    """How many positives a batch found, as scalars on the rows' device: nothing waits for them until they are read.
+
+    Attributes:
+        anchors: share of rows that found a task-agnostic positive, and so take part in the loss.
+        agnostic: mean number of task-agnostic positives of such a row; 0 without any.
+        specific: mean number of its task-specific ones; ``None`` where lambda is 0 and they are not looked for.
+    """
+
+    anchors: Tensor
+    agnostic: Tensor
+    specific: Tensor | None
+
+
 def contrastive_loss(
     z: Tensor,
     z_mix: Tensor,
@@ -42,6 +59,7 @@ def contrastive_loss(
     task_specific_weight: float,
     keep: Tensor | float,
     reweight: bool = True,
+    tell: Callable[[FoundPositives], None] | None = None,
 ) -> Tensor:
     """Mean over images of the loss of z and of z_mix, whose positives are discovered in features and codes.
 
@@ -63,6 +81,7 @@ def contrastive_loss(
         task_specific_weight: lambda; at 0 the codes are not looked at.
         keep: rho, drawn once for all images' anchors, or the draw itself: bool (n / images, n).
         reweight: weigh an anchor by the mass of its positives relative to its image's mean.
+        tell: told how many positives were found, which the loss knows without counting them.
 
     Returns:
         A scalar, float64 for float64 inputs and float32 otherwise; sums are never taken in less. Half-precision rows
@@ -96,7 +115,10 @@ def contrastive_loss(
             reweight=reweight,
         )
     wanted = [torch.is_grad_enabled() and view.requires_grad for view in (z, z_mix)]
-    loss: Tensor = _Streamed.apply(z, z_mix, problem, wanted)
+    loss: Tensor
+    loss, *found = _Streamed.apply(z, z_mix, problem, wanted)
+    if tell is not None:
+        tell(FoundPositives(found[0], found[1], found[2] if specific is not None else None))
     return loss
 
 
@@ -104,17 +126,19 @@ class _Streamed(torch.autograd.Function):
     """The loss; its gradients are computed along with it and only scaled in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, z_mix: Tensor, problem: Problem, wanted: list[bool]) -> Tensor:
+    def forward(ctx: Any, z: Tensor, z_mix: Tensor, problem: Problem, wanted: list[bool]) -> tuple[Tensor, ...]:
         with torch.autocast(z.device.type, enabled=False):
             views = [operand(view.detach()) for view in (z, z_mix)]
             passes = fused(views, problem) or streaming
             sums = passes.row_sums(views, problem)
             loss, share = _value(sums, problem)
+            counted = _positives_per_anchor(sums, problem)
             found = passes.gradients(views, _forces(sums, share), problem, wanted) if any(wanted) else [None, None]
             ctx.save_for_backward(
                 *(None if g is None else g.to(view.dtype) for g, view in zip(found, (z, z_mix), strict=True))
             )
-        return loss
+            ctx.mark_non_differentiable(*counted)
+        return loss, *counted
 
     @staticmethod
     @once_differentiable
@@ -136,6 +160,14 @@ def _value(sums: Sums, problem: Problem) -> tuple[Tensor, Tensor]:
     for similarity, partition in zip(sums.similarity, sums.partition, strict=True):
         loss = loss + (share * (similarity / _guarded(sums.mass) - _guarded(partition).log())).sum()
     return loss, share
+
+
+def _positives_per_anchor(sums: Sums, problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
+    """Share of anchors among the rows, and their mean numbers of positives in A and, from W = A + lambda E, in E."""
+    kept = sums.positives > 0
+    anchors = kept.sum().clamp_min(1)
+    specific = (sums.mass - sums.positives) / (problem.weight or 1)
+    return kept.float().mean(), sums.positives.sum() / anchors, (specific * kept).sum() / anchors
 
 
 def _forces(sums: Sums, share: Tensor) -> Forces:

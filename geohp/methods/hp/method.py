@@ -11,13 +11,11 @@ from torch.optim import Adam, AdamW, Optimizer
 
 from geohp.methods.base import Batch, Method, SampleFeatures
 from geohp.methods.hp.head import EMAHead, SegmentationHead
-from geohp.methods.hp.loss import contrastive_loss
+from geohp.methods.hp.loss import FoundPositives, contrastive_loss
 from geohp.methods.hp.mixing import mix_neighbours
 from geohp.methods.hp.positives import ReferencePool
-from geohp.methods.kmeans import gather_rows, spherical_kmeans
+from geohp.methods.kmeans import refit_probe
 from geohp.methods.probes import ClusterProbe, LinearProbe
-
-_REFIT_ROWS = 100_000
 
 
 class HP(Method):
@@ -86,7 +84,7 @@ class HP(Method):
         }  # fmt: skip
         self.wants_augmented = consistency_weight > 0
         self._generator = torch.Generator().manual_seed(seed)
-        self._figures: dict[str, float] = {}
+        self._figures: dict[str, Tensor | float] = {}
 
     def prepare(self, sample: SampleFeatures) -> None:
         """Fill both reference pools: one random patch of each of R images, from shuffled passes of their own."""
@@ -119,22 +117,22 @@ class HP(Method):
         mixed = mix_neighbours(codes, batch.patches.affinities)
         weight = self.task_specific_weight(step, total_steps)
         z = self._project(codes)
-        losses = {
-            "contrastive": contrastive_loss(
-                z,
-                self._project(self.drop(mixed)),
-                _unit_rows(self.drop(features)),
-                _unit_rows(self.drop(averaged)),
-                self.pool_agnostic.rows,
-                self.pool_specific.rows,
-                images=len(features),
-                temperature=self.temperature,
-                task_specific_weight=weight,
-                keep=self.keep_rate,
-                reweight=self.reweight,
-            ),
-            "cluster": self.probe.loss(codes.detach()),
-        }
+        self._figures = {"task_specific_weight": weight}
+        contrastive = contrastive_loss(
+            z,
+            self._project(self.drop(mixed)),
+            _unit_rows(self.drop(features)),
+            _unit_rows(self.drop(averaged)),
+            self.pool_agnostic.rows,
+            self.pool_specific.rows,
+            images=len(features),
+            temperature=self.temperature,
+            task_specific_weight=weight,
+            keep=self.keep_rate,
+            reweight=self.reweight,
+            tell=self._note,
+        )
+        losses = {"contrastive": contrastive, "cluster": self.probe.loss(codes.detach())}
         if self.wants_augmented:
             if batch.augmented is None:
                 raise ValueError("consistency_weight > 0 needs the features of an augmented view")
@@ -142,7 +140,6 @@ class HP(Method):
             losses["consistency"] = self.consistency_weight * F.pairwise_distance(z, other).mean()
         if self.linear_probe is not None and batch.labels is not None:
             losses["linear"] = self.linear_probe.loss(codes.detach(), batch.labels)
-        self._figures = {"task_specific_weight": weight}
         return losses
 
     @torch.no_grad()
@@ -153,13 +150,8 @@ class HP(Method):
         a small set of images affords it lags behind, and clusters may stay empty; k-means on the final codes is what
         it would converge to.
         """
-        if not self.refit_probe:
-            return
-        rows = gather_rows(lambda count: (self.head(maps) for maps in sample(count)), _REFIT_ROWS, self.seed)
-        clusters = len(self.probe.clusters)
-        if len(rows) >= clusters:
-            centroids, _ = spherical_kmeans(rows, clusters, restarts=10, seed=self.seed)
-            self.probe.clusters.copy_(centroids)
+        if self.refit_probe:
+            refit_probe(self, sample, seed=self.seed)
 
     def optimizers(self) -> list[Optimizer]:
         """AdamW for the head; Adam for projection, cluster probe and linear probe."""
@@ -175,12 +167,29 @@ class HP(Method):
 
     def clip_gradients(self) -> None:
         """Bound the norm of the head's gradient."""
-        norm = nn.utils.clip_grad_norm_(self.head.parameters(), self.clip_norm)
-        self._figures["gradient_norm"] = float(norm)
+        self._figures["gradient_norm"] = nn.utils.clip_grad_norm_(self.head.parameters(), self.clip_norm)
+
+    def random_state(self) -> dict[str, Tensor]:
+        """The state of the pools' draws."""
+        return {"pools": self._generator.get_state()}
+
+    def restore_random_state(self, state: dict[str, Tensor]) -> None:
+        """Go on with the pools' draws."""
+        self._generator.set_state(state["pools"].cpu())
 
     def figures(self) -> dict[str, float]:
-        """Lambda and the head's gradient norm."""
-        return dict(self._figures)
+        """Of the last step; on a GPU this waits for it.
+
+        ``task_specific_weight`` (lambda), ``gradient_norm`` of the head before it was clipped, ``anchor_share`` (share
+        of patches that found a positive), ``positives_agnostic`` (mean of an anchor) and, once lambda is above 0,
+        ``positives_specific``.
+        """
+        return {name: float(value) for name, value in self._figures.items()}
+
+    def _note(self, found: FoundPositives) -> None:
+        self._figures.update(anchor_share=found.anchors, positives_agnostic=found.agnostic)
+        if found.specific is not None:
+            self._figures["positives_specific"] = found.specific
 
     def _project(self, codes: Tensor) -> Tensor:
         rows = codes.flatten(2).transpose(1, 2).reshape(-1, codes.shape[1])

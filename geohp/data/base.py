@@ -1,0 +1,132 @@
+"""What data are: sets of images to learn from and to be judged on, and what their labels mean."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from geohp.classes import LandCoverClass
+from geohp.errors import DataError, SceneError
+
+Progress = Callable[[int, int], None]
+"""Called with how much of a survey is done, and how much there is."""
+
+_LOOKED_AT = 16
+"""Items whose content enters a set's identity."""
+
+
+class ImageSet(Dataset[dict[str, Any]], ABC):
+    """Images of one size, with labels where there are any.
+
+    Items are those of TorchGeo's data sets: ``{"image": (bands, H, W) float32 in [0, 1]}`` and, where
+    :attr:`labelled`, ``"mask": (H, W) int64``, classes from 0, 255 where unknown. The size is the same for all items
+    of a set, so that they can be put together into batches.
+
+    Attributes:
+        channels: bands of an image.
+        labelled: whether items carry a mask.
+    """
+
+    channels: int
+    labelled: bool = False
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many images."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Image number ``index``, and its mask.
+
+        Raises:
+            DataError, SceneError: naming the file that cannot be used.
+        """
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """What image number ``index`` is called, for people to find it: unique in the set."""
+
+    def close(self) -> None:
+        """Close what is open; what is asked for later is opened again."""
+
+    def files(self) -> Sequence[str]:
+        """Paths of all files that items are made of; empty where the set does not know them."""
+        return ()
+
+    def identity(self) -> str:
+        """What tells this set from others, those of the same images read otherwise included: a hash.
+
+        Of the names of all items, of size and time of change of all :meth:`files`, and of what a few items hold, which
+        tells bands, scaling and size apart; where the set does not know its files, of what all items hold.
+        """
+        digest = hashlib.sha256(f"{type(self).__module__}.{type(self).__qualname__} {self.channels}".encode())
+        count, files = len(self), self.files()
+        for index in range(count):
+            digest.update(self.name(index).encode() + b"\0")
+        for file in files:
+            path = Path(file)
+            state = path.stat() if path.is_file() else None
+            digest.update(f"{file}\0{state and (state.st_size, state.st_mtime_ns)}\0".encode())
+        for index in range(0, count, max(1, count // _LOOKED_AT) if files else 1):
+            try:
+                item = self[index]
+            except (DataError, SceneError):
+                digest.update(b"unreadable")
+                continue
+            for key in ("image", "mask"):
+                if key in item:
+                    digest.update(f"{key} {tuple(item[key].shape)}".encode() + item[key].contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a data set is evaluated, for those who compare figures.
+
+    Attributes:
+        benchmark: the published benchmark that figures can be held against ("potsdam-3", "cocostuff-27",
+            "cityscapes-27"); ``None`` for data of one's own.
+        same: the split and the labels are the published ones.
+        text: in a sentence or two, what is evaluated, and what differs from the published protocol.
+    """
+
+    benchmark: str | None
+    same: bool
+    text: str
+
+
+class DataSource(ABC):
+    """Where images come from. Nothing large is read until one of its sets is asked for.
+
+    Attributes:
+        classes: what the labels mean; empty where there are none.
+        protocol: how it is evaluated.
+        pixel_size_m: ground sampling distance of what patches are cut from, before they are resized; ``None`` where
+            unknown. Known at the latest when a set has been asked for.
+    """
+
+    classes: tuple[LandCoverClass, ...] = ()
+    protocol: Protocol = Protocol(None, same=False, text="own data")
+    pixel_size_m: float | None = None
+
+    @abstractmethod
+    def training(self, progress: Progress | None = None) -> ImageSet:
+        """The images to train on, ``side_px`` square.
+
+        Raises:
+            DataError, SceneError: what is missing or wrong, where, and the remedy.
+        """
+
+    def evaluation(self, progress: Progress | None = None) -> ImageSet:
+        """The labelled images to be judged on, ``evaluation_px`` square.
+
+        Raises:
+            DataError: where there are no labels.
+        """
+        raise DataError("the data have no labels to evaluate against; name them with data.labels")

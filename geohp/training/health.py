@@ -1,0 +1,276 @@
+"""Whether a training is well: numbers that are not finite end it, a collapsed solution is told in a sentence.
+
+Nothing here draws from a generator or changes the method, so a watched training is the one that was not watched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geohp.errors import TrainingError
+from geohp.methods.base import Method, SampleFeatures
+from geohp.methods.kmeans import gather_rows
+from geohp.methods.probes import ClusterProbe
+
+DOMINANT_SHARE = 0.95
+"""Beyond this share of the patches, one cluster has taken everything."""
+COINCIDING = 0.99
+"""Cosine above which two directions are one."""
+_PATCHES = 20_000
+_ROWS_A_STEP, _STEPS_KEPT = 256, 32
+"""Patches that an epoch is judged on: so many of each of its last steps."""
+_NAMED = 5
+"""Clusters named in a sentence before it only counts them."""
+
+Numbers = Mapping[str, Tensor | float]
+
+
+def check_finite(
+    terms: Numbers, step: int, *, features: Tensor | None = None, rate: float | None = None, precision: str = "32"
+) -> None:
+    """Stop a training whose numbers are no longer finite.
+
+    On a GPU this waits for the step once, however many terms there are.
+
+    Args:
+        terms: losses and gradient norms of a step by name.
+        step: its number from 0; the message counts from 1.
+        features: what the step saw, looked at only to tell the cause; any shape.
+        rate: learning rate of the head, to be named in the remedy.
+        precision: of the training, ``"32"`` or a half precision.
+
+    Raises:
+        TrainingError: naming the step, the terms, the likely cause and what to do.
+    """
+    broken = not_finite(terms)
+    if not broken:
+        return
+    shown = " and ".join(f"{name} = {float(terms[name]):g}" for name in broken)
+    if features is not None and not bool(torch.isfinite(features).all()):
+        cause = (
+            "the backbone's features are not finite, so its weights or the images are damaged (NaN or infinite "
+            "pixels); name the pixels without data as nodata, or check the weights"
+        )
+    else:
+        lower = f"learning rates (method.learning_rates.head = {rate:g})" if rate else "learning rates"
+        cause = f"the training has most likely diverged; set lower {lower}"
+        if precision != "32":
+            cause += ", or train.precision=32"
+    raise TrainingError(f"step {step + 1}: {shown}: {cause}")
+
+
+def not_finite(terms: Numbers) -> list[str]:
+    """Names of the terms that are NaN or infinite, in their order."""
+    tensors = {name: value for name, value in terms.items() if isinstance(value, Tensor)}
+    broken = {name for name, value in terms.items() if not isinstance(value, Tensor) and not math.isfinite(value)}
+    # The whole first: one wait for a GPU, not one a term.
+    if tensors and not math.isfinite(float(torch.stack([v.detach().float().sum() for v in tensors.values()]).sum())):
+        broken |= {name for name, value in tensors.items() if not bool(torch.isfinite(value).all())}
+    return [name for name in terms if name in broken]
+
+
+def code_warnings(codes: Tensor) -> list[str]:
+    """What is wrong with codes (n, D), in sentences: whether all of them point in one direction.
+
+    Judged by the length of the mean of the unit rows: 1 where all are parallel, about 0 where they spread.
+    """
+    spread = float(F.normalize(codes.float(), dim=1).mean(0).norm())
+    if spread <= COINCIDING:
+        return []
+    return [
+        f"the codes have collapsed to one direction (length of their mean {spread:.3f} of 1): clusters would split "
+        "noise; look whether the images differ at all, and try a lower temperature or learning rate"
+    ]
+
+
+def cluster_warnings(codes: Tensor, probe: ClusterProbe) -> list[str]:
+    """What is wrong with clusters, in sentences: one takes everything, some stay empty, some coincide.
+
+    Args:
+        codes: (n, D) a sample of patches.
+        probe: its clusters.
+    """
+    directions = F.normalize(probe.clusters.detach().float(), dim=1).to(codes.device)
+    clusters = len(directions)
+    counts = torch.bincount((codes.float() @ directions.T).argmax(1), minlength=clusters).cpu()
+    said = []
+    share = float(counts.max() / counts.sum().clamp_min(1))
+    if share > DOMINANT_SHARE:
+        said.append(
+            f"cluster {int(counts.argmax())} takes {100 * share:.1f} % of the patches: the solution has collapsed to "
+            "one class; give imagery with more variety, or a backbone or block with stronger features"
+        )
+    empty = (counts == 0).nonzero().flatten().tolist()
+    if empty:
+        said.append(
+            f"{_numbered(empty)} of {clusters} {'has' if len(empty) == 1 else 'have'} no patches: classes are missing "
+            "from the map; set method.refit_probe=true or classes.count lower"
+        )
+    cosines = (directions @ directions.T).triu(1)
+    pairs = (cosines > COINCIDING).nonzero().tolist()
+    if pairs:
+        named = ", ".join(f"{a} and {b}" for a, b in pairs[:_NAMED]) + (", ..." if len(pairs) > _NAMED else "")
+        said.append(
+            f"clusters {named} coincide (cosine up to {float(cosines.max()):.3f}): they split one class at random; "
+            "set classes.count lower"
+        )
+    return said
+
+
+def positives_warnings(figures: Mapping[str, float]) -> list[str]:
+    """What is wrong with the positives that HP found in a step, by :meth:`geohp.methods.base.Method.figures`."""
+    if figures.get("anchor_share", 1.0) > 0:
+        return []
+    return [
+        "no patch is more similar to another than to the reference pool, so nothing is learnt: the images are all "
+        "alike, or the pool is too large for a batch; give other imagery, raise train.batch_size or lower "
+        "method.pool_size"
+    ]
+
+
+@torch.no_grad()
+def examine(method: Method, sample: SampleFeatures, images: int = 256) -> list[str]:
+    """Everything wrong with a trained method's codes and clusters, in sentences; empty where it is well.
+
+    Args:
+        method: finished; put into eval mode for the look and back.
+        sample: of the backbone's features.
+        images: how many are looked at.
+
+    Raises:
+        TrainingError: when its codes are not finite.
+    """
+    maps = list(sample(images))
+    with _Evaluating(method):
+        rows = gather_rows(lambda _: (method.head(each) for each in maps), _PATCHES, seed=0)
+    if not len(rows):
+        return []
+    if not bool(torch.isfinite(rows).all()):
+        raise TrainingError(
+            "the trained head gives codes that are not finite: its weights or the backbone's features are; set lower "
+            "learning rates, or look for NaN among the pixels"
+        )
+    return [*code_warnings(rows), *cluster_warnings(rows, method.probe)]
+
+
+class Health(L.Callback):
+    """Watches a training: every step for numbers that are not finite, every epoch for a collapse.
+
+    An epoch is judged on patches that its last steps have seen, so nothing is drawn or read for it. Clusters are
+    judged only where the probe they have now is the one to be kept: one that k-means settles at the end lags behind
+    till then, and is judged by :meth:`look`.
+
+    Args:
+        warn: told of what is wrong when it is noticed, each kind of it once a training.
+
+    Attributes:
+        warnings: what was told.
+    """
+
+    def __init__(self, warn: Callable[[str], None] | None = None) -> None:
+        self.warn = warn
+        self.warnings: list[str] = []
+        self._kinds: set[str] = set()
+        self._seen: deque[Tensor] = deque(maxlen=_STEPS_KEPT)
+        self._steps = 0
+        self._hook: Any = None
+
+    def look(self, method: Method, sample: SampleFeatures) -> list[str]:
+        """What is wrong with the result, see :func:`examine`, as far as it has not been told before."""
+        return [sentence for sentence in examine(method, sample) if self._new(sentence)]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep an eye on what goes into the head."""
+        self._hook = _method(pl_module).head.register_forward_pre_hook(self._see)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """Check the step's numbers, before any checkpoint is written."""
+        terms = {name: value for name, value in trainer.callback_metrics.items() if isinstance(value, Tensor)}
+        rate = getattr(_method(pl_module), "rates", {}).get("head")
+        seen = self._seen[-1] if self._seen else None
+        check_finite(terms, self._steps, features=seen, rate=rate, precision=str(trainer.precision).split("-")[0])
+        self._steps += 1
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look for a collapse."""
+        method = _method(pl_module)
+        said = positives_warnings(method.figures())
+        if self._seen:
+            with _Evaluating(method), torch.no_grad():
+                # A row of pixels: a head looks at each patch by itself.
+                codes = method.head(torch.cat(list(self._seen)).T[None, :, None])[0, :, 0].T
+            said += code_warnings(codes)
+            if not getattr(method, "refit_probe", False):
+                said += cluster_warnings(codes, method.probe)
+        for sentence in filter(self._new, said):
+            self.warnings.append(f"epoch {trainer.current_epoch + 1}: {sentence}")
+            if self.warn is not None:
+                self.warn(self.warnings[-1])
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Let go of the head."""
+        self._let_go()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Let go of the head."""
+        self._let_go()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been seen so far, for a training that is resumed."""
+        return {"steps": self._steps, "kinds": sorted(self._kinds), "warnings": list(self.warnings)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`state_dict`."""
+        self._steps, self._kinds = state_dict["steps"], set(state_dict["kinds"])
+        self.warnings = list(state_dict["warnings"])
+
+    def _see(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        rows = inputs[0].detach().flatten(2).transpose(1, 2).flatten(0, 1)
+        # A copy, or the whole batch would be held.
+        self._seen.append(rows[:: max(1, len(rows) // _ROWS_A_STEP)].clone())
+
+    def _new(self, sentence: str) -> bool:
+        kind = sentence.partition(": ")[2]  # before it stand the numbers
+        known = kind in self._kinds
+        self._kinds.add(kind)
+        return not known
+
+    def _let_go(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+        self._hook = None
+        self._seen.clear()
+
+
+class _Evaluating:
+    """A method in eval mode, and back in the mode it was in."""
+
+    def __init__(self, method: Method) -> None:
+        self.method, self.training = method, method.training
+
+    def __enter__(self) -> None:
+        self.method.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self.method.train(self.training)
+
+
+def _method(module: L.LightningModule) -> Method:
+    method: Method = module.method  # type: ignore[assignment]
+    return method
+
+
+def _numbered(clusters: list[int]) -> str:
+    if len(clusters) == 1:
+        return f"cluster {clusters[0]}"
+    if len(clusters) <= _NAMED:
+        return f"clusters {', '.join(map(str, clusters))}"
+    return f"{len(clusters)} clusters"

@@ -1,0 +1,189 @@
+"""The training loop, by Lightning: devices, precision, loggers, checkpoints, and going on from one."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from geohp.errors import ConfigError
+from geohp.training.checkpoints import CHECKPOINT_NAME, Checkpoints, check_readable
+from geohp.training.task import MethodTask, StepReport
+
+if TYPE_CHECKING:
+    from geohp.config import TrainConfig
+
+METRICS_NAME = "metrics.csv"
+UNFINISHED = "unfinished"
+"""Folder within a run folder with what only going on with the run needs."""
+_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def run_training(
+    task: MethodTask,
+    batches: Any,
+    settings: TrainConfig,
+    epochs: int,
+    work: Path,
+    tell: Callable[..., None],
+    callbacks: Sequence[L.Callback] = (),
+) -> None:
+    """Train to the end, from the last checkpoint in ``work`` where there is one.
+
+    Leaves ``metrics.csv`` and a folder ``tensorboard``; what checkpoints need lies in a folder ``unfinished``, which
+    the caller removes when the run is complete.
+
+    Args:
+        task: the method, ready to train.
+        batches: gives one epoch's batches whenever it is iterated; see :class:`geohp.training.batches.EpochBatches`.
+        settings: devices, precision, loggers.
+        epochs: how many in all.
+        work: the run folder.
+        tell: told of every step.
+        callbacks: further ones; checkpoints include their state.
+
+    Raises:
+        ConfigError: settings that this machine cannot serve.
+        OutputError: a checkpoint cannot be written.
+    """
+    unfinished = work / UNFINISHED
+    unfinished.mkdir(exist_ok=True)
+    checkpoint = unfinished / CHECKPOINT_NAME
+    attempt = 1 + max((int(part.name) for part in _attempts(unfinished)), default=-1)
+    accelerator = task.source.device.type
+    _check(settings, accelerator)
+    if checkpoint.is_file():
+        check_readable(checkpoint)
+    with _quietly(), _interruptible():
+        trainer = L.Trainer(
+            max_epochs=epochs,
+            accelerator=accelerator,
+            devices=settings.devices,
+            strategy="auto" if settings.devices == 1 else "ddp_spawn",
+            precision=_PRECISION[settings.precision],  # type: ignore[arg-type]
+            deterministic=True if settings.deterministic else None,
+            logger=_loggers(settings, work, unfinished, attempt),
+            log_every_n_steps=1,
+            callbacks=[
+                StepReport(tell),
+                *callbacks,
+                Checkpoints(checkpoint, settings.checkpoint_minutes),
+            ],
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(task, batches, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+    merge_metrics([part / METRICS_NAME for part in _attempts(unfinished)], work / METRICS_NAME)
+
+
+def merge_metrics(parts: Sequence[Path], out: Path) -> None:
+    """One table of what several attempts have logged: of steps that were made twice, the last one's rows count.
+
+    Args:
+        parts: ``metrics.csv`` of every attempt, in order; those that are missing logged nothing.
+        out: the table to write.
+    """
+    rows: list[dict[str, str]] = []
+    names: dict[str, None] = {}
+    for part in parts:
+        if not part.is_file():
+            continue
+        with part.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            # The last row may have been cut off by what ended the attempt.
+            new = [row for row in reader if None not in row.values() and row["step"].isdigit()]
+            names.update(dict.fromkeys(reader.fieldnames or ()))
+        if new:
+            first = int(new[0]["step"])
+            rows = [row for row in rows if int(row["step"]) < first] + new
+    if not rows:
+        return
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, sorted(names), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _attempts(unfinished: Path) -> list[Path]:
+    """Folders of logs, in order."""
+    return sorted((p for p in unfinished.iterdir() if p.is_dir() and p.name.isdigit()), key=lambda p: int(p.name))
+
+
+def _loggers(settings: TrainConfig, work: Path, unfinished: Path, attempt: int) -> list[Logger]:
+    """CSV and TensorBoard always, services where they are asked for."""
+    (unfinished / str(attempt)).mkdir()
+    loggers: list[Logger] = [
+        CSVLogger(unfinished, name="", version=str(attempt)),
+        TensorBoardLogger(work, name="", version="tensorboard"),
+    ]
+    for name in settings.loggers:
+        try:
+            loggers.append(_service(name, work))
+        except ImportError as error:
+            raise ConfigError(f"train.loggers: {name} is not installed; pip install {name}, or leave it out") from error
+    return loggers
+
+
+def _service(name: str, work: Path) -> Logger:
+    if name == "wandb":
+        from lightning.pytorch.loggers import WandbLogger
+
+        return WandbLogger(name=work.name, save_dir=work, project="geohp")
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    return MLFlowLogger(experiment_name="geohp", run_name=work.name, tracking_uri=f"file:{work / 'mlruns'}")
+
+
+def _check(settings: TrainConfig, accelerator: str) -> None:
+    if settings.precision == "fp16" and accelerator == "cpu":
+        raise ConfigError("train.precision = fp16: a CPU has no use for it; take 32")
+    if accelerator == "cuda":
+        import torch
+
+        if settings.devices > torch.cuda.device_count():
+            raise ConfigError(f"train.devices = {settings.devices}: this machine has {torch.cuda.device_count()}")
+    if accelerator == "mps" and settings.devices > 1:
+        raise ConfigError(f"train.devices = {settings.devices}: there is one device of this kind")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """An interrupt stays one: Lightning makes it an exit code of 1, and leaves further interrupts ignored."""
+    on_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if on_main else None
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if on_main:
+            signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Lightning's banners and advice: what it says of devices and workers is not the user's concern."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)

@@ -1,0 +1,124 @@
+"""Scores by epoch, where labels exist: written down, and the best epoch kept under its own name."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from geohp.data.base import ImageSet
+from geohp.evaluation.counting import Counting, count
+from geohp.evaluation.reading import Reader
+from geohp.methods.base import Method
+from geohp.training.checkpoints import undisturbed
+from geohp.training.features import FeatureSource
+
+SCORES_NAME = "scores.csv"
+_BEST = "best_on_labels.safetensors"
+_PARTS = ("head.", "probe.", "linear_probe.")
+
+
+class EpochScores(L.Callback):
+    """Scores the method on labelled images at the end of every so many epochs; training does not learn of it.
+
+    Args:
+        images: labelled images to be judged on.
+        classes: number of their classes.
+        every: epochs between two scores.
+        work: the run folder: ``scores.csv`` goes there.
+        tell: told of the images judged.
+    """
+
+    def __init__(
+        self, images: ImageSet, classes: int, *, every: int, work: Path, tell: Callable[[int, int], None]
+    ) -> None:
+        self.images, self.classes = images, classes
+        self.every, self.tell = every, tell
+        self.out, self.best_file = work / SCORES_NAME, work / "unfinished" / _BEST
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget the scores of epochs that are made again."""
+        if trainer.is_global_zero and self.out.is_file():
+            kept = [row for row in self._rows() if int(row["epoch"]) <= trainer.current_epoch]
+            self.out.unlink()
+            for row in kept:
+                self._write(row)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Score, write a row, and remember the best."""
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every or not trainer.is_global_zero:
+            return
+        task: Any = pl_module
+        with undisturbed(task.source):
+            scores = self._scores(task.method, task.source)
+        self._write({"epoch": epoch, **scores})
+        if scores["cluster_miou"] > self._best_miou():
+            weights = {
+                name: value.detach().cpu().contiguous()
+                for name, value in task.method.state_dict().items()
+                if name.startswith(_PARTS)
+            }
+            draft = self.best_file.with_suffix(".part")
+            save_file(weights, draft, {"scores": json.dumps({"epoch": epoch, **scores})})
+            draft.replace(self.best_file)
+
+    def restored(self, method: Method) -> Method:
+        """A method with the weights of the best epoch, read from where they were kept."""
+        with safe_open(self.best_file, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        method.load_state_dict(weights, strict=False)
+        return method
+
+    def _best_miou(self) -> float:
+        if not self.best_file.is_file():
+            return float("-inf")
+        with safe_open(self.best_file, framework="pt") as file:
+            return float(json.loads(file.metadata()["scores"])["cluster_miou"])
+
+    def _scores(self, method: Method, source: FeatureSource) -> dict[str, float]:
+        """Of the method as it would be if it ended here."""
+        method = copy.deepcopy(method).eval()
+        method.finish(source.sample)
+
+        def coder(images: Tensor) -> Tensor:
+            codes: Tensor = method.head(source.features(images, affinities=False).features)
+            return codes
+
+        linear_probe: Any = getattr(method, "linear_probe", None)
+        reader = Reader(coder, method.probe, linear_probe, patch_px=source.backbone.patch_size)
+        counted = count(
+            reader,
+            self.images,
+            Counting(self.classes, len(method.probe.clusters), reader.readouts),
+            device=source.device,
+            batch_size=source.batch_size,
+            workers=source.workers,
+            progress=self.tell,
+        )
+        found: dict[str, float] = {}
+        for readout in reader.readouts:
+            scores = counted.scores(readout)
+            found[f"{readout.probe}_accuracy"] = scores["accuracy"]
+            found[f"{readout.probe}_miou"] = scores["miou"]
+        return found
+
+    def _rows(self) -> list[dict[str, Any]]:
+        with self.out.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _write(self, row: dict[str, Any]) -> None:
+        new = not self.out.exists()
+        with self.out.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)

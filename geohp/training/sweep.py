@@ -1,0 +1,251 @@
+"""How many classes does the imagery hold? One training, many numbers of clusters, judged without labels.
+
+No head depends on the number of clusters, so a sweep costs k-means on a sample of codes and no further training. What
+each number is judged by, how the recommended one is chosen, and how well that works where the truth is known, stands in
+docs/choosing-classes.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from torch import Generator, Tensor
+
+from geohp.errors import ConfigError, DataError
+from geohp.methods.base import Method, SampleFeatures
+from geohp.methods.kmeans import spherical_kmeans
+from geohp.training.sweep_outputs import Candidate, Sweep
+
+_IMAGES = 1024
+_ROWS = 16_000
+"""Patches a sweep looks at in all, drawn evenly from up to 1024 images."""
+_REPETITIONS = 10
+_RESTARTS = 4
+_HELD_OUT = 0.2
+"""Share of the images that neither clustering of a repetition has seen, on which the two are compared."""
+FOUND_AGAIN = 0.6
+"""Jaccard overlap from which a class of one clustering counts as found again in the other."""
+_FEWEST_IMAGES = 5
+
+Progress = Callable[[int, int], None]
+
+
+def parse_sweep(text: str) -> tuple[int, ...]:
+    """The numbers of classes that ``classes=3..12``, ``classes=4..16..4`` or ``classes=3,5,8`` ask for, ascending.
+
+    Raises:
+        ConfigError: when the text is of another form, or a number is not in 2 to 254.
+    """
+    example = "write it as classes=3..12, classes=4..16..4 or classes=3,5,8"
+    key, equals, values = (part.strip() for part in text.partition("="))
+    if not equals:
+        key, values = "classes", key
+    if key not in ("classes", "classes.count"):
+        raise ConfigError(f"--sweep {text}: only the number of classes can be swept; {example}")
+    counts: set[int] = set()
+    for part in values.split(","):
+        found = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?(?:\.\.(\d+))?\s*", part)
+        if found is None:
+            raise ConfigError(f"--sweep {text}: {part.strip()!r} is no number and no range; {example}")
+        first, last, step = (int(each) if each else None for each in found.groups())
+        assert first is not None
+        if step == 0 or (last is not None and last < first):
+            raise ConfigError(f"--sweep {text}: {part.strip()!r} holds no number; {example}")
+        counts.update(range(first, (first if last is None else last) + 1, step or 1))
+    wrong = sorted(count for count in counts if not 2 <= count <= 254)
+    if wrong:
+        raise ConfigError(f"--sweep {text}: {wrong[0]} classes; there can be 2 to 254")
+    return tuple(sorted(counts))
+
+
+@torch.no_grad()
+def sweep_method(
+    method: Method,
+    sample: SampleFeatures,
+    counts: Iterable[int],
+    *,
+    images: int,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Sweep the numbers of clusters of a trained method; see :func:`sweep_classes`.
+
+    Args:
+        method: trained, in eval mode; not changed. :func:`geohp.methods.kmeans.refit_probe` gives it another number.
+        sample: of the backbone's features.
+        counts, images, seed, progress: as there.
+    """
+    return sweep_classes(
+        lambda count: (method.head(maps) for maps in sample(count)), counts, images=images, seed=seed, progress=progress
+    )
+
+
+def sweep_classes(
+    codes: SampleFeatures,
+    counts: Iterable[int],
+    *,
+    images: int,
+    seed: int = 0,
+    repetitions: int = _REPETITIONS,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Cluster a sample of codes into every number of classes asked for, and judge each number without labels.
+
+    Memory is bounded by the sample: 16,000 patches, as many of each of up to 1024 images. Equal samples and seeds give
+    equal results.
+
+    Args:
+        codes: yields code maps (B, D, h, w) of up to a number of images.
+        counts: numbers of classes.
+        images: how many images there are.
+        seed: of all draws.
+        repetitions: pairs of clusterings that are compared, for each number of classes.
+        progress: told of the clusterings done and their number.
+
+    Raises:
+        DataError: with fewer than five images, whose halves would say nothing, or fewer patches than classes.
+    """
+    wanted = sorted(set(counts))
+    if images < _FEWEST_IMAGES:
+        raise DataError(
+            f"a sweep compares what different images say, and needs at least {_FEWEST_IMAGES}, not {images}; give more "
+            "imagery, or choose classes.count by eye"
+        )
+    generator = Generator().manual_seed(seed)
+    rows, image = _draw(codes, images, generator)
+    splits = [_split(image, generator) for _ in range(repetitions)]
+    fewest = min(len(part) for split in splits for part in split)
+    if fewest < wanted[-1]:
+        raise DataError(
+            f"{wanted[-1]} classes cannot be told apart in {fewest} patches; give more imagery, or sweep fewer classes"
+        )
+    found = []
+    for number, count in enumerate(wanted):
+        compared = []
+        for repetition, (one, other, held_out) in enumerate(splits):
+            # Seeded alike for every number, each clustering of a pair by itself.
+            centroids = [
+                spherical_kmeans(rows[part], count, restarts=_RESTARTS, seed=seed + 2 * repetition + half)[0]
+                for half, part in enumerate((one, other))
+            ]
+            labels = [(rows[held_out] @ each.T).argmax(1) for each in centroids]
+            compared.append(_contingency(labels[0], labels[1], count))
+            if progress:
+                progress(number * (repetitions + 1) + repetition + 1, len(wanted) * (repetitions + 1))
+        centroids_of_all, cosine = spherical_kmeans(rows, count, restarts=_RESTARTS, seed=seed)
+        agreement = np.array([adjusted_rand(table) for table in compared])
+        again = np.array([found_again(table) for table in compared], dtype=float)
+        found.append(
+            Candidate(
+                classes=count,
+                stability=float(agreement.mean()),
+                stability_deviation=float(agreement.std(ddof=1)),
+                found_again=float(again.mean()),
+                found_again_deviation=float(again.std(ddof=1)),
+                silhouette=_silhouette(rows, centroids_of_all),
+                cosine=cosine,
+                smallest=_smallest_share(rows, centroids_of_all),
+            )
+        )
+        if progress:
+            progress((number + 1) * (repetitions + 1), len(wanted) * (repetitions + 1))
+    return Sweep(tuple(found), recommend(found, repetitions), len(rows), int(image.max()) + 1, repetitions)
+
+
+def recommend(candidates: Sequence[Candidate], repetitions: int) -> int:
+    """The number of classes of which most are found again; the smallest of those that do as well."""
+    best = max(candidates, key=lambda each: each.found_again)
+    enough = best.found_again - best.found_again_deviation / repetitions**0.5
+    return min(each.classes for each in candidates if each.found_again >= enough)
+
+
+def adjusted_rand(table: NDArray[np.int64]) -> float:
+    """Agreement of two clusterings beyond chance: 1 where they are the same, 0 on average for random ones.
+
+    The index of Hubert and Arabie (Comparing partitions, Journal of Classification 2, 1985), pairs of patches that both
+    put together, corrected by what clusters of these sizes would give by chance.
+
+    Args:
+        table: (K, K') how many patches are in each cluster of the one and of the other.
+    """
+
+    def pairs(counts: NDArray[np.int64]) -> float:
+        values = counts.astype(np.float64)
+        return float((values * (values - 1) / 2).sum())
+
+    together, one, other = pairs(table), pairs(table.sum(1)), pairs(table.sum(0))
+    all_pairs = pairs(table.sum(keepdims=True))
+    by_chance = one * other / all_pairs if all_pairs else 0.0
+    most = (one + other) / 2
+    return (together - by_chance) / (most - by_chance) if most != by_chance else 1.0
+
+
+def found_again(table: NDArray[np.int64]) -> int:
+    """How many classes of one clustering the other has as well.
+
+    Matched one to one for the most overlap, those count whose Jaccard overlap (patches in both over patches in either)
+    is at least 0.6: below, a cluster shows a pattern but not which patches belong to it (Hennig, Cluster-wise
+    assessment of cluster stability, Computational Statistics and Data Analysis 52, 2007).
+
+    Args:
+        table: as for :func:`adjusted_rand`.
+    """
+    either = table.sum(1, keepdims=True) + table.sum(0, keepdims=True) - table
+    overlap = table / np.maximum(either, 1)
+    return int((overlap[linear_sum_assignment(overlap, maximize=True)] >= FOUND_AGAIN).sum())
+
+
+def _draw(codes: SampleFeatures, images: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Unit rows (n, D) on the CPU and the number of the image (n,) that each is of."""
+    wanted = min(images, _IMAGES)
+    rows: list[Tensor] = []
+    owners: list[Tensor] = []
+    seen = 0
+    for maps in codes(wanted):
+        flat = maps.flatten(2).transpose(1, 2)
+        per_image = max(1, min(flat.shape[1], _ROWS // wanted))
+        for each in flat:
+            picked = torch.randperm(len(each), generator=generator)[:per_image]
+            rows.append(F.normalize(each[picked.to(each.device)].float(), dim=1).cpu())
+            owners.append(torch.full((per_image,), seen))
+            seen += 1
+    return torch.cat(rows), torch.cat(owners)
+
+
+def _split(image: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Places of rows: of one half of the images, of the other, and of those held out of both."""
+    order = torch.randperm(int(image.max()) + 1, generator=generator)
+    held_out = max(1, round(_HELD_OUT * len(order)))
+    half = held_out + (len(order) - held_out) // 2
+    one, other, rest = (
+        torch.isin(image, part).nonzero().flatten() for part in (order[held_out:half], order[half:], order[:held_out])
+    )
+    return one, other, rest
+
+
+def _contingency(one: Tensor, other: Tensor, clusters: int) -> NDArray[np.int64]:
+    counts = torch.bincount(one * clusters + other, minlength=clusters * clusters)
+    table: NDArray[np.int64] = counts.view(clusters, clusters).numpy()
+    return table
+
+
+def _silhouette(rows: Tensor, centroids: Tensor) -> float:
+    """Mean simplified silhouette: (b - a) / b, a and b the cosine distances from the nearest and the next centroid.
+
+    To centroids instead of to all patches it costs n K instead of n^2 (Vendramin et al., Statistical Analysis and Data
+    Mining 3, 2010).
+    """
+    distances = (1 - rows @ centroids.T).clamp_min(0)
+    a, b = distances.topk(2, dim=1, largest=False).values.unbind(1)
+    return float(((b - a) / b.clamp_min(1e-12)).mean())
+
+
+def _smallest_share(rows: Tensor, centroids: Tensor) -> float:
+    counts = torch.bincount((rows @ centroids.T).argmax(1), minlength=len(centroids))
+    return float(counts.min() / len(rows))

@@ -1,0 +1,268 @@
+"""Evaluation from models to tables and pages, on made-up fields with labels."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import geohp
+from geohp.cli import app
+from geohp.errors import ModelError, OutputError
+from geohp.evaluation import SegmentationMetrics
+from geohp.evaluation.crf import dense_crf
+from geohp.evaluation.evaluate import BEST, LAST, evaluate
+from geohp.evaluation.published import published_rows
+from geohp.evaluation.reading import Reader, Readout, colours
+from geohp.evaluation.tables import mean_and_deviation
+from geohp.methods.probes import ClusterProbe, LinearProbe
+from geohp.model_file import load_model
+
+
+def scores_of(made):
+    return [(str(r.model), r.checkpoint, r.readout, r.scores["counts"].tolist()) for r in made.results]
+
+
+def without_best(run, folder):
+    """A copy of a run without the model that scored best on labels."""
+    shutil.copytree(run.folder, folder / "run")
+    (folder / "run" / "best_on_labels.safetensors").unlink()
+    return folder / "run"
+
+
+def test_scores_are_those_of_codes_upsampled_and_matched_over_the_whole_set(runs):
+    made = evaluate(runs[0].folder)
+    model, images = load_model(runs[0].folder), geohp.data.open_data(None).evaluation()
+    cluster, linear = SegmentationMetrics(3), SegmentationMetrics(3, matching="identity")
+    for index in range(len(images)):
+        item = images[index]
+        codes = F.interpolate(model.codes(item["image"][None]), size=(96, 96), mode="bilinear", align_corners=False)
+        # The published order: upsample codes, then probe; here by cosine, as published.
+        cluster.update(model.probe.cosines(codes).argmax(1)[0], item["mask"])
+        linear.update(model.linear_probe(codes).argmax(1)[0], item["mask"])
+    for readout, expected in ((Readout("cluster"), cluster), (Readout("linear"), linear)):
+        (found,) = made.of(LAST, readout)
+        # Rounding may decide ties between neighbouring clusters otherwise: a handful of pixels in ninety thousand.
+        assert np.abs(found.scores["counts"] - expected.compute()["counts"]).sum() <= 20
+    assert made.images == 10
+    assert made.labelled_px == 10 * 93 * 96
+
+
+def test_batches_do_not_change_the_counts(runs):
+    assert scores_of(evaluate(runs[0].folder, batch_size=3)) == scores_of(evaluate(runs[0].folder, batch_size=10))
+
+
+def test_several_seeds_give_mean_and_deviation(runs):
+    made = evaluate([run.folder for run in runs])
+    summary = made.as_dict()["summary"][0]
+    accuracies = [r.scores["accuracy"] for r in made.of(LAST, Readout("cluster"))]
+    assert len(accuracies) == summary["models"] == 2
+    assert summary["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert summary["accuracy_deviation"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / np.sqrt(2))
+    assert "±" in made.report()
+    assert mean_and_deviation([3.0]) == (3.0, None)
+
+
+def test_best_on_labels_is_there_under_its_name_alone(runs):
+    made = evaluate(runs[0].folder)
+    assert [row[0] for row in made.rows] == [LAST, LAST, BEST, BEST]
+    with (runs[0].folder / "scores.csv").open() as file:
+        by_epoch = [float(row["cluster_miou"]) for row in csv.DictReader(file)]
+    assert len(by_epoch) == 3
+    (best,), (last,) = made.of(BEST, Readout("cluster")), made.of(LAST, Readout("cluster"))
+    # potsdam3.yaml keeps the published probe: what was scored is what was saved.
+    assert best.scores["miou"] == pytest.approx(max(by_epoch))
+    assert last.scores["miou"] == pytest.approx(by_epoch[-1])
+    lines = made.report(140).splitlines()
+    assert any(line.strip().startswith(BEST) and line.rstrip().endswith("(a)") for line in lines)
+    assert "(a) the checkpoint was chosen by these very labels" in "\n".join(lines)
+
+
+def test_scoring_epochs_does_not_change_what_is_learned(runs, made_up, tmp_path):
+    without = geohp.train("potsdam3", [*made_up, "train.seed=0"], out=tmp_path / "run")
+    scored, plain = load_file(runs[0].model), load_file(without.model)
+    assert all(torch.equal(scored[name], plain[name]) for name in plain)
+    assert not (without.folder / "scores.csv").exists()
+
+
+def test_labels_reach_nothing_but_the_linear_probe(runs, made_up, tmp_path, monkeypatch):
+    source = geohp.data.open_data(None)
+
+    class Shuffled(type(source)):
+        def training(self, progress=None):
+            images = super().training()
+            original = images.__class__.__getitem__
+
+            class Other(images.__class__):
+                def __getitem__(self, index):
+                    item = original(self, index)
+                    return {**item, "mask": (item["mask"] + 1) % 3}
+
+            images.__class__ = Other
+            return images
+
+    monkeypatch.setattr("geohp.data.open_data", lambda config, seed=0: Shuffled())
+    other = geohp.train("potsdam3", [*made_up, "train.seed=0"], out=tmp_path / "run")
+    first, second = load_file(runs[0].model), load_file(other.model)
+    differing = {name.split(".")[0] for name in first if not torch.equal(first[name], second[name])}
+    assert differing == {"linear_probe"}
+
+
+def test_kmeans_gets_a_linear_probe_where_there_are_labels(made_up, tmp_path):
+    settings = [s for s in made_up if not s.startswith("method.")]
+    run = geohp.train("potsdam3", [*settings, "method={name: kmeans, samples: 2000}"], out=tmp_path / "run")
+    made = evaluate(run.folder)
+    (linear,) = made.of(LAST, Readout("linear"))
+    # Three colours of field: what a linear classifier cannot miss.
+    assert linear.scores["accuracy"] > 80
+
+
+def test_interrupted_evaluation_goes_on_where_it_was(runs, tmp_path, monkeypatch):
+    run = without_best(runs[0], tmp_path)
+    whole = evaluate(run, batch_size=2)
+    monkeypatch.setattr("geohp.evaluation.counting._KEPT_EVERY", 1)
+
+    def stop_at_six(stage, done, total, detail=""):
+        if stage == "evaluating" and done >= 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(run, batch_size=2, progress=stop_at_six)
+    assert len(list(run.glob(".evaluation-*.npz"))) == 1
+    done = []
+    again = evaluate(run, batch_size=2, progress=lambda stage, n, total, detail="": done.append((stage, n)))
+    assert scores_of(again) == scores_of(whole)
+    assert done == [("evaluating", 8), ("evaluating", 10)]
+    assert not list(run.glob(".evaluation-*"))
+    # Other settings are another evaluation.
+    assert scores_of(evaluate(run, batch_size=2, tta=True)) != scores_of(whole)
+
+
+def test_damaged_counts_are_counted_again(runs, tmp_path, monkeypatch):
+    run = without_best(runs[0], tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.unlink", lambda self, missing_ok=False: None)
+        whole = evaluate(run)
+    (kept,) = run.glob(".evaluation-*.npz")
+    kept.write_bytes(kept.read_bytes()[:200])
+    assert scores_of(evaluate(run)) == scores_of(whole)
+
+
+def test_the_report_has_everything_and_appears_whole(runs, tmp_path):
+    out = tmp_path / "report"
+    made = evaluate([run.folder for run in runs], crf=True, report=out)
+    names = {path.name for path in out.iterdir()}
+    assert {"evaluation.json", "results.csv", "samples.png", "index.html", "confusion-0.png"} <= names
+    told = json.loads((out / "evaluation.json").read_text())
+    assert told["benchmark"] == "potsdam-3"
+    assert len(told["results"]) == 2 * 2 * 2 * 2  # models, checkpoints, probes, with and without CRF
+    assert told["results"][0]["confusion"] == made.results[0].scores["confusion"].tolist()
+    assert {row["method"] for row in told["published"]} >= {"HP", "STEGO", "PriMaPs-EM"}
+    page = (out / "index.html").read_text()
+    assert "82.4" in page
+    assert "best on labels + CRF (2 models)" in page
+    assert "http" not in page.replace("data:image/png", "")
+    assert not list(tmp_path.glob(".report*"))
+    with pytest.raises(OutputError, match="exists already"):
+        evaluate(runs[0].folder, report=out)
+    evaluate(runs[0].folder, report=out, overwrite=True)
+    assert len(json.loads((out / "evaluation.json").read_text())["results"]) == 4
+
+
+def test_a_folder_that_is_no_report_is_never_replaced(runs, tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(OutputError, match="is no report"):
+        evaluate(runs[0].folder, report=tmp_path, overwrite=True)
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_models_that_do_not_fit_are_refused(runs, monkeypatch, tmp_path):
+    with pytest.raises(ModelError, match="no such model"):
+        evaluate(tmp_path / "nothing")
+    source = geohp.data.open_data(None)
+    images = source.evaluation()
+    images.channels = 4
+    monkeypatch.setattr(type(source), "evaluation", lambda self, progress=None: images)
+    with pytest.raises(ModelError, match=r"takes 3 band\(s\), the data give 4"):
+        evaluate(runs[0].folder)
+
+
+def test_the_command_prints_the_tables(runs, tmp_path):
+    run = runs[0].folder
+    done = CliRunner().invoke(app, ["evaluate", "--model", str(run), "--report", str(tmp_path / "report")])
+    assert done.exit_code == 0, done.output
+    assert "potsdam-3: 10 images of 96 px" in done.output
+    assert "HP, ViT-B/8" in done.output
+    assert "vegetation" in done.output
+
+
+# What is read off codes.
+
+
+def reader(codes, **options):
+    torch.manual_seed(0)
+    return Reader(lambda images: codes(images), ClusterProbe(4, 3), LinearProbe(4, 3), **options)
+
+
+def pooled(images):
+    """Codes that tell left from right: means of 8 px patches, and the column."""
+    means = F.avg_pool2d(images, 8)
+    column = torch.linspace(-1, 1, means.shape[-1]).expand_as(means[:, :1])
+    return torch.cat([means, column], 1)
+
+
+def test_crf_reads_the_published_unaries():
+    torch.manual_seed(1)
+    images = torch.rand(2, 3, 48, 64)
+    made = reader(pooled, crf=True)
+    labels = made(images)
+    codes = F.interpolate(pooled(images), size=(48, 64), mode="bilinear", align_corners=False)
+    for index in range(2):
+        image = (images[index] * 255).round().to(torch.uint8)
+        cluster = (2 * made.probe.cosines(codes[index][None]))[0].log_softmax(0)
+        linear = made.linear_probe(codes[index][None])[0].log_softmax(0)
+        for probe, logits in (("cluster", cluster), ("linear", linear)):
+            expected = dense_crf(image, logits).argmax(0)
+            assert (labels[Readout(probe, crf=True)][index] == expected).float().mean() > 0.999
+
+
+def test_mirrored_images_give_mirrored_labels_only_when_averaged():
+    torch.manual_seed(2)
+    images = torch.rand(1, 3, 32, 32)
+    plain, averaged = reader(pooled), reader(pooled, tta=True)
+    mirrored = {name: labels.flip(2) for name, labels in averaged(images.flip(3)).items()}
+    assert all(torch.equal(mirrored[name], labels) for name, labels in averaged(images).items())
+    other = {name: labels.flip(2) for name, labels in plain(images.flip(3)).items()}
+    assert not all(torch.equal(other[name], labels) for name, labels in plain(images).items())
+
+
+@pytest.mark.parametrize(("side", "seen"), [(320, 322), (224, 224), (5, 14)])
+def test_images_are_resized_to_whole_patches(side, seen):
+    shapes = []
+
+    def coder(images):
+        shapes.append(tuple(images.shape[-2:]))
+        return F.avg_pool2d(images, 14)[:, [0, 1, 2, 0]]
+
+    made = reader(coder, patch_px=14)
+    labels = made(torch.rand(1, 3, side, side))
+    assert shapes == [(seen, seen)]
+    assert labels[Readout("cluster")].shape == (1, side, side)
+
+
+def test_colours_are_the_first_three_bands():
+    image = torch.stack([torch.full((2, 2), v) for v in (0.0, 0.5, 1.0, 0.2)])
+    assert colours(image)[:, 0, 0].tolist() == [0, 128, 255]
+    assert colours(image[:1]).shape == (3, 2, 2)
+    assert colours(image[1:3])[:, 0, 0].tolist() == [128, 255, 255]
+
+
+def test_published_rows_are_complete():
+    assert [len(published_rows(b)) for b in ("cocostuff-27", "cityscapes-27", "potsdam-3")] == [11, 10, 6]
+    hp = published_rows("potsdam-3")[0]
+    assert (hp.title, hp.cluster_accuracy, hp.cluster_miou) == ("HP, ViT-B/8", 82.4, None)

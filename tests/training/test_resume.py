@@ -1,0 +1,191 @@
+"""A training that is stopped, in whatever way, goes on from its last checkpoint and ends where it would have."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import geohp
+from geohp.errors import ConfigError, DataError, ModelError, OutputError
+from geohp.training.loop import merge_metrics
+
+SMALL = [
+    "data.patches=24",
+    "data.patch_px=64",
+    "method.pool_size=24",
+    "method.code_channels=16",
+    "method.warmup_steps=2",
+    "method.renew_interval=2",
+    "classes.count=3",
+    "train.epochs=3",
+    "train.batch_size=4",
+    "train.device=cpu",
+    "train.checkpoint_minutes=0",
+]
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory):
+    rng = np.random.default_rng(3)
+    colours = np.array([[60, 140, 50], [128, 128, 128], [170, 110, 60]])
+    fields = colours[rng.integers(0, 3, (6, 6))].repeat(40, 0).repeat(40, 1)
+    path = tmp_path_factory.mktemp("images") / "photograph.png"
+    Image.fromarray(np.clip(fields + rng.normal(0, 10, fields.shape), 0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+class Stopped(BaseException):
+    """What no code of ours catches."""
+
+
+def train(photograph, out, *overrides, stop_at=None, **options):
+    def progress(stage, done, total, detail=""):
+        if stage == "training" and done == stop_at:
+            raise Stopped
+
+    settings = [f"data.images={photograph}", *SMALL, *overrides]
+    return geohp.train("orthophotos", settings, out=out, progress=progress, **options)
+
+
+def same(first, second):
+    first, second = load_file(first), load_file(second)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+KINDS = {
+    "features kept": [],
+    "features anew": ["train.cache=off"],
+    "augmented": ["train.augment=[flip,colour]", "method.consistency_weight=0.05"],
+    "published probe": ["method.refit_probe=false"],
+}
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.replace(" ", "-"))
+def whole(request, photograph, tmp_path_factory):
+    """Settings, and a run that was never stopped."""
+    settings = KINDS[request.param]
+    return settings, train(photograph, tmp_path_factory.mktemp("whole") / "run", *settings)
+
+
+# Within an epoch, at its last step, at the first step of the next one, and at the very last step.
+@pytest.mark.parametrize("step", [2, 6, 7, 10, 18])
+def test_stopped_at_any_step_it_ends_at_the_same_weights(photograph, whole, tmp_path, step):
+    settings, run = whole
+    with pytest.raises(Stopped) as stopped:
+        train(photograph, tmp_path / "run", *settings, stop_at=step)
+    kept = getattr(stopped.value, "__notes__", [])
+    assert any("geohp train --resume" in note for note in kept) == (step > 1)
+    steps = []
+    again = geohp.train(
+        resume=tmp_path / "run",
+        progress=lambda stage, done, total, detail="": steps.append(done) if stage == "training" else None,
+    )
+    assert steps[0] == step
+    assert same(run.model, again.model)
+    assert (run.folder / "metrics.csv").read_text() == (again.folder / "metrics.csv").read_text()
+    assert {p.name for p in again.folder.iterdir()} == {p.name for p in run.folder.iterdir()}
+
+
+def test_killed_it_goes_on(photograph, tmp_path):
+    run = train(photograph, tmp_path / "whole")
+    settings = [f"--set={s}" for s in [f"data.images={photograph}", *SMALL]]
+    command = [sys.executable, "-m", "geohp", "train", "orthophotos", *settings, "--out", str(tmp_path / "run")]
+    checkpoint = tmp_path / "run" / "unfinished" / "checkpoint.ckpt"
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not checkpoint.is_file() and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.returncode == 0:
+        pytest.skip("it was too fast to be killed")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    with pytest.raises(ModelError, match="--resume"):
+        geohp.Segmenter.load(tmp_path / "run")
+    resumed = [sys.executable, "-m", "geohp", "train", "--resume", str(tmp_path / "run")]
+    done = subprocess.run(resumed, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert same(run.model, tmp_path / "run" / "model.safetensors")
+
+
+def test_an_interrupt_is_one_and_keeps_the_run(photograph, tmp_path):
+    def progress(stage, done, total, detail=""):
+        if stage == "training" and done == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        geohp.train("orthophotos", [f"data.images={photograph}", *SMALL], out=tmp_path / "run", progress=progress)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert "--resume" in stopped.value.__notes__[0]
+    geohp.train(resume=tmp_path / "run")
+
+
+def test_what_fails_before_the_first_step_leaves_nothing(photograph, tmp_path):
+    with pytest.raises(DataError):
+        train(photograph, tmp_path / "run", "classes.count=250", "data.patches=1", "data.patch_px=16")
+    assert not (tmp_path / "run").exists()
+
+
+def test_finished_missing_and_foreign_runs_are_refused(photograph, tmp_path):
+    run = train(photograph, tmp_path / "run", "train.epochs=1")
+    with pytest.raises(ConfigError, match="is finished"):
+        geohp.train(resume=run.folder)
+    with pytest.raises(ConfigError, match="no unfinished run"):
+        geohp.train(resume=tmp_path)
+    with pytest.raises(ConfigError, match="its own configuration"):
+        geohp.train("orthophotos", resume=run.folder)
+    with pytest.raises(ConfigError, match="no configuration"):
+        geohp.train()
+
+
+def test_a_damaged_checkpoint_is_one_sentence(photograph, tmp_path):
+    with pytest.raises(Stopped):
+        train(photograph, tmp_path / "run", stop_at=8)
+    checkpoint = tmp_path / "run" / "unfinished" / "checkpoint.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="the checkpoint is damaged"):
+        geohp.train(resume=tmp_path / "run")
+
+
+def test_changed_images_are_noticed(photograph, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    copy = images / "a.png"
+    copy.write_bytes(photograph.read_bytes())
+    with pytest.raises(Stopped):
+        train(copy, tmp_path / "run", stop_at=8)
+    with Image.open(copy) as image:
+        image.rotate(90).save(copy)
+    with pytest.raises(ModelError, match="other images"):
+        geohp.train(resume=tmp_path / "run")
+
+
+def test_two_at_once_are_kept_apart(photograph, tmp_path):
+    from geohp.locking import FolderLock
+
+    with pytest.raises(Stopped):
+        train(photograph, tmp_path / "run", stop_at=8)
+    lock = FolderLock(tmp_path / "run" / "unfinished")
+    with pytest.raises(OutputError, match="another process"):
+        geohp.train(resume=tmp_path / "run")
+    lock.release()
+    geohp.train(resume=tmp_path / "run")
+
+
+def test_metrics_of_several_attempts_are_one_table(tmp_path):
+    parts = [tmp_path / name for name in ("0.csv", "1.csv", "2.csv")]
+    parts[0].write_text("loss,step\n1,0\n2,1\n3,2\n4")
+    parts[2].write_text("extra,loss,step\n9,22,1\n9,33,2\n")
+    merge_metrics(parts, tmp_path / "all.csv")
+    assert Path(tmp_path / "all.csv").read_text() == "extra,loss,step\n,1,0\n9,22,1\n9,33,2\n"
+    merge_metrics([], tmp_path / "none.csv")
+    assert not (tmp_path / "none.csv").exists()
