@@ -15,13 +15,13 @@ from geohp.errors import ConfigError, OutputError
 from geohp.outputs import check_new_folder
 
 if TYPE_CHECKING:
+    from geohp.classes import LandCoverClass
     from geohp.training.fitting import Trained
 
 Progress = Callable[..., None]
 """Called with what is being done, how much of it is done, how much there is, and maybe a detail in words."""
 
 CONFIG_NAME = "config.yaml"
-_SHOWN_PATCHES = 6
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def train(
             pixel_size_m=source.pixel_size_m,
         )
         seconds = time.monotonic() - started
-        model = _leave_behind(folder, config, trained, seconds)
+        model = _leave_behind(folder, config, trained, source.classes, seconds)
     return Run(folder, model, seconds, tuple(trained.warnings))
 
 
@@ -164,17 +164,25 @@ def _run_folder(folder: Path, *, resumed: bool) -> Iterator[None]:
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
 
 
-def _leave_behind(folder: Path, config: Config, trained: Trained, seconds: float) -> Path:
+def _leave_behind(
+    folder: Path, config: Config, trained: Trained, classes: Sequence[LandCoverClass], seconds: float
+) -> Path:
     """Pictures, report, and last of all the model: where it is, everything is."""
     from geohp.evaluation.evaluate import BEST_NAME
     from geohp.model_file import MODEL_NAME, save_model
-    from geohp.training.pictures import draw_losses, draw_samples, spread
+    from geohp.training.report import write_run_report
 
-    images: Any = trained.source.images
-    shown = [images[index]["image"] for index in spread(len(images), _SHOWN_PATCHES)]
-    draw_samples(shown, trained.model, folder / "samples.png")
-    if (folder / "metrics.csv").exists():
-        draw_losses(folder / "metrics.csv", folder / "loss.png")
+    write_run_report(
+        folder,
+        config,
+        trained.method,
+        trained.model,
+        trained.source,
+        seconds=seconds,
+        warnings=trained.warnings,
+        scores=trained.scores,
+        label_classes=classes,
+    )
     if trained.best_on_labels is not None:
         save_model(trained.best_on_labels, folder / BEST_NAME)
     return save_model(trained.model, folder / MODEL_NAME)

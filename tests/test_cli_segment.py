@@ -18,7 +18,7 @@ PANELS = {
     "Outputs": "--out --out-dir --with --polygons --confidence --entropy --probabilities --stac --qml --overwrite",
     "Model and classes": "--model --classes --backbone --weights --block --legend --seed",
     "Reading": "--bands --scaling --on-read-error",
-    "How it is computed": "--pixel-size --window --overlap --tta --device --restart",
+    "How it is computed": "--pixel-size --window --overlap --tta --refine --device --restart",
     "Polygons": "--min-area --simplify --smooth",
     "Scaling out": "--dask --workers",
 }

@@ -55,7 +55,9 @@ def trained(tmp_path_factory):
 def test_a_run_folder_holds_what_it_should(trained):
     _, done = trained
     names = {p.name for p in done.folder.iterdir()}
-    assert names == {"config.yaml", "model.safetensors", "metrics.csv", "loss.png", "samples.png"}
+    pictures = {"loss.png", "samples.png", "report.html"}
+    assert names == {"config.yaml", "model.safetensors", "metrics.csv", "tensorboard", *pictures}
+    assert any((done.folder / "tensorboard").glob("events.out.tfevents.*"))
     config = load_config(done.folder / "config.yaml")
     assert config.train.epochs == 2
     assert config.method.pool_size == 12

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader
 
-from geohp.training.features import FeatureSource
+from geohp.training.task import MethodTask
 
 
 class EpochBatches:
@@ -38,16 +38,15 @@ class FeatureBatches(L.LightningDataModule):
     """What a source of features gives to a training.
 
     Args:
-        source: the images' features.
-        steps_done: tells how many steps of the whole training are done.
+        task: which source, and how many steps of the whole training are done.
     """
 
-    def __init__(self, source: FeatureSource, steps_done: Callable[[], int]) -> None:
+    def __init__(self, task: MethodTask) -> None:
         super().__init__()
-        self.source, self.steps_done = source, steps_done
+        self.task = task
 
     def train_dataloader(self) -> EpochBatches:
         """This process's share of every epoch."""
         trainer = self.trainer
         rank, processes = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        return EpochBatches(self.source.batches(rank, processes), self.steps_done)
+        return EpochBatches(self.task.source.batches(rank, processes), lambda: self.task.steps_done)

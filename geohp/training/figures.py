@@ -31,12 +31,15 @@ _AROUND = 2
 """Patches shown to each side of the one whose neighbourhood is drawn."""
 
 
-def draw_curve(title: str, lines: Mapping[str, Series], *, bound: float | None = None, shares: bool = False) -> bytes:
-    """Lines over the steps, smoothed; with a legend where there are several.
+def draw_curve(
+    title: str, lines: Mapping[str, Series], *, legend: bool = False, bound: float | None = None, shares: bool = False
+) -> bytes:
+    """Lines over the steps, smoothed.
 
     Args:
         title: above.
         lines: by name.
+        legend: name the lines.
         bound: a level to mark, where values come near it.
         shares: values lie between 0 and 1.
     """
@@ -49,7 +52,7 @@ def draw_curve(title: str, lines: Mapping[str, Series], *, bound: float | None =
     axes.set_xlabel("step")
     if shares:
         axes.set_ylim(-0.05, 1.05)
-    if len(lines) > 1:
+    if legend:
         axes.legend(frameon=False, fontsize=9)
     return _chart_png(axes)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from geohp.config import Config
 from geohp.data.augment import Augmentation
 from geohp.data.base import ImageSet
 from geohp.errors import DataError
+from geohp.evaluation.metrics import SegmentationScores
 from geohp.methods import Method, create_method
 from geohp.model import LandCoverModel, ModelCard
 from geohp.model_file import describe_backbone, torch_device
@@ -25,6 +27,7 @@ from geohp.training.features import FeatureSource
 from geohp.training.health import Health
 from geohp.training.linear import fit_linear_probe
 from geohp.training.loop import run_training
+from geohp.training.relay import Relay
 from geohp.training.scoring import EpochScores
 from geohp.training.task import MethodTask
 from geohp.version import __version__
@@ -46,6 +49,7 @@ class Trained:
         source: the features it was trained on.
         warnings: sentences about what looks wrong with the result.
         best_on_labels: the model of the epoch that scored best on labels, where epochs were scored.
+        scores: of the last epoch that was scored, by probe.
     """
 
     model: LandCoverModel
@@ -53,6 +57,7 @@ class Trained:
     source: FeatureSource
     warnings: list[str] = field(default_factory=list)
     best_on_labels: LandCoverModel | None = None
+    scores: Mapping[str, SegmentationScores] = field(default_factory=dict)
 
 
 def fit(
@@ -92,18 +97,20 @@ def fit(
     method.prepare(source.sample)
     card = _card(config, source, method, pixel_size_m)
     best: LandCoverModel | None = None
+    scores = None
+    tell, announce = Relay(tell), Relay(announce)
     health = Health(announce)
     if method.iterative:
-        scores = None
         if judged is not None and settings.score_every:
             scores = EpochScores(
                 judged,
                 len(classes),
                 every=settings.score_every,
                 work=work,
-                tell=lambda done, total: tell("scoring", done, total),
+                tell=partial(tell, "scoring"),
             )
-        _learn(config, method, source, work, tell, [health, *([scores] if scores else [])])
+        with tell.listening(), announce.listening():
+            _learn(config, method, source, work, tell, [health, *([scores] if scores else [])])
         method.to(source.device).eval()
         if scores is not None and scores.best_file.is_file():
             best = _finished(scores.restored(copy.deepcopy(method)), source, card)
@@ -122,7 +129,7 @@ def fit(
         final = health.look(method, source.sample)
     for sentence in final:
         announce(sentence)
-    return Trained(model, method, source, [*health.warnings, *final], best)
+    return Trained(model, method, source, [*health.warnings, *final], best, scores.last if scores else {})
 
 
 def _source(config: Config, images: ImageSet, tell: Tell, announce: Callable[[str], None]) -> FeatureSource:
@@ -170,8 +177,7 @@ def _learn(
     epochs = settings.epochs or 1
     steps = len(source.batches(0, settings.devices))
     task = MethodTask(method, source, total_steps=epochs * steps, seed=settings.seed)
-    batches = FeatureBatches(source, lambda: task.steps_done)
-    run_training(task, batches, settings, epochs, work, tell, callbacks)
+    run_training(task, FeatureBatches(task), settings, epochs, work, tell, callbacks)
 
 
 def _finished(method: Method, source: FeatureSource, card: ModelCard) -> LandCoverModel:

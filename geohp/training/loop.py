@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
+import torch.multiprocessing as multiprocessing
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from geohp.errors import ConfigError
@@ -63,7 +64,7 @@ def run_training(
     _check(settings, accelerator)
     if checkpoint.is_file():
         check_readable(checkpoint)
-    with _quietly(), _interruptible():
+    with _quietly(), _interruptible(), _sharing_by_name():
         trainer = L.Trainer(
             max_epochs=epochs,
             accelerator=accelerator,
@@ -171,6 +172,17 @@ def _interruptible() -> Iterator[None]:
     finally:
         if on_main:
             signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _sharing_by_name() -> Iterator[None]:
+    """Tensors go to other processes as named shared memory: handed over as open files, no two may share a storage."""
+    usual = multiprocessing.get_sharing_strategy()  # type: ignore[no-untyped-call]
+    multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        multiprocessing.set_sharing_strategy(usual)  # type: ignore[no-untyped-call]
 
 
 @contextmanager

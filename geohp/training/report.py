@@ -156,7 +156,7 @@ def write_run_report(
     parts = [
         element("h1", f"Training run: {config.name}"),
         _warnings(warnings),
-        _facts(config, model, source, seconds),
+        _facts(config, method, model, source, seconds),
         _curves(config, read_series(metrics)),
         _samples(shown, examples, model),
         _clusters(source, model),
@@ -182,11 +182,12 @@ def _warnings(warnings: Sequence[str]) -> Markup:
     )
 
 
-def _facts(config: Config, model: LandCoverModel, source: FeatureSource, seconds: float) -> Markup:
+def _facts(config: Config, method: Method, model: LandCoverModel, source: FeatureSource, seconds: float) -> Markup:
     card, backbone = model.card, model.backbone
     names = {entry.name for entry in card.classes}
     named = names != {f"class {number}" for number in range(len(card.classes))}
-    method = config.method.model_dump(exclude={"name", "learning_rates"})
+    settings = config.method.model_dump(exclude={"name", "learning_rates"})
+    steps = f"{config.train.epochs} epochs, {config.train.batch_size} images a step" if method.iterative else "no steps"
     pixel = f", {card.pixel_size_m:.3g} m a pixel" if card.pixel_size_m else ""
     cut = f", cut at {card.patch_px} px" if card.patch_px != card.input_px else ""
     block = f", block {backbone.block}" if backbone.block >= 0 else ""
@@ -195,9 +196,9 @@ def _facts(config: Config, model: LandCoverModel, source: FeatureSource, seconds
         ("bands", "red, green, blue" if card.bands is None else ", ".join(map(str, card.bands))),
         ("labels", "for the linear probe and for scores only" if source.images.labelled else "none"),
         ("backbone", f"{backbone.name}{block}: {backbone.channels} channels, patches of {backbone.patch_size} px"),
-        ("method", config.method.name + "".join(f", {k.replace('_', ' ')} {v}" for k, v in method.items())),
+        ("method", config.method.name + "".join(f", {k.replace('_', ' ')} {v}" for k, v in settings.items())),
         ("classes", f"{len(card.classes)}" + (": " + ", ".join(c.name for c in card.classes) if named else "")),
-        ("training", f"{config.train.epochs} epochs, {config.train.batch_size} images a step"),
+        ("training", steps),
         ("seed", f"{config.train.seed}"),
         ("device", f"{model.device.type}, precision {config.train.precision}"),
         ("time", _duration(seconds)),
@@ -220,7 +221,8 @@ def _curves(config: Config, logged: Mapping[str, Series]) -> Markup:
             if "task_specific_weight" in columns and not logged["task_specific_weight"][1].any():
                 meaning = f"{meaning} {_NEVER_SPECIFIC}"
             shares = not columns.keys().isdisjoint(_SHARES)
-            drawn.append(html.picture(figures.draw_curve(title, lines, bound=bound, shares=shares), title, meaning))
+            png = figures.draw_curve(title, lines, legend=len(columns) > 1, bound=bound, shares=shares)
+            drawn.append(html.picture(png, title, meaning))
     if not drawn:
         return Markup("")
     terms = [name for name in LOSS_TERMS if name in logged]

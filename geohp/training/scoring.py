@@ -16,6 +16,7 @@ from torch import Tensor
 
 from geohp.data.base import ImageSet
 from geohp.evaluation.counting import Counting, count
+from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.reading import Reader
 from geohp.methods.base import Method
 from geohp.training.checkpoints import undisturbed
@@ -35,6 +36,9 @@ class EpochScores(L.Callback):
         every: epochs between two scores.
         work: the run folder: ``scores.csv`` goes there.
         tell: told of the images judged.
+
+    Attributes:
+        last: the scores of the last epoch that this process has scored, by probe.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class EpochScores(L.Callback):
     ) -> None:
         self.images, self.classes = images, classes
         self.every, self.tell = every, tell
+        self.last: dict[str, SegmentationScores] = {}
         self.out, self.best_file = work / SCORES_NAME, work / "unfinished" / _BEST
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -104,11 +109,10 @@ class EpochScores(L.Callback):
             workers=source.workers,
             progress=self.tell,
         )
+        self.last = {readout.probe: counted.scores(readout) for readout in reader.readouts}
         found: dict[str, float] = {}
-        for readout in reader.readouts:
-            scores = counted.scores(readout)
-            found[f"{readout.probe}_accuracy"] = scores["accuracy"]
-            found[f"{readout.probe}_miou"] = scores["miou"]
+        for probe, scores in self.last.items():
+            found[f"{probe}_accuracy"], found[f"{probe}_miou"] = scores["accuracy"], scores["miou"]
         return found
 
     def _rows(self) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
+from geohp.config import ClassesConfig, Config
 from geohp.errors import ConfigError, DataError
 from geohp.methods.base import Method, SampleFeatures
 from geohp.methods.kmeans import spherical_kmeans
@@ -62,6 +63,22 @@ def parse_sweep(text: str) -> tuple[int, ...]:
     if wrong:
         raise ConfigError(f"--sweep {text}: {wrong[0]} classes; there can be 2 to 254")
     return tuple(sorted(counts))
+
+
+def count_is_given(classes: ClassesConfig, overrides: Sequence[str] = ()) -> bool:
+    """Whether the user has said how many classes there are, so that a sweep is to inform and not to decide.
+
+    By ``--set classes.count=N``, or by naming or colouring the classes; the number in a configuration file alone is
+    most often just the one that came with it.
+    """
+    told = any(override.partition("=")[0].strip() == "classes.count" for override in overrides)
+    return told or classes.names is not None or classes.colours is not None
+
+
+def with_count(config: Config, count: int) -> Config:
+    """The configuration with another number of classes, and no extra clusters: a sweep counts clusters."""
+    classes = config.classes.model_copy(update={"count": count, "extra_clusters": 0})
+    return config.model_copy(update={"classes": classes})
 
 
 @torch.no_grad()
@@ -159,10 +176,15 @@ def sweep_classes(
 
 
 def recommend(candidates: Sequence[Candidate], repetitions: int) -> int:
-    """The number of classes of which most are found again; the smallest of those that do as well."""
-    best = max(candidates, key=lambda each: each.found_again)
+    """The number of classes of which most are found again; the smallest of those that do as well.
+
+    "As well" is within a standard error of the mean. A number of whose classes less than half are found again is not
+    recommended, unless there is no other.
+    """
+    sound = [each for each in candidates if each.sound] or list(candidates)
+    best = max(sound, key=lambda each: each.found_again)
     enough = best.found_again - best.found_again_deviation / repetitions**0.5
-    return min(each.classes for each in candidates if each.found_again >= enough)
+    return min(each.classes for each in sound if each.found_again >= enough)
 
 
 def adjusted_rand(table: NDArray[np.int64]) -> float:

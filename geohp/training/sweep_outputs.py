@@ -38,6 +38,11 @@ class Candidate:
     cosine: float
     smallest: float
 
+    @property
+    def sound(self) -> bool:
+        """At least half of its classes are found again."""
+        return self.found_again >= 0.5 * self.classes
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -86,11 +91,11 @@ class Sweep:
         chosen = next(each for each in self.candidates if each.classes == self.recommended)
         said = [
             f"{self.recommended} classes are recommended: {chosen.found_again:.1f} of them are found again in other "
-            "images, and no other number does better beyond chance."
+            "images."
         ]
         if len(self.candidates) > 1 and self.recommended == self.candidates[-1].classes:
             said.append("That is the end of the sweep: more classes may be found again yet; sweep further.")
-        if chosen.found_again < 0.5 * chosen.classes:
+        if not chosen.sound:
             said.append(
                 "Less than half of its classes are found again: this imagery has no clear classes under these "
                 "features; try another backbone or block, or more imagery."

@@ -9,10 +9,20 @@ import torch.nn.functional as F
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
+from geohp.config import parse_config
 from geohp.errors import ConfigError, DataError
 from geohp.methods.hp.method import HP
 from geohp.methods.kmeans import KMeans, refit_probe, spherical_kmeans
-from geohp.training.sweep import adjusted_rand, found_again, parse_sweep, recommend, sweep_classes, sweep_method
+from geohp.training.sweep import (
+    adjusted_rand,
+    count_is_given,
+    found_again,
+    parse_sweep,
+    recommend,
+    sweep_classes,
+    sweep_method,
+    with_count,
+)
 from geohp.training.sweep_outputs import Candidate, Sweep
 
 
@@ -72,6 +82,15 @@ def test_mistakes_are_told(text, said):
     with pytest.raises(ConfigError, match="--sweep") as caught:
         parse_sweep(text)
     assert said in str(caught.value)
+
+
+def test_a_number_that_was_told_stays():
+    config = parse_config({"data": {"images": ["a.tif"]}, "classes": {"count": 3, "extra_clusters": 2}})
+    assert not count_is_given(config.classes, ["train.epochs=3"])
+    assert count_is_given(config.classes, ["train.epochs=3", "classes.count = 4"])
+    assert count_is_given(config.classes.model_copy(update={"names": ["a", "b", "c"]}))
+    found = with_count(config, 7).classes
+    assert (found.count, found.clusters) == (7, 7)
 
 
 def test_adjusted_rand_is_that_of_others():
@@ -159,6 +178,9 @@ def test_the_smallest_number_that_does_as_well_is_recommended():
     assert recommend([candidate(2, 2), candidate(5, 4.9, 0.3), candidate(9, 5.0, 0.4)], 10) == 5
     assert recommend([candidate(2, 2), candidate(5, 4.8, 0.3), candidate(9, 5.0, 0.4)], 10) == 9
     assert recommend([candidate(3, 3), candidate(5, 3), candidate(9, 2)], 10) == 3
+    # Less than half of nine: nothing to build on, unless there is nothing else.
+    assert recommend([candidate(3, 2.8), candidate(9, 4.4)], 10) == 3
+    assert recommend([candidate(8, 2.8), candidate(9, 4.4)], 10) == 9
 
 
 def test_what_it_leaves_behind(tmp_path):

@@ -1,0 +1,112 @@
+"""Training over two processes: what one process gives that looks for positives in each half of a batch by itself."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import geohp
+from geohp.config import load_config
+from geohp.data import open_data
+from geohp.errors import ConfigError
+from geohp.methods import HP
+from geohp.methods.base import Batch
+from geohp.training import fitting
+from geohp.training.checkpoints import undisturbed
+
+EPOCHS, BATCH = 2, 3
+SETTINGS = [
+    "data.patches=12",
+    "data.patch_px=48",
+    "method.pool_size=12",
+    "method.code_channels=8",
+    "method.warmup_steps=1",
+    "method.renew_interval=1",
+    "method.dropout=0.0",
+    "method.refit_probe=false",
+    "classes.count=3",
+    f"train.epochs={EPOCHS}",
+    f"train.batch_size={BATCH}",
+    "train.device=cpu",
+]
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    rng = np.random.default_rng(3)
+    colours = np.array([[60, 140, 50], [128, 128, 128], [170, 110, 60]])
+    fields = colours[rng.integers(0, 3, (6, 6))].repeat(40, 0).repeat(40, 1)
+    path = tmp_path / "photograph.png"
+    Image.fromarray(np.clip(fields + rng.normal(0, 10, fields.shape), 0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+def one_process(photograph):
+    """Head and centroids after the same steps, gradients of both halves averaged by hand."""
+    config = load_config("orthophotos", [f"data.images={photograph}", *SETTINGS])
+    images = open_data(config.data, 0).training()
+    source = fitting._source(config, images, lambda *_: None, lambda _: None)
+    options = {**config.method.model_dump(exclude={"name"}), "seed": 0}
+    method = HP(source.backbone.channels, 3, **options)
+    with undisturbed(source):
+        next(iter(source.sample(1)))
+    method.prepare(source.sample)
+    optimizers = method.optimizers()
+    loaders = [source.batches(rank, 2) for rank in (0, 1)]
+    total, step = EPOCHS * len(loaders[0]), 0
+    for _ in range(EPOCHS):
+        for number, halves in enumerate(zip(*loaders, strict=True)):
+            method.before_step(number, source.sample)
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            before = copy.deepcopy(method.averaged.state_dict())
+            for half in halves:
+                # Each process moves its own copy of the average, once.
+                method.averaged.load_state_dict(before)
+                losses = method.losses(Batch(source.patches(half)), step=step, total_steps=total)
+                (torch.stack(list(losses.values())).sum() / 2).backward()
+            method.clip_gradients()
+            for optimizer in optimizers:
+                optimizer.step()
+            step += 1
+    return method
+
+
+def test_two_processes_give_what_one_gives_on_both_halves(photograph, tmp_path):
+    told, said = [], []
+    run = geohp.train(
+        "orthophotos",
+        [f"data.images={photograph}", *SETTINGS, "train.devices=2"],
+        out=tmp_path / "run",
+        progress=lambda stage, done, total, detail="": told.append((stage, done)),
+        announce=said.append,
+    )
+    expected = one_process(photograph)
+    found = load_file(run.model)
+    for name, value in expected.head.state_dict().items():
+        torch.testing.assert_close(found[f"head.{name}"], value, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["probe.clusters"], expected.probe.clusters.detach(), rtol=1e-4, atol=1e-5)
+    # What the other processes tell arrives here.
+    assert [done for stage, done in told if stage == "training"] == [1, 2, 3, 4]
+    assert len((run.folder / "metrics.csv").read_text().splitlines()) == 1 + 4
+
+
+def test_more_devices_than_there_are_is_one_sentence(photograph, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    from geohp.training.loop import _check
+
+    config = load_config("orthophotos", [f"data.images={photograph}", "train.devices=2"])
+    with pytest.raises(ConfigError, match=r"train\.devices = 2: this machine has 1"):
+        _check(config.train, "cuda")
+
+
+def test_half_precision_trains(photograph, tmp_path):
+    settings = [f"data.images={photograph}", *SETTINGS]
+    run = geohp.train("orthophotos", [*settings, "train.precision=bf16"], out=tmp_path / "run")
+    assert all(torch.isfinite(value).all() for value in load_file(run.model).values())
+    with pytest.raises(ConfigError, match=r"train\.precision = fp16"):
+        geohp.train("orthophotos", [*settings, "train.precision=fp16"], out=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
