@@ -71,13 +71,26 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Instead: go on with a run that was interrupted.")
     ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(metavar="classes=A..B", help="Compare numbers of classes, and take the one that fits best."),
+    ] = None,
 ) -> None:
-    """Train a model on unlabelled imagery and leave a run folder."""
+    """Train a model on unlabelled imagery and leave a run folder.
+
+    Interrupted, it goes on with --resume.
+    """
     from geohp.experiment import train as run_training
 
     with terminal.progress() as progress:
         run = run_training(
-            config, set_ or [], out=out, resume=resume, progress=terminal.Stages(progress), announce=terminal.say
+            config,
+            set_ or [],
+            out=out,
+            resume=resume,
+            sweep=sweep,
+            progress=terminal.Stages(progress),
+            announce=terminal.say,
         )
     typer.echo(f"trained in {terminal.duration(run.seconds)}: {run.folder} (model, report, metrics, pictures)")
 

@@ -109,6 +109,10 @@ class ClassesConfig(Strict):
     the rest to the class of most of its pixels; in a map they are classes of their own until a legend merges them."""
     names: list[str] | None = None
     colours: list[str] | None = None
+    sweep: list[Annotated[int, Field(ge=2, le=254)]] = Field(default=[])
+    """Numbers of classes to compare after training, without labels: ``geohp train --sweep classes=3..12``."""
+    choose: bool = False
+    """Take the number that the sweep recommends in place of ``count``."""
 
     @property
     def clusters(self) -> int:
@@ -144,7 +148,7 @@ class ClassesConfig(Strict):
 class TrainConfig(Strict):
     """The training loop."""
 
-    epochs: Derived = Field(default=10, ge=1)
+    epochs: Derived = Field(default=None, ge=1)
     """Passes over the images; ``auto`` derives them from how many there are."""
     batch_size: int = Field(default=16, ge=1)
     """Images a step, on each device."""
@@ -296,8 +300,16 @@ def find_config(source: str | Path) -> Path:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with the numbers people write: PyYAML alone takes 1e-4 for a string."""
+    """YAML as people write it: PyYAML alone takes 1e-4 for a string, and off, which is a setting, for false."""
 
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",

@@ -50,6 +50,7 @@ def train(
     data: Any = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
+    sweep: str | None = None,
     progress: Progress | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> Run:
@@ -62,6 +63,8 @@ def train(
             :class:`~geohp.data.base.DataSource`, an :class:`~geohp.data.base.ImageSet` or one of TorchGeo's data sets.
         out: the run folder, which must not exist; ``runs/<name>-<date>-<time>`` by default.
         resume: instead of all that, the folder of an unfinished run to go on with, from its last checkpoint.
+        sweep: numbers of classes to compare after training, ``classes=3..12``; the one recommended is taken, unless
+            ``classes.count`` is overridden or the classes have names.
         progress: told of surveying the images, of computing features and of training.
         announce: told in sentences of what the user should know: sizes, derived settings, what looks wrong.
 
@@ -78,7 +81,9 @@ def train(
 
     started = time.monotonic()
     tell, say = progress or (lambda *_: None), announce or (lambda _: None)
-    config, folder = _beginning(config, overrides, out, resume)
+    config, folder = _beginning(config, overrides, out, resume, sweep)
+    if sweep is not None:
+        config = _with_sweep(config, sweep, overrides)
     if data is None:
         source = open_data(config.data, config.train.seed)
     else:
@@ -107,20 +112,26 @@ def train(
             judged=judged,
             pixel_size_m=source.pixel_size_m,
         )
+        config = trained.config
+        (folder / CONFIG_NAME).write_text(dump_config(config), encoding="utf-8")
         seconds = time.monotonic() - started
         model = _leave_behind(folder, config, trained, source.classes, seconds)
     return Run(folder, model, seconds, tuple(trained.warnings))
 
 
 def _beginning(
-    config: Config | str | Path | None, overrides: Sequence[str], out: str | Path | None, resume: str | Path | None
+    config: Config | str | Path | None,
+    overrides: Sequence[str],
+    out: str | Path | None,
+    resume: str | Path | None,
+    sweep: str | None,
 ) -> tuple[Config, Path]:
     """The configuration and the folder of a new run, or of one that is gone on with."""
     if resume is not None:
         from geohp.model_file import MODEL_NAME
 
         folder = Path(resume)
-        if config is not None or overrides or out is not None:
+        if config is not None or overrides or out is not None or sweep is not None:
             raise ConfigError(f"{folder}: a run goes on with its own configuration; give nothing beside --resume")
         if (folder / MODEL_NAME).is_file():
             raise ConfigError(f"{folder}: is finished; there is nothing to go on with")
@@ -133,6 +144,13 @@ def _beginning(
         config = load_config(config, overrides)
     name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     return config, check_new_folder(out if out is not None else Path("runs") / name)
+
+
+def _with_sweep(config: Config, sweep: str, overrides: Sequence[str]) -> Config:
+    from geohp.training.sweep import count_is_given, parse_sweep
+
+    told = {"sweep": list(parse_sweep(sweep)), "choose": not count_is_given(config.classes, overrides)}
+    return config.model_copy(update={"classes": config.classes.model_copy(update=told)})
 
 
 @contextmanager

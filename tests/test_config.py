@@ -1,6 +1,7 @@
 """The configuration: strict, helpful, and found from anywhere."""
 
 import pytest
+import yaml
 
 from geohp.classes import default_classes
 from geohp.config import Config, dump_config, find_config, load_config, packaged_configs, parse_config
@@ -121,3 +122,11 @@ def test_numbers_may_be_left_to_the_data():
 def test_overrides_that_cannot_be_read(override):
     with pytest.raises(ConfigError, match="--set"):
         load_config("potsdam3", [override])
+
+
+def test_off_is_a_word_and_false_is_not():
+    config = load_config("orthophotos", ["train.cache=off", "method.reweight=false", "train.deterministic=true"])
+    assert config.train.cache == "off"
+    assert config.method.reweight is False
+    assert config.train.deterministic is True
+    assert parse_config(yaml.safe_load(dump_config(config))) == config

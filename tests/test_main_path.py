@@ -335,3 +335,33 @@ def _single_band(folder):
     with rasterio.open(path, "w", driver="GTiff", width=20, height=20, count=2, dtype="uint8") as dataset:
         dataset.write(np.ones((2, 20, 20), dtype=np.uint8))
     return geohp.open_scene(path, bands=[1, 2])
+
+
+def test_several_processes_read_geotiffs_that_this_one_has_read_already(trained, tmp_path):
+    scene, alone = trained
+    several = train(scene, tmp_path / "run", "train.workers=2", "train.cache=off")
+    from safetensors.torch import load_file
+
+    first, second = load_file(alone.model), load_file(several.model)
+    assert all(np.array_equal(first[name].numpy(), second[name].numpy()) for name in first)
+
+
+def test_a_sweep_compares_numbers_of_classes_and_takes_the_best(trained, tmp_path):
+    scene, _ = trained
+    options = [f"--set={option}" for option in [f"data.images={scene}", *SMALL_HP[:-1], "data.patches=40"]]
+    done = run("train", "orthophotos", *options, "--sweep", "classes=2..4", "--out", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "run" / "sweep.csv").open() as file:
+        counts = [line.split(",")[0] for line in file][1:]
+    assert counts == ["2", "3", "4"]
+    config = load_config(tmp_path / "run" / "config.yaml")
+    assert f"{config.classes.count} classes, as the comparison recommends" in done.stderr
+    assert len(geohp.Segmenter.load(tmp_path / "run").classes) == config.classes.count
+    assert "sweep" in (tmp_path / "run" / "report.html").read_text()
+    # A number that was asked for stays.
+    asked = [*options, "--set=classes.count=5"]
+    done = run("train", "orthophotos", *asked, "--sweep", "classes=2,3", "--out", tmp_path / "other", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(geohp.Segmenter.load(tmp_path / "other").classes) == 5
+    done = run("train", "orthophotos", *options, "--sweep", "classes=9..3", cwd=tmp_path)
+    assert done.returncode == 2

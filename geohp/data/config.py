@@ -108,6 +108,9 @@ class OrthophotosConfig(_Own):
     """Patches at random places, or all those of a grid (``patches`` then has no meaning)."""
     stride_px: int | None = Field(default=None, ge=1)
     """Step of the grid in pixels of the scene; ``patch_px`` where not given."""
+    pixel_size_m: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Ground sampling distance, in metres, that all images are brought to: ``patch_px`` and ``stride_px`` are then
+    pixels of that size, whatever the images' own. By default every image is cut at its own."""
     labels: list[str] = []
     """Label rasters by pattern (``{stem}_labels.png``), folder or name, or files of polygons; none by default."""
     label_field: str | None = None
@@ -146,6 +149,19 @@ class OrthophotosConfig(_Own):
     def read_scaling(self) -> str:
         """As given."""
         return self.scaling
+
+    def source_px(self, px: float, own_m: float | None) -> int:
+        """Length on an image, in its own pixels, of what training counts as ``px``; to the nearest one, at least one.
+
+        Args:
+            px: in pixels of ``pixel_size_m``, where that is given, else in the image's own.
+            own_m: pixel size of the image in metres.
+        """
+        return max(1, round(px if self.pixel_size_m is None or own_m is None else px * self.pixel_size_m / own_m))
+
+    def area_px(self, px: float, own_m: float | None) -> float:
+        """The reverse for areas: ``px`` pixels of an image, as training counts them."""
+        return px if self.pixel_size_m is None or own_m is None else px * (own_m / self.pixel_size_m) ** 2
 
 
 class _Benchmark(_Source):

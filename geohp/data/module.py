@@ -14,7 +14,8 @@ from geohp.data import open_data
 
 if TYPE_CHECKING:
     from geohp.classes import LandCoverClass
-    from geohp.data.base import DataSource, ImageSet
+    from geohp.data.readers import reader_options
+from geohp.data.base import DataSource, ImageSet
 
 
 class GeohpDataModule(LightningDataModule):
@@ -104,7 +105,7 @@ class GeohpDataModule(LightningDataModule):
             images,
             batch_size=self.batch_size,
             shuffle=shuffle,
-            num_workers=self.num_workers,
+            **reader_options(self.num_workers),
             generator=Generator().manual_seed(self.seed) if shuffle else None,
             drop_last=shuffle and len(images) >= self.batch_size,
         )

@@ -20,11 +20,11 @@ from geohp.data.footprints import Footprint, common_plane, look
 from geohp.data.indexes import find_images, is_remote, read_area
 from geohp.data.label_files import LabelFiles, match_labels
 from geohp.data.labels import ClassReader, ClassTable, natural, open_labels_of, texts_in
-from geohp.data.patch_sets import LabelSetting, OrthophotoPatches, PatchPlace
+from geohp.data.patch_sets import LabelSetting, OrthophotoPatches, PatchPlace, strips
 from geohp.data.regions import Region, area_on, meet
 from geohp.data.splits import Part, Split, make_split
 from geohp.errors import DataError
-from geohp.raster.grid import Block, pixel_size_m
+from geohp.raster.grid import Block
 from geohp.raster.patches import THUMBNAIL_PX, grid_origins, sample_origins, valid_share
 from geohp.raster.scaling import Scaling
 from geohp.raster.scenes import Scene, open_scene
@@ -35,6 +35,9 @@ _UNSPLIT = (
     "Evaluated on the images that were trained on, none of whose labels were used; data.split or data.test_images "
     "holds some out, which also allows a linear probe."
 )
+_MIXED = 1.5
+"""Pixel sizes further apart than this, as a ratio, are worth a word."""
+_ENLARGED = 2.0
 
 
 class Orthophotos(DataSource):
@@ -65,7 +68,7 @@ class Orthophotos(DataSource):
             _survey(part, config, (self.seed, number), images.areas.get(part.footprint.path))
             for number, part in _counted(images.split.train, progress)
         ]
-        places = _allot(surveyed, config.patches) if config.layout == "random" else _all_places(surveyed)
+        places = _allot(surveyed, config) if config.layout == "random" else _all_places(surveyed)
         if not places:
             raise DataError(self._no_patch())
         return self._patches(surveyed, places, config.patch_px, config.side_px, setting)
@@ -75,17 +78,18 @@ class Orthophotos(DataSource):
         config, images, setting = self.config, self._images, self._labels
         if setting is None:
             return super().evaluation(progress)  # type: ignore[return-value] # raises
-        side = max(1, round(config.evaluation_px * config.patch_px / config.side_px))
+        wanted = config.evaluation_px * config.patch_px / config.side_px
         surveyed, regions, places = [], {}, list[PatchPlace]()
         for _, part in _counted(images.split.test, progress):
-            path, area = part.footprint.path, images.areas.get(part.footprint.path)
-            region = meet(part.region, area)
+            path, own = part.footprint.path, part.footprint.pixel_size_m
+            side = config.source_px(wanted, own)
+            region = meet(part.region, images.areas.get(path))
             if region is not None:
                 regions[path] = region
             with ExitStack() as stack:
                 scene = stack.enter_context(open_scene(path, bands=config.bands, scaling=config.scaling))
                 _, valid = scene.thumbnail(THUMBNAIL_PX)
-                surveyed.append(_Surveyed.of(scene, path, valid, []))
+                surveyed.append(_Surveyed.of(scene, path, own, side, float(valid.mean())))
                 places += _labelled_places(scene, path, side, valid, setting.reader(path, scene, stack), region)
         if not places:
             raise DataError(
@@ -93,7 +97,7 @@ class Orthophotos(DataSource):
                 + ("try another data.split_seed or data.test_share, or name" if images.held_out else "check")
                 + (" data.test_images" if images.held_out else " whether labels and images lie on the same ground")
             )
-        return self._patches(surveyed, places, side, config.evaluation_px, setting, regions)
+        return self._patches(surveyed, places, config.source_px(wanted, None), config.evaluation_px, setting, regions)
 
     def _patches(
         self,
@@ -106,24 +110,27 @@ class Orthophotos(DataSource):
     ) -> OrthophotoPatches:
         channels = _agreed_channels(surveyed)
         sizes = [s.pixel_size_m for s in surveyed if s.pixel_size_m is not None]
-        self.pixel_size_m = float(np.median(sizes)) if sizes else None
+        self.pixel_size_m = self.config.pixel_size_m or (float(np.median(sizes)) if sizes else None)
         return OrthophotoPatches(
             places,
             scalings={s.path: s.scaling for s in surveyed},
             channels=channels,
             patch_px=patch_px,
+            windows=None if self.config.pixel_size_m is None else {s.path: s.side for s in surveyed},
             input_px=input_px,
             bands=self.config.bands,
             labels=labels,
             regions=regions,
+            files={s.path: s.files for s in surveyed},
         )
 
     def _no_patch(self) -> str:
         first = self._images.split.train[0].footprint.path
         config = self.config
         if config.split == "block" or config.area is not None:
+            size = "" if config.pixel_size_m is None else f" of {config.pixel_size_m:g} m"
             return (
-                f"{first}: neither in it nor in the other images does a patch of {config.patch_px} px fit where "
+                f"{first}: neither in it nor in the other images does a patch of {config.patch_px} px{size} fit where "
                 "patches may be cut; give a larger data.block_m or data.area, or a smaller data.patch_px"
             )
         return f"{first}: neither it nor the other images hold a valid pixel; check nodata and masks"
@@ -150,6 +157,7 @@ class Orthophotos(DataSource):
         areas: dict[str, Region] = {}
         if area is not None:
             footprints, areas = _within(area, footprints)
+        _check_pixel_sizes(footprints, config)
         # Only what is labelled is worth testing on.
         labelled = None
         if config.labels and config.split != "none":
@@ -159,6 +167,8 @@ class Orthophotos(DataSource):
         if images.held_out:
             logger.info("%s", split.text)
         text = f"Own data. {split.text}." if images.held_out else f"Own data. {_UNSPLIT}"
+        if config.pixel_size_m is not None:
+            text += f" All images brought to {config.pixel_size_m:g} m a pixel."
         self.protocol = Protocol(None, same=False, text=text if config.labels else "Own data without labels.")
         return images
 
@@ -214,6 +224,45 @@ def _within(area: geopandas.GeoSeries, footprints: Sequence[Footprint]) -> tuple
     return [f for f in footprints if f.path in found], dict(found)
 
 
+def _check_pixel_sizes(footprints: Sequence[Footprint], config: OrthophotosConfig) -> None:
+    """Announce what images of several pixel sizes, or one size for all, mean for patches.
+
+    Raises:
+        DataError: an image whose pixel size is not known is to be brought to another.
+    """
+    wanted, sizes = config.pixel_size_m, {f.path: f.pixel_size_m for f in footprints}
+    known = sorted((size, path) for path, size in sizes.items() if size is not None)
+    if wanted is None:
+        if known and known[-1][0] > _MIXED * known[0][0]:
+            (fine, finest), (coarse, coarsest) = known[0], known[-1]
+            logger.warning(
+                "pixels are of %.3g m (%s) to %.3g m (%s), so that patches show the same things at different scales; "
+                "data.pixel_size_m=%.3g brings all images to the coarsest",
+                *(fine, finest, coarse, coarsest, coarse),
+            )
+        return
+    for path, size in sizes.items():
+        if size is None:
+            raise DataError(
+                f"{path}: its pixel size is not known without a place on Earth, so it cannot be brought to "
+                f"data.pixel_size_m = {wanted:g}; georeference it, or leave data.pixel_size_m out"
+            )
+    blurred = [path for size, path in known if size > _ENLARGED * wanted]
+    if blurred:
+        logger.warning(
+            "data.pixel_size_m = %g enlarges %d of %d image(s) more than %g times (%s has pixels of %.3g m) and shows "
+            "nothing that they do not; give a larger one, or leave them out",
+            *(wanted, len(blurred), len(known), _ENLARGED, known[-1][1], known[-1][0]),
+        )
+    small = [f.path for f in footprints if min(f.grid.shape) < config.source_px(config.patch_px, f.pixel_size_m)]
+    if small:
+        logger.warning(
+            "%d of %d image(s) are smaller than a patch of %d px of %g m and mirrored beyond their edges (%s); give a "
+            "smaller data.patch_px or data.pixel_size_m",
+            *(len(small), len(known), config.patch_px, wanted, small[0]),
+        )
+
+
 def _counted(parts: Sequence[Part], progress: Progress | None) -> Iterator[tuple[int, Part]]:
     """Parts with their number from 1, telling how many are done."""
     for number, part in enumerate(parts, start=1):
@@ -224,24 +273,35 @@ def _counted(parts: Sequence[Part], progress: Progress | None) -> Iterator[tuple
 
 @dataclass(frozen=True)
 class _Surveyed:
-    """What one look at an image tells."""
+    """What one look at an image tells: among others the side of a patch, and how much of it is valid, in its pixels."""
 
     path: str
     channels: int
     scaling: Scaling
+    files: tuple[str, ...]
     pixel_size_m: float | None
+    side: int
     valid_px: float
-    origins: list[tuple[int, int]]
+    origins: Sequence[tuple[int, int]]
 
     @classmethod
-    def of(cls, scene: Scene, path: str, valid: NDArray[np.bool_], origins: list[tuple[int, int]]) -> _Surveyed:
-        valid_px = float(valid.mean()) * scene.height * scene.width
-        return cls(path, len(scene.bands), scene.scaling, pixel_size_m(scene.grid), valid_px, origins)
+    def of(
+        cls,
+        scene: Scene,
+        path: str,
+        pixel_size_m: float | None,
+        side: int,
+        valid_share: float,
+        origins: Sequence[tuple[int, int]] = (),
+    ) -> _Surveyed:
+        valid_px = valid_share * scene.height * scene.width
+        return cls(path, len(scene.bands), scene.scaling, scene.files, pixel_size_m, side, valid_px, origins)
 
 
 def _survey(part: Part, config: OrthophotosConfig, seed: tuple[int, int], area: Region | None) -> _Surveyed:
     """Look at an image to train on, and choose where patches may be cut."""
-    path, side, region = part.footprint.path, config.patch_px, meet(part.region, area)
+    path, own, region = part.footprint.path, part.footprint.pixel_size_m, meet(part.region, area)
+    side = config.source_px(config.patch_px, own)
     with open_scene(path, bands=config.bands, scaling=config.scaling) as scene:
         _, valid = scene.thumbnail(THUMBNAIL_PX)
         if config.layout == "random":
@@ -249,14 +309,15 @@ def _survey(part: Part, config: OrthophotosConfig, seed: tuple[int, int], area: 
             rng = np.random.default_rng(seed)
             origins = sample_origins(scene, side, config.patches, rng, config.min_valid, valid, allowed)
         else:
-            origins = grid_origins(scene.height, scene.width, side, config.stride_px or side)
+            stride = config.source_px(config.stride_px or config.patch_px, own)
+            origins = grid_origins(scene.height, scene.width, side, stride)
             share = valid_share(valid, origins, side, (scene.height, scene.width))
             keep = share >= config.min_valid - 1e-6
             if region is not None:
                 rows, cols = np.array(origins).T
                 keep &= region.allows(rows, cols, side)
             origins = [origin for origin, kept in zip(origins, keep, strict=True) if kept]
-        return _Surveyed.of(scene, path, valid, origins)
+        return _Surveyed.of(scene, path, own, side, float(valid.mean()), origins)
 
 
 def _labelled_places(
@@ -272,11 +333,16 @@ def _labelled_places(
         block = Block(row, col, min(side, scene.height - row), min(side, scene.width - col))
         if share <= 0 and valid.any():
             continue
-        counts = np.ones((block.height, block.width), bool) if region is None else region.pixels(block)
-        counts[: place.skip_rows], counts[:, : place.skip_cols] = False, False
-        if counts.any() and (classes.read(block)[counts] != NODATA_LABEL).any():
+        if any(_any_labelled(strip, place, classes, region) for strip in strips(block)):
             found.append(place)
     return found
+
+
+def _any_labelled(block: Block, place: PatchPlace, classes: ClassReader, region: Region | None) -> bool:
+    """Whether a block of a patch has a labelled pixel which is to be counted."""
+    counts = np.ones((block.height, block.width), bool) if region is None else region.pixels(block)
+    counts[: max(0, place.row + place.skip_rows - block.row)], counts[:, : place.skip_cols] = False, False
+    return bool(counts.any() and (classes.read(block)[counts] != NODATA_LABEL).any())
 
 
 def _agreed_channels(surveyed: Sequence[_Surveyed]) -> int:
@@ -293,12 +359,13 @@ def _all_places(surveyed: Sequence[_Surveyed]) -> list[PatchPlace]:
     return [PatchPlace(s.path, row, col) for s in surveyed for row, col in s.origins]
 
 
-def _allot(surveyed: Sequence[_Surveyed], patches: int) -> list[PatchPlace]:
+def _allot(surveyed: Sequence[_Surveyed], config: OrthophotosConfig) -> list[PatchPlace]:
     """Share the patches out by valid area: largest remainders, at least one an image as far as they suffice."""
     usable = [s for s in surveyed if s.origins]
     if not usable:
         return []
-    area = np.array([max(s.valid_px, 1.0) for s in usable])
+    area = np.array([max(config.area_px(s.valid_px, s.pixel_size_m), 1.0) for s in usable])
+    patches = config.patches
     wanted = area / area.sum() * patches
     counts = np.maximum(np.floor(wanted), 1).astype(int)
     order = np.argsort(np.floor(wanted) - wanted, kind="stable")

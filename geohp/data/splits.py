@@ -86,7 +86,7 @@ def make_split(
                 if footprints[i].path not in chosen:
                     logger.warning("%s shows ground of the test images and is not trained on", footprints[i].path)
         return _of_groups(footprints, groups, test, "Test images as named", chosen)
-    sizes = {n: sum(f.grid.width * f.grid.height for f in (footprints[i] for i in g)) for n, g in groups.items()}
+    sizes = {n: sum(_area(footprints[i], config) for i in group) for n, group in groups.items()}
     keys = {n: min(footprints[i].key for i in group) for n, group in groups.items()}
     fit = _labelled_images(footprints, plane, labelled)
     candidates = [n for n, group in groups.items() if any(fit[i] for i in group)]
@@ -176,7 +176,7 @@ def _by_blocks(
     footprints: Sequence[Footprint], config: OrthophotosConfig, plane: CRS | None, labelled: Sequence[Any] | None
 ) -> Split:
     """Blocks of a lattice in the plane; images that are not georeferenced have lattices of their own."""
-    default, pixel = _BLOCK_PATCHES * config.patch_px, _pixel(footprints)
+    default, pixel = _BLOCK_PATCHES * config.patch_px, config.pixel_size_m or _pixel(footprints)
     sides = [config.block_m or default * (pixel if f.placed else 1) for f in footprints]
     covered = {i: _blocks_of(f, plane, sides[i]) for i, f in enumerate(footprints)}
     fit = _labelled_images(footprints, plane, labelled)
@@ -216,6 +216,12 @@ def _by_blocks(
         f"to test on, in {len(footprints)} image(s); patches that touch a test block are not trained on"
     )
     return Split(tuple(parts["train"]), tuple(parts["test"]), text)
+
+
+def _area(footprint: Footprint, config: OrthophotosConfig) -> float:
+    """Of an image, in pixels; where all are brought to one pixel size, in pixels of that."""
+    height, width = footprint.grid.shape
+    return height * width if config.pixel_size_m is None else config.area_px(height * width, footprint.pixel_size_m)
 
 
 def _pixel(footprints: Sequence[Footprint]) -> float:

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from geohp.data.base import ImageSet
+from geohp.data.readers import reader_options
 from geohp.errors import OutputError
 from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
 from geohp.evaluation.reading import Reader, Readout
@@ -110,7 +111,7 @@ def count(
     if keep is not None:
         counting.load(keep)
     todo = Subset(images, range(counting.images, len(images)))
-    loader = DataLoader(todo, batch_size=batch_size, num_workers=workers)
+    loader = DataLoader(todo, batch_size=batch_size, **reader_options(workers))
     for number, batch in enumerate(loader, start=1):
         counting.add(reader(batch["image"].to(device)), batch["mask"])
         if keep is not None and number % _KEPT_EVERY == 0:

@@ -19,6 +19,7 @@ from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.backbones.weights import fingerprint
 from geohp.data.augment import Augmentation
 from geohp.data.base import ImageSet
+from geohp.data.readers import reader_options
 from geohp.errors import DataError
 from geohp.training.filling import Filling, Mode
 from geohp.training.reading import (
@@ -322,12 +323,11 @@ class FeatureSource:
         how: dict[str, Any] = {"batch_sampler": batches}
         if batches is None:
             how = {"batch_size": self.batch_size, "sampler": sampler, "drop_last": drop_last}
-            how["persistent_workers"] = self.workers > 0
         # A loader draws its processes' seeds whenever it is gone through; from the numbers that all others are drawn
         # from, training would depend on how often that is.
         how["generator"] = Generator()
         begin = begin_worker if self.workers else None
-        return DataLoader(dataset, num_workers=self.workers, collate_fn=collate, worker_init_fn=begin, **how)
+        return DataLoader(dataset, collate_fn=collate, worker_init_fn=begin, **reader_options(self.workers), **how)
 
 
 class _Kept(Dataset[dict[str, Tensor]]):

@@ -19,6 +19,7 @@ from geohp.data.base import ImageSet
 from geohp.errors import DataError
 from geohp.evaluation.metrics import SegmentationScores
 from geohp.methods import Method, create_method
+from geohp.methods.kmeans import refit_probe
 from geohp.model import LandCoverModel, ModelCard
 from geohp.model_file import describe_backbone, torch_device
 from geohp.training.batches import FeatureBatches
@@ -29,6 +30,7 @@ from geohp.training.linear import fit_linear_probe
 from geohp.training.loop import run_training
 from geohp.training.relay import Relay
 from geohp.training.scoring import EpochScores
+from geohp.training.sweep import sweep_method, with_count
 from geohp.training.task import MethodTask
 from geohp.version import __version__
 
@@ -45,6 +47,7 @@ class Trained:
 
     Attributes:
         model: after the last step: the result.
+        config: the experiment, with the number of classes that was taken.
         method: that made it, with its pools.
         source: the features it was trained on.
         warnings: sentences about what looks wrong with the result.
@@ -53,6 +56,7 @@ class Trained:
     """
 
     model: LandCoverModel
+    config: Config
     method: Method
     source: FeatureSource
     warnings: list[str] = field(default_factory=list)
@@ -95,8 +99,6 @@ def fit(
     method.to(source.device)
     _check_patches(config, source)
     method.prepare(source.sample)
-    card = _card(config, source, method, pixel_size_m)
-    best: LandCoverModel | None = None
     scores = None
     tell, announce = Relay(tell), Relay(announce)
     health = Health(announce)
@@ -111,10 +113,15 @@ def fit(
             )
         with tell.listening(), announce.listening():
             _learn(config, method, source, work, tell, [health, *([scores] if scores else [])])
-        method.to(source.device).eval()
-        if scores is not None and scores.best_file.is_file():
-            best = _finished(scores.restored(copy.deepcopy(method)), source, card)
+    method.to(source.device).eval()
+    earlier = None
+    if scores is not None and scores.best_file.is_file():
+        earlier = scores.restored(copy.deepcopy(method)).eval()
+    if config.classes.sweep:
+        config = _swept(config, method, source, work, tell, announce)
+    card = _card(config, source, method, pixel_size_m)
     model = _finished(method, source, card)
+    best = _finished(earlier, source, card) if earlier is not None else None
     if images.labelled and model.linear_probe is None:
         model.linear_probe = fit_linear_probe(
             model.head,
@@ -129,7 +136,7 @@ def fit(
         final = health.look(method, source.sample)
     for sentence in final:
         announce(sentence)
-    return Trained(model, method, source, [*health.warnings, *final], best, scores.last if scores else {})
+    return Trained(model, config, method, source, [*health.warnings, *final], best, scores.last if scores else {})
 
 
 def _source(config: Config, images: ImageSet, tell: Tell, announce: Callable[[str], None]) -> FeatureSource:
@@ -180,10 +187,35 @@ def _learn(
     run_training(task, FeatureBatches(task), settings, epochs, work, tell, callbacks)
 
 
-def _finished(method: Method, source: FeatureSource, card: ModelCard) -> LandCoverModel:
-    """The model that a method has come to. Whichever epoch it is of, its clusters settle on the same images."""
+def _swept(
+    config: Config, method: Method, source: FeatureSource, work: Path, tell: Tell, announce: Callable[[str], None]
+) -> Config:
+    """Compare numbers of classes on the codes; gives the configuration with the one to take."""
+    wanted = config.classes
     with undisturbed(source):
-        method.finish(source.sample)
+        sweep = sweep_method(
+            method,
+            source.sample,
+            wanted.sweep,
+            images=len(source),
+            seed=config.train.seed,
+            progress=partial(tell, "comparing numbers of classes"),
+        )
+    sweep.write(work)
+    announce(sweep.report())
+    if not wanted.choose:
+        return config
+    announce(f"{sweep.recommended} classes, as the comparison recommends")
+    return with_count(config, sweep.recommended)
+
+
+def _finished(method: Method, source: FeatureSource, card: ModelCard) -> LandCoverModel:
+    """The model that a method has come to, with as many clusters as the card has classes."""
+    with undisturbed(source):
+        if len(method.probe.clusters) != len(card.classes):
+            refit_probe(method, source.sample, len(card.classes), seed=int(card.config["train"]["seed"]))
+        else:
+            method.finish(source.sample)
     linear_probe = getattr(method, "linear_probe", None)
     return LandCoverModel(source.backbone, method.head, method.probe, card, linear_probe)
 

@@ -32,6 +32,10 @@ class Relay:
         # Progress bars and terminals do not travel.
         return {"_function": None, "_queue": self._queue}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Relay:
+        # Who listens to a copy is who listens to this one.
+        return self
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Pass on what other processes tell meanwhile."""

@@ -31,6 +31,7 @@ from geohp.training.pictures import (
     read_series,
 )
 from geohp.training.showing import Shown, affinities_section, positives_section, shown_images
+from geohp.training.sweep_outputs import PICTURE_NAME
 
 if TYPE_CHECKING:
     from geohp.classes import LandCoverClass
@@ -160,6 +161,7 @@ def write_run_report(
         _curves(config, read_series(metrics)),
         _samples(shown, examples, model),
         _clusters(source, model),
+        _sweep(work / PICTURE_NAME, len(model.card.classes)),
         *_discovered(config, method, model, shown),
         _scores(read_series(work / "scores.csv", over="epoch"), scores or {}, label_classes),
         _closing(method),
@@ -281,6 +283,17 @@ def _clusters(source: FeatureSource, model: LandCoverModel) -> Markup:
 
 
 @torch.no_grad()
+def _sweep(picture: Path, chosen: int) -> Markup:
+    """Where numbers of classes were compared: how, and which was taken."""
+    if not picture.exists():
+        return Markup("")
+    about = (
+        f"Without labels, on the trained codes; this model has {chosen} classes. A class counts as found again where "
+        "clusterings of other images have it, too."
+    )
+    return section("sweep", "Numbers of classes", element("p", about), html.picture(picture, "Numbers of classes"))
+
+
 def _shares(source: FeatureSource, model: LandCoverModel) -> np.ndarray:
     """Share of each cluster (K,) in the patches of some images."""
     counts = torch.zeros(len(model.probe.clusters))

