@@ -161,7 +161,7 @@ def prepare(
     ] = None,
     jpeg_quality: Annotated[
         int | None,
-        typer.Option(min=1, max=100, help="Write crops as JPEG of this quality, as published (75); PNG by default."),
+        typer.Option(min=1, max=95, help="Write crops as JPEG of this quality, as published (75); PNG by default."),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that cut.")] = None,
 ) -> None:

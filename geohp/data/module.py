@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader
 
 from geohp.config import Config, load_config
 from geohp.data import open_data
+from geohp.data.readers import reader_options
 
 if TYPE_CHECKING:
     from geohp.classes import LandCoverClass
-    from geohp.data.readers import reader_options
-from geohp.data.base import DataSource, ImageSet
+    from geohp.data.base import DataSource, ImageSet
 
 
 class GeohpDataModule(LightningDataModule):
