@@ -18,11 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from measuring import describe, synchronise
 from torch.profiler import ProfilerActivity, profile
-from training_step import images_of_things
-
-from geohp.backbones import PatchFeatures
-from geohp.methods import HP
-from geohp.methods.base import Batch
+from training_step import training_step
 
 KINDS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::matmul", "contrastive"),
@@ -45,25 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     half = args.device != "cpu"
     torch.manual_seed(0)
-    method = HP(768, 3, label_classes=3, warmup_steps=0).to(args.device)
-    features = images_of_things(args.images, 768, args.side, args.device)
-    batch = Batch(
-        PatchFeatures(features, torch.rand(args.images, args.side**2, 9, device=args.device)),
-        labels=torch.randint(0, 3, (args.images, 224, 224), device=args.device),
-    )
-    method.prepare(lambda count: [features[:count]])
-    optimizers = method.optimizers()
-
-    def step() -> None:
-        with torch.autocast(args.device, torch.bfloat16, enabled=half):
-            losses = method.losses(batch, step=50, total_steps=100)
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        method.clip_gradients()
-        for optimizer in optimizers:
-            optimizer.step()
-
+    step = training_step(args.images, args.side, 768, 256, args.device)
     step()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if half else [])]
     with profile(activities=activities) as profiler:

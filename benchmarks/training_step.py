@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -31,20 +32,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    half = args.device != "cpu"
-    dtype = torch.bfloat16 if half else torch.float32
+    dtype = torch.bfloat16 if args.device != "cpu" else torch.float32
     torch.manual_seed(0)
     n, (c, d) = args.images * args.side**2, args.channels
-    method = HP(c, 3, label_classes=3, code_channels=d, warmup_steps=0).to(args.device)
-    batch = Batch(
-        PatchFeatures(
-            images_of_things(args.images, c, args.side, args.device).to(dtype),
-            torch.rand(args.images, args.side**2, 9, device=args.device),
-        ),
-        labels=torch.randint(0, 3, (args.images, 224, 224), device=args.device),
-    )
-    method.prepare(lambda count: [batch.patches.features[:count].float()])
-    optimizers = method.optimizers()
+    step = training_step(args.images, args.side, c, d, args.device)
     print(f"{describe(args.device)}, {str(dtype).removeprefix('torch.')}")
     best, floor, peak_gb = float("inf"), float("inf"), 0.0
     for number in range(args.steps + 1):
@@ -52,14 +43,7 @@ def main() -> None:
         with PeakMemory(args.device) as peak:
             synchronise(args.device)
             start = time.perf_counter()
-            with torch.autocast(args.device, torch.bfloat16, enabled=half):
-                losses = method.losses(batch, step=50, total_steps=100)
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            torch.stack(list(losses.values())).sum().backward()
-            method.clip_gradients()
-            for optimizer in optimizers:
-                optimizer.step()
+            losses = step()
             synchronise(args.device)
             elapsed = time.perf_counter() - start
         if number:  # the first one warms up
@@ -70,6 +54,36 @@ def main() -> None:
         f"{args.images} images, n {n}: {best:.4f} s a step, {best / floor:.2f} times the floor of {floor:.4f} s, "
         f"{peak_gb:.2f} GB above features and weights; loss {float(losses['contrastive']):.3f}"
     )
+
+
+def training_step(
+    images: int, side: int, channels: int, code_channels: int, device: str
+) -> Callable[[], dict[str, Tensor]]:
+    """HP and a labelled batch of cached features: what one step of the loop does, giving its losses."""
+    half = device != "cpu"
+    method = HP(channels, 3, label_classes=3, code_channels=code_channels, warmup_steps=0).to(device)
+    features = images_of_things(images, channels, side, device)
+    batch = Batch(
+        PatchFeatures(
+            features.to(torch.bfloat16 if half else torch.float32), torch.rand(images, side**2, 9, device=device)
+        ),
+        labels=torch.randint(0, 3, (images, 224, 224), device=device),
+    )
+    method.prepare(lambda count: [features[:count]])
+    optimizers = method.optimizers()
+
+    def step() -> dict[str, Tensor]:
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            losses = method.losses(batch, step=50, total_steps=100)
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        method.clip_gradients()
+        for optimizer in optimizers:
+            optimizer.step()
+        return losses
+
+    return step
 
 
 def images_of_things(images: int, channels: int, side: int, device: str) -> Tensor:

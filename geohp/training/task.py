@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from geohp.training.checkpoints import random_states, restore_random_states
 from geohp.training.features import FeatureSource
 
 _STATE = "geohp"
+_READ_EVERY = 0.2  # seconds: reading figures waits for a GPU, and nobody reads faster
 
 
 class StepReport(L.Callback):
@@ -28,12 +30,16 @@ class StepReport(L.Callback):
 
     def __init__(self, tell: Callable[..., None]) -> None:
         self.tell = tell
+        self._words, self._read_at = "", -_READ_EVERY
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """After a step."""
         task: Any = pl_module
-        if trainer.is_global_zero:
-            self.tell("training", task.steps_done, task.total_steps, _in_words(trainer.callback_metrics))
+        if not trainer.is_global_zero:
+            return
+        if time.monotonic() - self._read_at >= _READ_EVERY:
+            self._words, self._read_at = _in_words(trainer.callback_metrics), time.monotonic()
+        self.tell("training", task.steps_done, task.total_steps, self._words)
 
 
 class MethodTask(L.LightningModule):

@@ -192,3 +192,25 @@ def test_metrics_of_several_attempts_are_one_table(tmp_path):
     assert Path(tmp_path / "all.csv").read_text() == "extra,loss,step\n,1,0\n9,22,1\n9,33,2\n"
     merge_metrics([], tmp_path / "none.csv")
     assert not (tmp_path / "none.csv").exists()
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(photograph, tmp_path, monkeypatch):
+    import lightning as L
+
+    whole = train(photograph, tmp_path / "whole")
+    plain, saved = L.Trainer.save_checkpoint, []
+
+    def save(trainer, path, *rest):
+        saved.append(path)
+        if len(saved) == 8:
+            Path(path).write_bytes(b"half of it")
+            raise OSError(28, "No space left on device")
+        plain(trainer, path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(L.Trainer, "save_checkpoint", save)
+        with pytest.raises(OutputError, match="No space left") as stopped:
+            train(photograph, tmp_path / "run")
+    assert "--resume" in stopped.value.__notes__[0]
+    assert {p.name for p in (tmp_path / "run" / "unfinished").iterdir()} == {"0", "checkpoint.ckpt", "lock"}
+    assert same(whole.model, geohp.train(resume=tmp_path / "run").model)
