@@ -236,6 +236,10 @@ def _blocks_of(footprint: Footprint, plane: CRS | None, side: float) -> dict[tup
     if np.prod(last - first + 1) > 1_000_000:
         raise DataError(f"data.block_m = {side:g}: makes far too many blocks of {footprint.path}; give larger ones")
     i, j = (axis.ravel() for axis in np.mgrid[first[0] : last[0] + 1, first[1] : last[1] + 1])
-    areas = shapely.area(shapely.intersection(shape, shapely.box(i * side, j * side, (i + 1) * side, (j + 1) * side)))
-    # Slivers that rounding makes along an edge hold no pixel.
-    return {(int(a), int(b)): float(area) for a, b, area in zip(i, j, areas, strict=True) if area > 1e-6 * shape.area}
+    shared = shapely.intersection(shape, shapely.box(i * side, j * side, (i + 1) * side, (j + 1) * side))
+    # Slivers along an edge hold no pixel: where a disc of this radius fits in, there is the centre of one.
+    height, width = footprint.grid.shape
+    radius = np.sqrt(shape.area / (2 * height * width))
+    holds = ~shapely.is_empty(shapely.buffer(shared, -1.001 * radius))
+    areas = shapely.area(shared)
+    return {(int(a), int(b)): float(area) for a, b, area, some in zip(i, j, areas, holds, strict=True) if some}

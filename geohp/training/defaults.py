@@ -45,7 +45,8 @@ def resolve(config: Config, images: int, *, devices: int = 1) -> tuple[Config, l
     epochs = _given(config.train, "epochs")
     if epochs is None:
         epochs = epochs_for(steps)
-        said.append(f"{epochs} epochs of {_counted(steps, 'step')} ({images} images in batches of {batch})")
+        if isinstance(method, HPConfig):
+            said.append(f"{epochs} epochs of {_counted(steps, 'step')} ({images} images in batches of {batch})")
     train = config.train.model_copy(update={"epochs": epochs})
     if isinstance(method, HPConfig):
         method = method.model_copy(update=_of_hp(method, images, steps, epochs, said))

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from geohp import backbones
+from geohp import backbones, methods
 from geohp.classes import LandCoverClass
 from geohp.config import Config
 from geohp.data.augment import Augmentation
 from geohp.data.base import ImageSet
 from geohp.errors import DataError
 from geohp.evaluation.metrics import SegmentationScores
-from geohp.methods import Method, create_method
+from geohp.methods import Method
 from geohp.methods.kmeans import refit_probe
 from geohp.model import LandCoverModel, ModelCard
 from geohp.model_file import describe_backbone, torch_device
@@ -95,7 +95,7 @@ def fit(
     options = {**config.method.model_dump(exclude={"name"}), "seed": settings.seed}
     if images.labelled and config.method.name == "hp":
         options["label_classes"] = len(classes)
-    method = create_method(config.method.name, source.backbone.channels, config.classes.clusters, options)
+    method = methods.create_method(config.method.name, source.backbone.channels, config.classes.clusters, options)
     method.to(source.device)
     _check_patches(config, source)
     method.prepare(source.sample)
