@@ -112,10 +112,10 @@ def train(
             judged=judged,
             pixel_size_m=source.pixel_size_m,
         )
-        config = trained.config
-        (folder / CONFIG_NAME).write_text(dump_config(config), encoding="utf-8")
         seconds = time.monotonic() - started
-        model = _leave_behind(folder, config, trained, source.classes, seconds)
+        model = _leave_behind(folder, trained.config, trained, source.classes, seconds)
+        # Not before: its checkpoints are of as many clusters as the configuration had when training began.
+        (folder / CONFIG_NAME).write_text(dump_config(trained.config), encoding="utf-8")
     return Run(folder, model, seconds, tuple(trained.warnings))
 
 

@@ -214,3 +214,18 @@ def test_a_full_disk_keeps_the_checkpoint_before(photograph, tmp_path, monkeypat
     assert "--resume" in stopped.value.__notes__[0]
     assert {p.name for p in (tmp_path / "run" / "unfinished").iterdir()} == {"0", "checkpoint.ckpt", "lock"}
     assert same(whole.model, geohp.train(resume=tmp_path / "run").model)
+
+
+def test_a_sweep_is_gone_on_with_even_from_its_end(photograph, tmp_path, monkeypatch):
+    whole = train(photograph, tmp_path / "whole", "data.patches=40", "train.epochs=1", sweep="classes=2..4")
+
+    def fails(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("geohp.training.report.write_run_report", fails)
+        with pytest.raises(OutputError, match="No space left"):
+            train(photograph, tmp_path / "run", "data.patches=40", "train.epochs=1", sweep="classes=2..4")
+    again = geohp.train(resume=tmp_path / "run")
+    assert same(whole.model, again.model)
+    assert (whole.folder / "config.yaml").read_text() == (again.folder / "config.yaml").read_text()
