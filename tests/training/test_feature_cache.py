@@ -120,18 +120,18 @@ def test_images_travel_where_asked_for(squares, cached, tmp_path):
 CHILD = """
 import os, sys, time
 sys.path.insert(0, {tests!r})
-import conftest
+import squares
 from geohp.training import cache
 from geohp.training.features import FeatureSource
 cache._CHUNK_IMAGES = 5
-class Held(conftest.Squares):
+class Held(squares.Squares):
     def __getitem__(self, index):
         # Two chunks are written, and the third is under way.
         while self.asked >= 1 + 23 + 12 and os.path.exists({gate!r}):
             time.sleep(0.01)
         return super().__getitem__(index)
 Held.__module__, Held.__qualname__ = {module!r}, "Squares"
-source = FeatureSource(Held(files=[{gate!r}]), conftest.small_backbone(), batch_size=4, seed=3)
+source = FeatureSource(Held(files=[{gate!r}]), squares.small_backbone(), batch_size=4, seed=3)
 assert source.cache(1 << 30, mode="disk", folder={folder!r})
 """
 
@@ -143,7 +143,9 @@ class Held:
         gate.write_text("shut")
         self.gate, self.images = gate, squares(files=[gate])
         module = squares.__module__
-        code = CHILD.format(tests=str(Path(__file__).parent), folder=str(folder), gate=str(gate), module=module)
+        code = CHILD.format(
+            tests=str(Path(__file__).parents[1] / "support"), folder=str(folder), gate=str(gate), module=module
+        )
         self.process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
         while len(chunks_of(folder)) < 2:
             assert self.process.poll() is None, self.process.communicate()
