@@ -15,7 +15,7 @@ from geohp.config import Config, load_config, parse_config, with_overrides
 from geohp.errors import DataError, ModelError
 from geohp.evaluation.counting import Counting, count
 from geohp.evaluation.metrics import SegmentationScores
-from geohp.evaluation.reading import Reader, Readout
+from geohp.evaluation.reading import BEST, LAST, Reader, Readout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from geohp.model import LandCoverModel
 
 Progress = Callable[..., None]
-LAST, BEST = "last checkpoint", "best on labels"
 BEST_NAME = "best_on_labels.safetensors"
 """The file in a run folder with the model of the epoch that scored best on the labels."""
 
@@ -165,9 +164,11 @@ def evaluate(
         jobs = _jobs(files, config, images, crf=crf, tta=tta)
         results: list[Result] = []
         notes: dict[str, None] = {}
+        shown: Reader | None = None
         for number, job in enumerate(jobs, start=1):
             stage = "evaluating" if len(jobs) == 1 else f"evaluating {number}/{len(jobs)}"
             reader = _reader(load_checked(job.file, images, weights).to(chosen), crf=crf, tta=tta)
+            shown = shown or reader
             notes.update(dict.fromkeys(_remarks(reader, config.data.evaluation_px)))
             counted = count(
                 reader,
@@ -189,9 +190,8 @@ def evaluate(
             tuple(notes),
             {"crf": crf, "tta": tta, "data": config.data.model_dump(mode="json")},
         )
-        if report is not None:
-            reader = _reader(load_checked(files[0], images, weights).to(chosen), crf=crf, tta=tta)
-            write_report(made, Path(report), images, reader, chosen)
+        if report is not None and shown is not None:
+            write_report(made, Path(report), images, shown, chosen)
     for job in jobs:
         if job.keep is not None:
             job.keep.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from geohp.evaluation.published import PublishedRow, published_rows
-from geohp.evaluation.reading import Readout
+from geohp.evaluation.reading import BEST, LAST, Readout
 
 if TYPE_CHECKING:
     from geohp.evaluation.evaluate import Evaluation, Result
@@ -100,7 +100,7 @@ def own_rows(made: Evaluation) -> list[tuple[str, list[str]]]:
 def all_rows(made: Evaluation) -> list[tuple[str, list[str], str]]:
     """Name, figures and remark of our own rows and then of the published ones."""
     chosen = "the checkpoint was chosen by these very labels"
-    rows = [(name, figures, chosen if name.startswith("best") else "") for name, figures in own_rows(made)]
+    rows = [(name, figures, chosen if name.startswith(BEST) else "") for name, figures in own_rows(made)]
     benchmark = made.protocol.benchmark
     published = published_rows(benchmark) if benchmark else ()
     return rows + [(row.title, _published_figures(row), row.remark) for row in published]
@@ -118,7 +118,7 @@ def _published_figures(row: PublishedRow) -> list[str]:
 
 def column_title(checkpoint: str, readout: Readout) -> str:
     """What a column of figures is of; the last checkpoint goes without saying."""
-    return str(readout) if checkpoint == "last checkpoint" else f"{checkpoint}, {readout}"
+    return str(readout) if checkpoint == LAST else f"{checkpoint}, {readout}"
 
 
 def scores_table(made: Evaluation) -> Table:
@@ -144,7 +144,7 @@ def _by_class(made: Evaluation) -> Table:
     table = Table(title="IoU by class, in percent", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("class")
     table.add_column("share", justify="right")
-    shown = [(checkpoint, readout) for checkpoint, readout in made.rows if checkpoint == "last checkpoint"]
+    shown = [(checkpoint, readout) for checkpoint, readout in made.rows if checkpoint == LAST]
     for checkpoint, readout in shown:
         table.add_column(column_title(checkpoint, readout), justify="right")
     shares = made.class_shares

@@ -23,10 +23,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import save
 
+from geohp.locking import FolderLock
 from geohp.training.stores import Layout, MappedFile, Tensors
-
-if sys.platform != "win32":
-    import fcntl
 
 FORMAT = 1
 _CHUNK_BYTES = 1 << 27
@@ -76,7 +74,7 @@ class FeatureCache:
         }
         text = json.dumps(self._manifest, sort_keys=True, default=str)
         self.folder = root / hashlib.sha256(text.encode()).hexdigest()[:32]
-        self._lock = -1
+        self._lock: FolderLock | None = None
         self._damaged: set[Path] = set()
 
     def span(self, number: int) -> range:
@@ -110,22 +108,14 @@ class FeatureCache:
         Raises:
             OSError: the folder cannot be made or written to.
         """
-        if self._lock >= 0:
+        if self._lock is not None:
             return True
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if sys.platform != "win32":
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Who gave up on a full disk removed the folder, and with it the file that is locked here.
-            if os.fstat(handle).st_ino != (self.folder / "lock").stat().st_ino:
-                raise BlockingIOError
-        except (BlockingIOError, FileNotFoundError):
-            os.close(handle)
+            # Where the file system knows no locks, two may write at once: drafts have names of their own.
+            self._lock = FolderLock(self.folder)
+        except BlockingIOError:
             return False
-        except OSError:  # a file system without locks: drafts have names of their own, so two may write at once
-            pass
-        self._lock = handle
         for draft in self.folder.glob(".*.tmp"):
             draft.unlink(missing_ok=True)
         self._put("manifest.json", json.dumps(self._manifest, indent=1, default=str).encode())
@@ -133,9 +123,9 @@ class FeatureCache:
 
     def unlock(self) -> None:
         """Let others write."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def write(self, number: int, tensors: Tensors) -> Tensors:
         """Store a chunk; gives it back as it lies on disk, mapped into memory.
@@ -172,7 +162,7 @@ class FeatureCache:
 
     def remove(self) -> None:
         """Take everything away again, the folder included, if it is locked here. What is mapped stays readable."""
-        if self._lock >= 0:
+        if self._lock is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.unlock()
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from geohp.errors import DataError
+from geohp.locking import FolderLock
 from geohp.training import cache as caching
 from geohp.training import filling
 from geohp.training.cache import FeatureCache, default_folder
@@ -206,12 +207,11 @@ def test_one_that_does_not_get_on_is_not_waited_for(squares, cached, train_on, t
     source, _ = cached(squares(), tmp_path)
     (folder,) = tmp_path.iterdir()
     next(folder.glob("00002-*")).unlink()
-    handle = os.open(folder / "lock", os.O_RDWR)
-    caching.fcntl.flock(handle, caching.fcntl.LOCK_EX)
+    lock = FolderLock(folder)
     monkeypatch.setattr(filling, "_PATIENCE_S", 0.1)
     monkeypatch.setattr(filling, "_POLL_S", 0.05)
     alone, said = cached(squares(), tmp_path, limit=limit)
-    os.close(handle)
+    lock.release()
     assert any("does not get on" in text for text in said)
     assert alone.place == ("memory" if limit else None)
     assert train_on(alone) == train_on(source)
