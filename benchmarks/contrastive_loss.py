@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from measuring import PeakMemory, describe, multiplications_per_second, synchronise
 from torch import Tensor
 
-from geohp.methods.hp import contrastive_loss
+from geohp.methods.hp.loss import contrastive_loss
 
 Loss = Callable[..., Tensor]
 

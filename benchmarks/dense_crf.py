@@ -22,8 +22,8 @@ from measuring import describe, synchronise
 from PIL import Image
 from torch import Tensor
 
-from geohp.data.synthetic import draw_orthophoto
-from geohp.evaluation.crf import dense_crf
+from geohp.crf.mean_field import dense_crf
+from geohp.demo.town.scene import draw_orthophoto
 
 try:
     from pydensecrf.densecrf import DenseCRF2D

@@ -21,13 +21,13 @@ import torch
 from measuring import describe, multiplications_per_second, synchronise
 from torch import Tensor
 
-from geohp import backbones
 from geohp.backbones.base import PatchFeatures
+from geohp.backbones.factory import create_backbone
 from geohp.data.base import ImageSet
-from geohp.data.synthetic import draw_orthophoto
-from geohp.methods import HP
+from geohp.demo.town.scene import draw_orthophoto
+from geohp.features.encoder import FeatureSource
 from geohp.methods.base import Batch
-from geohp.training.features import FeatureSource
+from geohp.methods.hp.method import HP
 
 
 class Drawn(ImageSet):
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--brief", action="store_true", help="leave out what is done on disk")
     args = parser.parse_args()
     torch.manual_seed(0)
-    backbone = backbones.create(args.backbone, weights=args.weights, block=args.block).to(args.device)
+    backbone = create_backbone(args.backbone, weights=args.weights, block=args.block).to(args.device)
     images = Drawn(args.images, args.side)
     print(f"{describe(args.device)}; {args.backbone}, {args.images} images of {args.side} px, batches of {args.batch}")
     with tempfile.TemporaryDirectory() as folder:

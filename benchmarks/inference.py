@@ -71,9 +71,11 @@ class PixelModel(nn.Module):
 def run_geohp(scene_path: Path, out_path: Path, module: nn.Module, device: str) -> None:
     """The engine of geohp between its scene and its writer."""
     from geohp.classes import default_classes
-    from geohp.inference.engine import EngineSettings, label_blocks
+    from geohp.inference.engine.pipeline import EngineSettings, label_blocks
     from geohp.inference.writing import write_behind
-    from geohp.raster import Layer, Work, open_scene
+    from geohp.raster.read.scene import open_scene
+    from geohp.raster.write.layers import Layer
+    from geohp.raster.write.resumable import Work
 
     model: Any = PixelModel(module.to(device))
     settings = EngineSettings(WINDOW, OVERLAP, BATCH)
@@ -255,16 +257,16 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
 
 def work_vit(args: argparse.Namespace) -> dict[str, Any]:
     """A whole run of geohp with a vision transformer, in turns with its forward passes: as many windows and batches."""
-    from geohp import backbones
+    from geohp.backbones.factory import create_backbone
     from geohp.classes import default_classes
     from geohp.inference.outputs import Outputs
     from geohp.inference.segmenter import Segmenter
-    from geohp.methods import KMeans
-    from geohp.model import LandCoverModel, ModelCard
-    from geohp.model_file import describe_backbone
+    from geohp.methods.kmeans import KMeans
+    from geohp.model.file import describe_backbone
+    from geohp.model.network import LandCoverModel, ModelCard
 
     torch.manual_seed(0)
-    net = backbones.create(VIT, weights=args.vit, block=5)
+    net = create_backbone(VIT, weights=args.vit, block=5)
     method = KMeans(net.channels, CLASSES)
     card = ModelCard("kmeans", describe_backbone(net), net.channels, net.channels, default_classes(CLASSES))
     segmenter = Segmenter(LandCoverModel(net, method.head, method.probe, card), args.device)

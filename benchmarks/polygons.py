@@ -44,7 +44,7 @@ NODATA = 255
 
 def run_geohp(labels: Path, out: Path, min_area: float, simplify: float) -> None:
     """Block by block."""
-    from geohp.vector import polygonize_file
+    from geohp.vector.writing import polygonize_file
 
     polygonize_file(labels, out, min_area_m2=min_area, simplify_m=simplify)
 

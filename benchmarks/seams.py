@@ -16,11 +16,11 @@ import numpy as np
 from measuring import describe
 
 from geohp.classes import NODATA_LABEL
-from geohp.config import BackboneConfig
-from geohp.inference.engine import label_blocks
+from geohp.config.experiment import BackboneConfig
+from geohp.inference.engine.pipeline import label_blocks
+from geohp.inference.engine.windows import WindowGrid
 from geohp.inference.segmenter import Segmenter
-from geohp.inference.windows import WindowGrid
-from geohp.raster import open_scene
+from geohp.raster.read.scene import open_scene
 
 
 def main() -> None:

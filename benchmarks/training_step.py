@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from measuring import PeakMemory, describe, multiplications_per_second, synchronise
 from torch import Tensor
 
-from geohp.backbones import PatchFeatures
-from geohp.methods import HP
+from geohp.backbones.base import PatchFeatures
 from geohp.methods.base import Batch
+from geohp.methods.hp.method import HP
 
 
 def main() -> None:

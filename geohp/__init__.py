@@ -11,35 +11,38 @@ from typing import TYPE_CHECKING, Any
 from geohp.version import __version__
 
 if TYPE_CHECKING:
-    from geohp.checkpoints import import_checkpoint
-    from geohp.config import load_config
-    from geohp.evaluation import SegmentationMetrics
+    from geohp.config.experiment import load_config
     from geohp.evaluation.evaluate import evaluate
-    from geohp.experiment import train
-    from geohp.inference.many import segment_files
+    from geohp.evaluation.metrics import SegmentationMetrics
+    from geohp.inference.batch import segment_files
     from geohp.inference.segment import segment, segment_file
     from geohp.inference.segmenter import Segmenter
-    from geohp.legend import Legend, name_classes, recode_file
-    from geohp.raster.scenes import open_scene
-    from geohp.vector import polygonize, polygonize_file, write_polygons
+    from geohp.legend.file import Legend
+    from geohp.legend.naming import name_classes
+    from geohp.legend.recode import recode_file
+    from geohp.model.importing.convert import import_checkpoint
+    from geohp.raster.read.scene import open_scene
+    from geohp.training.run import train
+    from geohp.vector.polygonize import polygonize
+    from geohp.vector.writing import polygonize_file, write_polygons
 
 _HOME = {
-    "Legend": "geohp.legend",
+    "Legend": "geohp.legend.file",
     "Segmenter": "geohp.inference.segmenter",
-    "SegmentationMetrics": "geohp.evaluation",
+    "SegmentationMetrics": "geohp.evaluation.metrics",
     "evaluate": "geohp.evaluation.evaluate",
-    "import_checkpoint": "geohp.checkpoints",
-    "load_config": "geohp.config",
-    "name_classes": "geohp.legend",
-    "open_scene": "geohp.raster.scenes",
-    "polygonize": "geohp.vector",
-    "polygonize_file": "geohp.vector",
-    "recode_file": "geohp.legend",
+    "import_checkpoint": "geohp.model.importing.convert",
+    "load_config": "geohp.config.experiment",
+    "name_classes": "geohp.legend.naming",
+    "open_scene": "geohp.raster.read.scene",
+    "polygonize": "geohp.vector.polygonize",
+    "polygonize_file": "geohp.vector.writing",
+    "recode_file": "geohp.legend.recode",
     "segment": "geohp.inference.segment",
     "segment_file": "geohp.inference.segment",
-    "segment_files": "geohp.inference.many",
-    "train": "geohp.experiment",
-    "write_polygons": "geohp.vector",
+    "segment_files": "geohp.inference.batch",
+    "train": "geohp.training.run",
+    "write_polygons": "geohp.vector.writing",
 }
 
 __all__ = [

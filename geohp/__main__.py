@@ -1,5 +1,5 @@
 """``python -m geohp``."""
 
-from geohp.cli import main
+from geohp.cli.app import main
 
 main()

@@ -2,13 +2,63 @@
 
 Every error that a user's input can cause derives from :class:`GeohpError`; the command line prints its
 message and leaves with exit code 2. The children also inherit the built-in a Python caller would expect.
+
+An error says what is wrong (``problem``) and what helps (``remedy``). Where an argument is concerned it is named as
+Python does (``option``, and ``value`` where the remedy is to give it one), and ``{option}`` in either text stands for
+it: who shows the error writes it in the words of the user at hand, ``overwrite=True`` or ``--overwrite``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
+PLACE = "{option}"
+
 
 class GeohpError(Exception):
-    """A mistake or a bad file outside geohp; its message is complete and names the remedy."""
+    """A mistake or a bad file outside geohp; its message is complete and names the remedy.
+
+    Attributes:
+        problem: what is wrong, and where.
+        remedy: what helps; empty where the problem says it.
+        option: the keyword argument concerned.
+        value: what to give it.
+    """
+
+    def __new__(cls, problem: str, *_: object, **__: object) -> Self:  # noqa: D102
+        # OSError takes a second argument for its strerror, and the first for its errno.
+        return super().__new__(cls, problem)
+
+    def __init__(self, problem: str, remedy: str = "", *, option: str | None = None, value: object = None) -> None:
+        super().__init__(problem)
+        self.problem, self.remedy, self.option, self.value = problem, remedy, option, value
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.problem, self.remedy, self.option, self.value), self.__dict__
+
+    def __str__(self) -> str:
+        return self.render(keyword)
+
+    def render(self, word: Callable[[str, object], str]) -> str:
+        """The sentence, its option in the words of a listener.
+
+        Args:
+            word: makes a word of an option's name and value.
+        """
+        text = f"{self.problem}; {self.remedy}" if self.remedy else self.problem
+        return text if self.option is None else text.replace(PLACE, word(self.option, self.value))
+
+
+def keyword(option: str, value: object) -> str:
+    """An option as Python writes it: ``overwrite=True``, or ``window_px=`` where no value is told."""
+    return f"{option}=" if value is None else f"{option}={value!r}"
+
+
+def _restored(
+    kind: type[GeohpError], problem: str, remedy: str, option: str | None, value: object
+) -> GeohpError:  # for pickle, which knows no keyword-only arguments
+    return kind(problem, remedy, option=option, value=value)
 
 
 class ConfigError(GeohpError, ValueError):

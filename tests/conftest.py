@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Tests share the cores among themselves, a thread each; has to be said before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import pytest
 import rasterio
@@ -87,7 +91,7 @@ def tall_scene(tmp_path_factory) -> Path:
 def tall_model(tall_scene, tmp_path_factory) -> Path:
     """Four classes found on the tall scene, as a model file."""
     from geohp.inference.segment import choose_segmenter
-    from geohp.model_file import save_model
+    from geohp.model.file import save_model
 
     model = choose_segmenter(tall_scene, classes=4).model
     return save_model(model, tmp_path_factory.mktemp("model") / "model.safetensors")

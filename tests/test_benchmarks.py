@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from geohp.cli import app
+from geohp.cli.app import app
 
 SMALL = [
     "data.input_px=64",

@@ -18,9 +18,9 @@ HEAVY = ("torch", "rasterio", "geopandas", "xarray", "lightning", "timm", "scipy
 
 def test_help_and_import_load_nothing_heavy():
     code = (
-        "import sys, geohp, geohp.cli\n"
+        "import sys, geohp, geohp.cli.app\n"
         "from typer.testing import CliRunner\n"
-        "result = CliRunner().invoke(geohp.cli.app, ['--help'])\n"
+        "result = CliRunner().invoke(geohp.cli.app.app, ['--help'])\n"
         "assert result.exit_code == 0 and 'segment' in result.output\n"
         f"print([m for m in {HEAVY} if m in sys.modules])"
     )

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from typer.testing import CliRunner
 
-from geohp.cli import app
+from geohp.cli.app import app
 from geohp.inference import segmenter as segmenting
 
 PANELS = {
@@ -110,7 +110,7 @@ def test_nothing_begins_where_an_item_is_in_the_way(small, tmp_path):
 def test_workers_are_asked_for_as_told(small, tmp_path, monkeypatch):
     from contextlib import contextmanager
 
-    from geohp.inference import distributed
+    from geohp.inference.cluster import client as distributed
 
     asked = []
 
@@ -137,7 +137,7 @@ def halting(*arguments, **keywords):
             {instead}
         yield block
 segmenter.label_blocks = halting
-from geohp.cli import main
+from geohp.cli.app import main
 sys.argv = ["geohp", *sys.argv[1:]]
 main()
 """
@@ -188,12 +188,10 @@ def test_an_error_half_way_says_what_is_kept(scene, model, tmp_path):
 
 
 def test_an_interrupt_after_the_map_says_that_it_is_complete(small, tmp_path, monkeypatch):
-    import geohp.vector
-
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(geohp.vector, "polygonize_file", interrupted)
+    monkeypatch.setattr("geohp.vector.writing.polygonize_file", interrupted)
     done = run(small, "-o", tmp_path / "a.tif", "--classes", 3, "--polygons", tmp_path / "a.gpkg")
     assert done.exit_code == 130
     assert done.stderr.splitlines()[-1].endswith("a.tif: complete; only what was to be made of it is missing")

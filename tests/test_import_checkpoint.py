@@ -20,9 +20,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import geohp
-from geohp import backbones, cli, model_file
+from geohp.backbones.factory import create_backbone
+from geohp.cli import app as cli
 from geohp.errors import ConfigError, GeohpError, ModelError, OutputError
-from geohp.model_file import load_model, read_card
+from geohp.methods.hp.method import HP
+from geohp.model import file as model_file
+from geohp.model.file import load_model, read_card
 
 TINY, WIDTH, PATCH = "vit_tiny_patch16_224", 192, 16
 CODE, CLUSTERS, LABELLED = 24, 7, 5
@@ -303,7 +306,7 @@ def test_the_card_says_how_the_checkpoint_is_used(vit, parts, tmp_path):
     model = load_model(out)
     assert model.backbone.mean == pytest.approx((0.485, 0.456, 0.406))
     assert model.backbone.options()["std"] == [0.229, 0.224, 0.225]
-    assert backbones.create(TINY, weights="random").mean == (0.5, 0.5, 0.5)
+    assert create_backbone(TINY, weights="random").mean == (0.5, 0.5, 0.5)
 
 
 def test_extra_clusters_are_classes_and_a_linear_probe_need_not_be(vit, parts, tmp_path):
@@ -346,15 +349,14 @@ def test_model_files_of_before_still_load(vit, parts, tmp_path):
 
 
 def test_training_keeps_its_linear_probe(write_scene, three_fields, tmp_path, monkeypatch):
-    from geohp import methods
 
     made = []
 
     def with_labels(name, channels, clusters, settings):
-        made.append(methods.HP(channels, clusters, **settings, label_classes=4))
+        made.append(HP(channels, clusters, **settings, label_classes=4))
         return made[0]
 
-    monkeypatch.setattr(methods, "create_method", with_labels)
+    monkeypatch.setattr("geohp.training.fit.create_method", with_labels)
     overrides = [f"data.images={write_scene(three_fields)}", "data.patches=8", "data.patch_px=64", "train.epochs=1"]
     overrides += ["train.device=cpu", "method.pool_size=8", "method.code_channels=8", "classes.count=3"]
     model = load_model(geohp.train("orthophotos", overrides, out=tmp_path / "run").model)
@@ -374,7 +376,7 @@ def test_dino_s_checkpoints_become_weight_files(vit, tmp_path, geohp_command, mo
             assert file.metadata()["geohp_backbone"] == TINY
         images = torch.randn(1, 3, 64, 96)
         expected = features_of(vit, images)
-        torch.testing.assert_close(backbones.create(TINY, weights="w.safetensors")(images).features, expected)
+        torch.testing.assert_close(create_backbone(TINY, weights="w.safetensors")(images).features, expected)
     done = geohp_command("segment", "scene.tif", "--out", "x.tif", "--model", "w.safetensors")
     assert f"it may be a backbone, which goes with --backbone {TINY} --weights" in done.err
 
@@ -382,7 +384,7 @@ def test_dino_s_checkpoints_become_weight_files(vit, tmp_path, geohp_command, mo
 @pytest.mark.parametrize("registers", [False, True])
 def test_dinov2_s_weights_become_weight_files(registers, tmp_path):
     name = f"vit_small_patch14{'_reg4' if registers else ''}_dinov2.lvd142m"
-    shapes = backbones.create(name, weights="random").model.state_dict()
+    shapes = create_backbone(name, weights="random").model.state_dict()
     published = {n: torch.randn(t.shape) * 0.05 for n, t in shapes.items()} | {"mask_token": torch.zeros(1, 384)}
     if registers:  # published with a position for the class token, which timm's layout has none for
         published["register_tokens"] = published.pop("reg_token")
@@ -390,8 +392,8 @@ def test_dinov2_s_weights_become_weight_files(registers, tmp_path):
     save(published, tmp_path / "dinov2.pth")
     imported = geohp.import_checkpoint(tmp_path / "dinov2.pth", tmp_path / "w.safetensors")
     assert (imported.kind, imported.backbone, imported.probe) == ("backbone", name, None)
-    original = backbones.create(name, weights=tmp_path / "dinov2.pth")
-    again = backbones.create(name, weights=tmp_path / "w.safetensors")
+    original = create_backbone(name, weights=tmp_path / "dinov2.pth")
+    again = create_backbone(name, weights=tmp_path / "w.safetensors")
     images = torch.randn(1, 3, 42, 56)
     assert torch.equal(again(images).features, original(images).features)
 

@@ -119,7 +119,7 @@ def test_unfinished_work_of_another_kind_is_refused_until_begun_anew(scene, mode
 
 
 def test_what_cannot_be_read_is_left_out_where_asked_and_told(scene, model, tmp_path, monkeypatch):
-    from geohp.raster.scenes import Scene
+    from geohp.raster.read.scene import Scene
 
     plain = Scene.read
 

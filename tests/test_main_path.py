@@ -17,7 +17,7 @@ from rio_cogeo import cog_validate
 
 import geohp
 from geohp.classes import classes_from_json
-from geohp.config import load_config
+from geohp.config.experiment import load_config
 from geohp.errors import ConfigError, DataError, GeohpError, ModelError, OutputError, SceneError
 from geohp.inference.segment import choose_segmenter, segment_file
 
@@ -250,11 +250,11 @@ def test_a_vision_transformer_trains_and_is_found_again(trained, tmp_path):
     import torch
     from safetensors.torch import save_file
 
-    from geohp import backbones
+    from geohp.backbones.factory import create_backbone
 
     torch.manual_seed(0)
     weights = tmp_path / "tiny.safetensors"
-    source = backbones.create("vit_tiny_patch16_224", weights="random", block=1)
+    source = create_backbone("vit_tiny_patch16_224", weights="random", block=1)
     save_file({k: v.contiguous() for k, v in source.model.state_dict().items()}, weights)
     vit = ["backbone.name=vit_tiny_patch16_224", f"backbone.weights={weights}", "backbone.block=1"]
     done = train(trained[0], tmp_path / "run", *vit)
@@ -263,7 +263,7 @@ def test_a_vision_transformer_trains_and_is_found_again(trained, tmp_path):
     with pytest.raises(ModelError, match=r"no longer at .*--weights FILE"):
         geohp.segment(trained[0], model=done.folder)
     np.testing.assert_array_equal(geohp.segment(trained[0], model=done.folder, weights=moved).values, labels)
-    other = backbones.create("vit_tiny_patch16_224", weights="random", block=1)
+    other = create_backbone("vit_tiny_patch16_224", weights="random", block=1)
     torch.nn.init.normal_(other.model.cls_token)
     save_file({k: v.contiguous() for k, v in other.model.state_dict().items()}, weights)
     with pytest.raises(ModelError, match="was trained on other weights"):

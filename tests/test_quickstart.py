@@ -6,8 +6,8 @@ import geopandas as gpd
 import pytest
 import rasterio
 
+from geohp.demo.quickstart import run_quickstart
 from geohp.errors import OutputError
-from geohp.quickstart import run_quickstart
 
 MADE = {"scene.tif", "truth.tif", "run", "labels.tif", "confidence.tif", "landcover.gpkg", "picture.png"}
 

@@ -9,11 +9,11 @@ from rio_cogeo import cog_validate
 from typer.testing import CliRunner
 
 import geohp
-from geohp.cli import app
+from geohp.cli.app import app
 from geohp.errors import GeohpError
 from geohp.inference.segment import choose_segmenter, segment_file
 from geohp.raster.grid import Grid, pixel_size_m
-from geohp.vector import polygonize_file
+from geohp.vector.writing import polygonize_file
 
 ODD = [
     "201404_13SED190110_201404_0x1500m_CL_1_mask",

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geohp.backbones.reading import read_state
 from geohp.backbones.vit import VisionTransformer
+from geohp.backbones.weight_files import read_state
 from geohp.errors import WeightsError
 
 HUB, RANDOM = "hub", "random"

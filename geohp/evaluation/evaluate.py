@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geohp.config import Config, load_config, parse_config, with_overrides
+from geohp.config.experiment import Config, load_config, parse_config, with_overrides
 from geohp.errors import DataError, ModelError
-from geohp.evaluation.counting import Counting, count
+from geohp.evaluation.confusion import Counting, count
 from geohp.evaluation.metrics import SegmentationScores
-from geohp.evaluation.reading import BEST, LAST, Reader, Readout
+from geohp.evaluation.predict import BEST, LAST, Reader, Readout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from geohp.classes import LandCoverClass
     from geohp.data.base import ImageSet, Protocol
-    from geohp.model import LandCoverModel
+    from geohp.model.network import LandCoverModel
 
 Progress = Callable[..., None]
 BEST_NAME = "best_on_labels.safetensors"
@@ -146,9 +146,9 @@ def evaluate(
     Raises:
         ConfigError, DataError, ModelError, WeightsError, OutputError: one sentence and its remedy.
     """
-    from geohp.data import open_data
+    from geohp.data.factory import open_data
     from geohp.evaluation.report import check_report, write_report
-    from geohp.model_file import find_model, torch_device
+    from geohp.model.file import find_model, torch_device
 
     files = [find_model(model) for model in ([models] if isinstance(models, (str, Path)) else models)]
     if not files:
@@ -204,7 +204,7 @@ def load_checked(file: Path, images: ImageSet, weights: str | Path | None) -> La
     Raises:
         ModelError: it takes another number of bands.
     """
-    from geohp.model_file import load_model
+    from geohp.model.file import load_model
 
     model = load_model(file, weights=weights)
     if model.backbone.in_channels != images.channels:
@@ -247,7 +247,7 @@ def _jobs(files: Sequence[Path], config: Config, images: ImageSet, **settings: b
 
 def _data_config(data: Config | str | Path | None, overrides: Sequence[str], model: Path) -> Config:
     """The configuration that tells what to judge on."""
-    from geohp.model_file import read_card
+    from geohp.model.file import read_card
 
     if isinstance(data, Config):
         return data

@@ -12,18 +12,18 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from geohp import html
 from geohp.classes import NODATA_LABEL, LandCoverClass
 from geohp.errors import OutputError
 from geohp.evaluation.tables import all_rows, as_csv, column_title, own_rows
-from geohp.outputs import folder_in_progress
-from geohp.training.pictures import as_rgb, colourise, legend_handles, new_figure, spread
+from geohp.files import folder_in_progress
+from geohp.reporting import page as html
+from geohp.reporting.plots import as_rgb, colourise, legend_handles, new_figure, spread
 
 if TYPE_CHECKING:
     from geohp.data.base import ImageSet
     from geohp.evaluation.evaluate import Evaluation, Result
     from geohp.evaluation.metrics import SegmentationScores
-    from geohp.evaluation.reading import Reader
+    from geohp.evaluation.predict import Reader
 
 _PAGE = "index.html"
 _SHOWN = 6

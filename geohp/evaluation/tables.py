@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from geohp.evaluation.predict import BEST, LAST, Readout
 from geohp.evaluation.published import PublishedRow, published_rows
-from geohp.evaluation.reading import BEST, LAST, Readout
 
 if TYPE_CHECKING:
     from geohp.evaluation.evaluate import Evaluation, Result

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from geohp.inference.engine import EngineSettings
-from geohp.model import LandCoverModel
+from geohp.inference.engine.pipeline import EngineSettings
+from geohp.model.network import LandCoverModel
 from geohp.raster.identity import file_state
-from geohp.raster.scenes import Scene
+from geohp.raster.read.scene import Scene
 from geohp.version import __version__
 
 

@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 
 from geohp.classes import NODATA_LABEL
-from geohp.inference.engine import EngineSettings, label_blocks
+from geohp.inference.engine.pipeline import EngineSettings, label_blocks
 from geohp.inference.identity import model_sha256
-from geohp.model import LandCoverModel
+from geohp.model.network import LandCoverModel
 from geohp.raster.grid import Block
-from geohp.raster.lazy import LazyScene, Recipe
+from geohp.raster.read.lazy import LazyScene, Recipe
 
 if TYPE_CHECKING:
     import dask.array as da

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from geohp.classes import NODATA_LABEL
 from geohp.errors import ConfigError
-from geohp.inference.engine import EngineSettings
-from geohp.inference.products import STEPS
-from geohp.model import LandCoverModel
-from geohp.outputs import check_output
-from geohp.raster.layers import Layer, label_layer
-from geohp.raster.work import is_half_published
+from geohp.files import check_output
+from geohp.inference.engine.layers import STEPS
+from geohp.inference.engine.pipeline import EngineSettings
+from geohp.model.network import LandCoverModel
+from geohp.raster.write.layers import Layer, label_layer
+from geohp.raster.write.resumable import is_half_published
 from geohp.version import __version__
 
 
@@ -49,7 +49,7 @@ class Outputs:
 
         Raises:
             ConfigError: one name given twice.
-            OutputError: see :func:`geohp.outputs.check_output`.
+            OutputError: see :func:`geohp.files.check_output`.
         """
         sources, seen = list(inputs), dict[Path, str]()
         # The same command must be able to finish what was stopped while its outputs moved into place.

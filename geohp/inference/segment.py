@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geohp.config import BackboneConfig
+from geohp.config.experiment import BackboneConfig
 from geohp.errors import ConfigError
 from geohp.inference.outputs import Outputs
 from geohp.inference.segmenter import Progress, Segmenter, as_scene
 from geohp.inference.writing import Skipped
 from geohp.legend.file import Legend
-from geohp.model_file import newest_run
-from geohp.raster.collection import SceneSet
-from geohp.raster.lazy import LazyScene
+from geohp.model.file import newest_run
+from geohp.raster.read.collection import SceneSet
+from geohp.raster.read.lazy import LazyScene
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -46,7 +46,7 @@ def segment(
     """Label a scene without a single label.
 
     Args:
-        scene: a path or URL that GDAL opens, an open :class:`~geohp.raster.scenes.Scene`, or an
+        scene: a path or URL that GDAL opens, an open :class:`~geohp.raster.read.scene.Scene`, or an
             ``xarray.DataArray`` (band, y, x) with ``.rio`` georeference. Of dask chunks nothing is computed but what
             a fit or a measured scaling samples: 256 patches of 64 x 64 px, and the windows fitted on.
         model: a run folder, a model file or a :class:`Segmenter`; see :func:`choose_segmenter` for ``None``.
@@ -127,7 +127,7 @@ def segment_file(
         on_read_error: ``stop``, or ``nodata`` to leave out what cannot be read.
         restart: begin anew where unfinished work of another kind is found.
         overwrite: replace outputs that exist.
-        client: workers that shall do it, see :func:`geohp.inference.distributed.connect`.
+        client: workers that shall do it, see :func:`geohp.inference.cluster.client.connect`.
         progress: called with the windows done and their number.
         device, seed: see :func:`choose_segmenter`; a :class:`Segmenter` has its own.
 
@@ -181,7 +181,7 @@ def choose_segmenter(
     ``runs`` is used where there is one, and k-means otherwise. ``Segmenter.origin`` says which it was.
 
     Args:
-        scene: what :func:`segment` takes; for classes found on several, a :class:`~geohp.raster.collection.SceneSet`.
+        scene: what :func:`segment` takes; for classes found on several, a :class:`SceneSet`.
         model: a run folder, a model file or a :class:`Segmenter`.
         classes, backbone, block, bands, scaling: find classes, this many, on these features.
         weights: of the backbone.

@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
-from geohp.config import BackboneConfig
+from geohp.config.experiment import BackboneConfig
 from geohp.errors import ConfigError, ModelError, SceneError
-from geohp.inference.engine import EngineSettings, default_settings, label_blocks
-from geohp.inference.fallback import fit_kmeans
+from geohp.inference.engine.pipeline import EngineSettings, default_settings, label_blocks
+from geohp.inference.engine.reading import ForgivingScene
+from geohp.inference.engine.refining import refinement
 from geohp.inference.identity import model_sha256, run_identity
+from geohp.inference.kmeans_fit import fit_kmeans
 from geohp.inference.lazy import lazy_labels
 from geohp.inference.outputs import Outputs
-from geohp.inference.reading import ForgivingScene
-from geohp.inference.refining import refinement
 from geohp.inference.writing import Skipped, skipped_in, write_behind
 from geohp.legend.file import Legend
 from geohp.legend.model import name_clusters
-from geohp.model import LandCoverModel
-from geohp.model_file import find_model, load_model, torch_device
-from geohp.raster.collection import SceneSet
+from geohp.model.file import find_model, load_model, torch_device
+from geohp.model.network import LandCoverModel
 from geohp.raster.grid import pixel_size_m
-from geohp.raster.lazy import LazyScene
-from geohp.raster.scenes import BandRequest, ScalingRequest, Scene, open_scene
-from geohp.raster.work import Work
+from geohp.raster.read.collection import SceneSet
+from geohp.raster.read.lazy import LazyScene
+from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
+from geohp.raster.write.resumable import Work
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -184,7 +184,7 @@ class Segmenter:
             pixel_size_m: ground sampling distance at which the model shall see the scene, which is resampled window by
                 window; that of the imagery it was trained on by default, 0 for the scene's own.
             augment: average over flips and rotations of each window.
-            refine: ``crf`` to fit the map to the scene's own outlines, see :mod:`geohp.inference.refining`.
+            refine: ``crf`` to fit the map to the scene's own outlines, see :mod:`geohp.inference.engine.refining`.
 
         Raises:
             ConfigError: when there is no such refinement.
@@ -270,7 +270,7 @@ class Segmenter:
             on_read_error: ``stop``, or ``nodata`` to leave out what cannot be read, in cells of 256 px.
             restart: begin anew where unfinished work of another kind is found.
             progress: called with the windows done and their number.
-            client: workers that shall do it, see :func:`geohp.inference.distributed.connect`; this process by default.
+            client: workers that shall do it, see :func:`geohp.inference.cluster.client.connect`; none by default.
             **cut: see :meth:`settings`.
 
         Returns:
@@ -297,7 +297,7 @@ class Segmenter:
                 blocks = label_blocks(source, self.model, settings, progress, wanted=outputs.wanted, todo=todo)
                 write_behind(work, outputs.paths, blocks, source)
             else:
-                from geohp.inference.distributed import run_blocks
+                from geohp.inference.cluster.client import run_blocks
 
                 run_blocks(
                     client,

@@ -19,8 +19,8 @@ from rasterio.transform import from_gcps
 
 from geohp.classes import LandCoverClass, classes_from_json
 from geohp.errors import SceneError
-from geohp.outputs import write_text
-from geohp.raster._gdal import FAILURES, open_quietly, quiet, reason
+from geohp.files import write_text
+from geohp.raster.gdal import FAILURES, open_quietly, quiet, reason
 from geohp.raster.grid import Grid, pixel_size_m
 from geohp.version import __version__
 

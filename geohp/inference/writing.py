@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from geohp.inference.engine import FinishedBlock
-from geohp.inference.reading import ForgivingScene
+from geohp.inference.engine.pipeline import FinishedBlock
+from geohp.inference.engine.reading import ForgivingScene
 
 _BEHIND = 2  # blocks that may wait
 
@@ -29,7 +29,7 @@ class Skipped:
 
 
 class Store(Protocol):
-    """Where blocks go: a :class:`geohp.raster.work.Work`, or what a worker elsewhere has in its place."""
+    """Where blocks go: a :class:`geohp.raster.write.resumable.Work`, or what a worker elsewhere has in its place."""
 
     @property
     def notes(self) -> list[Mapping[str, Any]]:
@@ -38,7 +38,7 @@ class Store(Protocol):
     def put(
         self, row: int, col: int, layers: Mapping[Path, NDArray[Any] | None], note: Mapping[str, Any] | None = None
     ) -> None:
-        """Store a finished block; see :meth:`geohp.raster.work.Work.put`."""
+        """Store a finished block; see :meth:`geohp.raster.write.resumable.Work.put`."""
 
 
 def write_behind(work: Store, paths: Mapping[str, Path], blocks: Iterator[FinishedBlock], source: Any) -> None:

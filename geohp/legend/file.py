@@ -28,9 +28,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes, is_colour
-from geohp.config import nearest
+from geohp.config.experiment import nearest
 from geohp.errors import ConfigError
-from geohp.outputs import check_output, write_text
+from geohp.files import check_output, write_text
 
 _LARGEST_ID = NODATA_LABEL - 1
 _NOT_IN_NAMES = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, halves of characters, ends of lines

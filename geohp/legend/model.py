@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from geohp.files import check_output
 from geohp.legend.file import Legend
-from geohp.model import LandCoverModel
-from geohp.model_file import find_model, load_model, save_model
-from geohp.outputs import check_output
+from geohp.model.file import find_model, load_model, save_model
+from geohp.model.network import LandCoverModel
 
 
 def name_clusters(model: LandCoverModel, legend: Legend, name: str = "the model") -> LandCoverModel:

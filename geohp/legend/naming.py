@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from geohp.classes import LandCoverClass
 from geohp.errors import ConfigError, DataError
 from geohp.legend.file import Legend, coloured
+from geohp.legend.recoding import ranked
 from geohp.legend.references import Reference, open_reference
-from geohp.vector.blocks import BLOCK_PX, Layout, Progress, Steps
-from geohp.vector.labels import LabelRaster, open_labels
-from geohp.vector.recoding import ranked
+from geohp.raster.blocks import BLOCK_PX, Layout, Progress, Steps
+from geohp.raster.read.labels import LabelRaster, open_labels
 
 if TYPE_CHECKING:
     from xarray import DataArray

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from geohp.classes import NODATA_LABEL
+from geohp.files import check_output
 from geohp.legend.file import Legend
-from geohp.outputs import check_output
+from geohp.legend.recoding import RecodedLabels
+from geohp.raster.blocks import BLOCK_PX, Layout, Progress, Steps
 from geohp.raster.grid import Block
 from geohp.raster.identity import file_state
-from geohp.raster.layers import Layer, label_layer
-from geohp.raster.work import Work
-from geohp.vector.blocks import BLOCK_PX, Layout, Progress, Steps
-from geohp.vector.labels import LabelRaster, open_labels, opened_raster
-from geohp.vector.recoding import RecodedLabels
+from geohp.raster.read.labels import LabelRaster, open_labels, opened_raster
+from geohp.raster.write.layers import Layer, label_layer
+from geohp.raster.write.resumable import Work
 from geohp.version import __version__
 
 # How pixels are georeferenced is part of the grid, and how overviews were made is said anew.

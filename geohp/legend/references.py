@@ -18,7 +18,7 @@ from geohp.classes import is_colour
 from geohp.errors import DataError, SceneError
 from geohp.legend.features import Features, check_crs, layers_with_geometry, read_features
 from geohp.raster.grid import Block
-from geohp.vector.labels import LabelRaster, open_labels
+from geohp.raster.read.labels import LabelRaster, open_labels
 
 
 class Reference(Protocol):

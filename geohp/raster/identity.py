@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geohp.raster.grid import Grid
-from geohp.raster.layers import Layer
+from geohp.raster.write.layers import Layer
 
 NAME = "identity.json"
 _FORMAT = 1

@@ -1,1 +1,1 @@
-"""Training on frozen features: the loop, the cache of features, and the pictures of a run."""
+"""Training on frozen features: the fit, the loop, checkpoints, health, and what a run leaves."""

@@ -15,7 +15,7 @@ import torch
 from geohp.errors import ModelError, OutputError
 
 if TYPE_CHECKING:
-    from geohp.training.features import FeatureSource
+    from geohp.features.encoder import FeatureSource
 
 CHECKPOINT_NAME = "checkpoint.ckpt"
 

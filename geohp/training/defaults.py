@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from geohp.config import Config, HPConfig
+from geohp.config.experiment import Config, HPConfig
 
 _STEPS = 700
 """Steps a training should have: Potsdam-3 has 710."""

@@ -21,7 +21,7 @@ from geohp.training.checkpoints import CHECKPOINT_NAME, Checkpoints, check_reada
 from geohp.training.task import MethodTask, StepReport
 
 if TYPE_CHECKING:
-    from geohp.config import TrainConfig
+    from geohp.config.experiment import TrainConfig
 
 METRICS_NAME = "metrics.csv"
 UNFINISHED = "unfinished"

@@ -10,16 +10,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from geohp import html
-from geohp.config import Config, dump_config
-from geohp.html import Markup, element, join
+from geohp.config.experiment import Config, dump_config
+from geohp.features.encoder import FeatureSource
 from geohp.methods.base import Method
 from geohp.methods.hp.method import HP
-from geohp.training import figures
-from geohp.training.features import FeatureSource
-from geohp.training.findings import find_positives
-from geohp.training.health import DOMINANT_SHARE
-from geohp.training.pictures import (
+from geohp.reporting import figures
+from geohp.reporting import page as html
+from geohp.reporting.page import Markup, element, join
+from geohp.reporting.plots import (
     LOSS_TERMS,
     Series,
     as_png,
@@ -30,13 +28,15 @@ from geohp.training.pictures import (
     predicted_labels,
     read_series,
 )
+from geohp.training.findings import find_positives
+from geohp.training.health import DOMINANT_SHARE
 from geohp.training.showing import Shown, affinities_section, positives_section, shown_images
 from geohp.training.sweep_outputs import PICTURE_NAME
 
 if TYPE_CHECKING:
     from geohp.classes import LandCoverClass
     from geohp.evaluation.metrics import SegmentationScores
-    from geohp.model import LandCoverModel
+    from geohp.model.network import LandCoverModel
 
 REPORT_NAME = "report.html"
 

@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from geohp.data.base import ImageSet
-from geohp.evaluation.counting import Counting, count
+from geohp.evaluation.confusion import Counting, count
 from geohp.evaluation.metrics import SegmentationScores
-from geohp.evaluation.reading import Reader
+from geohp.evaluation.predict import Reader
+from geohp.features.encoder import FeatureSource
 from geohp.methods.base import Method
 from geohp.training.checkpoints import undisturbed
-from geohp.training.features import FeatureSource
 
 SCORES_NAME = "scores.csv"
 _BEST = "best_on_labels.safetensors"

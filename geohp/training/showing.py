@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geohp import html
 from geohp.backbones.affinities import neighbour_indices
 from geohp.backbones.base import PatchFeatures
 from geohp.errors import DataError, GeohpError
-from geohp.html import Markup, element, join
-from geohp.training import figures
-from geohp.training.features import FeatureSource
+from geohp.features.encoder import FeatureSource
+from geohp.features.reading import UNREADABLE
+from geohp.reporting import figures
+from geohp.reporting import page as html
+from geohp.reporting.page import Markup, element, join
+from geohp.reporting.plots import spread
 from geohp.training.findings import Agreement, Anchor, Findings
-from geohp.training.pictures import spread
-from geohp.training.reading import UNREADABLE
 
 if TYPE_CHECKING:
     from geohp.classes import LandCoverClass
-    from geohp.model import LandCoverModel
+    from geohp.model.network import LandCoverModel
 
 _IMAGES = 16
 _LOT = 4

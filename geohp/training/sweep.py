@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
-from geohp.config import ClassesConfig, Config
+from geohp.config.experiment import ClassesConfig, Config
 from geohp.errors import ConfigError, DataError
 from geohp.methods.base import Method, SampleFeatures
 from geohp.methods.kmeans import spherical_kmeans

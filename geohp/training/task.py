@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 
 from geohp.data.augment import photometric
 from geohp.errors import ModelError
+from geohp.features.encoder import FeatureSource
 from geohp.methods.base import Batch, Method
 from geohp.training.checkpoints import random_states, restore_random_states
-from geohp.training.features import FeatureSource
 
 _STATE = "geohp"
 _READ_EVERY = 0.2  # seconds: reading figures waits for a GPU, and nobody reads faster

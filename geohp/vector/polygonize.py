@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from geohp.classes import LandCoverClass, classes_to_json
 from geohp.errors import VectorError
 from geohp.legend.file import Legend
-from geohp.vector.blocks import BLOCK_PX, Layout, Progress, Steps
-from geohp.vector.labels import LabelRaster, complete_classes, open_labels
+from geohp.legend.recoding import RecodedLabels
+from geohp.raster.blocks import BLOCK_PX, Layout, Progress, Steps
+from geohp.raster.read.labels import LabelRaster, complete_classes, open_labels
 from geohp.vector.measures import PixelAreas, areas_m2, parse_crs, perimeters_m
 from geohp.vector.placement import Placement
-from geohp.vector.recoding import RecodedLabels
 from geohp.vector.shaping import Shaper
 from geohp.vector.stitching import Stitcher
 from geohp.vector.survey import RegionTable, Survey, survey

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from geohp.classes import LandCoverClass
-from geohp.outputs import check_output, write_text
+from geohp.files import check_output, write_text
 
 _VECTORS = (".geojson", ".json", ".fgb", ".parquet", ".shp")
 

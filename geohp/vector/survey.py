@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from geohp.outputs import temporary_failure
+from geohp.files import temporary_failure
+from geohp.raster.blocks import Layout
 from geohp.raster.grid import Block
-from geohp.vector.blocks import Layout
+from geohp.raster.read.labels import LabelRaster
 from geohp.vector.cleaning import Edges, contract, merge_small, shared_borders, sum_pairs
-from geohp.vector.labels import LabelRaster
 from geohp.vector.measures import PixelAreas
 from geohp.vector.regions import Regions, find_regions, rank_by_first
 

@@ -13,10 +13,10 @@ import geopandas
 
 from geohp.classes import LandCoverClass, classes_from_json
 from geohp.errors import GeohpError, OutputError
-from geohp.outputs import check_output
+from geohp.files import check_output
+from geohp.raster.read.labels import complete_classes
 from geohp.vector.formats import Batches, write_batches, write_parquet
 from geohp.vector.geopackage import FAILURES, class_table, layers_of, write_geopackage
-from geohp.vector.labels import complete_classes
 from geohp.vector.polygonize import open_polygons
 from geohp.vector.style import write_styles
 

@@ -16,9 +16,9 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from geohp.errors import SceneError, VectorError
-from geohp.raster._gdal import FAILURES, reason
+from geohp.raster.gdal import FAILURES, reason
 from geohp.raster.grid import Block, Grid
-from geohp.vector.labels import opened_raster, warped_to
+from geohp.raster.read.labels import opened_raster, warped_to
 from geohp.vector.regions import Regions
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from geohp.backbones import neighbour_affinities
-from geohp.backbones.affinities import neighbour_indices
+from geohp.backbones.affinities import neighbour_affinities, neighbour_indices
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

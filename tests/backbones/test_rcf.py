@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from geohp.backbones import create, fingerprint
 from geohp.backbones.affinities import neighbour_indices
+from geohp.backbones.factory import create_backbone
 from geohp.backbones.rcf import cosine_affinities, even_out, rectified_responses, whiten
+from geohp.backbones.weights import fingerprint
 from geohp.errors import ConfigError, DataError
 
 SMALL = {"filters": 8, "kernel": 3, "patch_size": 4, "channels": None}
@@ -21,7 +22,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def fitted(**options):
-    backbone = create("rcf", **{**SMALL, **options})
+    backbone = create_backbone("rcf", **{**SMALL, **options})
     backbone.fit([noise(2, backbone.in_channels, 32, 40, seed=seed) for seed in range(3)])
     return backbone
 
@@ -69,7 +70,7 @@ def test_features_are_standardised_roots_of_average_responses(bands, kernel):
 def test_features_are_standardised_over_what_they_were_fitted_to():
     images = noise(3, 3, 32, 32)
     for channels in (None, 12):
-        backbone = create("rcf", **{**SMALL, "channels": channels})
+        backbone = create_backbone("rcf", **{**SMALL, "channels": channels})
         backbone.fit([images])
         rows = backbone(images).features.transpose(0, 1).flatten(1)
         torch.testing.assert_close(rows.mean(1), torch.zeros(len(rows)), rtol=0, atol=1e-3)
@@ -100,7 +101,7 @@ def test_same_seed_same_features():
 @pytest.mark.parametrize("channels", [None, 6])
 def test_state_restores_a_fresh_instance(channels):
     backbone = fitted(channels=channels, scales=(1, 3, 5))
-    fresh = create("rcf", weights="random", **backbone.options())
+    fresh = create_backbone("rcf", weights="random", **backbone.options())
     assert fresh.needs_fit
     assert fresh.options() == backbone.options()
     with pytest.raises(RuntimeError, match="fitted"):
@@ -115,7 +116,7 @@ def test_state_restores_a_fresh_instance(channels):
 def test_constant_pieces_are_neither_filters_nor_counted():
     images = noise(1, 3, 32, 32)
     bordered = torch.cat([torch.full((1, 3, 32, 64), -2.0), images, torch.full((1, 3, 32, 32), -2.0)], -1)
-    backbone = create("rcf", **{**SMALL, "scales": (1,)})
+    backbone = create_backbone("rcf", **{**SMALL, "scales": (1,)})
     backbone.fit([bordered])
     features = backbone(bordered).features
     inner = features[..., 16:24].transpose(0, 1).flatten(1)
@@ -125,15 +126,15 @@ def test_constant_pieces_are_neither_filters_nor_counted():
 
 def test_imagery_that_cannot_be_fitted():
     with pytest.raises(DataError, match="no imagery"):
-        create("rcf").fit([])
+        create_backbone("rcf").fit([])
     with pytest.raises(DataError, match="constant"):
-        create("rcf").fit([torch.zeros(2, 3, 32, 32)])
+        create_backbone("rcf").fit([torch.zeros(2, 3, 32, 32)])
 
 
 def test_fitting_holds_a_bounded_even_sample(monkeypatch):
     monkeypatch.setattr("geohp.backbones.rcf._SAMPLE_VALUES", 4 * 3 * 16 * 16)
     kept: list[torch.Tensor] = []
-    backbone = create("rcf", **SMALL)
+    backbone = create_backbone("rcf", **SMALL)
     monkeypatch.setattr(backbone, "_measure", kept.extend)
     counts = torch.zeros(12)
     for seed in range(40):
@@ -209,14 +210,14 @@ def test_images_and_options_that_do_not_fit():
         backbone(noise(1, 1, 8, 8))
     for options in ({"scales": (2,)}, {"scales": ()}, {"filters": 0}, {"channels": 0}):
         with pytest.raises(ConfigError):
-            create("rcf", **options)
+            create_backbone("rcf", **options)
 
 
 def test_one_fit_separates_what_looks_different():
     # Left half smooth and dark, right half rough: the first tells them apart along any usable feature.
     images = noise(2, 3, 64, 64) * 0.02
     images[..., 32:] += noise(2, 3, 64, 32, seed=2)
-    backbone = create("rcf", filters=16, kernel=3, channels=8)
+    backbone = create_backbone("rcf", filters=16, kernel=3, channels=8)
     backbone.fit([images])
     rows = F.normalize(backbone(images).features, dim=1)
     left, right = rows[..., :3].transpose(0, 1).flatten(1), rows[..., 5:].transpose(0, 1).flatten(1)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from geohp.backbones.reading import read_state
+from geohp.backbones.weight_files import read_state
 from geohp.errors import WeightsError
 
 TENSORS = {"net.a": torch.arange(3.0), "net.b": torch.ones(2, 2)}

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from timm.models.eva import EvaAttention
 from timm.models.vision_transformer import Attention
 
-from geohp.backbones import VisionTransformer, create, neighbour_affinities
-from geohp.backbones.vit import resize_positions
+from geohp.backbones.affinities import neighbour_affinities
+from geohp.backbones.factory import create_backbone
+from geohp.backbones.vit import VisionTransformer, resize_positions
 from geohp.errors import ConfigError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -39,10 +40,10 @@ def drawn_weight(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def dino_like(name: str, folder: Path) -> VisionTransformer:
-    random = create(name, weights="random")
+    random = create_backbone(name, weights="random")
     path = folder / "dino.pth"
     torch.save({k: drawn_weight(k, v.shape) for k, v in random.model.state_dict().items()}, path)
-    return create(name, weights=path)
+    return create_backbone(name, weights=path)
 
 
 def shake(model: torch.nn.Module) -> None:
@@ -201,7 +202,7 @@ def test_frozen_and_always_in_eval_mode():
 
 def test_options_build_the_same_again():
     backbone = VisionTransformer(TINY, block=-3, norm=True, positions="antialias")
-    again = create(TINY, weights="random", block=backbone.block, **backbone.options())
+    again = create_backbone(TINY, weights="random", block=backbone.block, **backbone.options())
     assert (again.block, again.options()) == (backbone.block, backbone.options())
     again.load_state_dict(backbone.state_dict())
     images = torch.randn(1, 3, 48, 32)
@@ -256,7 +257,7 @@ def test_normalisation_of_its_own_is_kept_and_the_usual_one_not_mentioned():
     assert told.options() == usual.options() == {"norm": False, "positions": "offset"}
     other = VisionTransformer(TINY, block=0, mean=usual.mean, std=usual.std)
     assert (other.mean, other.std) == (usual.mean, usual.std)
-    again = create(TINY, weights="random", block=0, **other.options())
+    again = create_backbone(TINY, weights="random", block=0, **other.options())
     assert (again.mean, again.std, again.options()) == (other.mean, other.std, other.options())
     assert VisionTransformer(TINY, block=0, std=(1, 1, 1)).options()["std"] == [1.0, 1.0, 1.0]
 
@@ -281,4 +282,4 @@ def test_normalisation_of_its_own_is_kept_and_the_usual_one_not_mentioned():
 )
 def test_configurations_that_cannot_be(name, arguments, message):
     with pytest.raises(ConfigError, match=message):
-        create(name, **{"weights": "random", **arguments})
+        create_backbone(name, **{"weights": "random", **arguments})

@@ -12,7 +12,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from geohp.backbones import VisionTransformer, create, fingerprint
+from geohp.backbones.factory import create_backbone
+from geohp.backbones.vit import VisionTransformer
+from geohp.backbones.weights import fingerprint
 from geohp.errors import WeightsError
 
 TINY = "vit_tiny_patch16_224"
@@ -59,7 +61,7 @@ def expect_state(backbone: VisionTransformer, state: dict[str, torch.Tensor]) ->
 def test_layouts(layout, tiny, tmp_path):
     path = tmp_path / "weights.pth"
     torch.save(layouts(tiny)[layout], path)
-    backbone = create(TINY, weights=path)
+    backbone = create_backbone(TINY, weights=path)
     expect_state(backbone, tiny)
     assert backbone.weights_source == str(path)
 
@@ -69,7 +71,7 @@ def test_half_precision_and_file_kinds(suffix, tiny, tmp_path):
     path = tmp_path / f"weights{suffix}"
     half = {name: tensor.half() for name, tensor in tiny.items()}
     (save_file if suffix == ".safetensors" else torch.save)(half, path)
-    backbone = create(TINY, weights=str(path), block=2)
+    backbone = create_backbone(TINY, weights=str(path), block=2)
     assert all(parameter.dtype == torch.float32 for parameter in backbone.parameters())
     expect_state(backbone, half)
 
@@ -90,11 +92,11 @@ def test_dinov2_with_registers_as_its_authors_publish_it(block, tmp_path):
         "mask_token": torch.zeros(1, 384),
     }
     torch.save(published, tmp_path / "dinov2.pth")
-    loaded = create(REGISTERS, weights=tmp_path / "dinov2.pth", block=block)
+    loaded = create_backbone(REGISTERS, weights=tmp_path / "dinov2.pth", block=block)
     for name, tensor in loaded.model.state_dict().items():
         torch.testing.assert_close(tensor, state[name])
     with pytest.raises(WeightsError, match="holds reg_token, which it has not"):
-        create("vit_small_patch14_dinov2", weights=tmp_path / "dinov2.pth")
+        create_backbone("vit_small_patch14_dinov2", weights=tmp_path / "dinov2.pth")
 
 
 @pytest.mark.parametrize("name", ["vit_small_patch16_dinov3", "vit_small_patch16_dinov3_qkvb"])
@@ -112,7 +114,7 @@ def test_dinov3_as_its_authors_publish_it(name, tmp_path):
         elif not key.endswith("v_bias"):
             published[key] = tensor
     torch.save(published, tmp_path / "dinov3.pth")
-    loaded = create(name, weights=tmp_path / "dinov3.pth", block=1)
+    loaded = create_backbone(name, weights=tmp_path / "dinov3.pth", block=1)
     for key, tensor in loaded.model.state_dict().items():
         assert torch.equal(tensor, state[key]), key
 
@@ -120,18 +122,18 @@ def test_dinov3_as_its_authors_publish_it(name, tmp_path):
 def test_positions_of_another_grid_are_used_as_they_are(tiny, tmp_path):
     positions = torch.randn(1, 1 + 9 * 9, 192)
     torch.save(tiny | {"pos_embed": positions}, tmp_path / "w.pth")
-    backbone = create(TINY, weights=tmp_path / "w.pth", block=0)
+    backbone = create_backbone(TINY, weights=tmp_path / "w.pth", block=0)
     assert torch.equal(backbone.model.pos_embed, positions)
     assert not backbone.model.pos_embed.requires_grad
     images = torch.randn(1, 3, 64, 48)
     found = backbone(images).features
     # ... and a state embedded in a model file restores them into a backbone with the usual grid.
-    again = create(TINY, weights="random", block=0)
+    again = create_backbone(TINY, weights="random", block=0)
     again.load_state_dict(backbone.state_dict())
     assert torch.equal(again(images).features, found)
     torch.save(tiny | {"pos_embed": positions[:, :-1]}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="pos_embed is 1 x 81 x 192"):
-        create(TINY, weights=tmp_path / "w.pth")
+        create_backbone(TINY, weights=tmp_path / "w.pth")
 
 
 def truncated(state: dict[str, torch.Tensor], blocks: int, norm: bool = False) -> dict[str, torch.Tensor]:
@@ -142,25 +144,25 @@ def truncated(state: dict[str, torch.Tensor], blocks: int, norm: bool = False) -
 def test_files_with_the_first_blocks_only(tiny, tmp_path):
     path = tmp_path / "w.pth"
     torch.save(truncated(tiny, 4), path)
-    expect_state(create(TINY, weights=path, block=3), tiny)
+    expect_state(create_backbone(TINY, weights=path, block=3), tiny)
     with pytest.raises(WeightsError, match=r"w\.pth: holds 4 of the 12 blocks .* backbone.block from 0 to 3"):
-        create(TINY, weights=path)
+        create_backbone(TINY, weights=path)
     with pytest.raises(WeightsError, match=r"no final norm, so not block 3 with the final norm; .*0 to 3 without norm"):
-        create(TINY, weights=path, block=3, norm=True)
+        create_backbone(TINY, weights=path, block=3, norm=True)
     torch.save(truncated(tiny, 4, norm=True), path)
-    expect_state(create(TINY, weights=path, block=2, norm=True), tiny)
+    expect_state(create_backbone(TINY, weights=path, block=2, norm=True), tiny)
 
 
 def test_nine_blocks_of_dinov2():
     path = NINE_BLOCKS / "vit_small_patch14_dinov2_9blocks_fp16.safetensors"
     if not path.is_file():
         pytest.skip("the nine-block weights are not present")
-    backbone = create("vit_small_patch14_dinov2", weights=path, block=5)
+    backbone = create_backbone("vit_small_patch14_dinov2", weights=path, block=5)
     found = backbone(torch.zeros(1, 3, 70, 98))
     assert found.features.shape == (1, 384, 5, 7)
     assert bool(found.features.isfinite().all())
     with pytest.raises(WeightsError, match="holds 9 of the 12 blocks"):
-        create("vit_small_patch14_dinov2", weights=path)
+        create_backbone("vit_small_patch14_dinov2", weights=path)
 
 
 class _Harmful:
@@ -190,7 +192,7 @@ def test_files_that_cannot_be_used(tiny, tmp_path, monkeypatch):
         path = tmp_path / name
         write(path)
         with pytest.raises(WeightsError, match=message) as caught:
-            create(TINY, weights=path)
+            create_backbone(TINY, weights=path)
         assert str(caught.value).startswith(str(path))
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "harm").exists()
@@ -199,13 +201,13 @@ def test_files_that_cannot_be_used(tiny, tmp_path, monkeypatch):
     content = (tmp_path / "cut.pth").read_bytes()
     (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
     with pytest.raises(WeightsError, match="damaged"):
-        create(TINY, weights=tmp_path / "cut.pth")
+        create_backbone(TINY, weights=tmp_path / "cut.pth")
 
 
 def test_weights_of_another_architecture(tiny, tmp_path):
     torch.save(tiny, tmp_path / "tiny.pth")
     with pytest.raises(WeightsError, match=r"not the weights of vit_small_patch16_224 \(cls_token is 1 x 1 x 192"):
-        create("vit_small_patch16_224", weights=tmp_path / "tiny.pth")
+        create_backbone("vit_small_patch16_224", weights=tmp_path / "tiny.pth")
 
 
 def test_no_hub_is_said_soon_with_both_remedies(monkeypatch, tmp_path):
@@ -213,7 +215,7 @@ def test_no_hub_is_said_soon_with_both_remedies(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     start = time.monotonic()
     with pytest.raises(WeightsError, match=r"connect to the hub .* or give a local file by `backbone.weights: FILE`"):
-        create(TINY)
+        create_backbone(TINY)
     assert time.monotonic() - start < 15
 
 
@@ -225,7 +227,7 @@ def test_the_cache_is_enough_where_there_is_no_hub(monkeypatch, tmp_path, tiny):
     save_file(tiny, repository / "snapshots" / "abc" / "model.safetensors")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    backbone = create(TINY, block=1)
+    backbone = create_backbone(TINY, block=1)
     expect_state(backbone, tiny)
     assert backbone.weights_source == "hub"
 
@@ -237,4 +239,4 @@ def test_fingerprints_tell_weights_apart():
     assert fingerprint(first) == fingerprint(second)
     second.model.cls_token[0, 0, 0] += 1e-3
     assert fingerprint(first) != fingerprint(second)
-    assert create(TINY, weights="random", block=0).weights_source == "random"
+    assert create_backbone(TINY, weights="random", block=0).weights_source == "random"

@@ -9,7 +9,7 @@ import rasterio
 import scipy.io
 from PIL import Image
 
-from geohp.data.potsdam_tiles import COLOURS, LABELLED_TILES, TILES
+from geohp.data.benchmarks.potsdam_tiles import COLOURS, LABELLED_TILES, TILES
 
 COLOUR_TABLE = np.array(COLOURS, np.uint8)
 

@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 from torchvision.datasets import Cityscapes as Official
 
-from geohp.data.cityscapes import CITYSCAPES_CLASSES, Cityscapes
-from geohp.data.config import CityscapesConfig
-from geohp.data.fivecrop import five_boxes
-from geohp.data.framing import framed
+from geohp.config.data import CityscapesConfig
+from geohp.data.benchmarks.cityscapes import CITYSCAPES_CLASSES, Cityscapes
+from geohp.data.benchmarks.fivecrop import five_boxes
+from geohp.data.benchmarks.framing import framed
 from geohp.errors import DataError
 
 

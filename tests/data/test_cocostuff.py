@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from geohp.data.cocostuff import CocoStuff, coco_classes, fine_to_class
-from geohp.data.config import CocoStuffConfig
-from geohp.data.fivecrop import five_boxes
-from geohp.data.framing import framed
+from geohp.config.data import CocoStuffConfig
+from geohp.data.benchmarks.cocostuff import CocoStuff, coco_classes, fine_to_class
+from geohp.data.benchmarks.fivecrop import five_boxes
+from geohp.data.benchmarks.framing import framed
 from geohp.errors import DataError
 
 KINDS = {

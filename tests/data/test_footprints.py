@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import shapely
 
-from geohp.data.footprints import look
-from geohp.data.indexes import find_images, read_area
+from geohp.data.orthophotos.footprints import look
+from geohp.data.orthophotos.indexes import find_images, read_area
 from geohp.errors import DataError
 
 

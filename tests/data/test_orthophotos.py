@@ -11,8 +11,8 @@ from PIL import Image
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
-from geohp.config import parse_config
-from geohp.data import open_data
+from geohp.config.experiment import parse_config
+from geohp.data.factory import open_data
 from geohp.errors import DataError, GeohpError
 
 SIZE = (96, 128)
@@ -265,7 +265,7 @@ def test_real_tiles_are_held_out_as_a_whole(shared):
 
 
 def test_labels_of_one_name_never_go_to_the_wrong_image():
-    from geohp.data.label_files import _by_name
+    from geohp.data.orthophotos.label_files import _by_name
 
     images = ["/d/images/t0/a.tif", "/d/images/t1/a.tif", "/d/images/t2/b.tif"]
     assert _by_name(["/d/truth/t0/a.tif"], images) == {"/d/images/t0/a.tif": "/d/truth/t0/a.tif"}
@@ -279,7 +279,7 @@ def test_labels_of_one_name_never_go_to_the_wrong_image():
 
 
 def test_labels_that_are_open_may_be_closed_in_any_order(pairs, monkeypatch):
-    from geohp.data import patch_sets
+    from geohp.data.orthophotos import patch_sets
 
     monkeypatch.setattr(patch_sets, "_OPEN_SCENES", 2)
     data = own(pairs, labels="{stem}_labels.png")

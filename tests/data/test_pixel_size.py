@@ -13,14 +13,15 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 import geohp
-from geohp.config import parse_config
-from geohp.data import open_data, patch_sets
-from geohp.data.footprints import common_plane, frame_of, look
+from geohp.config.experiment import parse_config
+from geohp.data.factory import open_data
+from geohp.data.orthophotos import patch_sets
+from geohp.data.orthophotos.footprints import common_plane, frame_of, look
 from geohp.errors import ConfigError, DataError
 from geohp.inference.segmenter import Segmenter
 from geohp.raster.grid import Block
-from geohp.raster.patches import read_patch
-from geohp.raster.scenes import open_scene
+from geohp.raster.read.patches import read_patch
+from geohp.raster.read.scene import open_scene
 
 WEST, NORTH = 380000.0, 5800000.0
 UTM33 = CRS.from_epsg(32633)

@@ -12,9 +12,9 @@ import torchvision.transforms as T
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from geohp.data.config import PotsdamConfig
-from geohp.data.potsdam import POTSDAM_CLASSES, Potsdam, own_split
-from geohp.data.potsdam_tiles import COLOURS, LABELLED_TILES, TILES, TilePatches, Tiles, classes_of
+from geohp.config.data import PotsdamConfig
+from geohp.data.benchmarks.potsdam import POTSDAM_CLASSES, Potsdam, own_split
+from geohp.data.benchmarks.potsdam_tiles import COLOURS, LABELLED_TILES, TILES, TilePatches, Tiles, classes_of
 from geohp.errors import DataError
 
 COARSE = [0, 1, 2, 2, 0, 1]

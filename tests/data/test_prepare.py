@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 
-from geohp.config import parse_config
-from geohp.data import open_data
-from geohp.data.config import PotsdamConfig
-from geohp.data.potsdam import Potsdam
-from geohp.data.potsdam_tiles import LABELLED_TILES, TILES
-from geohp.data.prepare import prepare
-from geohp.data.prepared import MANIFEST
+from geohp.config.data import PotsdamConfig
+from geohp.config.experiment import parse_config
+from geohp.data.benchmarks.potsdam import Potsdam
+from geohp.data.benchmarks.potsdam_tiles import LABELLED_TILES, TILES
+from geohp.data.benchmarks.prepare import prepare
+from geohp.data.benchmarks.prepared import MANIFEST
+from geohp.data.factory import open_data
 from geohp.errors import DataError, OutputError
 
 WRITERS = {"cocostuff": "write_cocostuff", "cityscapes": "write_cityscapes"}

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from geohp.data.config import OrthophotosConfig
-from geohp.data.footprints import Footprint, common_plane, frame_of, overlapping
-from geohp.data.indexes import read_area
-from geohp.data.regions import Area, area_on
-from geohp.data.splits import make_split
+from geohp.config.data import OrthophotosConfig
+from geohp.data.orthophotos.footprints import Footprint, common_plane, frame_of, overlapping
+from geohp.data.orthophotos.indexes import read_area
+from geohp.data.orthophotos.regions import Area, area_on
+from geohp.data.orthophotos.splits import make_split
 from geohp.errors import DataError
 from geohp.raster.grid import Block, Grid
-from geohp.raster.patches import grid_origins
+from geohp.raster.read.patches import grid_origins
 
 UTM33, UTM32 = CRS.from_epsg(32633), CRS.from_epsg(32632)
 

@@ -11,16 +11,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from geohp.classes import classes_from_json
-from geohp.data.synthetic import (
-    SIX_CLASSES,
-    SIX_TO_FIVE,
-    SIX_TO_THREE,
-    draw_orthophoto,
-    merge_classes,
-    write_orthophoto,
-)
-from geohp.data.synthetic.canvas import Canvas, smooth_noise
-from geohp.data.synthetic.streets import StreetPlan
+from geohp.demo.town.canvas import Canvas, smooth_noise
+from geohp.demo.town.geotiff import write_orthophoto
+from geohp.demo.town.legend import SIX_CLASSES, SIX_TO_FIVE, SIX_TO_THREE, merge_classes
+from geohp.demo.town.scene import draw_orthophoto
+from geohp.demo.town.streets import StreetPlan
 from geohp.errors import OutputError
 
 ROAD, BUILDING, LOW, TREE, CAR, CLUTTER = range(6)

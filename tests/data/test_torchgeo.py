@@ -11,12 +11,12 @@ from torchgeo.datasets import NonGeoDataset, RasterDataset, stack_samples
 from torchgeo.samplers import GridGeoSampler, RandomGeoSampler
 from torchgeo.trainers import SemanticSegmentationTask
 
-from geohp.config import parse_config
-from geohp.data import open_data
-from geohp.data.module import GeohpDataModule
-from geohp.data.raster_dataset import GeohpRasterDataset
-from geohp.data.torchgeo import TorchGeoData, dataset_class, source_of
-from geohp.data.torchgeo_images import TorchGeoImages
+from geohp.config.experiment import parse_config
+from geohp.data.factory import open_data
+from geohp.data.torchgeo.datamodule import GeohpDataModule
+from geohp.data.torchgeo.images import TorchGeoImages
+from geohp.data.torchgeo.raster_dataset import GeohpRasterDataset
+from geohp.data.torchgeo.source import TorchGeoData, dataset_class, source_of
 from geohp.errors import DataError
 
 LABELS = np.arange(96)[:, None] // 48 * 2 + np.arange(128)[None] // 64

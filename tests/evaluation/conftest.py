@@ -79,7 +79,7 @@ def made_up():
 def _fields_for_potsdam():
     """Whatever asks for data gets the fields."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geohp.data.open_data", lambda config, seed=0: MadeUp())
+        patch.setattr("geohp.data.factory.open_data", lambda config, seed=0: MadeUp())
         yield
 
 

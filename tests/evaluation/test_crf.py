@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geohp.crf import permutohedral as lattice_module
+from geohp.crf.mean_field import Bilateral, Gaussian, dense_crf
+from geohp.crf.permutohedral import Lattice
 from geohp.errors import DataError
-from geohp.evaluation.crf import Bilateral, Gaussian, dense_crf
-from geohp.evaluation.crf import lattice as lattice_module
-from geohp.evaluation.crf.lattice import Lattice
 
 ROOT = Path(__file__).parents[2]
 
@@ -214,7 +214,7 @@ class TestPromises:
 
     def test_imports_without_the_rest(self):
         absent = ["rasterio", "rioxarray", "xarray", "dask", "geopandas", "shapely", "pyproj", "pydantic", "typer"]
-        code = f"import sys\nfor name in {absent}: sys.modules[name] = None\nimport geohp.evaluation.crf"
+        code = f"import sys\nfor name in {absent}: sys.modules[name] = None\nimport geohp.crf.mean_field"
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-500:]
 

@@ -13,16 +13,16 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import geohp
-from geohp.cli import app
+from geohp.cli.app import app
+from geohp.crf.mean_field import dense_crf
 from geohp.errors import ModelError, OutputError
-from geohp.evaluation import SegmentationMetrics
-from geohp.evaluation.crf import dense_crf
 from geohp.evaluation.evaluate import BEST, LAST, evaluate
+from geohp.evaluation.metrics import SegmentationMetrics
+from geohp.evaluation.predict import Reader, Readout, colours
 from geohp.evaluation.published import published_rows
-from geohp.evaluation.reading import Reader, Readout, colours
 from geohp.evaluation.tables import mean_and_deviation
 from geohp.methods.probes import ClusterProbe, LinearProbe
-from geohp.model_file import load_model
+from geohp.model.file import load_model
 
 
 def scores_of(made):
@@ -38,7 +38,7 @@ def without_best(run, folder):
 
 def test_scores_are_those_of_codes_upsampled_and_matched_over_the_whole_set(runs):
     made = evaluate(runs[0].folder)
-    model, images = load_model(runs[0].folder), geohp.data.open_data(None).evaluation()
+    model, images = load_model(runs[0].folder), geohp.data.factory.open_data(None).evaluation()
     cluster, linear = SegmentationMetrics(3), SegmentationMetrics(3, matching="identity")
     for index in range(len(images)):
         item = images[index]
@@ -92,7 +92,7 @@ def test_scoring_epochs_does_not_change_what_is_learned(runs, made_up, tmp_path)
 
 
 def test_labels_reach_nothing_but_the_linear_probe(runs, made_up, tmp_path, monkeypatch):
-    source = geohp.data.open_data(None)
+    source = geohp.data.factory.open_data(None)
 
     class Shuffled(type(source)):
         def training(self, progress=None):
@@ -107,7 +107,7 @@ def test_labels_reach_nothing_but_the_linear_probe(runs, made_up, tmp_path, monk
             images.__class__ = Other
             return images
 
-    monkeypatch.setattr("geohp.data.open_data", lambda config, seed=0: Shuffled())
+    monkeypatch.setattr("geohp.data.factory.open_data", lambda config, seed=0: Shuffled())
     other = geohp.train("potsdam3", [*made_up, "train.seed=0"], out=tmp_path / "run")
     first, second = load_file(runs[0].model), load_file(other.model)
     differing = {name.split(".")[0] for name in first if not torch.equal(first[name], second[name])}
@@ -126,7 +126,7 @@ def test_kmeans_gets_a_linear_probe_where_there_are_labels(made_up, tmp_path):
 def test_interrupted_evaluation_goes_on_where_it_was(runs, tmp_path, monkeypatch):
     run = without_best(runs[0], tmp_path)
     whole = evaluate(run, batch_size=2)
-    monkeypatch.setattr("geohp.evaluation.counting._KEPT_EVERY", 1)
+    monkeypatch.setattr("geohp.evaluation.confusion._KEPT_EVERY", 1)
 
     def stop_at_six(stage, done, total, detail=""):
         if stage == "evaluating" and done >= 6:
@@ -185,7 +185,7 @@ def test_a_folder_that_is_no_report_is_never_replaced(runs, tmp_path):
 def test_models_that_do_not_fit_are_refused(runs, monkeypatch, tmp_path):
     with pytest.raises(ModelError, match="no such model"):
         evaluate(tmp_path / "nothing")
-    source = geohp.data.open_data(None)
+    source = geohp.data.factory.open_data(None)
     images = source.evaluation()
     images.channels = 4
     monkeypatch.setattr(type(source), "evaluation", lambda self, progress=None: images)

@@ -16,18 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geohp.errors import ClusterError, ConfigError, ModelError, OutputError, SceneError
-from geohp.inference import distributed as distributing
-from geohp.inference import workers
-from geohp.inference.distributed import connect, groups, windows_of
-from geohp.inference.engine import EngineSettings
+from geohp.inference.cluster import client as distributing
+from geohp.inference.cluster import workers
+from geohp.inference.cluster.client import connect, groups, windows_of
+from geohp.inference.cluster.workers import Order, Source, work_off
+from geohp.inference.engine.pipeline import EngineSettings
 from geohp.inference.identity import model_sha256
 from geohp.inference.outputs import Outputs
 from geohp.inference.segment import choose_segmenter
 from geohp.inference.segmenter import Segmenter
-from geohp.inference.workers import Order, Source, work_off
-from geohp.model_file import save_model
-from geohp.raster.scenes import Scene, open_scene
-from geohp.raster.work import work_folder
+from geohp.model.file import save_model
+from geohp.raster.read.scene import Scene, open_scene
+from geohp.raster.write.resumable import work_folder
 
 pytest.importorskip("distributed")
 
@@ -143,8 +143,8 @@ def test_every_output_is_the_same_to_the_byte(segmenter, scene, client, whole, t
 
 def test_a_worker_loads_the_model_once_and_measures_nothing(segmenter, scene, client, tmp_path):
     def watch():
-        from geohp.inference import workers
-        from geohp.raster import scenes
+        from geohp.inference.cluster import workers
+        from geohp.raster.read import scene as scenes
 
         def loading(*arguments):
             workers.seen["models"] += 1
@@ -163,8 +163,8 @@ def test_a_worker_loads_the_model_once_and_measures_nothing(segmenter, scene, cl
         workers.let_go()
 
     def unwatch():
-        from geohp.inference import workers
-        from geohp.raster import scenes
+        from geohp.inference.cluster import workers
+        from geohp.raster.read import scene as scenes
 
         workers.load_model, workers.open_scene, scenes.settle = workers.plain
         return workers.seen
@@ -283,7 +283,7 @@ def test_tasks_in_flight_are_bounded(segmenter, scene, client, tmp_path, monkeyp
 
 def test_another_version_is_refused(segmenter, scene, client, tmp_path):
     def pretend(version):
-        from geohp.inference import workers
+        from geohp.inference.cluster import workers
 
         workers.__version__ = version
 

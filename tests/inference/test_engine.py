@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.classes import default_classes
-from geohp.inference.blending import Held
-from geohp.inference.engine import EngineSettings, default_settings, label_blocks
-from geohp.inference.products import QUANTITIES
-from geohp.inference.windows import WindowGrid, blend_weights
+from geohp.inference.engine.blending import Held
+from geohp.inference.engine.layers import QUANTITIES
+from geohp.inference.engine.pipeline import EngineSettings, default_settings, label_blocks
+from geohp.inference.engine.windows import WindowGrid, blend_weights
 from geohp.methods.kmeans import Standardise
 from geohp.methods.probes import ClusterProbe
-from geohp.model import LandCoverModel, ModelCard
-from geohp.raster.patches import complete_patch
+from geohp.model.network import LandCoverModel, ModelCard
+from geohp.raster.read.patches import complete_patch
 
 PATCH, CLUSTERS = 4, 3
 

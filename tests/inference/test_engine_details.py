@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geohp.errors import ModelError, OutputError, SceneError
-from geohp.inference import blending
-from geohp.inference.engine import EngineSettings, label_blocks
-from geohp.inference.forward import Runner
-from geohp.inference.reading import ForgivingScene
+from geohp.inference.engine import blending
+from geohp.inference.engine.forward import Runner
+from geohp.inference.engine.pipeline import EngineSettings, label_blocks
+from geohp.inference.engine.reading import ForgivingScene
 
 
 class Scene:

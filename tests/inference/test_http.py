@@ -12,9 +12,9 @@ import rasterio
 from affine import Affine
 
 import geohp
-from geohp.inference.engine import label_blocks
+from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.segment import choose_segmenter
-from geohp.raster.scenes import open_scene
+from geohp.raster.read.scene import open_scene
 
 
 @pytest.fixture(scope="module")

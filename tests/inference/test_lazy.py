@@ -17,10 +17,10 @@ import geohp
 from geohp.inference import lazy as lazily
 from geohp.inference.segment import choose_segmenter
 from geohp.inference.segmenter import Segmenter
-from geohp.raster import lazy as lazy_scenes
-from geohp.raster import scenes
-from geohp.raster.lazy import LazyScene
-from geohp.raster.scenes import Scene
+from geohp.raster.read import lazy as lazy_scenes
+from geohp.raster.read import scene as scenes
+from geohp.raster.read.lazy import LazyScene
+from geohp.raster.read.scene import Scene
 
 
 class SmallBlocks(Segmenter):
@@ -182,7 +182,7 @@ def test_a_fit_computes_what_it_samples(segmenter, monkeypatch):
     look_at(monkeypatch, 256)
     monkeypatch.setattr(scenes, "_SAMPLE_PATCHES", 2)
     monkeypatch.setattr(lazy_scenes, "_SMALL_PX", 256)
-    monkeypatch.setattr("geohp.inference.fallback.SAMPLED_WINDOWS", 1)
+    monkeypatch.setattr("geohp.inference.kmeans_fit.SAMPLED_WINDOWS", 1)
     lazy = geohp.segment(counted(whole, (3, 50, 50), seen), classes=3)
     sampled = set(seen)
     # A patch in each corner, and a window of 448 px.

@@ -14,7 +14,7 @@ from affine import Affine
 from typer.testing import CliRunner
 
 import geohp
-from geohp.cli import app
+from geohp.cli.app import app
 from geohp.errors import ConfigError, GeohpError, OutputError, SceneError
 from geohp.inference import segmenter as segmenting
 
@@ -199,7 +199,7 @@ def test_a_bad_file_does_not_lose_the_others(tiles, tmp_path):
 
 
 def test_damage_is_left_out_where_asked_and_told(tiles, tmp_path, monkeypatch):
-    from geohp.raster.scenes import Scene
+    from geohp.raster.read.scene import Scene
 
     plain = Scene.read
 
@@ -238,7 +238,7 @@ def test_killed_half_way_the_same_call_goes_on(tiles, tmp_path):
         "    if next(calls) == 2: time.sleep(300)\n"
         "    return plain(*a, **k)\n"
         "segmenter.label_blocks = halting\n"
-        "from geohp.cli import main\n"
+        "from geohp.cli.app import main\n"
         "sys.argv = ['geohp', *sys.argv[1:]]\n"
         "main()\n"
     )
@@ -313,7 +313,7 @@ def test_tiles_between_pixels_are_placed_at_the_nearest(ground, tmp_path):
 
 
 def test_bytes_beside_16_bit_values_are_scaled_apart(ground, tmp_path):
-    from geohp.raster.collection import SceneSet
+    from geohp.raster.read.collection import SceneSet
 
     small = (ground[:, :200, :200] // 16).clip(1, 255).astype(np.uint8)
     paths = [write(tmp_path / "a.tif", ground[:, :200, :200]), write(tmp_path / "b.tif", small)]
@@ -326,9 +326,9 @@ def test_bytes_beside_16_bit_values_are_scaled_apart(ground, tmp_path):
 
 
 def test_many_scenes_are_sampled_in_proportion_and_in_bounded_memory(ground, tmp_path, monkeypatch):
-    from geohp.config import BackboneConfig
-    from geohp.inference import fallback
-    from geohp.raster.collection import SceneSet
+    from geohp.config.experiment import BackboneConfig
+    from geohp.inference import kmeans_fit as fallback
+    from geohp.raster.read.collection import SceneSet
 
     monkeypatch.setattr(fallback, "SAMPLED_WINDOWS", 2)
     monkeypatch.setattr(fallback, "SAMPLED_OF_MANY", 9)
@@ -375,7 +375,7 @@ def test_options_that_do_not_go_together_are_refused(tiles, tmp_path, monkeypatc
 
 
 def test_two_runs_at_once_are_refused(tiles, tmp_path):
-    from geohp.inference.record import Record
+    from geohp.inference.folder_record import Record
 
     (tmp_path / "maps").mkdir()
     with Record(tmp_path / "maps"), pytest.raises(OutputError, match="in use by another run"):

@@ -16,25 +16,25 @@ from typer.testing import CliRunner
 import geohp
 from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.classes import default_classes
-from geohp.cli import app
+from geohp.cli.app import app
+from geohp.crf.mean_field import dense_crf
 from geohp.errors import ConfigError, OutputError
-from geohp.evaluation.crf import dense_crf
-from geohp.inference import engine
-from geohp.inference.blending import Held
-from geohp.inference.engine import EngineSettings, label_blocks
+from geohp.inference.engine import pipeline as engine
+from geohp.inference.engine.blending import Held
+from geohp.inference.engine.layers import QUANTITIES
+from geohp.inference.engine.pipeline import EngineSettings, label_blocks
+from geohp.inference.engine.refining import Refinement, colours, refinement
+from geohp.inference.engine.windows import blend_weights
 from geohp.inference.identity import run_identity
 from geohp.inference.outputs import Outputs
-from geohp.inference.products import QUANTITIES
-from geohp.inference.refining import Refinement, colours, refinement
 from geohp.inference.segment import choose_segmenter
 from geohp.inference.segmenter import Segmenter
-from geohp.inference.windows import blend_weights
 from geohp.methods.kmeans import Standardise
 from geohp.methods.probes import ClusterProbe
-from geohp.model import LandCoverModel, ModelCard
+from geohp.model.network import LandCoverModel, ModelCard
 from geohp.raster.grid import Block
-from geohp.raster.patches import complete_patch
-from geohp.raster.scenes import open_scene
+from geohp.raster.read.patches import complete_patch
+from geohp.raster.read.scene import open_scene
 
 PATCH, CLUSTERS = 4, 4
 SMALL = Refinement(40, 12)
@@ -217,7 +217,7 @@ def test_windows_are_forgotten(model, monkeypatch):
 def test_windows_without_data_are_not_refined(model, monkeypatch):
     scene = ArrayScene(120, 120)
     scene.valid[:] = False
-    monkeypatch.setattr("geohp.evaluation.crf.dense_crf", None)
+    monkeypatch.setattr("geohp.crf.mean_field.dense_crf", None)
     assert (layers_of(scene, model, cut())["labels"] == 255).all()
 
 
@@ -335,7 +335,7 @@ def test_command_line(scene_file, tmp_path):
 @pytest.mark.slow
 def test_on_workers(scene_file, segmenter, tmp_path):
     pytest.importorskip("distributed")
-    from geohp.inference.distributed import connect
+    from geohp.inference.cluster.client import connect
 
     with connect(workers=1) as client, open_scene(scene_file) as scene:
         threads, before = client.run(torch.get_num_threads).popitem()[1], torch.get_num_threads()

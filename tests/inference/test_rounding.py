@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from geohp.backbones import create
+from geohp.backbones.factory import create_backbone
 from geohp.classes import default_classes
-from geohp.inference import engine
-from geohp.inference.engine import EngineSettings, label_blocks
+from geohp.inference.engine import pipeline as engine
+from geohp.inference.engine.pipeline import EngineSettings, label_blocks
 from geohp.methods.hp.head import SegmentationHead
 from geohp.methods.probes import ClusterProbe
-from geohp.model import LandCoverModel, ModelCard
+from geohp.model.network import LandCoverModel, ModelCard
 
 NEARLY_TIED = 1e-4
 
@@ -31,7 +31,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    backbone = create("vit_tiny_patch16_224", weights="random", block=2)
+    backbone = create_backbone("vit_tiny_patch16_224", weights="random", block=2)
     head = SegmentationHead(backbone.channels, 16).eval()
     card = ModelCard("hp", {}, backbone.channels, 16, default_classes(7))
     return LandCoverModel(backbone, head, ClusterProbe(16, 7), card)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geohp.inference.windows import WindowGrid, blend_weights
+from geohp.inference.engine.windows import WindowGrid, blend_weights
 
 sizes = st.integers(1, 90)
 

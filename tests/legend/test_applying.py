@@ -17,9 +17,12 @@ from rasterio.enums import ColorInterp
 
 from geohp.classes import LandCoverClass, classes_from_json, classes_to_json, default_classes
 from geohp.errors import ConfigError, OutputError, VectorError
-from geohp.legend import Legend, recode_file
-from geohp.vector import polygonize, polygonize_file, read_classes
-from geohp.vector.recoding import ranked
+from geohp.legend.file import Legend
+from geohp.legend.recode import recode_file
+from geohp.legend.recoding import ranked
+from geohp.raster.read.labels import read_classes
+from geohp.vector.polygonize import polygonize
+from geohp.vector.writing import polygonize_file
 
 LEGEND = Legend.named({0: "water", 3: "water", 2: "forest"}, "legend.yaml")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from geohp.classes import LandCoverClass, default_classes
 from geohp.errors import ConfigError, OutputError
-from geohp.legend import Legend
+from geohp.legend.file import Legend
 
 LONG = """
 classes:

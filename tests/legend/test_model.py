@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import geohp
-from geohp.cli import app
+from geohp.cli.app import app
 from geohp.errors import ConfigError, GeohpError
-from geohp.inference.products import labels as labels_of
-from geohp.inference.products import quantities
+from geohp.inference.engine.layers import labels as labels_of
+from geohp.inference.engine.layers import quantities
 from geohp.inference.segment import choose_segmenter, segment_file
-from geohp.legend import Legend, name_clusters, name_model_file
-from geohp.model_file import load_model, save_model
+from geohp.legend.file import Legend
+from geohp.legend.model import name_clusters, name_model_file
+from geohp.model.file import load_model, save_model
 
 LEGEND = Legend.named({0: "water", 2: "water", 1: "roof"})
 

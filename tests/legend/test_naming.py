@@ -17,8 +17,7 @@ from pyproj import Transformer
 
 from geohp.classes import LandCoverClass, classes_to_json
 from geohp.errors import ConfigError, DataError, VectorError
-from geohp.legend import name_classes
-from geohp.legend.naming import assign
+from geohp.legend.naming import assign, name_classes
 
 GRIDS = {
     "north up": Affine(0.5, 0, 5e5, 0, -0.5, 5538000),

@@ -8,7 +8,8 @@ import itertools
 import torch
 import torch.nn.functional as F
 
-from geohp.methods.hp import contrastive_loss, fused, kernels, loss, positives, streaming
+from geohp.methods.hp import fused, kernels, loss, positives, streaming
+from geohp.methods.hp.loss import contrastive_loss
 from geohp.methods.hp.products import operand
 
 

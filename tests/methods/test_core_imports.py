@@ -29,8 +29,11 @@ ABSENT = [
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
-        ("geohp.methods, geohp.methods.hp, geohp.methods.probes, geohp.backbones", [*ABSENT, "lightning"]),
-        ("geohp.training.task, geohp.training.features", [m for m in ABSENT if m.startswith(("raster", "geo", "pyd"))]),
+        (
+            "geohp.methods.factory, geohp.methods.hp.method, geohp.methods.probes, geohp.backbones.factory",
+            [*ABSENT, "lightning"],
+        ),
+        ("geohp.training.task, geohp.features.encoder", [m for m in ABSENT if m.startswith(("raster", "geo", "pyd"))]),
     ],
 )
 def test_it_imports_where_nothing_else_is_installed(modules, absent):

@@ -10,7 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from geohp.methods.hp import contrastive_loss, fused, products, streaming
+from geohp.methods.hp import fused, products, streaming
+from geohp.methods.hp.loss import contrastive_loss
 from geohp.methods.hp.positives import PositivePairs
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from geohp.methods.hp import contrastive_loss, streaming
+from geohp.methods.hp import streaming
+from geohp.methods.hp.loss import contrastive_loss
 from geohp.methods.hp.positives import PositivePairs
 
 GOLDEN = Path(__file__).parents[1] / "golden"

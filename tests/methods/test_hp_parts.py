@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geohp.methods.hp import EMAHead, ReferencePool, SegmentationHead, mix_neighbours, neighbour_affinities
-from geohp.methods.hp.positives import pick_patches
+from geohp.backbones.affinities import neighbour_affinities
+from geohp.methods.hp.head import EMAHead, SegmentationHead
+from geohp.methods.hp.mixing import mix_neighbours
+from geohp.methods.hp.positives import ReferencePool, pick_patches
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

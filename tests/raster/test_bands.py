@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from geohp.errors import SceneError
-from geohp.raster.bands import BandTable, select_bands
+from geohp.raster.read.bands import BandTable, select_bands
 
 
 def table(*interpretations: str, names: tuple[str | None, ...] | None = None) -> BandTable:

@@ -18,9 +18,12 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 from rio_cogeo import cog_validate
 
-from geohp.raster import Grid, Layer, Work, open_scene
-from geohp.raster.cog import check_complete
-from geohp.raster.pyramid import halve
+from geohp.raster.grid import Grid
+from geohp.raster.read.scene import open_scene
+from geohp.raster.write.cog import check_complete
+from geohp.raster.write.layers import Layer
+from geohp.raster.write.overviews import halve
+from geohp.raster.write.resumable import Work
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -288,7 +291,9 @@ LARGE = """
 import sys
 import numpy as np
 from affine import Affine
-from geohp.raster import Grid, Layer, Work
+from geohp.raster.grid import Grid
+from geohp.raster.write.layers import Layer
+from geohp.raster.write.resumable import Work
 path, side, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 block = np.random.default_rng(0).integers(0, 6, (32, 32), dtype=np.uint8).repeat(32, 0).repeat(32, 1)
 rows = side // 1024

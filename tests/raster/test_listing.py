@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from geohp.errors import SceneError
-from geohp.raster.listing import find_scenes, scene_name
+from geohp.raster.sources import find_scenes, scene_name
 
 
 @pytest.fixture

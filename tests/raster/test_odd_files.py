@@ -9,7 +9,9 @@ import pytest
 import rasterio
 
 from geohp.errors import SceneError
-from geohp.raster import Layer, Work, open_scene
+from geohp.raster.read.scene import open_scene
+from geohp.raster.write.layers import Layer
+from geohp.raster.write.resumable import Work
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

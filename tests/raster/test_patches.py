@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geohp.raster.patches import grid_origins, read_patch, sample_origins, valid_share
+from geohp.raster.read.patches import grid_origins, read_patch, sample_origins, valid_share
 
 
 class ArrayScene:

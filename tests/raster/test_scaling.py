@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from geohp.errors import ConfigError, SceneError
-from geohp.raster.scaling import Scaling, StoredType, parse_rule, settle
+from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, settle
 
 
 def settled(

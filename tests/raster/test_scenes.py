@@ -22,7 +22,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from geohp.errors import ConfigError, SceneError
-from geohp.raster import Scaling, Scene, open_scene
+from geohp.raster.read.scaling import Scaling
+from geohp.raster.read.scene import Scene, open_scene
 
 rng = np.random.default_rng(5)
 

@@ -12,7 +12,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
-from geohp.raster.scenes import open_scene
+from geohp.raster.read.scene import open_scene
 
 SIZE = 8
 TRANSFORM = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)

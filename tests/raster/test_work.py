@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 
 from geohp.errors import OutputError
-from geohp.raster import Grid, Layer, Work
-from geohp.raster.parts import Part, part_path, write_part
-from geohp.raster.work import is_half_published, work_folder
+from geohp.raster.grid import Grid
+from geohp.raster.write.layers import Layer
+from geohp.raster.write.resumable import Work, is_half_published, work_folder
+from geohp.raster.write.stored_blocks import Part, part_path, write_part
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -296,7 +297,9 @@ import sys
 from pathlib import Path
 from affine import Affine
 from geohp.errors import OutputError
-from geohp.raster import Grid, Layer, Work
+from geohp.raster.grid import Grid
+from geohp.raster.write.layers import Layer
+from geohp.raster.write.resumable import Work
 try:
     Work.open({Path(sys.argv[1]): Layer()}, Grid(9, 9, Affine.identity()), {}, restart=True)
 except OutputError as error:
@@ -404,7 +407,9 @@ from pathlib import Path
 import numpy as np
 from affine import Affine
 from geohp.errors import OutputError
-from geohp.raster import Grid, Layer, Work
+from geohp.raster.grid import Grid
+from geohp.raster.write.layers import Layer
+from geohp.raster.write.resumable import Work
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing further then fails as on a full disk
 values = np.random.default_rng(0).integers(0, 250, (1100, 1100), dtype=np.uint8)
 path = Path(sys.argv[1])

@@ -4,11 +4,11 @@ import hashlib
 
 import torch
 
-from geohp import backbones
+from geohp.backbones.factory import create_backbone
 from geohp.data.base import ImageSet
 from geohp.errors import DataError
-from geohp.methods import HP
 from geohp.methods.base import Batch
+from geohp.methods.hp.method import HP
 
 
 class Squares(ImageSet):
@@ -50,10 +50,10 @@ def small_backbone(name="vit", seed=0, block=1):
     """A frozen backbone in which a single image is a few rows only: the hardest case for equal bits."""
     torch.manual_seed(seed)
     if name == "rcf":
-        made = backbones.create("rcf", in_channels=3, patch_size=8, filters=16, channels=8)
+        made = create_backbone("rcf", in_channels=3, patch_size=8, filters=16, channels=8)
         made.fit([torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(5)) for _ in range(2)])
         return made.eval()
-    return backbones.create("vit_tiny_patch16_224", weights="random", block=block).eval()
+    return create_backbone("vit_tiny_patch16_224", weights="random", block=block).eval()
 
 
 def trained(source, epochs=2):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from squares import Squares, small_backbone, trained
 
-from geohp.training.features import FeatureSource
+from geohp.features.encoder import FeatureSource
 
 
 @pytest.fixture(scope="session")

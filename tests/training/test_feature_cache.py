@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from geohp.errors import DataError
+from geohp.features import disk as caching
+from geohp.features import filling
+from geohp.features.disk import FeatureCache, default_folder
+from geohp.features.stores import InMemory, Layout, Mapped
 from geohp.locking import FolderLock
-from geohp.training import cache as caching
-from geohp.training import filling
-from geohp.training.cache import FeatureCache, default_folder
-from geohp.training.stores import InMemory, Layout, Mapped
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLENTY = 1 << 30
@@ -122,8 +122,8 @@ CHILD = """
 import os, sys, time
 sys.path.insert(0, {tests!r})
 import squares
-from geohp.training import cache
-from geohp.training.features import FeatureSource
+from geohp.features import disk as cache
+from geohp.features.encoder import FeatureSource
 cache._CHUNK_IMAGES = 5
 class Held(squares.Squares):
     def __getitem__(self, index):

@@ -9,12 +9,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import geohp
-from geohp.config import load_config
-from geohp.data import open_data
+from geohp.config.experiment import load_config
+from geohp.data.factory import open_data
 from geohp.errors import ConfigError
-from geohp.methods import HP
 from geohp.methods.base import Batch
-from geohp.training import fitting
+from geohp.methods.hp.method import HP
+from geohp.training import fit as fitting
 from geohp.training.checkpoints import undisturbed
 
 EPOCHS, BATCH = 2, 3

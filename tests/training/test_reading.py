@@ -5,7 +5,7 @@ import torch
 
 from geohp.data.augment import KINDS, Augmentation
 from geohp.errors import DataError
-from geohp.training.reading import EpochOrder, Tolerant
+from geohp.features.reading import EpochOrder, Tolerant
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

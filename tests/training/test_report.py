@@ -12,19 +12,19 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from geohp import backbones
 from geohp.backbones.base import PatchFeatures
+from geohp.backbones.factory import create_backbone
 from geohp.classes import LandCoverClass, default_classes
-from geohp.config import parse_config
+from geohp.config.experiment import parse_config
 from geohp.data.base import ImageSet
 from geohp.errors import DataError
 from geohp.evaluation.metrics import SegmentationMetrics
-from geohp.methods import create_method
 from geohp.methods.base import Batch
-from geohp.model import LandCoverModel, ModelCard
-from geohp.training.figures import AGNOSTIC, BOTH, SPECIFIC, draw_positives
+from geohp.methods.factory import create_method
+from geohp.model.network import LandCoverModel, ModelCard
+from geohp.reporting.figures import AGNOSTIC, BOTH, SPECIFIC, draw_positives
+from geohp.reporting.plots import read_series
 from geohp.training.findings import find_positives
-from geohp.training.pictures import read_series
 from geohp.training.report import write_run_report
 from geohp.training.showing import shown_images
 
@@ -88,7 +88,7 @@ class Made:
             "train": {"batch_size": 6, "seed": 5},
         })  # fmt: skip
         torch.manual_seed(0)
-        backbone = backbones.create("rcf", in_channels=images.channels, seed=0, filters=16)
+        backbone = create_backbone("rcf", in_channels=images.channels, seed=0, filters=16)
         backbone.fit([images[len(images) - 1]["image"][None] - 0.5])
         self.source = Source(images, backbone)
         options = {**self.config.method.model_dump(exclude={"name"}), "seed": 0}

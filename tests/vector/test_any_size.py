@@ -16,8 +16,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from rasterio.control import GroundControlPoint
 
 from geohp.errors import OutputError, VectorError
-from geohp.vector import polygonize
-from geohp.vector.blocks import Layout
+from geohp.raster.blocks import Layout
+from geohp.vector.polygonize import polygonize
 
 PLACES = {
     "metres": ("EPSG:25832", Affine(0.5, 0, 5e5, 0, -0.5, 5538000)),

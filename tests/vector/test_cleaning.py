@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from geohp.vector import cleaning, polygonize
+from geohp.vector import cleaning
 from geohp.vector.cleaning import merge_small, shared_borders
+from geohp.vector.polygonize import polygonize
 from geohp.vector.regions import find_regions
 
 label_arrays = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=10).flatmap(

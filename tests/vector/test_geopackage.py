@@ -25,8 +25,10 @@ from geopandas.testing import assert_geodataframe_equal
 
 from geohp.classes import LandCoverClass
 from geohp.errors import OutputError, SceneError
-from geohp.vector import categorised_qml, polygonize, polygonize_file, write_polygons
+from geohp.vector.polygonize import polygonize
+from geohp.vector.style import categorised_qml
 from geohp.vector.survey import Survey
+from geohp.vector.writing import polygonize_file, write_polygons
 
 CLASSES = (LandCoverClass(0, 'Wald & "Wiese" <1>', "#00ff10"), LandCoverClass(1, "Straße", "#808080"))
 

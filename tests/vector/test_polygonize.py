@@ -21,7 +21,9 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from geohp.classes import LandCoverClass, classes_to_json, default_classes
 from geohp.errors import GeohpError, SceneError, VectorError
-from geohp.vector import areas_m2, polygonize, read_classes
+from geohp.raster.read.labels import read_classes
+from geohp.vector.measures import areas_m2
+from geohp.vector.polygonize import polygonize
 
 UTM = "EPSG:25832"
 NORTH_UP = Affine(0.2, 0, 500000, 0, -0.2, 5500000)

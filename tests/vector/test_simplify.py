@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from geohp.vector import areas_m2, polygonize
+from geohp.vector.measures import areas_m2
+from geohp.vector.polygonize import polygonize
 
 label_arrays = array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=12).flatmap(
     lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 2, 255]))

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from rasterio.control import GroundControlPoint
 
 from geohp.errors import GeohpError, VectorError
-from geohp.vector import polygonize
+from geohp.vector.polygonize import polygonize
 from geohp.vector.regions import find_regions
 from geohp.vector.zonal import Statistics, _sortable, _unsorted
 

@@ -1,0 +1,91 @@
+"""Backbones by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+from typing import Any
+
+import timm
+
+from geohp.backbones.base import Backbone
+from geohp.backbones.rcf import RandomConvolutionalFeatures
+from geohp.backbones.vit import VisionTransformer
+from geohp.backbones.weights import RANDOM, load_weights
+from geohp.errors import ConfigError
+
+
+def create_backbone(
+    name: str, *, weights: str | os.PathLike[str] | None = None, block: int = -1, **options: Any
+) -> Backbone:
+    """Build a backbone by name.
+
+    Args:
+        name: ``"rcf"``, or a vision transformer by timm's name, e.g. ``vit_small_patch8_224.dino``.
+        weights: ``None`` or ``"hub"`` downloads the pretrained weights of that name (or takes them from the Hugging
+            Face cache); a path loads a local file, see :func:`geohp.backbones.weights.load_weights`; ``"random"``
+            is for tests and benchmarks. ``rcf`` has none: it is fitted, or its state is loaded.
+        block: which block's output to use, counted from 0, negative from the end; ``rcf`` has no blocks.
+        **options: further arguments of :class:`VisionTransformer` or :class:`RandomConvolutionalFeatures`.
+
+    Returns:
+        The frozen backbone; its ``weights_source`` says where the weights came from.
+
+    Raises:
+        ConfigError: for an unknown name, block or option.
+        WeightsError: when the weights cannot be had or do not fit.
+    """
+    if name == RandomConvolutionalFeatures.name:
+        if weights is not None and str(weights) != RANDOM:
+            raise ConfigError("backbone rcf: takes no weights, it is fitted to the imagery; leave backbone.weights out")
+        _check_options(name, RandomConvolutionalFeatures, options)
+        return RandomConvolutionalFeatures(**options)
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture) or (tag and name not in timm.list_pretrained(f"{architecture}.*")):
+        raise ConfigError(f"backbone {name}: unknown; {_suggestion(name)}")
+    _check_options(name, VisionTransformer, options)
+    transformer = VisionTransformer(name, block=block, **options)
+    transformer.weights_source = load_weights(transformer, weights)
+    return transformer
+
+
+def create_backbone_for_bands(
+    name: str,
+    bands: int,
+    *,
+    seed: int = 0,
+    weights: str | os.PathLike[str] | None = None,
+    block: int = -1,
+    **options: Any,
+) -> Backbone:
+    """Build a backbone for imagery of so many bands; see :func:`create_backbone`.
+
+    ``rcf`` takes any number of bands, and ``seed``, unless ``options`` say otherwise.
+
+    Raises:
+        ConfigError: when the backbone takes another number of bands, and as :func:`create_backbone` does.
+        WeightsError: when the weights cannot be had or do not fit.
+    """
+    if name == RandomConvolutionalFeatures.name:
+        options = {"in_channels": bands, "seed": seed, **options}
+    backbone = create_backbone(name, weights=weights, block=block, **options)
+    if backbone.in_channels != bands:
+        raise ConfigError(
+            f"bands: {bands} band(s) chosen, but {name} takes {backbone.in_channels}; choose as many, "
+            f"or the {RandomConvolutionalFeatures.name} backbone, which takes any number"
+        )
+    return backbone
+
+
+def _check_options(name: str, kind: type[Backbone], options: dict[str, Any]) -> None:
+    known = [p for p in inspect.signature(kind).parameters if p not in ("name", "block")]
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"backbone {name}: has no option {option!r}; it has {', '.join(known)}")
+
+
+def _suggestion(name: str) -> str:
+    names = ["rcf", *timm.list_models("vit_*"), *timm.list_pretrained("vit_*dino*")]
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else "choose rcf or a vision transformer known to timm"

@@ -1,0 +1,151 @@
+"""What is done with a label map: ``geohp polygonize``, ``geohp legend`` and ``geohp recode``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geohp.cli import terminal
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Qml = Annotated[bool, typer.Option("--qml", help="Also write QGIS's style beside it (.qml); GeoPackages have it.")]
+Labels = Annotated[Path, typer.Argument(metavar="LABELS", help="Label raster, such as geohp segment writes.")]
+
+
+class Matching(StrEnum):
+    """How labels and the classes of a reference are brought together."""
+
+    majority = "majority"
+    hungarian = "hungarian"
+
+
+def polygonize(
+    labels: Labels,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="To write: .gpkg, .parquet, .fgb or .geojson.")
+    ],
+    layer: Annotated[str, typer.Option(metavar="NAME", help="Layer of a GeoPackage.")] = "landcover",
+    legend: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Names for the labels (YAML); those of one name become one.")
+    ] = None,
+    min_area: Annotated[
+        float,
+        typer.Option(min=0, metavar="M2", help="Smallest polygon in square metres; smaller ones join a neighbour."),
+    ] = 0,
+    simplify: Annotated[
+        float,
+        typer.Option(min=0, metavar="METRES", help="Simplify outlines by so much; shared borders stay shared."),
+    ] = 0,
+    smooth: Annotated[
+        int, typer.Option(min=0, max=5, metavar="ROUNDS", help="Then cut their corners, so many times; 2 look round.")
+    ] = 0,
+    simplify_margins: Annotated[
+        bool,
+        typer.Option(
+            "--simplify-margins", help="Also the margins of areas without data, which may then be covered a little."
+        ),
+    ] = False,
+    confidence: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Confidence raster: adds its mean and minimum.")
+    ] = None,
+    stats: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RASTER:LIST", help="Statistics of any raster, e.g. dsm.tif:mean,p90; may be repeated."),
+    ] = None,
+    qml: Qml = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn a label raster into land-cover polygons with class, area and perimeter.
+
+    Statistics: count, sum, mean, std, min, max, median, and p0 to p100 (percentiles).
+    """
+    from geohp.vector.writing import polygonize_file
+
+    with terminal.progress() as progress:
+        count = polygonize_file(
+            labels,
+            out,
+            layer=layer,
+            legend=legend,
+            min_area_m2=min_area,
+            simplify_m=simplify,
+            smooth=smooth,
+            simplify_boundary=simplify_margins,
+            confidence=confidence,
+            stats=stats or (),
+            qml=qml,
+            overwrite=overwrite,
+            progress=terminal.Stages(progress).of("polygons"),
+        )
+    typer.echo(f"wrote {out} ({count:,} polygons)")
+
+
+def legend(
+    labels: Labels,
+    reference: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="What is known of some places: polygons, points, or a raster of classes."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Legend to write (YAML).")],
+    field: Annotated[str | None, typer.Option(metavar="NAME", help="Attribute that holds the class.")] = None,
+    layer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Layer of the reference, where it has several.")
+    ] = None,
+    matching: Annotated[
+        Matching, typer.Option(help="Each label to the class it overlaps most, or one label a class.")
+    ] = Matching.majority,
+    overwrite: Overwrite = False,
+) -> None:
+    """Name the labels of a map after a reference."""
+    from geohp.files import check_output
+    from geohp.legend.naming import name_classes
+
+    check_output(out, overwrite=overwrite, inputs=[labels, reference])
+    with terminal.progress() as progress:
+        found = name_classes(
+            labels,
+            reference,
+            field=field,
+            layer=layer,
+            matching=matching.value,
+            progress=terminal.Stages(progress).of("comparing"),
+        )
+    found.legend.write(out, overwrite=overwrite)
+    typer.echo(found.report(terminal.width()))
+    typer.echo(f"wrote {out}")
+
+
+def recode(
+    source: Annotated[
+        Path, typer.Argument(metavar="LABELS|MODEL", help="Label raster, or a model file or run folder.")
+    ],
+    legend: Annotated[Path, typer.Option(metavar="FILE", help="Names for the labels (YAML).")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="To write: a label raster, or a model (.safetensors).")
+    ],
+    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the model's backbone.")] = None,
+    qml: Annotated[bool, typer.Option("--qml", help="Also write QGIS's style beside the raster (.qml).")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Give a map, or a model and so all its maps, the classes of a legend."""
+    if source.is_dir() or source.suffix == ".safetensors":
+        from geohp.legend.model import name_model_file
+
+        named = name_model_file(source, out, legend, weights=weights, overwrite=overwrite)
+        typer.echo(f"wrote {out}: {', '.join(one.name for one in named.card.classes)}")
+        return
+    from geohp.files import check_output
+    from geohp.legend.recode import recode_file
+    from geohp.raster.read.labels import read_classes
+    from geohp.vector.style import write_styles
+
+    if qml:
+        check_output(out.with_suffix(".qml"), overwrite=overwrite)
+    with terminal.progress() as progress:
+        recode_file(source, out, legend, overwrite=overwrite, progress=terminal.Stages(progress).of("recoding"))
+    if qml:
+        write_styles(out, read_classes(out), overwrite=overwrite)
+    typer.echo(f"wrote {out}")

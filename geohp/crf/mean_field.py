@@ -1,0 +1,212 @@
+"""Mean-field inference in a fully connected conditional random field over the pixels of an image.
+
+    softmax ─▶ [ messages of the kernels ─▶ added to the log-probabilities ─▶ softmax ] x iterations ─▶ marginals
+
+After Krähenbühl and Koltun, "Efficient inference in fully connected CRFs with Gaussian edge potentials" (2011), with
+the kernels, weights and number of iterations that unsupervised segmentation publishes its figures with (STEGO, HP).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from geohp.crf.permutohedral import Lattice
+from geohp.errors import DataError
+
+_FLOOR = 1e-5
+"""No class is less probable than this to begin with, so that no pixel is beyond all persuasion; as published."""
+
+_LONG = 16
+"""Classes from which on torch's softmax along rows is faster than its parts one after the other; below, far slower."""
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Pixels near one another want the same class.
+
+    Attributes:
+        sxy: the kernel's standard deviation, in pixels.
+        compat: its weight.
+    """
+
+    sxy: float = 1.0
+    compat: float = 3.0
+
+
+@dataclass(frozen=True)
+class Bilateral:
+    """Pixels of similar colours want the same class, nearer ones more.
+
+    Attributes:
+        sxy: the kernel's standard deviation in space, in pixels.
+        srgb: that in each colour, of 0 to 255.
+        compat: its weight.
+    """
+
+    sxy: float = 67.0
+    srgb: float = 3.0
+    compat: float = 4.0
+
+
+@torch.no_grad()
+def dense_crf(
+    image: Tensor,
+    log_probabilities: Tensor,
+    *,
+    iterations: int = 10,
+    gaussian: Gaussian | None = Gaussian(),
+    bilateral: Bilateral | None = Bilateral(),
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Marginals of every pixel's class, given its own probabilities and the colours of all pixels.
+
+    The defaults are those of the published figures. Computed where the log-probabilities are; on one device the same
+    arguments give the same bits, and an image the same alone as in a batch.
+
+    Args:
+        image: (3, H, W) or (B, 3, H, W) uint8, red, green, blue, as shown and not normalised.
+        log_probabilities: (K, H, W) or (B, K, H, W) floating point. Any logits do: a softmax is taken. Minus infinity
+            stands for a class that is not probable at all.
+        iterations: of the mean field; 0 gives the softmax.
+        gaussian: the kernel in space alone, or ``None`` for none.
+        bilateral: the kernel in space and colour, or ``None`` for none.
+        mask: (H, W) or (B, H, W) bool, true where pixels count. The others have no influence whatsoever and keep the
+            softmax.
+
+    Returns:
+        (K, H, W) or (B, K, H, W) float32, summing to 1 over the classes.
+
+    Raises:
+        DataError: one sentence that says which argument cannot be used.
+    """
+    _check(image, log_probabilities, mask, iterations, gaussian, bilateral)
+    device = log_probabilities.device
+    # Other devices lack some of the operations.
+    on = device if device.type in ("cpu", "cuda") else torch.device("cpu")
+    logits = log_probabilities.to(on)
+    batched = logits.ndim == 4
+    images = (image if batched else image[None]).to(on)
+    logits = logits if batched else logits[None]
+    masks = [None] * len(logits) if mask is None else list((mask if batched else mask[None]).to(on))
+    marginals = torch.empty(logits.shape, dtype=torch.float32, device=on)
+    for result, colours, own, there in zip(marginals, images, logits, masks, strict=True):
+        rows = own.flatten(1).T.float()
+        # Rows of nothing but minus infinity are undecided, not NaN.
+        q = _softmax(rows.clamp_min(torch.finfo(torch.float32).min).contiguous())
+        index = None if there is None else there.flatten().nonzero()[:, 0]
+        if index is None:
+            q = _mean_field(q, _kernels(colours, gaussian, bilateral, None), iterations)
+        elif len(index):
+            q[index] = _mean_field(q[index], _kernels(colours, gaussian, bilateral, index), iterations)
+        result.copy_(q.T.view_as(result))
+    return (marginals if batched else marginals[0]).to(device)
+
+
+def _mean_field(q: Tensor, kernels: list[tuple[float, Lattice]], iterations: int) -> Tensor:
+    """(N, K) marginals, from the pixels' own probabilities (N, K)."""
+    own = q.clamp_min(_FLOOR).log_()
+    # The first marginals are those of what the floor leaves, as later ones are.
+    q = _softmax(own)
+    for _ in range(iterations):
+        logits = own
+        for compat, lattice in kernels:
+            # Potts: whatever disagrees costs alike, so what agrees is all that matters.
+            logits = torch.add(logits, lattice @ q, alpha=compat)
+        q = _softmax(logits)
+    return q
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Of each row (N, K)."""
+    if logits.shape[1] >= _LONG:
+        return logits.softmax(1)
+    q = (logits - logits.amax(1, keepdim=True)).exp_()
+    return q.div_(q.sum(1, keepdim=True))
+
+
+def _kernels(
+    colours: Tensor,
+    gaussian: Gaussian | None,
+    bilateral: Bilateral | None,
+    index: Tensor | None,
+) -> list[tuple[float, Lattice]]:
+    """Weights and filters over an image's pixels.
+
+    Args:
+        colours: (3, H, W) uint8.
+        gaussian, bilateral: which.
+        index: of the pixels that count; all by default.
+    """
+    height, width = colours.shape[1:]
+    places = _places(height, width, colours.device)
+    places = places if index is None else places[index]
+    kernels = []
+    if gaussian is not None:
+        if index is None:
+            kernels.append((gaussian.compat, _of_rectangle(height, width, gaussian.sxy, colours.device)))
+        else:
+            kernels.append((gaussian.compat, Lattice(places / gaussian.sxy)))
+    if bilateral is not None:
+        # Blue first, as the published code does: the lattice does not treat all of its dimensions quite alike.
+        shades = colours.flatten(1).flip(0).T.float()
+        shades = shades if index is None else shades[index]
+        points = torch.cat([places / bilateral.sxy, shades / bilateral.srgb], 1)
+        kernels.append((bilateral.compat, Lattice(points)))
+    return kernels
+
+
+@lru_cache(maxsize=1)
+def _of_rectangle(height: int, width: int, sxy: float, device: torch.device) -> Lattice:
+    """The kernel in space: the same for all images of a size, as those of a set or a scene's windows are."""
+    return Lattice(_places(height, width, device) / sxy)
+
+
+def _places(height: int, width: int, device: torch.device) -> Tensor:
+    """(N, 2) column and row of every pixel."""
+    rows, cols = (torch.arange(side, dtype=torch.float32, device=device) for side in (height, width))
+    return torch.cartesian_prod(rows, cols).view(-1, 2).flip(1)
+
+
+def _check(
+    image: Tensor,
+    log_probabilities: Tensor,
+    mask: Tensor | None,
+    iterations: int,
+    gaussian: Gaussian | None,
+    bilateral: Bilateral | None,
+) -> None:
+    """Refuse what cannot be used.
+
+    Raises:
+        DataError: says why.
+    """
+    if not log_probabilities.is_floating_point() or log_probabilities.ndim not in (3, 4):
+        raise DataError(
+            f"log-probabilities: must be floating point (K, H, W) or (B, K, H, W), not {_told(log_probabilities)}"
+        )
+    *batch, _, height, width = log_probabilities.shape
+    if 0 in log_probabilities.shape[-3:]:
+        raise DataError(f"log-probabilities: {_told(log_probabilities)} has no pixels or no classes")
+    if image.dtype != torch.uint8 or image.shape != (*batch, 3, height, width):
+        raise DataError(f"image: must be uint8 {(*batch, 3, height, width)}, not {_told(image)}")
+    if mask is not None and (mask.dtype != torch.bool or mask.shape != (*batch, height, width)):
+        raise DataError(f"mask: must be bool {(*batch, height, width)}, not {_told(mask)}")
+    if iterations < 0:
+        raise DataError(f"iterations {iterations}: must not be negative")
+    for kernel in (gaussian, bilateral):
+        for name, value in vars(kernel).items() if kernel is not None else ():
+            least = 0 if name == "compat" else math.nextafter(0, 1)
+            if not (math.isfinite(value) and value >= least):
+                raise DataError(f"{name} {value}: must be a {'' if least == 0 else 'positive '}number")
+    # The largest is NaN where any is.
+    if log_probabilities.numel() and not bool(log_probabilities.amax() < torch.inf):
+        raise DataError("log-probabilities: some are NaN or infinite; minus infinity alone has a meaning")
+
+
+def _told(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

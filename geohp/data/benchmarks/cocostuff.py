@@ -1,0 +1,109 @@
+"""COCO-Stuff-27: photographs of COCO 2017, 182 fine labels merged into 27, curated lists."""
+
+from __future__ import annotations
+
+import csv
+from functools import cache
+from pathlib import Path
+
+from geohp.classes import LandCoverClass, default_classes
+from geohp.config.data import CocoStuffConfig
+from geohp.data.base import Protocol
+from geohp.data.benchmarks.crops import PhotographSource, pair
+from geohp.data.benchmarks.listing import read_list, some
+from geohp.data.benchmarks.photographs import Photograph, label_table
+from geohp.errors import DataError
+
+TABLE = Path(__file__).with_name("cocostuff27.csv")
+"""Fine label, its name, its class and the class's name. The fine labels are those of COCO-Stuff (Caesar et al., CVPR
+2018; its ids less one, as in its label images), the 27 classes and who belongs to which those of IIC (Ji et al., ICCV
+2019), which PiCIE, STEGO and HP are evaluated with: twelve kinds of things, then fifteen of stuff."""
+
+_PUBLISHED_LIST = "Coco164kFull_Stuff_Coarse_7"
+_PUBLISHED_PX = 320
+_IMAGES = ("images/{}", "{}")
+_LABELS = ("annotations/{}", "stuffthingmaps/{}", "stuffthingmaps_trainval2017/{}")
+_LISTS = ("curated/{}",)
+
+
+@cache
+def fine_to_class() -> dict[int, int]:
+    """The class of each of the 182 fine labels."""
+    return {int(row["fine"]): int(row["class"]) for row in _rows()}
+
+
+@cache
+def coco_classes() -> tuple[LandCoverClass, ...]:
+    """The 27 classes."""
+    names = {int(row["class"]): row["class_name"] for row in _rows()}
+    return tuple(LandCoverClass(c.id, names[c.id], c.colour) for c in default_classes(len(names)))
+
+
+def _rows() -> list[dict[str, str]]:
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class CocoStuff(PhotographSource):
+    """The data set below ``data.root``.
+
+    Images lie in ``images/train2017/ID.jpg`` (or ``train2017/ID.jpg``), labels in ``annotations/train2017/ID.png`` (or
+    ``stuffthingmaps/...``), lists of ids in ``curated/train2017/LIST.txt``; the same for ``val2017``.
+
+    Args:
+        config: which lists, and sizes.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+
+    benchmark = "cocostuff-27"
+
+    def __init__(self, config: CocoStuffConfig) -> None:
+        super().__init__(config)
+        self.coco = config
+        self.classes = coco_classes()
+        self.table = label_table(fine_to_class())
+        self.protocol = _protocol(config)
+
+    def training_names(self) -> list[str]:
+        """Ids on ``train_list``."""
+        return self._ids("train2017", self.coco.train_list)
+
+    def training_photographs(self) -> list[Photograph]:
+        """The files of ``train_list``."""
+        return self._photographs("train2017", self.training_names())
+
+    def evaluation_photographs(self) -> list[Photograph]:
+        """The files of ``evaluation_list``."""
+        return self._photographs("val2017", self._ids("val2017", self.coco.evaluation_list))
+
+    def _photographs(self, part: str, ids: list[str]) -> list[Photograph]:
+        images = self._folder(_IMAGES, part, f"the images of {part}.zip of COCO 2017")
+        labels = self._folder(_LABELS, part, "the label images of stuffthingmaps_trainval2017.zip")
+        return pair(ids, images, ".jpg", labels, ".png", f"unpack the whole of {part}, and its labels")
+
+    def _ids(self, part: str, name: str) -> list[str]:
+        folder = self._folder(_LISTS, part, "the curated lists of IIC, which PiCIE and STEGO pass on")
+        path = folder / f"{name.removesuffix('.txt')}.txt"
+        return read_list(path)
+
+    def _folder(self, places: tuple[str, ...], part: str, what: str) -> Path:
+        tried = [self.root / place.format(part) for place in places]
+        for folder in tried:
+            if folder.is_dir():
+                return folder
+        raise DataError(
+            f"{tried[0]}: there is no such folder"
+            + (f", nor {some([str(t) for t in tried[1:]])}" if tried[1:] else "")
+            + f"; put {what} there, or name the data set's folder with data.root"
+        )
+
+
+def _protocol(config: CocoStuffConfig) -> Protocol:
+    name = config.evaluation_list.removesuffix(".txt")
+    same = name == _PUBLISHED_LIST and config.evaluation_px == _PUBLISHED_PX
+    text = f"COCO-Stuff-27: images of the curated list {name}, whole, at {config.evaluation_px} px"
+    if not same:
+        text += f"; published figures are of {_PUBLISHED_LIST} at {_PUBLISHED_PX} px"
+    return Protocol(CocoStuff.benchmark, same, text)

@@ -1,0 +1,255 @@
+"""Potsdam-3: aerial patches of 20 m, three classes; of prepared patches, or of the tiles as ISPRS hands them out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+from typing import Protocol as Interface
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geohp.classes import LandCoverClass
+from geohp.config.data import PotsdamConfig
+from geohp.data.base import DataSource, ImageSet, Progress, Protocol
+from geohp.data.benchmarks.framing import framed
+from geohp.data.benchmarks.listing import listing
+from geohp.data.benchmarks.photographs import label_table
+from geohp.data.benchmarks.potsdam_patches import ALL, TEST, TRAIN, UNLABELLED, MatPatches, write_mat
+from geohp.data.benchmarks.potsdam_tiles import LABELLED_TILES, TILE_PX, TILES, TilePatches, Tiles
+from geohp.data.benchmarks.prepared import PreparedFolder, read_manifest
+from geohp.errors import DataError
+
+POTSDAM_CLASSES: Final = (
+    LandCoverClass(0, "road and car", "#ffffff"),
+    LandCoverClass(1, "building and clutter", "#0000ff"),
+    LandCoverClass(2, "vegetation", "#00ff00"),
+)
+FINE_TO_COARSE: Final = {0: 0, 4: 0, 1: 1, 5: 1, 2: 2, 3: 2}
+"""Road and car; building and clutter; low vegetation and tree."""
+BENCHMARK: Final = "potsdam-3"
+
+_PIXEL_M = 0.10  # 5 cm, halved
+_PUBLISHED: Final = {TRAIN: 4545, TEST: 855}
+_PUBLISHED_PX = 320
+_UNLABELLED_TILES: Final = tuple(tile for tile in TILES if tile not in LABELLED_TILES)
+_OWN = "a split of our own"
+
+
+class Patches(Interface):
+    """Where patches come from."""
+
+    def image(self, name: str) -> NDArray[np.uint8]:
+        """uint8 (bands, 200, 200)."""
+        ...
+
+    def labels(self, name: str) -> NDArray[np.uint8]:
+        """uint8 (200, 200), 0 to 5, 255 where unknown."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open."""
+        ...
+
+
+class PotsdamPatches(ImageSet):
+    """Patches as squares, resized by nearest pixels.
+
+    Items are ``{"image": (bands, side, side) float32 in [0, 1]}`` and, where labelled, ``"mask": (side, side) int64``.
+
+    Args:
+        patches: where they come from.
+        ids: which.
+        side: of the squares.
+        channels: bands of an image.
+        labelled: items carry a mask.
+    """
+
+    def __init__(self, patches: Patches, ids: Sequence[str], side: int, channels: int, *, labelled: bool) -> None:
+        self.patches, self.ids, self.side = patches, list(ids), side
+        self.channels, self.labelled = channels, labelled
+        self._table = label_table(FINE_TO_COARSE)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        name = self.ids[index]
+        item = {"image": torch.from_numpy(framed(self.patches.image(name), self.side)).float().div_(255)}
+        if self.labelled:
+            item["mask"] = torch.from_numpy(self._table[framed(self.patches.labels(name), self.side)]).long()
+        return item
+
+    def name(self, index: int) -> str:
+        """The patch's id."""
+        return self.ids[index]
+
+    def close(self) -> None:
+        """Close the tiles that are open."""
+        self.patches.close()
+
+
+class Potsdam(DataSource):
+    """The data set below ``data.root``, in either form.
+
+    Args:
+        config: bands, split and sizes.
+        tile_px: side of an ISPRS tile.
+
+    Raises:
+        DataError: neither form is there, or parts of it are missing.
+    """
+
+    def __init__(self, config: PotsdamConfig, tile_px: int = TILE_PX) -> None:
+        self.config = config
+        self.root = Path(config.root).expanduser()
+        self.classes = POTSDAM_CLASSES
+        self.pixel_size_m = _PIXEL_M
+        self.patches: MatPatches | TilePatches = self._open(tile_px)
+        self.splits = self._splits()
+        self.protocol = self._protocol()
+
+    def training(self, progress: Progress | None = None) -> PotsdamPatches:
+        """The patches of ``train_split``; only ``labelled_train`` with labels."""
+        return self._set(self.config.train_split, self.config.side_px, labelled=self.config.train_split == TRAIN)
+
+    def evaluation(self, progress: Progress | None = None) -> PotsdamPatches:
+        """The patches of ``labelled_test``."""
+        return self._set(TEST, self.config.evaluation_px, labelled=True)
+
+    def prepare(self, out: Path, progress: Progress | None = None) -> tuple[int, int]:
+        """Write the patches of ISPRS tiles in the prepared form, all four bands where there are four.
+
+        Returns:
+            How many patches were written, and how many were there already.
+
+        Raises:
+            DataError: these are prepared patches already, or a tile cannot be read.
+            OutputError: a patch cannot be written.
+        """
+        if not isinstance(self.patches, TilePatches):
+            raise DataError(f"data.root = {self.root}: holds prepared patches already; train on them as they are")
+        tiles = TilePatches(self.patches.tiles, tile_px=self.patches.tile_px)
+        used = TILES if len(tiles.present) == len(TILES) else LABELLED_TILES
+        tiles.check(used, labels=False)
+        tiles.check(LABELLED_TILES, labels=True)
+        ids = tiles.ids(used)
+        with_labels = {*self.splits[TRAIN], *self.splits[TEST]}
+        folder = PreparedFolder(out, self._description(tiles, used))
+        images, labels = folder.there("imgs"), folder.there("gt")
+        written = 0
+        with closing(tiles):
+            for number, name in enumerate(ids, start=1):
+                file = f"{name}.mat"
+                if file not in images or (name in with_labels and file not in labels):
+                    _write_patch(folder, tiles, name, labelled=name in with_labels)
+                    written += 1
+                if progress:
+                    progress(number, len(ids))
+        for split in (TRAIN, TEST) if used is LABELLED_TILES else self.splits:
+            text = "".join(f"{name}\n" for name in self.splits[split])
+            folder.write(f"{split}.txt", partial(_write_text, text))
+        folder.finish()
+        return written, len(ids) - written
+
+    def _open(self, tile_px: int) -> MatPatches | TilePatches:
+        config, root = self.config, self.root
+        names = listing(root)
+        if "imgs" in names or f"{TRAIN}.txt" in names:
+            self._manifest = read_manifest(root)
+            return MatPatches(root, config.bands)
+        self._manifest = {}
+        tiles = Tiles.find(root)
+        if tiles.files:
+            return TilePatches(tiles, config.bands, tile_px)
+        nearby = f"; did you mean {root / 'potsdam'}?" if (root / "potsdam" / "imgs").is_dir() else ""
+        raise tiles.missing(
+            f"neither prepared patches (imgs, gt, {TRAIN}.txt) nor the tiles of ISPRS (4_Ortho_RGBIR, 5_Labels_all; "
+            f"unpacked or not) are there; name their folder with data.root{nearby}"
+        )
+
+    def _splits(self) -> dict[str, list[str]]:
+        """Ids by list."""
+        patches = self.patches
+        if isinstance(patches, MatPatches):
+            splits = {split: patches.ids(split) for split in dict.fromkeys((TRAIN, TEST, self.config.train_split))}
+            both = set(splits[TRAIN]) & set(splits[TEST])
+            if both:
+                raise DataError(
+                    f"{self.root}: {len(both)} patches ({min(both)} is one) are on both {TRAIN}.txt and {TEST}.txt; "
+                    "unpack the lists again"
+                )
+            return splits
+        labelled = patches.ids(LABELLED_TILES)
+        train, test = own_split(labelled, self.config.split_seed)
+        return {TRAIN: train, TEST: test, UNLABELLED: patches.ids(_UNLABELLED_TILES), ALL: patches.ids(TILES)}
+
+    def _set(self, split: str, side: int, *, labelled: bool) -> PotsdamPatches:
+        patches, ids = self.patches, self.splits[split]
+        if isinstance(patches, MatPatches):
+            patches.check(split, ids, labels=labelled)
+        else:
+            tiles = {UNLABELLED: _UNLABELLED_TILES, ALL: TILES}.get(split, LABELLED_TILES)
+            patches.check(tiles, labels=labelled)
+        return PotsdamPatches(patches, ids, side, len(self.config.bands), labelled=labelled)
+
+    def _protocol(self) -> Protocol:
+        config, counts = self.config, {split: len(self.splits[split]) for split in (TRAIN, TEST)}
+        text = f"Potsdam-3: {counts[TEST]} labelled patches at {config.evaluation_px} px"
+        differs = []
+        if isinstance(self.patches, TilePatches) or self._manifest:
+            seed = self._manifest.get("split_seed", config.split_seed)
+            differs.append(f"{_OWN} (seed {seed}): the published one was drawn at random and is not with the tiles")
+        elif counts != _PUBLISHED:
+            differs.append(f"other lists than the published ones of {_PUBLISHED[TRAIN]} and {_PUBLISHED[TEST]} patches")
+        if config.evaluation_px != _PUBLISHED_PX:
+            differs.append(f"published figures are at {_PUBLISHED_PX} px")
+        same = not differs
+        if config.train_split == ALL:
+            differs.append("the images of the test were trained on as well, without their labels")
+        return Protocol(BENCHMARK, same, "; ".join([text, *differs]))
+
+    def _description(self, tiles: TilePatches, used: Sequence[str]) -> dict[str, Any]:
+        """What prepared patches depend on."""
+        return {
+            "dataset": BENCHMARK,
+            "split": _OWN,
+            "split_seed": self.config.split_seed,
+            "bands": list(tiles.bands),
+            "tiles": list(used),
+            "without_boundaries": tiles.without_boundaries,
+        }
+
+
+def own_split(labelled: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
+    """Split labelled patches into train and test with the published shares, 4545 to 855.
+
+    The order that decides is that of hashes: the same for all versions of all libraries.
+
+    Args:
+        labelled: ids.
+        seed: another one, another split.
+
+    Returns:
+        Train and test, each in the order of ``labelled``.
+    """
+    count = round(len(labelled) * _PUBLISHED[TEST] / sum(_PUBLISHED.values()))
+    shuffled = sorted(labelled, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
+    test = set(shuffled[:count])
+    return [i for i in labelled if i not in test], [i for i in labelled if i in test]
+
+
+def _write_patch(folder: PreparedFolder, tiles: TilePatches, name: str, *, labelled: bool) -> None:
+    if labelled:
+        folder.write(f"gt/{name}.mat", partial(write_mat, "gt", tiles.labels(name)))
+    image = np.ascontiguousarray(np.moveaxis(tiles.image(name), 0, -1))
+    folder.write(f"imgs/{name}.mat", partial(write_mat, "img", image))
+
+
+def _write_text(text: str, file: BinaryIO) -> None:
+    file.write(text.encode())

@@ -1,0 +1,94 @@
+"""What can be made once for many trainings: five crops of photographs, patches of the Potsdam tiles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geohp.config.experiment import Config, load_config
+from geohp.data.benchmarks.crops import PhotographSource
+from geohp.data.benchmarks.potsdam import Potsdam
+from geohp.data.factory import open_data
+from geohp.errors import DataError
+
+_MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A prepared folder.
+
+    Attributes:
+        folder: where it is.
+        what: that it holds, in the plural.
+        written: how many were made now.
+        found: how many were there already.
+        use: the setting that trains on it.
+        protocol: how the data are evaluated, and what differs from the published way.
+    """
+
+    folder: Path
+    what: str
+    written: int
+    found: int
+    use: str
+    protocol: str
+
+    def report(self) -> str:
+        """A few lines for the user."""
+        counts = f"{self.written + self.found} {self.what} in {self.folder}"
+        if self.found:
+            counts += f" ({self.found} of them were there already)"
+        return f"{counts}\n{self.protocol}\nTrain on them with --set {self.use}"
+
+
+def prepare(
+    config: Config | str | Path,
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    progress: Callable[[str, int, int], None] | None = None,
+    *,
+    jpeg_quality: int | None = None,
+    workers: int | None = None,
+) -> Preparation:
+    """Make the training data of a configuration once, as files that are quick to read.
+
+    For COCO-Stuff-27 and Cityscapes-27 the five crops, for ISPRS's Potsdam tiles the 200 px patches in the layout of
+    the prepared ones. What an interrupted run left is gone on with.
+
+    Args:
+        config: a configuration, its file, or the bare name of a packaged one.
+        out: the folder to fill: new, empty, or one of the same preparation.
+        overrides: such as ``data.root=FOLDER``, for a configuration that is read from a file.
+        progress: told what is done, how much of it, and how much there is.
+        jpeg_quality: of crops, 1 to 95; ``None`` keeps every value, as PNG. The published ones are of quality 75.
+        workers: threads that cut crops; by default one a core, eight at most.
+
+    Raises:
+        DataError: nothing can be prepared of these data, or they are missing or wrong.
+        OutputError: the folder holds something else, or cannot be written to.
+    """
+    if not isinstance(config, Config):
+        config = load_config(config, overrides)
+    if jpeg_quality is not None and not 1 <= jpeg_quality <= 95:
+        raise DataError(f"a JPEG quality of {jpeg_quality}: it must be from 1 to 95")
+    out = Path(out).expanduser()
+    source = open_data(config.data, config.train.seed)
+    tell = progress or (lambda *_: None)
+    if isinstance(source, Potsdam):
+        written, found = source.prepare(out, lambda done, total: tell("cutting patches", done, total))
+        return Preparation(out, "patches", written, found, f"data.root={out}", source.protocol.text)
+    if isinstance(source, PhotographSource):
+        written, found = source.prepare(
+            out,
+            jpeg_quality=jpeg_quality,
+            workers=workers or min(os.cpu_count() or 1, _MOST_WORKERS),
+            progress=lambda done, total: tell("cutting photographs", done, total),
+        )
+        return Preparation(out, "crops", written, found, f"data.prepared={out}", source.protocol.text)
+    raise DataError(
+        f"data.source = {config.data.source}: needs no preparation, patches are cut while training; "
+        "it is for potsdam (from ISPRS tiles), cocostuff and cityscapes"
+    )

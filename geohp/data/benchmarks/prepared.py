@@ -1,0 +1,124 @@
+"""A folder of data made once for many trainings: what it is of, whole or told to be unfinished, taken up again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from geohp.data.benchmarks.listing import listing
+from geohp.errors import DataError, OutputError
+
+MANIFEST = "geohp-prepared.json"
+_FORMAT = 1
+
+
+class PreparedFolder:
+    """A folder that is being filled.
+
+    Its manifest is there from the beginning and says whether all is done. Every file appears whole or not at all, so
+    that after an interruption only what is missing is made.
+
+    Args:
+        folder: made where it does not exist.
+        description: JSON-able, all that its contents depend on.
+
+    Raises:
+        OutputError: the folder holds something else, or cannot be written to.
+    """
+
+    def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.description = {"format": _FORMAT, **description}
+        self._begin()
+
+    def there(self, part: str) -> frozenset[str]:
+        """Names of the files of a subfolder, which is made where it does not exist."""
+        try:
+            (self.folder / part).mkdir(exist_ok=True)
+        except OSError as error:
+            raise _failure(self.folder / part, error) from error
+        return listing(self.folder / part)
+
+    def write(self, name: str, save: Callable[[BinaryIO], object]) -> None:
+        """Make one file.
+
+        Args:
+            name: below the folder.
+            save: writes its contents into an open file.
+
+        Raises:
+            OutputError: it cannot be written; nothing is left of it.
+        """
+        path = self.folder / name
+        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with draft.open("wb") as file:
+                save(file)
+            draft.replace(path)
+        except OSError as error:
+            raise _failure(path, error) from error
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Note that all is there."""
+        self._note(complete=True)
+
+    def _begin(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _failure(self.folder, error) from error
+        there = _read(self.folder)
+        if not there:
+            if any(not name.startswith(".") for name in listing(self.folder)):
+                raise OutputError(f"{self.folder}: holds other files already; choose an empty or a new folder")
+            self._note(complete=False)
+            return
+        differing = [key for key, value in self.description.items() if there.get(key) != value]
+        if differing:
+            key = differing[0]
+            raise OutputError(
+                f"{self.folder}: was prepared with {key} = {there.get(key)} where now it is {self.description[key]}; "
+                "choose another folder"
+            )
+
+    def _note(self, *, complete: bool) -> None:
+        text = json.dumps({**self.description, "complete": complete}, indent=1, ensure_ascii=False)
+        self.write(MANIFEST, lambda file: file.write(text.encode()))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a folder was prepared as; empty where it was not prepared by geohp.
+
+    Raises:
+        DataError: it is unfinished, or made by a version that did it otherwise.
+    """
+    manifest = _read(folder)
+    if manifest and manifest.get("format") != _FORMAT:
+        raise DataError(f"{folder}: was prepared by another version of geohp; prepare it anew in an empty folder")
+    if manifest and not manifest.get("complete"):
+        raise DataError(f"{folder}: is unfinished; run the same geohp prepare again, it goes on where it stopped")
+    return manifest
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); prepare the data anew in an empty folder") from error
+    if not isinstance(document, dict) or not document:
+        raise DataError(f"{path}: is no description of prepared data; prepare the data anew in an empty folder")
+    return document
+
+
+def _failure(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{path}: cannot be written ({error.strerror or error}); check the free space and the access rights"
+    )

@@ -1,0 +1,193 @@
+"""Which labels belong to which image: by name, by folder, or by the ground they lie on."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyogrio
+import shapely
+from pyproj import CRS
+
+from geohp.data.orthophotos.footprints import Footprint, look, outline
+from geohp.data.orthophotos.indexes import is_remote
+from geohp.errors import DataError
+from geohp.legend.features import layers_with_geometry
+from geohp.raster.sources import IMAGE_SUFFIXES
+
+_VECTORS = frozenset({".gpkg", ".geojson", ".json", ".parquet", ".geoparquet", ".shp", ".fgb", ".gml", ".kml"})
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """Labels and their images.
+
+    Attributes:
+        of_image: the label raster of an image, by the image's path.
+        rasters: label rasters that lie over images, wherever these are.
+        vectors: the same of polygons and points.
+        images: how many images there are.
+    """
+
+    of_image: dict[str, str]
+    rasters: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+    images: int = 1
+
+    @property
+    def files(self) -> set[str]:
+        """All of them."""
+        return {*self.of_image.values(), *self.rasters, *self.vectors}
+
+    def covered(self, footprints: Sequence[Footprint], plane: CRS | None, layer: str | None = None) -> list[Any]:
+        """What is labelled: keys of images that have labels of their own, and shapes in the plane for all others.
+
+        Args:
+            footprints: the images.
+            plane: see :func:`geohp.data.orthophotos.footprints.common_plane`; ``None`` where no image is georeferenced.
+            layer: of files of polygons.
+
+        Raises:
+            DataError: polygons that cannot be read, or do not say where on Earth they lie.
+            SceneError: a label raster that cannot be opened.
+        """
+        found: list[Any] = [f.key for f in footprints if f.path in self.of_image]
+        if plane is None:
+            return found + [f.key for f in footprints if f.path not in self.of_image and (self.rasters or self.vectors)]
+        found += [outline(raster, plane) for raster in look(self.rasters) if raster.placed]
+        for vector in self.vectors:
+            found += list(_bounds(vector, layer).to_crs(plane))
+        return found
+
+
+def match_labels(patterns: Sequence[str], images: Sequence[str]) -> LabelFiles:
+    """Find the labels of images.
+
+    Args:
+        patterns: with ``{stem}``, the image's name without suffix: one file an image, seen from the image's folder or
+            else from the working folder; ``{folder}`` is the name of the folder it lies in. Or folders, files and
+            glob patterns: rasters whose name without suffix is that of an image are its labels, all others and files
+            of polygons lie over whatever image they meet.
+        images: paths.
+
+    Raises:
+        DataError: a pattern without labels, or several labels for one image.
+    """
+    of_image: dict[str, str] = {}
+    others: list[str] = []
+    vectors: list[str] = []
+    for pattern in patterns:
+        if "{" in pattern:
+            of_image = {**_by_pattern(pattern, images), **of_image}
+            continue
+        files = _files(pattern)
+        vectors += [f for f in files if _is_vector(f)]
+        rasters = [f for f in files if f not in vectors]
+        named = _by_name(rasters, images)
+        of_image = {**named, **of_image}
+        used = set(named.values())
+        # Of a folder in which labels are named after images, the rest belongs to images that are not there.
+        others += [f for f in rasters if f not in used] if not named else []
+    images = [image for image in images if image not in {*of_image.values(), *others}]
+    return LabelFiles(of_image, tuple(dict.fromkeys(others)), tuple(dict.fromkeys(vectors)), len(images))
+
+
+def _by_pattern(pattern: str, images: Sequence[str]) -> dict[str, str]:
+    found = {}
+    tried = ""
+    for image in images:
+        path = Path(image)
+        parts = {"stem": path.stem, "folder": path.parent.name, "name": path.name}
+        if unknown := set(re.findall(r"\{([^}]*)\}?", pattern)) - set(parts):
+            raise DataError(
+                f"data.labels = {pattern}: may hold {{stem}}, {{name}} and {{folder}} in braces, not {{{min(unknown)}}}"
+            )
+        name = re.sub(r"\{(\w+)\}", lambda found, parts=parts: parts[found[1]], pattern)  # type: ignore[misc]
+        near = Path(name).expanduser() if Path(name).expanduser().is_absolute() else path.parent / name
+        tried = tried or str(near)
+        label = next((p for p in (near, Path(name)) if p.is_file()), None)
+        if label is not None and label.resolve() != path.resolve():
+            found[image] = str(label)
+    if not found:
+        raise DataError(f"data.labels = {pattern}: no image has such labels (looked for {tried} and others)")
+    return found
+
+
+def _by_name(rasters: Sequence[str], images: Sequence[str]) -> dict[str, str]:
+    """Rasters called like an image; where names occur several times, folders of one name tell which belong together."""
+    by_stem: dict[str, tuple[list[str], list[str]]] = {}
+    for number, paths in enumerate((rasters, images)):
+        for path in paths:
+            by_stem.setdefault(Path(path).stem, ([], []))[number].append(path)
+    found: dict[str, str] = {}
+    for labels, same in by_stem.values():
+        same = [i for i in same if i not in labels]
+        if len(labels) == len(same) == 1:
+            found[same[0]] = labels[0]
+        elif labels and same:
+            found |= _by_folder(labels, same)
+    return found
+
+
+def _by_folder(labels: Sequence[str], images: Sequence[str]) -> dict[str, str]:
+    """Pairs of one file name, by the folders that both lie in and not all of them do."""
+    folders = {path: set(PurePosixPath(path).parts[:-1]) for path in (*labels, *images)}
+    everywhere = set.intersection(*folders.values())
+    pairs = {(i, r): len((folders[i] & folders[r]) - everywhere) for i in images for r in labels}
+    found = {}
+    for image in images:
+        most = max(pairs[image, r] for r in labels)
+        best = [r for r in labels if pairs[image, r] == most > 0]
+        # Not those that are another image's rather.
+        best = [r for r in best if all(pairs[i, r] < most for i in images if i != image)]
+        if len(best) == 1:
+            found[image] = best[0]
+    if not found:
+        raise DataError(
+            f"{images[0]}: it cannot be told which of {len(labels)} files called like {labels[0]} are its labels; name "
+            "them by a pattern such as data.labels = ../labels/{folder}/{stem}.png"
+        )
+    return found
+
+
+def _files(pattern: str) -> list[str]:
+    path = Path(pattern).expanduser()
+    if is_remote(pattern) or path.is_file():
+        return [str(pattern) if is_remote(pattern) else str(path)]
+    if path.is_dir():
+        some = [p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES | _VECTORS]
+    else:
+        some = [p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file()]  # noqa: PTH207
+    if not some:
+        raise DataError(
+            f"data.labels = {pattern}: no labels there; give files, folders or patterns such as {{stem}}_labels.png "
+            f"(seen from {Path.cwd()})"
+        )
+    return [str(p) for p in sorted(some)]
+
+
+def _is_vector(path: str) -> bool:
+    return Path(path).suffix.lower() in _VECTORS and bool(layers_with_geometry(path))
+
+
+def _bounds(vector: str, layer: str | None) -> geopandas.GeoSeries:
+    """The bounding boxes of features."""
+    try:
+        if Path(vector).suffix.lower() in (".parquet", ".geoparquet"):
+            shapes = geopandas.read_parquet(vector).geometry
+            return geopandas.GeoSeries(shapely.box(*shapes.bounds.to_numpy().T), crs=shapes.crs)
+        layer = layer or next(iter(layers_with_geometry(vector) or ()), None)
+        _, bounds = pyogrio.read_bounds(vector, layer=layer)
+        crs = pyogrio.read_info(vector, layer=layer)["crs"]
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(f"{vector} cannot be read ({error}): mend it or give other labels.") from error
+    boxes = shapely.box(*bounds[:, np.isfinite(bounds).all(axis=0)])
+    if crs is None:
+        raise DataError(f"{vector} has no coordinate reference system, but the images have one: assign it first.")
+    return geopandas.GeoSeries(boxes, crs=crs)

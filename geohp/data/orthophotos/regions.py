@@ -1,0 +1,175 @@
+"""Parts of an image that patches may be cut from: blocks of ground, areas of interest."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import geopandas
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+
+from geohp.data.orthophotos.footprints import Footprint, Frame, transform_of
+from geohp.errors import DataError
+from geohp.raster.grid import Block
+
+Bool = NDArray[np.bool_]
+
+_MANY_BLOCKS = 4_000_000
+
+
+class Region(Protocol):
+    """A part of an image."""
+
+    def allows(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
+        """Which of (n,) square patches lie wholly within it."""
+
+    def pixels(self, block: Block) -> Bool:
+        """Which pixels (rows, cols) of a block have their centre in it."""
+
+
+class Blocks:
+    """The blocks of one side of a split.
+
+    Args:
+        frame: the image in the plane of the blocks.
+        side: of a block, in units of the plane.
+        test: (column, row) of the blocks to test on.
+        keep: "test" is these blocks, "train" all others.
+        gap: how far patches stay away from the other side, in units of the plane.
+        shape: rows and columns of the image.
+
+    Raises:
+        DataError: blocks far too small for the image.
+    """
+
+    def __init__(
+        self, frame: Frame, side: float, test: Set[tuple[int, int]], keep: str, gap: float, shape: tuple[int, int]
+    ) -> None:
+        self.frame, self.side, self.gap = frame, side, gap
+        self._first, self._mine = _near(frame, side, test, keep, gap, shape)
+        table = np.zeros(np.add(self._mine.shape, 1), np.int64)
+        table[1:, 1:] = (~self._mine).cumsum(0).cumsum(1)
+        self._others = table
+
+    def allows(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
+        """Which of (n,) square patches touch blocks of this side alone."""
+        bounds = self.frame.boxes(rows, cols, side)
+        # An edge on the border of two blocks is not in the farther one, whatever rounding makes of it.
+        touch = 1e-9 * np.abs(bounds).max(initial=1.0) + 1e-6 * self.side
+        others, _ = self._touched(bounds[:, :2] - self.gap + touch, bounds[:, 2:] + self.gap - touch)
+        return np.asarray(others == 0, bool)
+
+    def _touched(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[Any, Any]:
+        """How many blocks of the other side (n,) boxes touch, and how many blocks at all."""
+        (i0, j0), (i1, j1) = (self._index(edge, low.shape).T for edge in (low, high))
+        table = self._others
+        others = table[i1 + 1, j1 + 1] - table[i0, j1 + 1] - table[i1 + 1, j0] + table[i0, j0]
+        return others, (i1 - i0 + 1) * (j1 - j0 + 1)
+
+    def pixels(self, block: Block) -> Bool:
+        """Which pixels (rows, cols) of a block have their centre in blocks of this side."""
+        # Most blocks of pixels lie on one side, which is told without placing each pixel.
+        bounds = self.frame.boxes([block.row], [block.col], max(block.height, block.width))
+        others, touched = self._touched(bounds[:, :2], bounds[:, 2:])
+        if others[0] in (0, touched[0]):
+            return np.full((block.height, block.width), others[0] == 0)
+        rows, cols = np.mgrid[block.row : block.row + block.height, block.col : block.col + block.width] + 0.5
+        index = self._index(np.stack(self.frame.points(cols, rows), -1), (*rows.shape, 2))
+        inside: Bool = self._mine[index[..., 0], index[..., 1]]
+        return inside
+
+    def _index(self, places: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+        index = np.floor(places / self.side).astype(np.int64) - np.array(self._first)
+        found: NDArray[np.int64] = np.clip(index, 0, np.array(self._mine.shape) - 1).reshape(shape)
+        return found
+
+
+def _near(
+    frame: Frame, side: float, test: Set[tuple[int, int]], keep: str, gap: float, shape: tuple[int, int]
+) -> tuple[tuple[int, int], Bool]:
+    """The blocks an image and what is as near as the gap lie in: the first one, and which are of the kept side."""
+    bounds = frame.boxes([0], [0], max(shape))[0]
+    first = np.floor((bounds[:2] - gap) / side).astype(int)
+    last = np.floor((bounds[2:] + gap) / side).astype(int)
+    count = last - first + 1
+    if count.prod() > _MANY_BLOCKS:
+        raise DataError(f"data.block_m: makes {count.prod()} blocks of one image; give larger ones")
+    mine = np.full(count, keep == "train")
+    here = ((i, j) for i in range(first[0], last[0] + 1) for j in range(first[1], last[1] + 1))
+    for i, j in test if len(test) < count.prod() else here:
+        if (i, j) in test and (first <= (i, j)).all() and ((i, j) <= last).all():
+            mine[i - first[0], j - first[1]] = keep == "test"
+    return (int(first[0]), int(first[1])), mine
+
+
+class Area:
+    """The part of an image in an area of interest.
+
+    Args:
+        shape: the area on the pixel grid of the image, x the column and y the row.
+    """
+
+    def __init__(self, shape: Any) -> None:
+        self.shape = shape
+        shapely.prepare(shape)
+
+    def allows(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
+        """Which of (n,) square patches the area covers."""
+        return np.asarray(shapely.covers(self.shape, shapely.box(cols, rows, cols + side, rows + side)), bool)
+
+    def pixels(self, block: Block) -> Bool:
+        """Which pixels (rows, cols) of a block have their centre in the area."""
+        here = shapely.intersection(
+            self.shape, shapely.box(block.col, block.row, block.col + block.width, block.row + block.height)
+        )
+        inside = np.zeros((block.height, block.width), np.uint8)
+        if shapely.area(here) > 0:
+            rasterize([here], out=inside, transform=Affine.translation(block.col, block.row))
+        return inside > 0
+
+
+def area_on(area: geopandas.GeoSeries, footprint: Footprint) -> Area | None:
+    """The part of an image in an area of interest; ``None`` where there is none.
+
+    Raises:
+        DataError: the image does not say where it lies.
+    """
+    if not footprint.placed:
+        raise DataError(f"{footprint.path} has no coordinate reference system: assign it first, or leave out data.area")
+    to_pixels = ~transform_of(footprint.grid)
+    a, b, c, d, e, f = to_pixels[:6]
+    shape = area.to_crs(footprint.crs).iloc[0]
+    placed = shapely.affinity.affine_transform(shape, [a, b, d, e, c, f])
+    height, width = footprint.grid.shape
+    here = shapely.intersection(shapely.make_valid(placed), shapely.box(0, 0, width, height))
+    return Area(here) if shapely.area(here) > 0 else None
+
+
+@dataclass(frozen=True)
+class Both:
+    """What lies in two regions."""
+
+    first: Region
+    second: Region
+
+    def allows(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
+        """Which of (n,) square patches lie wholly within both."""
+        return self.first.allows(rows, cols, side) & self.second.allows(rows, cols, side)
+
+    def pixels(self, block: Block) -> Bool:
+        """Which pixels (rows, cols) of a block have their centre in both."""
+        return self.first.pixels(block) & self.second.pixels(block)
+
+
+def meet(*regions: Region | None) -> Region | None:
+    """What lies in all regions; ``None`` is everywhere."""
+    found: Region | None = None
+    for region in regions:
+        if region is not None:
+            found = region if found is None else Both(found, region)
+    return found

@@ -1,0 +1,257 @@
+"""TorchGeo's data sets as images to learn from and to be judged on."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from affine import Affine
+from rasterio.crs import CRS
+from torchgeo import datasets as torchgeo_datasets
+from torchgeo.datasets import GeoDataset, NonGeoDataset
+
+from geohp.classes import NODATA_LABEL
+from geohp.config.data import AnyDataConfig, TorchGeoConfig
+from geohp.data.base import DataSource, ImageSet, Progress, Protocol
+from geohp.data.orthophotos.labels import ClassTable, natural
+from geohp.data.torchgeo.images import TorchGeoDataset, TorchGeoImages
+from geohp.errors import DataError
+from geohp.raster.grid import Grid, pixel_size_m
+from geohp.raster.read.scaling import Scaling
+
+Lazy = TorchGeoDataset | Callable[[], TorchGeoDataset]
+
+
+class TorchGeoData(DataSource):
+    """One or two TorchGeo data sets as a source.
+
+    Args:
+        train: to learn from, or what makes it when it is needed.
+        test: to be judged on; where not given, ``train`` is, and its labels teach nothing.
+        config: how to cut patches; its names of data sets are not looked at.
+        seed: of the places of patches.
+    """
+
+    def __init__(self, train: Lazy, test: Lazy | None = None, *, config: TorchGeoConfig, seed: int = 0) -> None:
+        self._lazy: dict[str, Lazy | None] = {"train": train, "test": test}
+        self.config, self.seed = config, seed
+        self._scaling: Scaling | None = None
+
+    @classmethod
+    def of_config(cls, config: TorchGeoConfig, seed: int = 0) -> TorchGeoData:
+        """The data sets that a configuration names.
+
+        Raises:
+            DataError: there is no such class in ``torchgeo.datasets``.
+        """
+        for name in (config.dataset, config.label_dataset):
+            if name is not None:
+                dataset_class(name)
+        test = (lambda: _make(config, config.test_options)) if config.test_options else None
+        return cls(lambda: _make(config, config.train_options), test, config=config, seed=seed)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels to evaluate against."""
+        return _has_masks(self._dataset("test" if self._lazy["test"] is not None else "train"))
+
+    def training(self, progress: Progress | None = None) -> TorchGeoImages:
+        """Patches at random places."""
+        config = self.config
+        dataset = self._dataset("train")
+        self.pixel_size_m = _ground_size(dataset)
+        images = self._images(dataset, config.patch_px, config.side_px, config.patches, self._scaling or config.scaling)
+        self._scaling = images.scaling
+        if self._lazy["test"] is not None and _has_masks(dataset):
+            images.table, images.labelled = self._table(progress), True
+        return images
+
+    def evaluation(self, progress: Progress | None = None) -> TorchGeoImages:
+        """Patches of a grid over all labelled images."""
+        config = self.config
+        dataset = self._dataset("test" if self._lazy["test"] is not None else "train")
+        if not _has_masks(dataset):
+            raise DataError(
+                f"{type(dataset).__name__}: gives no masks to evaluate against; name a data set of labels with "
+                "data.label_dataset, or one that has masks"
+            )
+        table = self._table(progress)
+        if self._scaling is None:  # one range for both sides, that of what is learnt from
+            train = self._images(
+                self._dataset("train"), config.patch_px, config.side_px, config.patches, config.scaling
+            )
+            self._scaling = train.scaling
+        side = max(1, round(config.evaluation_px * config.patch_px / config.side_px))
+        self.pixel_size_m = _ground_size(dataset)
+        return TorchGeoImages(
+            dataset,
+            patch_px=side,
+            input_px=config.evaluation_px,
+            bands=config.bands,
+            scaling=self._scaling,
+            table=table,
+            progress=progress,
+        )
+
+    def _images(
+        self, dataset: TorchGeoDataset, patch_px: int, input_px: int, patches: int, scaling: str | Scaling
+    ) -> TorchGeoImages:
+        return TorchGeoImages(
+            dataset,
+            patch_px=patch_px,
+            input_px=input_px,
+            patches=patches,
+            bands=self.config.bands,
+            scaling=scaling,
+            seed=self.seed,
+        )
+
+    def _dataset(self, side: str) -> TorchGeoDataset:
+        lazy = self._lazy[side]
+        assert lazy is not None
+        if not isinstance(lazy, GeoDataset | NonGeoDataset):
+            lazy = self._lazy[side] = lazy()
+        title = type(lazy).__name__
+        text = f"TorchGeo's {title}; evaluated on another split of it than trained on."
+        if self._lazy["test"] is None:
+            text = f"TorchGeo's {title}; evaluated on the images that were trained on, none of whose labels were used."
+        self.protocol = Protocol(None, same=False, text=text)
+        return lazy
+
+    def _table(self, progress: Progress | None) -> ClassTable:
+        told: Mapping[str, str | None] = self.config.label_classes
+        dataset = self._dataset("train")
+        names, colours = _declared(dataset)
+        if not told and names:
+            told = {str(value): name for value, name in enumerate(names)}
+        if not told:
+            sides = [self._dataset(side) for side in ("train", "test") if self._lazy[side] is not None]
+            values: set[int] = set()
+            for one in sides:
+                every = TorchGeoImages(one, patch_px=self.config.patch_px, bands=self.config.bands, scaling="0,1")
+                values |= every.values(progress)
+            texts = [str(value) for value in values - {NODATA_LABEL, -1}]
+            told = {text: text for text in sorted(texts, key=natural)}
+        table = ClassTable.of_config(told, {told.get(text) or text: colour for text, colour in colours.items()})
+        self.classes = table.classes
+        return table
+
+
+def source_of(data: DataSource | ImageSet | TorchGeoDataset, config: AnyDataConfig, seed: int = 0) -> DataSource:
+    """Data that are given as objects, as a source.
+
+    Args:
+        data: a source, which is handed back; images of one size, to train on; or a data set of TorchGeo's, of which
+            patches are cut as the configuration says.
+        config: ``patches``, ``patch_px``, ``input_px``, ``bands``, ``scaling`` and ``label_classes`` are looked at.
+        seed: of the places of patches.
+
+    Raises:
+        DataError: something else.
+    """
+    if isinstance(data, DataSource):
+        return data
+    if isinstance(data, ImageSet):
+        return _Given(data)
+    if not isinstance(data, GeoDataset | NonGeoDataset):
+        raise DataError(f"data: {type(data).__name__} is neither a data source of geohp's nor a data set of TorchGeo's")
+    told = config.model_dump(include=set(TorchGeoConfig.model_fields) - {"source", "options"})
+    bands = config.read_bands if all(isinstance(band, int) for band in config.read_bands or ()) else None
+    settings = {**told, "source": "torchgeo", "dataset": type(data).__name__, "bands": list(bands) if bands else None}
+    return TorchGeoData(data, config=TorchGeoConfig.model_validate(settings), seed=seed)
+
+
+class _Given(DataSource):
+    """Images that are already there."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self._images = images
+        self.labelled = False
+
+    def training(self, progress: Progress | None = None) -> ImageSet:
+        return self._images
+
+
+def dataset_class(name: str) -> type[TorchGeoDataset]:
+    """A data set of TorchGeo's by the name of its class.
+
+    Raises:
+        DataError: there is none of that name.
+    """
+    kinds = (GeoDataset, NonGeoDataset)
+    found = getattr(torchgeo_datasets, name, None)
+    if inspect.isclass(found) and issubclass(found, kinds):
+        return found
+    known = [n for n, c in vars(torchgeo_datasets).items() if inspect.isclass(c) and issubclass(c, kinds)]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    raise DataError(
+        f"data.dataset = {name}: torchgeo.datasets has no such data set"
+        + (f"; did you mean {close[0]!r}?" if close else "; see TorchGeo's documentation for those it has")
+    )
+
+
+def _make(config: TorchGeoConfig, further: Mapping[str, Any]) -> TorchGeoDataset:
+    images = _construct(config.dataset, {**config.options, **further})
+    if config.label_dataset is None:
+        return images
+    labels = _construct(config.label_dataset, config.label_options)
+    if not (isinstance(images, GeoDataset) and isinstance(labels, GeoDataset)):
+        raise DataError(
+            f"data.label_dataset = {config.label_dataset}: only GeoDatasets can be laid over one another; choose "
+            f"another one than {config.dataset}"
+        )
+    if config.label_dataset == "RasterDataset":
+        cast(Any, labels).is_image = False  # of a plain raster nothing else says that it holds labels
+    try:
+        return images & labels
+    except (RuntimeError, ValueError) as error:
+        raise DataError(
+            f"data.label_dataset = {config.label_dataset}: does not lie over {config.dataset} ({error}); check both"
+        ) from error
+
+
+def _construct(name: str, options: Mapping[str, Any]) -> TorchGeoDataset:
+    try:
+        return dataset_class(name)(**options)
+    except DataError:
+        raise
+    except Exception as error:  # whatever a data set of others' raises
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"data.dataset = {name}: cannot be opened: {said}; check data.options") from error
+
+
+def _has_masks(dataset: TorchGeoDataset) -> bool:
+    if isinstance(dataset, GeoDataset):
+        parts = getattr(dataset, "datasets", [dataset])
+        return any(not getattr(part, "is_image", True) or hasattr(part, "label_name") for part in parts) or (
+            "mask" in dataset[_first_place(dataset)]
+        )
+    return "mask" in dataset[0]
+
+
+def _first_place(dataset: Any) -> tuple[slice, slice, slice]:
+    """The first pixel of the first image."""
+    left, bottom, _, _ = dataset.index.geometry.iloc[0].bounds
+    time = dataset.index.index[0]
+    return slice(left, left + dataset.res[0]), slice(bottom, bottom + dataset.res[1]), slice(time.left, time.right)
+
+
+def _declared(dataset: Any) -> tuple[list[str], dict[str, str]]:
+    """Names of classes 0, 1, 2, ... and colours by value, as far as a data set tells."""
+    parts = [dataset, *getattr(dataset, "datasets", ())]
+    names: Any = next((c for p in parts if isinstance(c := getattr(p, "classes", None), list | tuple)), ())
+    cmap: Any = next((c for p in parts if isinstance(c := getattr(p, "cmap", None), dict) and c), {})
+    colours = {str(value): "#{:02x}{:02x}{:02x}".format(*rgb[:3]) for value, rgb in cmap.items() if len(rgb) >= 3}
+    return [str(name) for name in names], colours
+
+
+def _ground_size(dataset: Any) -> float | None:
+    """Side of a pixel in metres, in the middle of a data set."""
+    if not isinstance(dataset, GeoDataset):
+        return None
+    x, y, _ = dataset.bounds
+    (across, down), middle = dataset.res, ((x.start + x.stop) / 2, (y.start + y.stop) / 2)
+    crs = CRS.from_wkt(dataset.crs.to_wkt())
+    return pixel_size_m(Grid(1, 1, Affine(across, 0, middle[0], 0, -down, middle[1]), crs))

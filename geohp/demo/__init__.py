@@ -1,0 +1,1 @@
+"""The demonstration: a drawn town, trained on, mapped and scored."""

@@ -1,0 +1,75 @@
+"""Write a drawn scene as the GeoTIFFs a surveyor would deliver."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from geohp.classes import NODATA_LABEL, classes_to_json
+from geohp.demo.town.canvas import PIXEL_M
+from geohp.demo.town.legend import SIX_CLASSES
+from geohp.demo.town.scene import SyntheticScene
+from geohp.errors import OutputError
+
+EPSG = 25833
+"""ETRS89 / UTM zone 33N, as Brandenburg's survey uses it."""
+
+UPPER_LEFT = (368_000.0, 5_807_000.0)
+"""East and north of the scene's upper left corner, metres: in Potsdam."""
+
+
+def write_orthophoto(scene: SyntheticScene, image_path: str | Path, truth_path: str | Path) -> None:
+    """Write image and truth as tiled GeoTIFFs with 20 cm pixels in EPSG:25833.
+
+    The image declares its empty corner by an internal mask (as orthophotos do whose black pixels are
+    data), the truth by nodata 255; the truth carries a colour table and the names of its classes.
+
+    Args:
+        scene: what :func:`~geohp.demo.town.draw_orthophoto` drew.
+        image_path, truth_path: files to write; existing ones are replaced once the new ones are complete.
+
+    Raises:
+        OutputError: when a file cannot be written; each file appears whole or not at all.
+    """
+    from rasterio.enums import ColorInterp
+
+    def image(dataset: Any) -> None:
+        dataset.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+        dataset.write(scene.image)
+        dataset.write_mask(scene.valid)
+
+    def truth(dataset: Any) -> None:
+        dataset.write_colormap(1, {c.id: (*c.rgb, 255) for c in SIX_CLASSES})
+        dataset.set_band_description(1, "land cover")
+        dataset.update_tags(1, classes=classes_to_json(SIX_CLASSES))
+        dataset.write(scene.truth, 1)
+
+    height, width = scene.truth.shape
+    _write(Path(image_path), {"height": height, "width": width, "count": 3, "photometric": "RGB"}, image)
+    _write(Path(truth_path), {"height": height, "width": width, "count": 1, "nodata": NODATA_LABEL}, truth)
+
+
+def _write(path: Path, profile: dict[str, Any], fill: Any) -> None:
+    """Write one GeoTIFF beside its place, then move it there."""
+    import rasterio
+    from rasterio.errors import RasterioError
+    from rasterio.transform import from_origin
+
+    layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
+    where = {"crs": f"EPSG:{EPSG}", "transform": from_origin(*UPPER_LEFT, PIXEL_M, PIXEL_M)}
+    # Not mkstemp: its files are readable by their owner only, and the GeoTIFF would stay so.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tif")
+    try:
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(temporary, "w", driver="GTiff", dtype="uint8", **profile, **layout, **where) as dataset,
+        ):
+            fill(dataset)
+        temporary.replace(path)
+    except (OSError, RasterioError) as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error}); choose a folder that exists and is writable"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Frozen features of training images: encoded once, stored where there is room, sampled."""

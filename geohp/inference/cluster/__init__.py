@@ -1,0 +1,1 @@
+"""The blocks of a scene on the workers of a dask cluster."""

@@ -1,0 +1,278 @@
+"""What a worker of a cluster does: some neighbouring blocks, from the scene's file to parts on shared storage.
+
+A worker is handed an :class:`Order` and blocks. It loads the model once and opens the scene once, however many orders
+follow, and hands back what the main process needs to journal the blocks. Nothing here knows dask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import torch
+from numpy.typing import NDArray
+
+from geohp.errors import ClusterError, GeohpError, ModelError, OutputError, SceneError
+from geohp.inference.engine.pipeline import EngineSettings, label_blocks
+from geohp.inference.engine.reading import ForgivingScene
+from geohp.inference.writing import write_behind
+from geohp.model.file import load_model, torch_device
+from geohp.model.network import LandCoverModel
+from geohp.raster.grid import Block
+from geohp.raster.read.scaling import Scaling
+from geohp.raster.read.scene import BandRequest, Scene, open_scene
+from geohp.raster.write.layers import Layer
+from geohp.raster.write.stored_blocks import Part, write_part
+from geohp.version import __version__
+
+_PATIENCE_S = 5.0
+"""How long a file that another machine has just written may take to show on a network's file system."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A scene as any process can open it, measured nowhere but where the run began.
+
+    Attributes:
+        path: absolute where it is a file.
+        is_file: rather than something else that GDAL opens.
+        bands: as asked for.
+        scaling: settled.
+        size: rows, columns, and the bytes of each file that it consists of; another size is another scene.
+    """
+
+    path: str
+    is_file: bool
+    bands: BandRequest
+    scaling: Scaling
+    size: tuple[int, ...]
+
+    @classmethod
+    def of(cls, scene: Scene) -> Source:
+        """How to open a scene elsewhere.
+
+        Raises:
+            SceneError: it lies in this process's memory.
+        """
+        if any(name.startswith("/vsimem/") for name in scene.files):
+            raise SceneError(f"{scene.path} lies in memory, where no worker can read it: write it to a file first")
+        path = Path(scene.path)
+        name = str(path.absolute()) if path.exists() else scene.path
+        return cls(name, path.exists(), scene.asked, scene.scaling, _size(scene))
+
+    def open(self) -> Scene:
+        """Open it here.
+
+        Raises:
+            SceneError: it cannot be opened, or is another one.
+        """
+        if self.is_file and not wait_until(Path(self.path).exists):
+            raise SceneError(
+                f"{self.path} is not to be seen on worker {_host()}: put the scene on storage that all workers share, "
+                "under the same path"
+            )
+        scene = open_scene(self.path, bands=self.bands, scaling=self.scaling)
+        if _size(scene) != self.size:
+            scene.close()
+            raise SceneError(f"{self.path} is another file on worker {_host()}: put the scene on shared storage")
+        return scene
+
+
+@dataclass(frozen=True)
+class Order:
+    """Everything about a run that a worker must know, the same for all its blocks.
+
+    Attributes:
+        folder: of the run's unfinished work, on shared storage.
+        model: the model file in it, there as long as the run lasts.
+        sha256: of that file, in which the same model may be written in several ways.
+        weights: what tells the model from others, see :func:`geohp.inference.identity.model_sha256`.
+        device: as asked for, ``auto`` for what the worker has.
+        threads: of torch.
+        source: the scene.
+        settings: how it is cut.
+        layers: by what they hold, each layer's number and how it is stored.
+        forgiving: what cannot be read counts as no data.
+        version: of geohp, where the run began.
+    """
+
+    folder: Path
+    model: Path
+    sha256: str
+    weights: str
+    device: str
+    threads: int
+    source: Source
+    settings: EngineSettings
+    layers: Mapping[str, tuple[int, Layer]]
+    forgiving: bool
+    version: str
+
+
+class Finished(NamedTuple):
+    """A block whose parts are on disk, as :meth:`geohp.raster.write.resumable.Work.record` takes it."""
+
+    row: int
+    col: int
+    parts: tuple[Part, ...]
+    note: Mapping[str, Any] | None
+
+
+class Introduction(NamedTuple):
+    """What a worker says of itself: its version of geohp, and torch's threads."""
+
+    version: str
+    threads: int
+
+
+def introduce() -> Introduction:
+    """What the main process asks every worker for before it hands out work."""
+    return Introduction(__version__, torch.get_num_threads())
+
+
+def work_off(order: Order, blocks: Sequence[Block]) -> list[Finished] | GeohpError:
+    """Label some blocks of a scene, and write their parts.
+
+    Args:
+        order: the run.
+        blocks: out of its layout, and better neighbours: windows that touch several are scored once.
+
+    Returns:
+        The blocks; or, as it is no fault of the worker's that another attempt would mend, what the user must mend.
+    """
+    try:
+        check_version(order.version, __version__, _host())
+        if not wait_until(order.model.exists):
+            raise OutputError(
+                f"{order.folder} is not to be seen on worker {_host()}: write to a folder that all workers share, "
+                "under the same path"
+            )
+        # Set for every task: the number holds for the thread that a task runs in.
+        if torch.get_num_threads() != order.threads:
+            torch.set_num_threads(order.threads)
+        model = _MODELS.get((order.weights, order.device), lambda: _load(order))
+        scene = _SCENES.get(order.model, order.source.open)
+        source = ForgivingScene(scene) if order.forgiving else scene
+        parts = _Parts(order)
+        wanted = frozenset(order.layers) - {"labels"}
+        found = label_blocks(source, model, order.settings, wanted=wanted, todo=blocks)
+        # Layers go by their names here, which are no paths, but as good for telling them apart.
+        write_behind(parts, {name: Path(name) for name in order.layers}, found, source)
+    except GeohpError as error:
+        return error
+    return parts.finished
+
+
+def check_version(wanted: str, there: str, where: str) -> None:
+    """Refuse to share a map between versions that may differ in its pixels.
+
+    Raises:
+        ClusterError: they are not the same.
+    """
+    if wanted != there:
+        raise ClusterError(
+            f"worker {where} runs geohp {there}, but this is geohp {wanted}: install the same version everywhere"
+        )
+
+
+def let_go() -> None:
+    """Close the scenes and drop the models that this process keeps."""
+    _SCENES.clear()
+    _MODELS.clear()
+    torch.cuda.empty_cache()
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Parts:
+    """In the place of :class:`~geohp.raster.write.resumable.Work`: writes parts, and remembers them for the journal."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self.notes: list[Mapping[str, Any]] = []
+        self.finished: list[Finished] = []
+
+    def put(
+        self, row: int, col: int, layers: Mapping[Path, NDArray[Any] | None], note: Mapping[str, Any] | None = None
+    ) -> None:
+        order = self._order
+        # A run that is stopped takes its model file away. Whoever has not heard of it must not write any more: the
+        # folder may soon hold another run's parts.
+        if not order.model.exists():
+            raise OutputError(f"{order.folder}: the run that asked for these blocks has ended; start it again")
+        written = []
+        for name, values in layers.items():
+            number, layer = order.layers[str(name)]
+            if values is not None:
+                written.append(write_part(order.folder, number, layer, row, col, values))
+        self.finished.append(Finished(row, col, tuple(part for part in written if part), note))
+
+
+class _Kept(Generic[T]):
+    """The last few of what is costly to make, made once a process, also where tasks run in several threads.
+
+    What is dropped is closed when the last task that uses it lets go of it.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._made: OrderedDict[Hashable, T] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        with self._lock:
+            if key not in self._made:
+                while len(self._made) >= self._most:  # before, not after: two models may be too much
+                    self._made.popitem(last=False)
+                self._made[key] = make()
+            self._made.move_to_end(key)
+            return self._made[key]
+
+    def clear(self) -> None:
+        with self._lock:
+            self._made.clear()
+
+
+# A worker process lives longer than a task, and nothing but the process outlives the task in it.
+_MODELS: _Kept[LandCoverModel] = _Kept(1)
+_SCENES: _Kept[Scene] = _Kept(2)
+
+
+def _load(order: Order) -> LandCoverModel:
+    if sha256_of(order.model) != order.sha256:
+        raise ModelError(f"{order.model} is damaged on worker {_host()}: check the shared storage, and start again")
+    return load_model(order.model).to(torch_device(order.device))
+
+
+def _size(scene: Scene) -> tuple[int, ...]:
+    files = (Path(name) for name in scene.files)
+    return (scene.height, scene.width, *(path.stat().st_size for path in files if path.is_file()))
+
+
+def wait_until(condition: Callable[[], bool], patience_s: float = _PATIENCE_S) -> bool:
+    """Whether a condition holds, now or soon, on a file system that may be late."""
+    deadline = time.monotonic() + patience_s
+    pause = 0.01
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+        pause = min(1.0, 2 * pause)
+    return True
+
+
+def _host() -> str:
+    return socket.gethostname()

@@ -1,0 +1,1 @@
+"""The engine: windows read, scored, blended and refined into blocks of a map."""

@@ -1,0 +1,133 @@
+"""What a map says of each pixel: its class, how sure that is, and how the classes share it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geohp.classes import NODATA_LABEL
+from geohp.model.network import CONFIDENCE_TEMPERATURE
+
+STEPS = 254
+"""Quantities in [0, 1] are stored as uint8 0 to 254, scale 1/254; 255 is nodata."""
+
+QUANTITIES = ("confidence", "entropy", "probabilities")
+"""What can be had besides the labels: the winner's share, the entropy of all shares (1: all alike), and the shares."""
+
+UInt8 = NDArray[np.uint8]
+
+
+def labels(scores: Tensor, valid: NDArray[np.bool_], members: Sequence[int] | None = None) -> UInt8:
+    """The class of every pixel, uint8, 255 without data.
+
+    Args:
+        scores: (K, height, width) weighted sums; the weights, common to all classes, need not be divided out.
+        valid: (height, width).
+        members: (K,) the class that each of them belongs to; by default each is its own.
+    """
+    # The first of the largest, several times faster than argmax along an outer dimension on a CPU.
+    largest = scores.amax(0)
+    winners = torch.full(largest.shape, len(scores) - 1, dtype=torch.uint8, device=scores.device)
+    for number in range(len(scores) - 2, -1, -1):
+        winners.masked_fill_(scores[number] == largest, number)
+    found: UInt8 = winners.cpu().numpy()
+    if members is not None:
+        found = np.array(members, np.uint8)[found]
+    found[~valid] = NODATA_LABEL
+    return found
+
+
+def quantities(
+    scores: Tensor, valid: NDArray[np.bool_], wanted: frozenset[str], members: Sequence[int] | None = None
+) -> dict[str, UInt8]:
+    """Confidence, entropy and probabilities as stored.
+
+    Clusters share a pixel by a softmax of their scores, divided by their common scale and by a temperature: for a
+    cluster probe the cosines with the centroids. The share of a class is that of its clusters together. Shares rank
+    pixels; they are no calibrated probabilities.
+
+    Args:
+        scores: (K + 1, height, width) weighted sums, the last channel their common scale.
+        valid: (height, width).
+        wanted: names out of :data:`QUANTITIES`.
+        members: (K,) the class that each cluster belongs to; by default each is its own.
+
+    Returns:
+        (height, width) uint8, (classes, height, width) for the probabilities; 255 without data. The confidence is the
+        share of the class that :func:`labels` gives.
+    """
+    if not wanted:
+        return {}
+    own = shares(scores)
+    if members is None:
+        return _found(own, own.amax(0), valid, wanted)
+    merged = _merged(own, members)
+    # Of the class of the largest share, which may not be the largest of the classes' shares.
+    place = torch.tensor([sorted(set(members)).index(one) for one in members], device=own.device)
+    return _found(merged, merged.gather(0, place[own.argmax(0)][None])[0], valid, wanted)
+
+
+def refined_layers(
+    marginals: Tensor, valid: NDArray[np.bool_], wanted: frozenset[str], members: Sequence[int] | None = None
+) -> dict[str, UInt8]:
+    """Labels and quantities where the classes' shares are known.
+
+    Args:
+        marginals: (classes, height, width) weighted sums; the weights, common to all classes, are divided out.
+        valid: (height, width).
+        wanted: names out of :data:`QUANTITIES`.
+        members: (K,) the class that each cluster belongs to, classes being in ascending order; by default each is its
+            own.
+
+    Returns:
+        As :func:`labels` and :func:`quantities`; the confidence is the largest share.
+    """
+    found = {"labels": labels(marginals, valid, None if members is None else sorted(set(members)))}
+    if wanted:
+        own = marginals / marginals.sum(0).clamp_min(torch.finfo(torch.float32).tiny)
+        found |= _found(own, own.amax(0), valid, wanted)
+    return found
+
+
+def shares(scores: Tensor, members: Sequence[int] | None = None) -> Tensor:
+    """How the clusters share each pixel, or the classes that they belong to.
+
+    Args:
+        scores: (K + 1, height, width) weighted sums, the last channel their common scale.
+        members: (K,) the class that each cluster belongs to; by default each is its own.
+
+    Returns:
+        (K, height, width), or (classes, height, width) by ascending class, summing to 1.
+    """
+    own = scores[:-1] / scores[-1].clamp_min(torch.finfo(torch.float32).tiny)
+    own = (own / CONFIDENCE_TEMPERATURE).softmax(0)
+    return own if members is None else _merged(own, members)
+
+
+def _merged(own: Tensor, members: Sequence[int]) -> Tensor:
+    ids = sorted(set(members))
+    place = torch.tensor([ids.index(one) for one in members], device=own.device)
+    return own.new_zeros(len(ids), *own.shape[1:]).index_add_(0, place, own)
+
+
+def _found(own: Tensor, confidence: Tensor, valid: NDArray[np.bool_], wanted: frozenset[str]) -> dict[str, UInt8]:
+    found: dict[str, UInt8] = {}
+    if "confidence" in wanted:
+        found["confidence"] = _stored(confidence, valid)
+    if "entropy" in wanted:
+        entropy = torch.special.entr(own).sum(0) / math.log(max(2, len(own)))
+        found["entropy"] = _stored(entropy, valid)
+    if "probabilities" in wanted:
+        found["probabilities"] = _stored(own, valid)
+    return found
+
+
+def _stored(values: Tensor, valid: NDArray[np.bool_]) -> UInt8:
+    stored: UInt8 = (values * STEPS).round().clamp(0, STEPS).to(torch.uint8).cpu().numpy()
+    stored[..., ~valid] = NODATA_LABEL
+    return stored

@@ -1,0 +1,87 @@
+"""Labels as a legend names them, while they are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes
+from geohp.errors import VectorError
+from geohp.legend.file import Legend
+from geohp.raster.grid import Block
+from geohp.raster.read.labels import LabelRaster
+
+
+class RecodedLabels(LabelRaster):
+    """A label raster that reads as the classes of a legend, uint8, 255 where there is no data.
+
+    Attributes:
+        name, grid, band: of the raster.
+        labels: of the recoded raster, all that it may have; ``None`` where the raster declares none.
+        classes: those of the legend, then those that the raster declares and the legend does not name, and those that
+            have occurred so far without being known.
+    """
+
+    def __init__(self, raster: LabelRaster, legend: Legend) -> None:
+        """Apply a legend to an open raster.
+
+        Raises:
+            ConfigError: the legend names a label that the raster, by its own list, does not have.
+        """
+        if raster.labels is not None:
+            legend.check(raster.labels, raster.name)
+        self._raster, self._legend = raster, legend
+        self.name, self.grid, self.band = raster.name, raster.grid, raster.band
+        self._others: tuple[LandCoverClass, ...] = ()
+        self._lookup = legend.lookup(raster.classes)
+        self.classes = legend.all_classes(raster.classes)
+        self.labels = None if raster.labels is None else tuple(one.id for one in self.classes)
+        self._seen = {one.id for one in raster.classes} | set(legend.labels)
+
+    def read(self, block: Block) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Classes and validity, both (rows, cols), of a block.
+
+        Raises:
+            SceneError: it cannot be read.
+            VectorError: a label that has no name, and no class number is left for it.
+        """
+        values, valid = self._raster.read(block)
+        recoded = np.full(values.shape, NODATA_LABEL, np.uint8)
+        present, ranks = ranked(values[valid])
+        recoded[valid] = np.array([self._number(label) for label in present.tolist()], np.uint8)[ranks]
+        return recoded, valid
+
+    def _number(self, label: int) -> int:
+        if label not in self._lookup:
+            raise VectorError(
+                f"{self.name} has label {label}, which {self._legend.name} does not name, and none of the numbers 0 to "
+                f"{NODATA_LABEL - 1} is left for it: name it in the legend."
+            )
+        if label not in self._seen:
+            self._seen.add(label)
+            self._others = (*self._others, _unnamed(label))
+            self.classes = self._legend.all_classes(self._raster.classes, self._others)
+        return self._lookup[label]
+
+
+def ranked(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """The different integers among (n,) values, ascending, and for each value its place among them, (n,)."""
+    if values.dtype.itemsize > 2 or not values.size:  # no table for these
+        found, ranks = np.unique(values, return_inverse=True)
+        return found.astype(np.int64), ranks.reshape(values.shape)
+    least = int(np.iinfo(values.dtype).min)
+    shifted = values.astype(np.int64) - least
+    counts = np.bincount(shifted)
+    found = np.flatnonzero(counts)
+    places = np.zeros(len(counts), np.intp)
+    places[found] = np.arange(len(found))
+    return found + least, places[shifted]
+
+
+def _unnamed(label: int) -> LandCoverClass:
+    """A label's name and colour where nobody says."""
+    if 0 <= label < NODATA_LABEL:
+        return default_classes(label + 1)[label]
+    return LandCoverClass(label, f"class {label}", default_classes(1)[0].colour)

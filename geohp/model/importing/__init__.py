@@ -1,0 +1,1 @@
+"""Files that other projects released, made into geohp's own."""

@@ -1,0 +1,238 @@
+"""A checkpoint that another project released becomes a model file, a released backbone a weight file of timm's names.
+
+What a file is, is told by the names of its tensors; which transformer it has, by their shapes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from geohp.backbones.architecture import recognise
+from geohp.backbones.base import IMAGENET_MEAN, IMAGENET_STD
+from geohp.backbones.factory import create_backbone
+from geohp.backbones.rcf import RandomConvolutionalFeatures
+from geohp.backbones.vit import VisionTransformer
+from geohp.backbones.weight_files import read_state
+from geohp.backbones.weights import RANDOM, load_state, unwrap
+from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes
+from geohp.errors import ConfigError, ModelError, OutputError
+from geohp.files import check_output
+from geohp.methods.hp.head import SegmentationHead
+from geohp.methods.probes import ClusterProbe, LinearProbe
+from geohp.model.file import describe_backbone, save_backbone, save_model
+from geohp.model.importing.layouts import Layout, layout_of
+from geohp.model.importing.tensors import Parts
+from geohp.model.network import PROBES, LandCoverModel, ModelCard
+from geohp.version import __version__
+
+_EVALUATED_PX = 320
+"""Side of the images that HP and STEGO are evaluated on."""
+_LAYER = ("weight", "bias")
+
+
+@dataclass(frozen=True)
+class ImportedCheckpoint:
+    """What was recognised and written.
+
+    Attributes:
+        path: the file written.
+        kind: what the checkpoint is, in words.
+        backbone: timm's name of its vision transformer.
+        clusters: how many clusters it tells apart; 0 for a backbone.
+        linear_classes: how many classes its linear probe tells apart; 0 where it has none.
+        probe: the probe that predicts; ``None`` for a backbone.
+    """
+
+    path: Path
+    kind: str
+    backbone: str
+    clusters: int = 0
+    linear_classes: int = 0
+    probe: str | None = None
+
+    def report(self) -> str:
+        """All of it in one line."""
+        parts = [self.kind, self.backbone]
+        if self.probe is not None:
+            parts.append(f"{self.clusters} clusters")
+        if self.linear_classes:
+            parts.append(f"linear probe with {self.linear_classes} classes")
+        if self.probe == "linear":
+            parts.append("which predicts")
+        return f"{', '.join(parts)}: wrote {self.path}"
+
+
+def import_checkpoint(
+    path: str | Path,
+    out: str | Path,
+    *,
+    backbone: str | None = None,
+    probe: str | None = None,
+    classes: Sequence[str] | None = None,
+    pixel_size_m: float | None = None,
+    overwrite: bool = False,
+) -> ImportedCheckpoint:
+    """Make a geohp file of a checkpoint that another project released.
+
+    - HP's ``ckpt.pth`` and STEGO's Lightning checkpoints become a model file with the backbone in it. Images are
+      normalised by ImageNet's mean and deviation, as both projects do.
+    - DINO's and DINOv2's weights and training checkpoints become a weight file for ``backbone.weights``.
+
+    Args:
+        path: the checkpoint: ``.pth``, ``.pt``, ``.bin``, ``.ckpt`` or ``.safetensors``. Nothing in it is executed.
+        out: the ``.safetensors`` file to write.
+        backbone: timm's name of its vision transformer, where the tensors do not tell it.
+        probe: what predicts, ``"cluster"`` (default) or ``"linear"``, which has learned from labels.
+        classes: names of the predicting probe's classes, in its order; "class 0" and so on by default.
+        pixel_size_m: ground sampling distance of the imagery it was trained on, where that is known.
+        overwrite: replace ``out`` where it exists.
+
+    Returns:
+        What was recognised and written.
+
+    Raises:
+        WeightsError: when the file cannot be read, or holds objects that could run code.
+        ModelError: when it is of no known kind, lacks parts, or its parts do not fit each other.
+        ConfigError: when backbone, probe, classes or pixel size do not go with it.
+        OutputError: when ``out`` exists or cannot be written; then nothing is left behind.
+    """
+    path, out = Path(path), Path(out)
+    if out.suffix.lower() != ".safetensors":
+        raise OutputError(f"{out}: model files are safetensors; give a name that ends in .safetensors")
+    check_output(out, overwrite=overwrite, inputs=[path])
+    if probe is not None and probe not in PROBES:
+        raise ConfigError(f"probe {probe}: must be {' or '.join(PROBES)}")
+    if pixel_size_m is not None and not (math.isfinite(pixel_size_m) and pixel_size_m > 0):
+        raise ConfigError(f"pixel size {pixel_size_m}: must be a positive number of metres")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such checkpoint; check the path")
+    parts = Parts(path, read_state(path))
+    layout = layout_of(parts.tensors)
+    if layout is None:
+        if probe is not None or classes is not None or pixel_size_m is not None:
+            raise ConfigError(
+                f"{path}: no HP or STEGO checkpoint, and a backbone alone has neither probe nor classes nor pixel "
+                f"size; leave these options out"
+            )
+        return _import_backbone(parts, backbone, out)
+    model = _model_of(parts, layout, backbone, probe or PROBES[0], classes, pixel_size_m)
+    save_model(model, out, embed_backbone=True)
+    linear = model.linear_probe
+    return ImportedCheckpoint(
+        path=out,
+        kind=f"{layout.title} checkpoint",
+        backbone=model.backbone.name,
+        clusters=len(model.probe.clusters),
+        linear_classes=linear.classifier.out_channels if linear is not None else 0,
+        probe=model.card.probe,
+    )
+
+
+def _import_backbone(parts: Parts, name: str | None, out: Path) -> ImportedCheckpoint:
+    if {"probe.clusters", "head.linear.weight"} & parts.tensors.keys():
+        raise ModelError(f"{parts.path}: is a geohp model already; use it as it is, with geohp segment --model")
+    if not any(each.endswith("patch_embed.proj.weight") for each in parts.tensors):
+        raise ModelError(
+            f"{parts.path}: neither a checkpoint of HP or STEGO nor the weights of a vision transformer; give one of "
+            f"these"
+        )
+    transformer = _transformer(parts.path, unwrap(parts.tensors, parts.path), name)
+    save_backbone(transformer, out)
+    return ImportedCheckpoint(out, "backbone", transformer.name)
+
+
+def _model_of(
+    parts: Parts,
+    layout: Layout,
+    name: str | None,
+    probe: str,
+    classes: Sequence[str] | None,
+    pixel_size_m: float | None,
+) -> LandCoverModel:
+    state = parts.below(f"{layout.net}model.")
+    if "patch_embed.proj.weight" not in state:
+        raise ModelError(
+            f"{parts.path}: lacks {layout.net}model.patch_embed.proj.weight, so its backbone is no vision transformer "
+            f"or missing; give a checkpoint with one"
+        )
+    # HP and STEGO normalise by ImageNet's figures and resize positions as DINO does, whatever timm would do for
+    # weights of that name.
+    registers = "register_tokens" in state or "reg_token" in state
+    positions = "antialias" if registers else "offset"
+    transformer = _transformer(parts.path, state, name, mean=IMAGENET_MEAN, std=IMAGENET_STD, positions=positions)
+    head = _head(parts, layout, transformer.channels)
+    code_channels = head.linear.out_channels
+    clusters = ClusterProbe(code_channels, parts.rows(layout.clusters, code_channels))
+    parts.fill(clusters, {"clusters": layout.clusters})
+    linear_probe = _linear_probe(parts, layout, code_channels)
+    if probe == "linear" and linear_probe is None:
+        raise ConfigError(f"{parts.path}: holds no linear probe; leave --probe linear out to predict by its clusters")
+    count = len(clusters.clusters)
+    if probe == "linear" and linear_probe is not None:
+        count = linear_probe.classifier.out_channels
+    side = max(1, round(_EVALUATED_PX / transformer.patch_size)) * transformer.patch_size
+    card = ModelCard(
+        method=layout.method,
+        backbone=describe_backbone(transformer),
+        in_channels=transformer.channels,
+        code_channels=code_channels,
+        classes=_classes(parts.path, count, classes),
+        scaling="type",
+        patch_px=side,
+        input_px=side,
+        pixel_size_m=pixel_size_m,
+        geohp_version=__version__,
+        probe=probe,
+    )
+    return LandCoverModel(transformer, head, clusters, card, linear_probe)
+
+
+def _transformer(path: Path, state: Mapping[str, Tensor], name: str | None, **options: Any) -> VisionTransformer:
+    """The vision transformer that these weights belong to, filled with them."""
+    name = name or recognise(state)
+    if name is None:
+        raise ModelError(f"{path}: its vision transformer has no shape known here; name it as timm does by --backbone")
+    transformer = None
+    if name != RandomConvolutionalFeatures.name:
+        transformer = create_backbone(name, weights=RANDOM, **options)
+    if not isinstance(transformer, VisionTransformer):
+        raise ConfigError(f"backbone {name}: no vision transformer; name the checkpoint's own as timm does")
+    load_state(transformer, state, path)
+    transformer.weights_source = path.name
+    return transformer
+
+
+def _head(parts: Parts, layout: Layout, in_channels: int) -> SegmentationHead:
+    linear, nonlinear = f"{layout.net}cluster1.0", f"{layout.net}cluster2"
+    code_channels = parts.rows(f"{linear}.weight", in_channels)
+    both = not layout.linear_head or bool(parts.below(f"{nonlinear}."))
+    branches = {"linear": linear} | ({f"nonlinear.{i}": f"{nonlinear}.{i}" for i in (0, 2)} if both else {})
+    head = SegmentationHead(in_channels, code_channels, nonlinear=both)
+    parts.fill(head, {f"{own}.{kind}": f"{name}.{kind}" for own, name in branches.items() for kind in _LAYER})
+    return head
+
+
+def _linear_probe(parts: Parts, layout: Layout, code_channels: int) -> LinearProbe | None:
+    if not parts.below(layout.linear_probe):
+        return None
+    probe = LinearProbe(code_channels, parts.rows(f"{layout.linear_probe}weight", code_channels))
+    parts.fill(probe, {f"classifier.{kind}": f"{layout.linear_probe}{kind}" for kind in _LAYER})
+    return probe
+
+
+def _classes(path: Path, count: int, names: Sequence[str] | None) -> tuple[LandCoverClass, ...]:
+    if count >= NODATA_LABEL:
+        raise ModelError(f"{path}: tells {count} classes apart, a label map {NODATA_LABEL - 1}; import one with fewer")
+    defaults = default_classes(count)
+    if names is None:
+        return defaults
+    given = [name.strip() for name in names]
+    if len(given) != count or not all(given):
+        raise ConfigError(f"classes: {sum(map(bool, given))} names for {count} classes; give as many as there are")
+    return tuple(LandCoverClass(each.id, name, each.colour) for each, name in zip(defaults, given, strict=True))

@@ -1,0 +1,71 @@
+"""What callers may ask of a mapping, each declared once: the same objects from the command line, Python and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Refinement = Literal["crf"]
+OnReadError = Literal["stop", "nodata"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How classes are found on the scenes themselves, where no model is given.
+
+    Attributes:
+        classes: how many; ``None`` asks for nothing, and gives 6 where nothing else says what to use.
+        backbone: ``rcf``, or a vision transformer by timm's name.
+        weights: file with the backbone's weights.
+        block: of the backbone, counted from 0; -1 is the last.
+        bands: by number, name or colour.
+        scaling: ``auto``, ``type``, ``percentiles``, ``percentiles:2,98`` or ``LOW,HIGH``.
+        seed: of everything random.
+    """
+
+    classes: int | None = None
+    backbone: str | None = None
+    weights: str | Path | None = None
+    block: int | None = None
+    bands: Sequence[int | str] | None = None
+    scaling: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowOptions:
+    """How a scene is cut into windows, and what the model sees of them.
+
+    Attributes:
+        overlap: share of a window's side that neighbours share, from 0 to below 1.
+        window_px: side of a window in scene pixels.
+        pixel_size_m: ground sampling distance at which the model sees the scene; that of the imagery it was trained on
+            by default, 0 for the scene's own.
+        tta: average over flips and rotations of each window (test-time augmentation).
+        refine: ``crf`` to fit the map to the scene's own outlines.
+    """
+
+    overlap: float = 0.25
+    window_px: int | None = None
+    pixel_size_m: float | None = None
+    tta: bool = False
+    refine: Refinement | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolygonOptions:
+    """The shape of polygons.
+
+    Attributes:
+        min_area_m2: regions of less join the neighbour with which they share the longest border.
+        simplify_m: tolerance of simplification in metres; shared borders stay shared.
+        smooth: rounds of corner cutting after that.
+        simplify_boundary: also simplify the margins of areas without data, which may then be covered a little.
+    """
+
+    min_area_m2: float = 0
+    simplify_m: float = 0
+    smooth: int = 0
+    simplify_boundary: bool = False

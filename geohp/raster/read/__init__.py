@@ -1,0 +1,1 @@
+"""Reading: scenes, label maps, bands, scaling, and which pixels are valid."""

@@ -1,0 +1,137 @@
+"""Several scenes that are to be seen alike: the same bands, and one scaling for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geohp.errors import SceneError
+from geohp.raster.grid import Grid
+from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, settle
+from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
+
+_SAMPLE_PX = 4 * 1024 * 1024  # of all scenes together
+_LEAST_PX = 1024  # of each
+
+_UNMEASURED = "0,1"  # a rule that opens any scene without reading a pixel
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """What is known of a scene after a first look.
+
+    Attributes:
+        path: what was opened.
+        grid: where its pixels lie.
+        stored: what each channel stores.
+    """
+
+    path: str
+    grid: Grid
+    stored: tuple[StoredType, ...]
+
+    @property
+    def pixels(self) -> int:
+        """How many it has."""
+        return self.grid.width * self.grid.height
+
+    @property
+    def kind(self) -> str:
+        """The types of its channels, as "uint16,uint16,uint16": values of different types do not share a unit."""
+        return ",".join(one.dtype.name for one in self.stored)
+
+
+class SceneSet:
+    """Scenes opened one at a time, with the same bands and one scaling.
+
+    Where the scaling rule measures pixel values, it measures them on all scenes together, each with a share of the
+    sample in proportion to its pixels: the same ground then looks the same in every tile. Scenes that store other
+    types, as bytes beside 16-bit values, are measured apart from one another.
+
+    Attributes:
+        bands: as asked for.
+        rule: of the scaling.
+        scenes: those that could be opened, in the order given.
+        failed: why others could not be, by path.
+        scalings: what the rule gave, by the types of the channels.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        *,
+        bands: BandRequest = None,
+        scaling: ScalingRequest = "auto",
+        known: Mapping[str, Scaling] | None = None,
+    ):
+        """Look at every scene once, and measure where the rule asks for it.
+
+        Args:
+            paths: files, or anything else that GDAL opens.
+            bands, scaling: see :func:`geohp.raster.read.scene.open_scene`.
+            known: what the same rule gave before, see :attr:`scalings`; it is not measured again.
+
+        Raises:
+            ConfigError: a scaling that is not understood, or does not fit the number of channels.
+        """
+        asked = bands.split(",") if isinstance(bands, str) else bands
+        self.bands = None if asked is None else tuple(asked)
+        self.rule = scaling.rule if isinstance(scaling, Scaling) else parse_rule(scaling).text
+        self.scenes: list[Surveyed] = []
+        self.failed: dict[str, SceneError] = {}
+        for path in map(str, paths):
+            try:
+                with self._look(path) as scene:
+                    self.scenes.append(Surveyed(path, scene.grid, scene.stored_types))
+            except SceneError as error:
+                self.failed[path] = error
+        self.scalings: dict[str, Scaling] = {}
+        known = {} if known is None else known
+        for one in self.scenes:
+            if one.kind not in self.scalings:
+                fixed = scaling if isinstance(scaling, Scaling) else known.get(one.kind)
+                try:
+                    self.scalings[one.kind] = self._settle(one, scaling) if fixed is None else fixed
+                except SceneError as error:  # the rule does not suit the type
+                    self.failed[one.path] = error
+        self.scenes = [one for one in self.scenes if one.path not in self.failed]
+        self._kinds = {one.path: one.kind for one in self.scenes}
+
+    def open(self, path: str | Path) -> Scene:
+        """Open one of the scenes; close it, or use it in a ``with`` statement.
+
+        Raises:
+            SceneError: it could not be opened, or cannot be any more.
+        """
+        path = str(path)
+        if path in self.failed:
+            raise self.failed[path]
+        return open_scene(path, bands=self.bands, scaling=self.scalings[self._kinds[path]])
+
+    def _look(self, path: str) -> Scene:
+        return open_scene(path, bands=self.bands, scaling=_UNMEASURED)
+
+    def _settle(self, first: Surveyed, rule: Any) -> Scaling:
+        alike = [one for one in self.scenes if one.kind == first.kind]
+        where = first.path if len(alike) == 1 else f"{first.path} and {len(alike) - 1} more"
+        return settle(parse_rule(rule), first.stored, lambda: self._sample(alike), where)
+
+    def _sample(self, alike: Sequence[Surveyed]) -> NDArray[Any]:
+        """Valid stored values ``(channels, n)`` of all that can be read; where none can, all have failed."""
+        total = sum(one.pixels for one in alike)
+        found, damaged = [], {}
+        for one in alike:
+            try:
+                with self._look(one.path) as scene:
+                    found.append(scene.sample(max(_LEAST_PX, _SAMPLE_PX * one.pixels // total)))
+            except SceneError as error:
+                damaged[one.path] = error
+        if not found:
+            self.failed |= damaged
+            return np.empty((len(alike[0].stored), 0))
+        return np.concatenate(found, axis=1)

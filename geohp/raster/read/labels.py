@@ -1,0 +1,260 @@
+"""Reading a label map: its values, where it holds data, where it lies, and what its labels mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
+
+from geohp.classes import NODATA_LABEL, LandCoverClass, classes_from_json, default_classes, is_colour
+from geohp.errors import SceneError, VectorError
+from geohp.raster.gdal import FAILURES, open_quietly, quiet, reason
+from geohp.raster.grid import Block, Grid
+from geohp.raster.read.arrays import to_memory_file
+
+if TYPE_CHECKING:
+    from xarray import DataArray
+
+
+_NOWHERE = 'LOCAL_CS["no coordinate reference system",UNIT["unit",1]]'
+
+
+class LabelRaster:
+    """An open label raster, read block by block; see :func:`open_labels`.
+
+    Attributes:
+        name: the raster in messages.
+        grid: where the pixels lie.
+        classes: what the raster says about its labels; empty where it says nothing.
+        band: number of the band of labels, from 1.
+        labels: all labels that it says it has; ``None`` where it says nothing, or has a mere colour table.
+    """
+
+    def __init__(self, dataset: Any, name: str, attribute: Any = None) -> None:
+        """Look at an open rasterio dataset.
+
+        Args:
+            dataset: one band of integers; beside it there may be an alpha band.
+            name: the raster in messages.
+            attribute: its classes as JSON, where the dataset itself does not tell them.
+
+        Raises:
+            SceneError: it cannot be read.
+            VectorError: a raster of floats, or with several bands: no labels.
+        """
+        bands, self._alphas = _band_kinds(dataset)
+        if len(bands) != 1:
+            raise VectorError(
+                f"{name} has {len(bands)} bands, but a label map has one: extract the band that holds the labels first."
+            )
+        dtype = np.dtype(dataset.dtypes[bands[0] - 1])
+        if dtype.kind not in "iu":
+            raise VectorError(
+                f"{name} holds {dtype} values, but labels are integers: convert the raster to an integer type first "
+                "(with rioxarray, open it with masked=False)."
+            )
+        self._dataset, self.band = dataset, bands[0]
+        self.name, self.grid = name, Grid.of(dataset)
+        try:
+            self.classes = _declared_classes(dataset, bands[0], name) or _parse(attribute, name)
+            listed = _parse(dataset.tags(bands[0]).get("classes"), name) or _parse(attribute, name)
+        except FAILURES as error:
+            raise _unreadable(name, error) from error
+        self.labels = tuple(sorted(one.id for one in listed)) or None
+        nodata = dataset.nodatavals[bands[0] - 1]
+        self._nodata = NODATA_LABEL if nodata is None else nodata
+        # Masks that are just the nodata value need not be read again.
+        flags = set(dataset.mask_flag_enums[bands[0] - 1])
+        self._masked = not flags <= {MaskFlags.nodata, MaskFlags.all_valid}
+
+    def read(self, block: Block) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Labels and validity, both (rows, cols), of a block.
+
+        Raises:
+            SceneError: it cannot be read.
+        """
+        window = Window(block.col, block.row, block.width, block.height)
+        try:
+            values = self._dataset.read(self.band, window=window)
+            # GDAL's mask shows one kind of validity only, so the nodata value and alpha are looked at beside it.
+            valid = values != self._nodata
+            if self._masked:
+                valid &= self._dataset.read_masks(self.band, window=window) > 0
+            for alpha in self._alphas:
+                valid &= self._dataset.read(alpha, window=window) > 0
+        except FAILURES as error:
+            raise _unreadable(self.name, error, block) from error
+        return values, valid
+
+    @contextmanager
+    def warped(self, grid: Grid) -> Iterator[LabelRaster]:
+        """The labels on another grid: at each pixel that of the nearest one here; no data beyond.
+
+        Args:
+            grid: with a transform. Where either raster has no CRS, both are taken to have the same.
+
+        Raises:
+            SceneError: GDAL cannot bring the raster there.
+        """
+        if self.grid == grid:
+            yield self
+            return
+        place: dict[str, Any] = {}
+        if self.grid.crs is None or grid.crs is None:
+            place["src_crs"] = grid.crs or self.grid.crs or _NOWHERE
+        if not self.grid.gcps:
+            place["src_transform"] = self.grid.transform
+        # Without a nodata value, or an alpha band to say so, what lies beyond would be taken for label 0.
+        declared = self._dataset.nodatavals[self.band - 1]
+        with warped_to(
+            grid,
+            self._dataset,
+            self.name,
+            crs=grid.crs or self.grid.crs or _NOWHERE,
+            resampling=Resampling.nearest,
+            add_alpha=declared is None and not self._alphas,
+            **place,
+        ) as warped:
+            yield LabelRaster(warped, self.name)
+
+
+@contextmanager
+def open_labels(labels: str | Path | DataArray) -> Iterator[LabelRaster]:
+    """Open a label raster with one band of integers (beside it, an alpha band).
+
+    No data is what the raster declares: its nodata value, mask or alpha band; 255 where it declares no value.
+
+    Raises:
+        SceneError: a raster that cannot be opened.
+        VectorError: a raster of floats, or with several bands: no labels.
+    """
+    with opened_raster(labels) as (dataset, name):
+        attribute = None if isinstance(labels, str | Path) else labels.attrs.get("classes")
+        yield LabelRaster(dataset, name, attribute)
+
+
+def read_classes(labels: str | Path | DataArray) -> tuple[LandCoverClass, ...]:
+    """The classes that a label raster declares in its band tag ``classes``, or else in its colour table.
+
+    Returns:
+        the classes; empty where the raster declares none.
+
+    Raises:
+        SceneError: a raster that cannot be opened.
+        VectorError: a band tag that is no list of classes.
+    """
+    if not isinstance(labels, str | Path):
+        return _parse(labels.attrs.get("classes"), "the label array")
+    with opened_raster(labels) as (dataset, name):
+        bands, _ = _band_kinds(dataset)
+        return _declared_classes(dataset, bands[0], name)
+
+
+def complete_classes(
+    known: tuple[LandCoverClass, ...] | list[LandCoverClass], ids: NDArray[Any]
+) -> tuple[LandCoverClass, ...]:
+    """The known classes, and a default name and colour for every label that occurs without being known.
+
+    Raises:
+        VectorError: two classes with the same number, or a colour that is none.
+    """
+    for one in known:
+        if not is_colour(one.colour):
+            raise VectorError(f"class {one.id} ({one.name}) has the colour {one.colour!r}: write it as #rrggbb.")
+    by_id = {c.id: c for c in known}
+    if len(by_id) != len(known):
+        raise VectorError("two classes have the same number: give every label one name and one colour.")
+    missing = sorted({int(i) for i in ids} - set(by_id))
+    if missing:
+        # Labels are usually small and then keep the colour of their number; others are coloured one by one.
+        numbered = missing[0] >= 0 and missing[-1] < 4096
+        colours = [c.colour for c in default_classes(missing[-1] + 1 if numbered else len(missing))]
+        for rank, label in enumerate(missing):
+            by_id[label] = LandCoverClass(label, f"class {label}", colours[label if numbered else rank])
+    return tuple(by_id[label] for label in sorted(by_id))
+
+
+@contextmanager
+def opened_raster(source: str | Path | DataArray) -> Iterator[tuple[Any, str]]:
+    """An open rasterio dataset of a file or an array, and its name in messages.
+
+    Raises:
+        SceneError: a raster that cannot be opened.
+    """
+    with quiet():
+        if isinstance(source, str | Path):
+            name = str(source)
+            try:
+                dataset = open_quietly(source)
+            except FAILURES as error:
+                remedy = "" if Path(source).exists() or "://" in name else ": no such file; check the path"
+                raise SceneError(f"{name} cannot be opened as a raster ({reason(error)}){remedy}.") from error
+            with dataset:
+                yield dataset, name
+        else:
+            name = f"the array {source.name!r}" if getattr(source, "name", None) else "the label array"
+            with to_memory_file(source, name) as memory, open_quietly(memory.name) as dataset:
+                yield dataset, name
+
+
+def _band_kinds(dataset: Any) -> tuple[list[int], list[int]]:
+    """Numbers of the bands of values and of the alpha bands."""
+    kinds = dict(enumerate(dataset.colorinterp, start=1))
+    alphas = [band for band, kind in kinds.items() if kind == ColorInterp.alpha]
+    return [band for band in kinds if band not in alphas] or [1], alphas
+
+
+def warped_to(grid: Grid, dataset: Any, name: str, **options: Any) -> Any:
+    """An open raster on another grid, read as it is asked for.
+
+    Args:
+        grid: with a transform.
+        dataset: the raster.
+        name: the raster in messages.
+        **options: further ones of ``rasterio.vrt.WarpedVRT``.
+
+    Raises:
+        SceneError: GDAL cannot bring the raster there.
+    """
+    options = {"crs": grid.crs, "transform": grid.transform, "width": grid.width, "height": grid.height, **options}
+    try:
+        return WarpedVRT(dataset, **options)
+    except (*FAILURES, ValueError) as error:
+        raise SceneError(
+            f"{name} cannot be brought to the other raster's grid ({reason(error)}): warp it there first."
+        ) from error
+
+
+def _unreadable(name: str, error: BaseException, block: Block | None = None) -> SceneError:
+    where = f" at row {block.row}, column {block.col} ({block.height} x {block.width} px)" if block else ""
+    return SceneError(f"{name} cannot be read{where} ({reason(error)}): the file may be damaged.")
+
+
+def _declared_classes(dataset: Any, band: int, name: str) -> tuple[LandCoverClass, ...]:
+    if tagged := _parse(dataset.tags(band).get("classes"), name):
+        return tagged
+    if dataset.colorinterp[band - 1] != ColorInterp.palette:
+        return ()
+    table = dataset.colormap(band)
+    nodata = dataset.nodatavals[band - 1]
+    return tuple(
+        LandCoverClass(label, f"class {label}", "#{:02x}{:02x}{:02x}".format(*colour[:3]))
+        for label, colour in sorted(table.items())
+        if label not in (nodata, NODATA_LABEL) and colour[:3] != (0, 0, 0)  # black fills up GDAL's tables
+    )
+
+
+def _parse(text: Any, name: str) -> tuple[LandCoverClass, ...]:
+    if not text:
+        return ()
+    try:
+        return classes_from_json(str(text))
+    except ValueError as error:
+        raise VectorError(f"{name} has an unreadable tag 'classes' ({error}): mend it, or give the classes.") from error

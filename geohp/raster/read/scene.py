@@ -1,0 +1,350 @@
+"""A scene: any raster GDAL opens, read window by window as colours in [0, 1] with a validity mask."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.windows import Window
+
+from geohp.errors import SceneError
+from geohp.raster.gdal import FAILURES, open_quietly, opening, quiet, reason
+from geohp.raster.grid import Grid
+from geohp.raster.read.arrays import to_memory_file
+from geohp.raster.read.bands import BandSelection, BandTable, select_bands
+from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, settle
+from geohp.raster.read.validity import ValidityPlan
+
+if TYPE_CHECKING:
+    from xarray import DataArray
+
+BandRequest = Sequence[int | str] | str | None
+ScalingRequest = str | Sequence[Any] | Scaling
+
+_SAMPLE_PX = 1024 * 1024
+_SAMPLE_PATCHES = 16  # a lattice of 16 x 16 patches where a scene has no overviews
+
+
+def open_scene(path: str | Path, *, bands: BandRequest = None, scaling: ScalingRequest = "auto") -> Scene:
+    """Open a raster as a scene.
+
+    Args:
+        path: a file, or anything else GDAL understands (``/vsicurl/...``, ``https://...``, a subdataset's name).
+        bands: channels in order, by 1-based number, band description or colour ("red", "nir", "R"); by default red,
+            green and blue, see :func:`geohp.raster.read.bands.select_bands`.
+        scaling: stored values to [0, 1], see :func:`geohp.raster.read.scaling.parse_rule`; or a :class:`Scaling`
+            settled elsewhere.
+
+    Returns:
+        An open scene; close it, or use it in a ``with`` statement.
+
+    Raises:
+        SceneError: not there, not a raster, or without the bands asked for.
+        ConfigError: a scaling that is not understood.
+    """
+    name = str(path)
+    return Scene(_open_dataset(name), name, bands=bands, scaling=scaling)
+
+
+class Scene:
+    """An open raster whose windows come as float32 channels in [0, 1].
+
+    Reads may come from any thread; they take turns on one GDAL handle.
+
+    Attributes:
+        path: what was opened, for messages.
+        grid: where the pixels lie.
+        height, width: size in pixels.
+        bands: the 1-based band of each channel; one band may serve several channels.
+        asked: the bands as asked for; with them, and not with ``bands``, the same file opens as the same scene.
+        scaling: the range settled for the whole scene.
+        files: the files it consists of, where it consists of any.
+    """
+
+    def __init__(self, dataset: Any, path: str, *, bands: BandRequest = None, scaling: ScalingRequest = "auto"):
+        """Take over an open rasterio dataset, also to close it; most callers want :func:`open_scene`."""
+        self.path = path
+        self._dataset = dataset
+        self._lock = threading.Lock()
+        with ExitStack() as closing:
+            closing.enter_context(dataset)
+            _refuse_empty(dataset, path)
+            self.grid = Grid.of(dataset)
+            self.height: int = dataset.height
+            self.width: int = dataset.width
+            self.files = tuple(str(name) for name in dataset.files)
+            selection = _select(dataset, path, bands)
+            self.asked = bands
+            self.bands = selection.numbers
+            self._palette = _palette(dataset, selection, path)
+            distinct = list(dict.fromkeys(selection.numbers))
+            self._plan = ValidityPlan.of(dataset, distinct)
+            # What one read fetches: the bands of the channels, each once, and any alpha band besides.
+            self._numbers = distinct + [number for number in self._plan.alphas if number not in distinct]
+            self._channels = [distinct.index(number) for number in selection.numbers]
+            self._mask_file = _open_mask_file(dataset) if self._plan.masks else None
+            # After a failure these are others than now.
+            closing.callback(lambda: self._mask_file is not None and self._mask_file.close())
+            closing.callback(lambda: self._dataset.close())
+            self.scaling = self._settle(scaling)
+            self._closing = closing.pop_all()
+
+    @classmethod
+    def from_dataarray(cls, array: DataArray, *, bands: BandRequest = None, scaling: ScalingRequest = "auto") -> Scene:
+        """A scene of an xarray array, with CRS, transform and nodata as rioxarray knows them; the values are copied.
+
+        Args:
+            array: ``(y, x)`` or ``(band, y, x)`` in any order, see :func:`geohp.raster.read.arrays.to_memory_file`.
+            bands: as for :func:`open_scene`; names are those of ``long_name`` or of the band coordinate.
+            scaling: as for :func:`open_scene`.
+
+        Raises:
+            SceneError: dimensions or values that no raster has.
+        """
+        name = array_name(array)
+        with ExitStack() as stack:
+            memory = stack.enter_context(to_memory_file(array, name))
+            scene = cls(open_quietly(memory.name), name, bands=bands, scaling=scaling)
+            stack.push(scene._closing.pop_all())  # the file before the memory it lies in
+            scene._closing = stack.pop_all()
+        return scene
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; closing twice does no harm."""
+        with self._lock:
+            self._closing.close()
+
+    def read(self, row: int, col: int, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Read one window.
+
+        Args:
+            row: its uppermost row; the window must lie inside the scene.
+            col: its leftmost column.
+            height: its rows.
+            width: its columns.
+
+        Returns:
+            Data float32 ``(channels, height, width)`` in [0, 1], 0 where invalid; validity bool ``(height, width)``.
+
+        Raises:
+            SceneError: the window lies outside, the file cannot be decoded there, or the scene is closed.
+        """
+        inside = min(row, col) >= 0 and row + height <= self.height and col + width <= self.width
+        if not inside or height < 1 or width < 1:
+            raise SceneError(
+                f"{self.path}: window of {height} x {width} px at row {row}, column {col} lies outside "
+                f"the scene of {self.height} x {self.width} px."
+            )
+        return self._scaled(*self._stored(Window(col, row, width, height)))
+
+    def thumbnail(self, max_px: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Read the whole scene, averaged down so that its longer side has at most ``max_px`` pixels.
+
+        Returns:
+            Data and validity as :meth:`read` gives them; never larger than the scene itself.
+        """
+        shrink = min(1.0, max_px / max(self.height, self.width))
+        shape = max(1, round(self.height * shrink)), max(1, round(self.width * shrink))
+        # Indices into a colour table have no mean.
+        resampling = Resampling.nearest if self._palette is not None else Resampling.average
+        return self._scaled(*self._stored(Window(0, 0, self.width, self.height), shape, resampling))
+
+    def _scaled(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        data = self.scaling.apply(values)
+        if not valid.all():
+            np.copyto(data, np.float32(0), where=~valid)
+        return data, valid
+
+    def _stored(
+        self, window: Window, shape: tuple[int, int] | None = None, resampling: Resampling = Resampling.nearest
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Stored values ``(channels, rows, columns)`` and validity of a window, decimated to ``shape``."""
+        shape = shape or (int(window.height), int(window.width))
+        with self._reading(window):
+            planes = self._read_planes(window, shape, resampling)
+            masks = [self._dataset.read_masks(n, window=window, out_shape=shape) for n in self._plan.masks]
+            if self._mask_file is not None:
+                masks.append(self._mask_file.read(1, window=window, out_shape=shape))
+        masks += [planes[self._numbers.index(number)] for number in self._plan.alphas]
+        valid = self._plan.of_values(planes)
+        for mask in masks:
+            valid &= mask != 0
+        if self._palette is not None:
+            index = planes[0]
+            colours = self._palette[:, np.minimum(index, self._palette.shape[1] - 1)]
+            return colours[:-1], valid & (colours[-1] != 0) & (index < self._palette.shape[1])
+        if isinstance(planes, list):
+            return np.stack([planes[channel] for channel in self._channels]), valid
+        in_order = self._channels == list(range(len(self._channels)))
+        return (planes[: len(self._channels)] if in_order else planes[self._channels]), valid
+
+    @contextmanager
+    def _reading(self, window: Window) -> Iterator[None]:
+        """One thread at a time, GDAL's complaints in the log, its failures as SceneError."""
+        with self._lock:
+            if self._dataset.closed:
+                raise SceneError(f"{self.path} has been closed: read it inside its with statement.")
+            try:
+                with quiet():
+                    yield
+            except FAILURES as error:
+                self._open_again()
+                raise SceneError(
+                    f"{self.path} cannot be read at row {window.row_off}, column {window.col_off} "
+                    f"({window.height} x {window.width} px): {reason(error)}; "
+                    "the file is damaged or cut short, fetch or export it again."
+                ) from error
+
+    def _open_again(self) -> None:
+        """Forget what was decoded: a block that GDAL failed to decode is read the next time as if it were sound."""
+        # Where even opening fails, so will reading.
+        with suppress(*FAILURES), opening(self._dataset.name):
+            fresh = open_quietly(self._dataset.name, sharing=False)
+            self._dataset.close()
+            self._dataset = fresh
+            if self._mask_file is not None:
+                self._mask_file.close()
+                self._mask_file = _open_mask_file(fresh)
+
+    def _read_planes(self, window: Window, shape: tuple[int, int], resampling: Resampling) -> Any:
+        """An array ``(planes, rows, columns)``, or a list of planes where their dtypes differ."""
+        options = {"window": window, "resampling": resampling}
+        if len({self._dataset.dtypes[number - 1] for number in self._numbers}) == 1:
+            return self._dataset.read(self._numbers, out_shape=(len(self._numbers), *shape), **options)
+        return [self._dataset.read(number, out_shape=shape, **options) for number in self._numbers]
+
+    def _settle(self, scaling: ScalingRequest) -> Scaling:
+        if isinstance(scaling, Scaling):
+            if len(scaling.low) != len(self.bands):
+                raise SceneError(
+                    f"{self.path}: a scaling of {len(scaling.low)} channels was given for {len(self.bands)} bands."
+                )
+            return scaling
+        return settle(parse_rule(scaling), self.stored_types, self._sample, self.path)
+
+    @property
+    def stored_types(self) -> tuple[StoredType, ...]:
+        """What each channel stores; of a colour table, its colours."""
+        if self._palette is not None:
+            return (StoredType(self._palette.dtype),) * len(self.bands)
+        return tuple(_stored_type(self._dataset, number) for number in self.bands)
+
+    def sample(self, px: int = _SAMPLE_PX) -> NDArray[Any]:
+        """Stored values ``(channels, n)`` of valid pixels spread over the scene.
+
+        Args:
+            px: how many pixels to look at, about; by default a million.
+
+        Raises:
+            SceneError: the file cannot be decoded there.
+        """
+        coarsest = max([1, *self._dataset.overviews(self.bands[0])])
+        if self.height * self.width / coarsest**2 > 4 * _SAMPLE_PX:
+            patches = self._stored_each(self._lattice(px))
+            if any(valid.any() for _, valid in patches):
+                return np.concatenate([values[:, valid] for values, valid in patches], axis=1)
+        shrink = min(1.0, (px / (self.height * self.width)) ** 0.5)
+        shape = max(1, round(self.height * shrink)), max(1, round(self.width * shrink))
+        values, valid = self._stored(Window(0, 0, self.width, self.height), shape)
+        return values[:, valid]
+
+    def _sample(self) -> NDArray[Any]:
+        return self.sample()
+
+    def _stored_each(self, windows: Sequence[Window]) -> list[tuple[NDArray[Any], NDArray[np.bool_]]]:
+        return [self._stored(window) for window in windows]
+
+    def _lattice(self, px: int = _SAMPLE_PX) -> list[Window]:
+        # Without overviews a decimated read decodes every block of the file; patches decode a few of them.
+        count = _SAMPLE_PATCHES
+        side = max(1, int(px**0.5) // count)
+        tall, wide = min(side, self.height), min(side, self.width)
+        rows = np.unique(np.linspace(0, self.height - tall, count).astype(int))
+        cols = np.unique(np.linspace(0, self.width - wide, count).astype(int))
+        return [Window(int(col), int(row), wide, tall) for row in rows for col in cols]
+
+
+def array_name(array: Any) -> str:
+    """An array in messages."""
+    return f"array {array.name}" if getattr(array, "name", None) else "the array"
+
+
+def _open_dataset(name: str) -> Any:
+    try:
+        with opening(name):
+            return open_quietly(name, sharing=False)
+    except (*FAILURES, ValueError) as error:
+        raise SceneError(_cannot_open(name, error)) from error
+
+
+def _cannot_open(name: str, error: Exception) -> str:
+    local = Path(name)
+    if local.is_dir():
+        return f"{name} is a folder, not a raster: name a file in it."
+    if local.exists():
+        return f"{name} is not a raster GDAL can read ({reason(error)}): give a GeoTIFF, VRT, JPEG, PNG or the like."
+    if name.startswith("/vsi") or ":" in name:
+        return f"{name} cannot be opened ({reason(error)}): check the address and the access to it."
+    return f"{name} does not exist: check the path."
+
+
+def _refuse_empty(dataset: Any, path: str) -> None:
+    if dataset.count:
+        return
+    if dataset.subdatasets:
+        names = ", ".join(dataset.subdatasets[:8]) + (", ..." if len(dataset.subdatasets) > 8 else "")
+        raise SceneError(f"{path} is a container of several rasters: open one of them by its full name: {names}")
+    raise SceneError(f"{path} holds no raster bands: give an image.")
+
+
+def _select(dataset: Any, path: str, bands: BandRequest) -> BandSelection:
+    table = BandTable(dataset.descriptions, tuple(meaning.name.lower() for meaning in dataset.colorinterp), path)
+    selection = select_bands(table, bands)
+    for number in selection.numbers:
+        kind = dataset.dtypes[number - 1]
+        if np.dtype(kind if not kind.startswith("complex_int") else "complex64").kind not in "uif":
+            raise SceneError(f"{path}: band {number} holds {kind} values: convert it to amplitudes first.")
+    return selection
+
+
+def _open_mask_file(dataset: Any) -> Any:
+    """The mask beside a file, which GDAL ignores where the file also has a mask inside; ``None`` without one."""
+    files = dataset.files  # the raster itself first
+    beside = f"{files[0]}.msk" if files else ""
+    return open_quietly(beside, sharing=False) if beside in files else None
+
+
+def _palette(dataset: Any, selection: BandSelection, path: str) -> NDArray[np.uint8] | None:
+    """The colour table as ``(channels + 1, entries)``, opacity last; ``None`` where bands are read as they are."""
+    if selection.palette_columns is None:
+        return None
+    try:
+        table = dataset.colormap(1)
+    except ValueError as error:
+        raise SceneError(
+            f"{path} is marked as having a colour table but has none: choose its bands by number."
+        ) from error
+    entries = np.zeros((4, max(table) + 1), dtype=np.uint8)
+    for index, colour in table.items():
+        entries[:, index] = colour
+    return entries[[*selection.palette_columns, 3]]
+
+
+def _stored_type(dataset: Any, number: int) -> StoredType:
+    bits = dataset.tags(number, ns="IMAGE_STRUCTURE").get("NBITS")
+    return StoredType(np.dtype(dataset.dtypes[number - 1]), int(bits) if bits else None)

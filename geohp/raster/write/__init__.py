@@ -1,0 +1,1 @@
+"""Writing: outputs that can be interrupted, cloud-optimised GeoTIFFs, virtual mosaics."""

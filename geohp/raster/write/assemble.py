@@ -1,0 +1,111 @@
+"""Parts as one raster: a virtual raster in GDAL's VRT format, with everything the output shall carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from affine import Affine
+
+from geohp.raster.grid import Grid
+from geohp.raster.write.layers import GDAL_TYPES, Layer
+from geohp.raster.write.stored_blocks import PART_TILE_PX, Part, part_path
+
+Placed = tuple[int, int, Part]
+"""First row, first column, part."""
+
+
+def write_mosaic(path: Path, layer: Layer, grid: Grid, parts: Iterable[Placed], overviews: Sequence[Path] = ()) -> None:
+    """Write a virtual raster over the parts that lie beside it.
+
+    Args:
+        path: the ``.vrt`` to write.
+        layer: type, nodata, names and colours.
+        grid: size and georeference, kept exactly.
+        parts: of this layer only; they must not overlap. Where there is none, the raster holds nodata.
+        overviews: rasters beside the ``.vrt``, each half the size of the one before.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    root, bands = virtual_raster(layer, grid)
+    parts = list(parts)
+    for band, element in enumerate(bands, 1):
+        for row, col, part in parts:
+            _source(element, path.parent, layer, band, row, col, part)
+        for overview in overviews:
+            element_of = ET.SubElement(element, "Overview")
+            ET.SubElement(element_of, "SourceFilename", relativeToVRT="1").text = overview.name
+            ET.SubElement(element_of, "SourceBand").text = str(band)
+    path.write_bytes(ET.tostring(root, encoding="utf-8"))
+
+
+def virtual_raster(layer: Layer, grid: Grid) -> tuple[ET.Element, list[ET.Element]]:
+    """A virtual raster that carries all but pixels, and its bands, to which sources can be added."""
+    root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
+    _georeference(root, grid)
+    _metadata(root, layer.tags)
+    bands = []
+    for band in range(1, layer.bands + 1):
+        element = ET.SubElement(root, "VRTRasterBand", dataType=GDAL_TYPES[layer.dtype], band=str(band))
+        _metadata(element, layer.band_tags)
+        if layer.band_descriptions:
+            ET.SubElement(element, "Description").text = layer.band_descriptions[band - 1]
+        if layer.nodata is not None:
+            ET.SubElement(element, "NoDataValue").text = repr(float(layer.nodata))
+        if layer.scale is not None:
+            ET.SubElement(element, "Scale").text = repr(float(layer.scale))
+        _colours(element, layer, band)
+        bands.append(element)
+    return root, bands
+
+
+def _georeference(root: ET.Element, grid: Grid) -> None:
+    wkt = "" if grid.crs is None else grid.crs.to_wkt()
+    if grid.gcps:
+        # Coordinates are (x, y) whatever order the authority gives its axes.
+        points = ET.SubElement(root, "GCPList", Projection=wkt, dataAxisToSRSAxisMapping="1,2")
+        for number, point in enumerate(grid.gcps, 1):
+            ET.SubElement(
+                points, "GCP", Id=str(point.id or number), Info=point.info or "",
+                Pixel=repr(float(point.col)), Line=repr(float(point.row)),
+                X=repr(float(point.x)), Y=repr(float(point.y)), Z=repr(float(point.z or 0)),
+            )  # fmt: skip
+        return
+    if wkt:
+        ET.SubElement(root, "SRS", dataAxisToSRSAxisMapping="1,2").text = wkt
+    if grid.transform != Affine.identity():  # which stands for none
+        ET.SubElement(root, "GeoTransform").text = ", ".join(repr(float(value)) for value in grid.transform.to_gdal())
+
+
+def _metadata(parent: ET.Element, tags: Mapping[str, str]) -> None:
+    if tags:
+        metadata = ET.SubElement(parent, "Metadata")
+        for key, value in tags.items():
+            ET.SubElement(metadata, "MDI", key=key).text = value
+
+
+def _colours(band_element: ET.Element, layer: Layer, band: int) -> None:
+    if layer.colormap is None:
+        ET.SubElement(band_element, "ColorInterp").text = "Gray" if band == 1 else "Undefined"
+        return
+    ET.SubElement(band_element, "ColorInterp").text = "Palette"
+    table = ET.SubElement(band_element, "ColorTable")
+    for value in range(max(layer.colormap, default=-1) + 1):
+        red, green, blue, alpha = (*layer.colormap.get(value, (0, 0, 0)), 255)[:4]
+        ET.SubElement(table, "Entry", c1=str(red), c2=str(green), c3=str(blue), c4=str(alpha))
+
+
+def _source(band_element: ET.Element, folder: Path, layer: Layer, band: int, row: int, col: int, part: Part) -> None:
+    rows, cols = str(part.rows), str(part.cols)
+    source = ET.SubElement(band_element, "SimpleSource")
+    ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = part_path(folder, part.layer, row, col).name
+    ET.SubElement(source, "SourceBand").text = str(band)
+    # Without these GDAL would open thousands of parts to learn what is known here.
+    ET.SubElement(
+        source, "SourceProperties", RasterXSize=cols, RasterYSize=rows, DataType=GDAL_TYPES[layer.dtype],
+        BlockXSize=str(PART_TILE_PX), BlockYSize=str(PART_TILE_PX),
+    )  # fmt: skip
+    ET.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=cols, ySize=rows)
+    ET.SubElement(source, "DstRect", xOff=str(col), yOff=str(row), xSize=cols, ySize=rows)

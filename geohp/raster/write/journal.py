@@ -1,0 +1,119 @@
+"""The list of finished blocks: a line each, written once the block's parts are safe on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from geohp.raster.write.stored_blocks import Part
+
+NAME = "journal.jsonl"
+
+Origin = tuple[int, int]
+"""First row and column of a block."""
+
+
+class Block(NamedTuple):
+    """A finished block: its stored parts and what was noted with it."""
+
+    parts: tuple[Part, ...]
+    note: Mapping[str, Any] | None
+
+
+class Journal:
+    """Append-only record of blocks in a folder.
+
+    Attributes:
+        blocks: finished blocks by origin; of a block recorded twice the later record.
+        moving: whether finished outputs have begun to move into place.
+    """
+
+    def __init__(self, folder: Path):
+        """Read what is there; a line torn by a kill or a full disk, and whatever follows it, is cut off.
+
+        Raises:
+            OSError: it cannot be read or written.
+        """
+        self.blocks: dict[Origin, Block] = {}
+        self.moving = False
+        self._path = folder / NAME
+        self._append_lock = threading.Lock()
+        self._length = self._read()
+        self._file = self._path.open("ab", buffering=0)
+        self._file.truncate(self._length)
+
+    def append(self, row: int, col: int, block: Block) -> None:
+        """Record a block; thread-safe.
+
+        Raises:
+            OSError: the disk is full; the record is then not there, and later ones can still be written.
+            TypeError: the note cannot be written as JSON.
+        """
+        line: dict[str, Any] = {"row": row, "col": col, "parts": block.parts}
+        if block.note is not None:
+            line["note"] = dict(block.note)
+        self._append(line)
+        self.blocks[row, col] = block
+
+    def append_moving(self) -> None:
+        """Record that all outputs are complete and are about to move into place.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        self._append({"moving": True})
+        self.moving = True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        text = json.dumps(line, ensure_ascii=False).encode() + b"\n"
+        with self._append_lock:
+            try:
+                written = self._file.write(text)
+                if written != len(text):
+                    raise OSError("No space left on device")
+                os.fsync(self._file.fileno())
+            except OSError:
+                self._file.truncate(self._length)
+                raise
+            self._length += len(text)
+
+    def _read(self) -> int:
+        """Fill in the blocks; gives the length of what could be read, in bytes."""
+        length = 0
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return length
+        for line in content.splitlines(keepends=True):
+            try:
+                if not line.endswith(b"\n"):
+                    break
+                self._add(json.loads(line))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                break
+            length += len(line)
+        return length
+
+    def _add(self, line: Any) -> None:
+        if line.get("moving"):
+            self.moving = True
+            return
+        parts = tuple(Part(*map(int, part)) for part in line["parts"])
+        self.blocks[int(line["row"]), int(line["col"])] = Block(parts, line.get("note"))
+
+
+def was_moving(folder: Path) -> bool:
+    """Whether work in a folder was stopped while its complete outputs moved into place; changes nothing there."""
+    try:
+        lines = (folder / NAME).read_bytes().splitlines()
+        return any(json.loads(line).get("moving", False) for line in lines[-1:])
+    except (OSError, ValueError, AttributeError):
+        return False

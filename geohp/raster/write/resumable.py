@@ -1,0 +1,359 @@
+"""The unfinished outputs of one run on disk: block by block, safe from interruption, whole in the end or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from geohp.errors import OutputError
+from geohp.files import check_output
+from geohp.locking import LOCK, FolderLock
+from geohp.raster import identity as identities
+from geohp.raster.gdal import FAILURES, reason
+from geohp.raster.grid import Grid
+from geohp.raster.write import journal as journals
+from geohp.raster.write.assemble import Placed
+from geohp.raster.write.cog import assemble, remove_side_files
+from geohp.raster.write.journal import Block, Journal, Origin
+from geohp.raster.write.layers import Layer
+from geohp.raster.write.stored_blocks import TEMPORARY, Part, is_sound, is_whole, part_path, write_durably, write_part
+
+_REMEDY = "begin anew with --restart, or choose another name for the output"
+
+
+class Work:
+    """Blocks of several rasters on one grid, kept as small files until all are there.
+
+    They lie in a hidden folder beside the first output, named after it, so that the same run finds them again after
+    an interrupt, a kill or a power failure. The outputs appear together, in :meth:`publish`; until then whatever stood
+    at their places stays as it was. Leaving the ``with`` block otherwise keeps finished blocks, and removes the folder
+    if there are none; the exception that ends it takes :attr:`kept` along as a note. Blocks may come in any order and
+    from any thread, and must not overlap.
+
+    Attributes:
+        folder: where the parts lie.
+        grid: size and georeference of all outputs.
+        outputs: files and how they are stored; a layer's number is its place here.
+    """
+
+    def __init__(self, outputs: Mapping[Path, Layer], grid: Grid, lock: FolderLock, journal: Journal):
+        """Work in a folder that is locked and prepared; see :meth:`open`."""
+        self.folder = lock.path.parent
+        self.grid = grid
+        self.outputs = dict(outputs)
+        self._numbers = {path: number for number, path in enumerate(self.outputs)}
+        self._lock = lock
+        self._journal = journal
+        self._blocks = journal.blocks
+        for (row, col), block in list(self._blocks.items()):
+            if not self._is_whole(row, col, block):  # a disk in trouble; it is simply done again
+                del self._blocks[row, col]
+        self._published = False
+
+    @classmethod
+    def open(
+        cls,
+        outputs: Mapping[Path, Layer],
+        grid: Grid,
+        identity: Mapping[str, Any],
+        *,
+        restart: bool = False,
+    ) -> Work:
+        """Begin, or go on with what an earlier run of the same identity left.
+
+        Args:
+            outputs: files to appear, and how they are stored. Existing ones will be replaced.
+            grid: size and georeference, kept exactly: transform or ground control points, and CRS.
+            identity: all that the pixels and the cut into blocks depend on, JSON-able: input, model, window, block.
+                Where it differs from the earlier run's, the first differing key is named.
+            restart: delete what an earlier run left.
+
+        Raises:
+            OutputError: a folder is missing or not writable, an output is a folder, another process works on the
+                same output, or what an earlier run left does not fit or cannot be read.
+            TypeError: the identity is not JSON-able.
+        """
+        outputs = {check_output(path, overwrite=True): layer for path, layer in outputs.items()}
+        if len({path.resolve() for path in outputs}) < len(outputs):
+            raise OutputError(f"{next(iter(outputs))}: two outputs cannot be one file; choose another name for one")
+        described = identities.describe(identity, outputs, grid)
+        folder = work_folder(next(iter(outputs))).absolute()  # workers may start elsewhere
+        lock = _take(folder)
+        try:
+            return cls(outputs, grid, lock, _prepare(folder, described, restart=restart))
+        except BaseException as error:
+            lock.release(remove=True)  # of a folder that is empty; others stay
+            if isinstance(error, OSError) and not isinstance(error, OutputError):
+                raise OutputError(f"{folder} cannot be used ({error.strerror or error}): {_REMEDY}") from error
+            raise
+
+    def __enter__(self) -> Work:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and self.kept is not None:
+            error.add_note(self.kept)
+        self.close()
+
+    @property
+    def finished(self) -> frozenset[Origin]:
+        """First row and column of each finished block."""
+        return frozenset(self._blocks)
+
+    @property
+    def notes(self) -> list[Mapping[str, Any]]:
+        """What was noted with finished blocks, from top left to bottom right."""
+        return [block.note for _, block in sorted(self._blocks.items()) if block.note is not None]
+
+    @property
+    def kept(self) -> str | None:
+        """Says for the user where finished blocks are kept; ``None`` where there are none, or all is published."""
+        if self._published or not self._blocks:
+            return None
+        return f"{len(self._blocks)} finished block(s) are kept in {self.folder}; the same command goes on from there"
+
+    def put(
+        self, row: int, col: int, layers: Mapping[Path, NDArray[Any] | None], note: Mapping[str, Any] | None = None
+    ) -> None:
+        """Store a finished block; when this returns, it survives whatever happens to the process.
+
+        Args:
+            row: first row of the block.
+            col: first column of the block.
+            layers: for each output (rows, cols) or (bands, rows, cols); ``None`` or all nodata: nothing is stored.
+            note: goes into :attr:`notes`.
+
+        Raises:
+            OutputError: the disk is full or the folder cannot be written to; the block is then not finished.
+            ValueError: the block does not fit the grid or a layer.
+        """
+        arrays = {Path(path): values for path, values in layers.items() if values is not None}
+        if unknown := arrays.keys() - self._numbers.keys():
+            raise ValueError(f"{unknown.pop()} is none of the outputs")
+        if len({values.shape[-2:] for values in arrays.values()}) > 1:
+            raise ValueError(f"the layers of the block at row {row}, column {col} differ in size")
+        for values in arrays.values():
+            self._check_fits(row, col, *values.shape[-2:])
+        written = (
+            write_part(self.folder, self._numbers[path], self.outputs[path], row, col, values)
+            for path, values in arrays.items()
+        )
+        self.record(row, col, [part for part in written if part], note)
+
+    def record(self, row: int, col: int, parts: Iterable[Part], note: Mapping[str, Any] | None = None) -> None:
+        """Note as finished a block whose parts are on disk already.
+
+        Args:
+            row: first row of the block.
+            col: first column of the block.
+            parts: what :func:`write_part` gave for each layer, in whichever process, less the ``None``s.
+            note: goes into :attr:`notes`.
+
+        Raises:
+            OutputError: a part is not there, or the disk is full; the block is then not finished.
+            ValueError: the block does not fit the grid.
+        """
+        block = Block(tuple(parts), None if note is None else dict(note))
+        for part in block.parts:
+            self._check_fits(row, col, part.rows, part.cols)
+        if not self._is_whole(row, col, block):
+            raise OutputError(
+                f"the block at row {row}, column {col} is not in {self.folder}: "
+                "the output's folder must be one and the same for all workers"
+            )
+        try:
+            self._journal.append(row, col, block)
+        except OSError as error:
+            raise _failure(self.folder, error) from error
+
+    def publish(self) -> None:
+        """Turn the blocks into cloud-optimised GeoTIFFs and move them into place; where no block is, there is nodata.
+
+        All are complete on disk before the first is moved.
+
+        Raises:
+            OutputError: the disk is full, or parts are missing or damaged; what is sound is kept, and what stood at
+                the outputs' places stays as it was.
+        """
+        self._refuse_damaged()
+        cogs: list[Path] = []
+        try:
+            for number, (path, layer) in enumerate(self.outputs.items()):
+                try:
+                    cogs.append(assemble(self.folder, str(number), layer, self.grid, self._placed(number)))
+                    _wait_for_disk(cogs[-1])
+                except FAILURES as error:
+                    raise _failure(path, error) from error
+            self._move(cogs)
+        finally:
+            for cog in cogs:
+                cog.unlink(missing_ok=True)
+        self._published = True
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder; it goes too where all is published or nothing finished."""
+        self._journal.close()
+        finished_with = self._published or not self._blocks
+        if finished_with and self._lock.held:
+            with suppress(OSError):
+                _clear(self.folder)
+        self._lock.release(remove=finished_with)
+
+    def _move(self, cogs: Sequence[Path]) -> None:
+        staged: dict[Path, Path] = {}
+        path = self.folder
+        try:
+            for path, cog in zip(self.outputs, cogs, strict=True):
+                staged[path] = cog
+                if path.parent.resolve() != self.folder.parent.resolve():
+                    # Perhaps another disk, where moving is copying: that must not fail between two outputs.
+                    staged[path] = path.with_name(f"{work_folder(path).name}.tif")
+                    _relocate(cog, staged[path])
+            self._journal.append_moving()
+            for path, ready in staged.items():
+                ready.replace(path)
+                remove_side_files(path)
+            for folder in {path.parent for path in self.outputs}:
+                _wait_for_disk(folder)
+        except OSError as error:
+            raise _failure(path, error) from error
+        finally:
+            for ready in staged.values():
+                ready.unlink(missing_ok=True)
+
+    def _placed(self, number: int) -> list[Placed]:
+        """The parts of one layer and where they belong."""
+        return [
+            (row, col, part)
+            for (row, col), block in self._blocks.items()
+            for part in block.parts
+            if part.layer == number
+        ]
+
+    def _refuse_damaged(self) -> None:
+        """Drop blocks whose parts are not what was written, so that they are done again."""
+        damaged = []
+        for (row, col), block in sorted(self._blocks.items()):
+            unsound = [part for part in block.parts if not is_sound(self.folder, row, col, part)]
+            for part in unsound:
+                with suppress(OSError):
+                    part_path(self.folder, part.layer, row, col).unlink()  # the next run will miss it
+            if unsound:
+                damaged.append((row, col))
+                del self._blocks[row, col]
+        if damaged:
+            row, col = damaged[0]
+            raise OutputError(
+                f"{len(damaged)} finished block(s) in {self.folder} are damaged, the first at row {row}, column {col}: "
+                "run the same command again to have them done anew"
+            )
+
+    def _is_whole(self, row: int, col: int, block: Block) -> bool:
+        return all(is_whole(self.folder, row, col, part) for part in block.parts)
+
+    def _check_fits(self, row: int, col: int, rows: int, cols: int) -> None:
+        if row < 0 or col < 0 or row + rows > self.grid.height or col + cols > self.grid.width:
+            raise ValueError(f"block of {rows} x {cols} px at row {row}, column {col} does not fit {self.grid.shape}")
+
+
+def work_folder(output: Path) -> Path:
+    """Where the unfinished work of a run lies whose first output this is."""
+    return output.with_name(f".{output.name}.geohp")
+
+
+def is_half_published(output: Path) -> bool:
+    """Whether a run was stopped just as its complete outputs moved into place.
+
+    Then an output may exist that the same command must be allowed to replace, so as to finish.
+    """
+    return journals.was_moving(work_folder(Path(output)))
+
+
+def _take(folder: Path) -> FolderLock:
+    try:
+        return FolderLock(folder)
+    except BlockingIOError as error:
+        raise OutputError(
+            f"{folder} is in use by another run: wait until it ends, or choose another name for the output"
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written to ({error.strerror}): choose another folder for the output"
+        ) from error
+
+
+def _prepare(folder: Path, described: Mapping[str, Any], *, restart: bool) -> Journal:
+    """Make a locked folder ready for the work described: as it is if it holds the same, else empty."""
+    if restart:
+        _clear(folder)
+    there = identities.read_identity(folder)
+    differs = "no legible description" if there is None else identities.difference(there, described)
+    journal = Journal(folder)
+    if differs and journal.blocks:
+        journal.close()
+        raise OutputError(f"{folder} holds unfinished work with {differs}: {_REMEDY}")
+    if differs:
+        journal.close()
+        _clear(folder)
+        path = folder / identities.NAME
+        try:
+            write_durably(path, json.dumps(described, ensure_ascii=False, indent=1).encode())
+        except OSError as error:
+            _clear(folder)
+            raise _failure(path, error) from error
+        return Journal(folder)
+    for leftover in folder.glob(f"*{TEMPORARY}"):
+        leftover.unlink(missing_ok=True)
+    return journal
+
+
+def _clear(folder: Path) -> None:
+    """Empty a locked folder; the journal goes first, so that it never names parts that are gone."""
+    journal = folder / journals.NAME
+    journal.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            path.unlink(missing_ok=True)
+
+
+def _failure(path: Path, error: BaseException) -> OutputError:
+    return OutputError(
+        f"{path} could not be written ({reason(error)}): check the free space and the access rights of its folder"
+    )
+
+
+def _relocate(source: Path, target: Path) -> None:
+    """Move a file, also to another disk."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copyfile(source, target)
+        _wait_for_disk(target)
+        source.unlink()
+
+
+def _wait_for_disk(path: Path) -> None:
+    """Return once a file, or the names in a folder, would survive a power failure."""
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
+    try:
+        handle = os.open(path, flags)
+    except PermissionError:
+        return  # folders cannot be opened everywhere
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

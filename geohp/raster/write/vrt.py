@@ -1,0 +1,112 @@
+"""Neighbouring rasters as one: a virtual raster over files that lie beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from affine import Affine
+
+from geohp.raster.grid import Grid
+from geohp.raster.write.assemble import virtual_raster
+from geohp.raster.write.layers import GDAL_TYPES, Layer
+from geohp.raster.write.stored_blocks import write_durably
+
+_SAME_PX = 1e-3
+"""What two pixel sizes may differ over a raster's width, or an origin from the common grid, in pixels."""
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Why rasters make no mosaic, as the end of a sentence."""
+
+    reason: str
+
+
+def common_grid(grids: Mapping[Path, Grid]) -> Grid | Unfit:
+    """The grid that covers all rasters, from the first one's pixels on.
+
+    Args:
+        grids: where the pixels of each lie.
+    """
+    if not grids:
+        return Unfit("there is no map")
+    (first_path, first), *others = grids.items()
+    for path, grid in grids.items():
+        if grid.crs is None or grid.gcps:
+            return Unfit(f"{path.name} has no CRS with a transform")
+        if grid.transform.b or grid.transform.d or grid.transform.a <= 0 or grid.transform.e >= 0:
+            return Unfit(f"{path.name} is not north-up")
+    for path, grid in others:
+        if grid.crs != first.crs:
+            return Unfit(f"{path.name} has another CRS than {first_path.name}")
+        for one, other, pixels in (
+            (first.transform.a, grid.transform.a, grid.width),
+            (first.transform.e, grid.transform.e, grid.height),
+        ):
+            if abs(one - other) * pixels > _SAME_PX * abs(one):
+                return Unfit(f"{path.name} has another pixel size than {first_path.name}")
+    places = [_place(first, grid) for grid in grids.values()]
+    left, top = min(x for x, _ in places), min(y for _, y in places)
+    right = max(x + grid.width for (x, _), grid in zip(places, grids.values(), strict=True))
+    bottom = max(y + grid.height for (_, y), grid in zip(places, grids.values(), strict=True))
+    # Only whole pixels before the first one's: what lies between is rounded outwards.
+    left, top = -_ceil(-left), -_ceil(-top)
+    return Grid(_ceil(right - left), _ceil(bottom - top), first.transform * Affine.translation(left, top), first.crs)
+
+
+def write_tiles(path: Path, layer: Layer, grid: Grid, tiles: Mapping[Path, Grid]) -> None:
+    """Write a virtual raster over files beside it, whole or not at all; later files lie on top.
+
+    Where a file holds no data, those below show. A file whose pixels do not fall on the grid's is shifted by less than
+    half a pixel.
+
+    Args:
+        path: the ``.vrt`` to write.
+        layer: type, nodata, names and colours.
+        grid: see :func:`common_grid`.
+        tiles: files in the folder of ``path``, from the lowest to the topmost, and where their pixels lie.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    root, bands = virtual_raster(layer, grid)
+    for band, element in enumerate(bands, 1):
+        for tile, own in tiles.items():
+            col, row = _place(grid, own)
+            _source(element, tile, own, layer, band, round(col), round(row))
+    ET.indent(root)
+    write_durably(path, ET.tostring(root, encoding="utf-8"))
+    path.chmod(next(iter(tiles)).stat().st_mode & 0o777)  # a mosaic is read by whoever reads the files
+
+
+def _place(grid: Grid, tile: Grid) -> tuple[float, float]:
+    """Column and row of a tile's first pixel; a whole number where it is one but for rounding."""
+    col, row = ~grid.transform * (tile.transform.c, tile.transform.f)
+    return _settled(col), _settled(row)
+
+
+def _settled(value: float) -> float:
+    return float(round(value)) if abs(value - round(value)) < _SAME_PX else value
+
+
+def _ceil(value: float) -> int:
+    return -int(-value // 1)
+
+
+def _source(element: ET.Element, tile: Path, own: Grid, layer: Layer, band: int, col: int, row: int) -> None:
+    # A complex source leaves out the file's own nodata, a simple one would paint it over what lies below.
+    source = ET.SubElement(element, "ComplexSource")
+    ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = tile.name
+    ET.SubElement(source, "SourceBand").text = str(band)
+    wide, tall = str(own.width), str(own.height)
+    ET.SubElement(
+        source, "SourceProperties", RasterXSize=wide, RasterYSize=tall, DataType=GDAL_TYPES[layer.dtype],
+        BlockXSize="512", BlockYSize="512",
+    )  # fmt: skip
+    ET.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=wide, ySize=tall)
+    ET.SubElement(source, "DstRect", xOff=str(col), yOff=str(row), xSize=wide, ySize=tall)
+    if layer.nodata is not None:
+        ET.SubElement(source, "NODATA").text = repr(float(layer.nodata))

@@ -1,0 +1,1 @@
+"""Plots, figures and pages of HTML that training and evaluation share."""

@@ -1,0 +1,206 @@
+"""An experiment from its configuration to its run folder: data, training, and what is left behind."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geohp.config.experiment import Config, dump_config, load_config
+from geohp.errors import ConfigError, OutputError
+from geohp.files import check_new_folder
+
+if TYPE_CHECKING:
+    from geohp.classes import LandCoverClass
+    from geohp.training.fit import Trained
+
+Progress = Callable[..., None]
+"""Called with what is being done, how much of it is done, how much there is, and maybe a detail in words."""
+
+CONFIG_NAME = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: holds ``config.yaml`` (all numbers known), ``model.safetensors``, ``report.html``, ``metrics.csv``,
+            pictures, and the logs of TensorBoard; where epochs were scored on labels, also ``scores.csv`` and
+            ``best_on_labels.safetensors``.
+        model: the trained model's file.
+        seconds: how long it took.
+        warnings: sentences about what looks wrong with the result.
+    """
+
+    folder: Path
+    model: Path
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+def train(
+    config: Config | str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    data: Any = None,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    sweep: str | None = None,
+    progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> Run:
+    """Train a model on imagery; labels, where there are any, only ever teach its linear probe.
+
+    Args:
+        config: a :class:`~geohp.config.experiment.Config`, a YAML file, or the bare name of a packaged configuration.
+        overrides: such as ``train.epochs=3``, for a configuration that is read from a file.
+        data: what to train on, in place of the images that the configuration names: a
+            :class:`~geohp.data.base.DataSource`, an :class:`~geohp.data.base.ImageSet` or one of TorchGeo's data sets.
+        out: the run folder, which must not exist; ``runs/<name>-<date>-<time>`` by default.
+        resume: instead of all that, the folder of an unfinished run to go on with, from its last checkpoint.
+        sweep: numbers of classes to compare after training, ``classes=3..12``; the one recommended is taken, unless
+            ``classes.count`` is overridden or the classes have names.
+        progress: told of surveying the images, of computing features and of training.
+        announce: told in sentences of what the user should know: sizes, derived settings, what looks wrong.
+
+    Returns:
+        The run folder, complete. One that fails before its first checkpoint leaves nothing behind; later it stays, and
+        can be gone on with.
+
+    Raises:
+        ConfigError, DataError, SceneError, WeightsError, OutputError, TrainingError: one sentence and its remedy.
+    """
+    from geohp.data.factory import open_data
+    from geohp.training.defaults import resolve
+    from geohp.training.fit import fit
+
+    started = time.monotonic()
+    tell, say = progress or (lambda *_: None), announce or (lambda _: None)
+    config, folder = _beginning(config, overrides, out, resume, sweep)
+    if sweep is not None:
+        config = _with_sweep(config, sweep, overrides)
+    if data is None:
+        source = open_data(config.data, config.train.seed)
+    else:
+        from geohp.data.torchgeo.source import source_of
+
+        source = source_of(data, config.data, config.train.seed)
+    with ExitStack() as stack:
+        images = source.training(lambda done, total: tell("surveying images", done, total))
+        stack.enter_context(closing(images))
+        config, derived = resolve(config, len(images), devices=config.train.devices)
+        for sentence in derived:
+            say(sentence)
+        judged = None
+        if config.train.score_every:
+            judged = source.evaluation(lambda done, total: tell("surveying labelled images", done, total))
+            stack.enter_context(closing(judged))
+        stack.enter_context(_run_folder(folder, resumed=resume is not None))
+        (folder / CONFIG_NAME).write_text(dump_config(config), encoding="utf-8")
+        trained = fit(
+            config,
+            images,
+            folder,
+            tell,
+            say,
+            classes=source.classes,
+            judged=judged,
+            pixel_size_m=source.pixel_size_m,
+        )
+        seconds = time.monotonic() - started
+        model = _leave_behind(folder, trained.config, trained, source.classes, seconds)
+        # Not before: its checkpoints are of as many clusters as the configuration had when training began.
+        (folder / CONFIG_NAME).write_text(dump_config(trained.config), encoding="utf-8")
+    return Run(folder, model, seconds, tuple(trained.warnings))
+
+
+def _beginning(
+    config: Config | str | Path | None,
+    overrides: Sequence[str],
+    out: str | Path | None,
+    resume: str | Path | None,
+    sweep: str | None,
+) -> tuple[Config, Path]:
+    """The configuration and the folder of a new run, or of one that is gone on with."""
+    if resume is not None:
+        from geohp.model.file import MODEL_NAME
+
+        folder = Path(resume)
+        if config is not None or overrides or out is not None or sweep is not None:
+            raise ConfigError(f"{folder}: a run goes on with its own configuration; give nothing beside --resume")
+        if (folder / MODEL_NAME).is_file():
+            raise ConfigError(f"{folder}: is finished; there is nothing to go on with")
+        if not (folder / CONFIG_NAME).is_file():
+            raise ConfigError(f"{folder}: no unfinished run there; give the folder of one that was interrupted")
+        return load_config(folder / CONFIG_NAME), folder
+    if config is None:
+        raise ConfigError("no configuration; give a YAML file, or a packaged one by its name (orthophotos.yaml)")
+    if not isinstance(config, Config):
+        config = load_config(config, overrides)
+    name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return config, check_new_folder(out if out is not None else Path("runs") / name)
+
+
+def _with_sweep(config: Config, sweep: str, overrides: Sequence[str]) -> Config:
+    from geohp.training.sweep import count_is_given, parse_sweep
+
+    told = {"sweep": list(parse_sweep(sweep)), "choose": not count_is_given(config.classes, overrides)}
+    return config.model_copy(update={"classes": config.classes.model_copy(update=told)})
+
+
+@contextmanager
+def _run_folder(folder: Path, *, resumed: bool) -> Iterator[None]:
+    """The folder of a run that is being made: it goes when the run fails before anything is worth keeping."""
+    from geohp.locking import FolderLock
+    from geohp.training.checkpoints import CHECKPOINT_NAME
+    from geohp.training.loop import UNFINISHED
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FolderLock(folder / UNFINISHED)
+    except BlockingIOError as error:
+        raise OutputError(f"{folder}: another process is at work on this run; wait for it, or stop it") from error
+    except OSError as error:
+        raise OutputError(f"{folder}: the run folder cannot be made ({error}); choose a writable place") from error
+    try:
+        yield
+    except BaseException as error:
+        lock.release()
+        if (folder / UNFINISHED / CHECKPOINT_NAME).is_file():
+            error.add_note(f"{folder}: kept up to its last checkpoint; go on with geohp train --resume {folder}")
+        elif not resumed:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, OutputError):
+            raise OutputError(f"{folder}: the run cannot be written ({error}); check space and permissions") from error
+        raise
+    lock.release()
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+
+
+def _leave_behind(
+    folder: Path, config: Config, trained: Trained, classes: Sequence[LandCoverClass], seconds: float
+) -> Path:
+    """Pictures, report, and last of all the model: where it is, everything is."""
+    from geohp.evaluation.evaluate import BEST_NAME
+    from geohp.model.file import MODEL_NAME, save_model
+    from geohp.training.report import write_run_report
+
+    write_run_report(
+        folder,
+        config,
+        trained.method,
+        trained.model,
+        trained.source,
+        seconds=seconds,
+        warnings=trained.warnings,
+        scores=trained.scores,
+        label_classes=classes,
+    )
+    if trained.best_on_labels is not None:
+        save_model(trained.best_on_labels, folder / BEST_NAME)
+    return save_model(trained.model, folder / MODEL_NAME)
