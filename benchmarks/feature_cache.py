@@ -25,7 +25,7 @@ from geohp.backbones.base import PatchFeatures
 from geohp.backbones.factory import create_backbone
 from geohp.data.base import ImageSet
 from geohp.demo.town.scene import draw_orthophoto
-from geohp.features.encoder import FeatureSource
+from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Batch
 from geohp.methods.hp.method import HP
 
@@ -84,7 +84,7 @@ def main() -> None:
         for way, options in ways.items():
             if args.brief and "disk" in way:
                 continue
-            source = FeatureSource(images, backbone, batch_size=args.batch)
+            source = FeatureSampler(images, backbone, batch_size=args.batch)
             start = clock(args.device)
             source.cache(**{"limit_bytes": float(1 << 36), "folder": folder, **options})
             ready = clock(args.device) - start
@@ -102,7 +102,7 @@ def main() -> None:
         compare_types(source, ends[0])
 
 
-def trained(source: FeatureSource, epochs: int) -> tuple[HP, list[float], list[float]]:
+def trained(source: FeatureSampler, epochs: int) -> tuple[HP, list[float], list[float]]:
     """Train; gives the method, the seconds of every step, and those of them until its features were there."""
     torch.manual_seed(0)
     method = HP(source.backbone.channels, 3, label_classes=6, warmup_steps=5).to(source.device)
@@ -151,7 +151,7 @@ def same(one: HP, other: HP) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-def compare_types(source: FeatureSource, method: HP) -> None:
+def compare_types(source: FeatureSampler, method: HP) -> None:
     """What rounding features changes, all else being equal."""
     batch = next(iter(source.batches()))
     patches = source.patches(batch)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from geohp.version import __version__
 
 if TYPE_CHECKING:
-    from geohp.config.experiment import load_config
+    from geohp.config.loading import load_config
     from geohp.evaluation.evaluate import evaluate
     from geohp.evaluation.metrics import SegmentationMetrics
     from geohp.inference.batch import segment_files
@@ -32,7 +32,7 @@ _HOME = {
     "SegmentationMetrics": "geohp.evaluation.metrics",
     "evaluate": "geohp.evaluation.evaluate",
     "import_checkpoint": "geohp.model.importing.convert",
-    "load_config": "geohp.config.experiment",
+    "load_config": "geohp.config.loading",
     "name_classes": "geohp.legend.naming",
     "open_scene": "geohp.raster.read.scene",
     "polygonize": "geohp.vector.polygonize",

@@ -17,7 +17,7 @@ from rio_cogeo import cog_validate
 
 import geohp
 from geohp.classes import classes_from_json
-from geohp.config.experiment import load_config
+from geohp.config.loading import load_config
 from geohp.errors import ConfigError, DataError, GeohpError, ModelError, OutputError, SceneError
 from geohp.inference.segment import choose_segmenter, segment_file
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from geohp.config.strict import Strict
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-
-
-class Strict(BaseModel):
-    """No unknown keys, no silent conversions, no changes after validation."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class _Source(Strict):
@@ -51,7 +47,7 @@ class _Own(_Source):
     """Side the patch is resized to for the backbone; ``patch_px`` where not given."""
     patches: int = Field(default=1024, ge=1)
     """How many patches are sampled in all, spread over the images by their valid area."""
-    label_classes: dict[str, str | None] = {}
+    label_classes: dict[str, str | None] = Field(default={})
     """What labels mean: value, name of a field or colour ``#rrggbb`` to class; several may be one class, those of
     ``null`` are unknown, ``*`` stands for all others. A list names the values 0, 1, 2, ... By default every value that
     occurs is a class."""
@@ -92,7 +88,7 @@ class OrthophotosConfig(_Own):
     images: list[str] = Field(min_length=1)
     """Files, folders (searched recursively), glob patterns, footprint indices or STAC catalogues, relative to the
     working folder."""
-    exclude: list[str] = []
+    exclude: list[str] = Field(default=[])
     """Glob patterns, matched against file names, to leave out (masks, labels, previews)."""
     bands: list[int | str] | None = None
     """Band numbers from 1, names or colours; red, green, blue by default."""
@@ -111,7 +107,7 @@ class OrthophotosConfig(_Own):
     pixel_size_m: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Ground sampling distance, in metres, that all images are brought to: ``patch_px`` and ``stride_px`` are then
     pixels of that size, whatever the images' own. By default every image is cut at its own."""
-    labels: list[str] = []
+    labels: list[str] = Field(default=[])
     """Label rasters by pattern (``{stem}_labels.png``), folder or name, or files of polygons; none by default."""
     label_field: str | None = None
     """The attribute of polygons that holds the class; may be left out where only one can."""
@@ -121,7 +117,7 @@ class OrthophotosConfig(_Own):
     """What goes to train or test as a whole: images, folders of images, or square blocks of ground."""
     test_share: float = Field(default=0.25, gt=0, lt=1)
     """Share of the images' or blocks' area to test on."""
-    test_images: list[str] = []
+    test_images: list[str] = Field(default=[])
     """Files, folders or patterns of the images to test on, instead of a split."""
     block_m: float | None = Field(default=None, gt=0)
     """Side of the blocks in metres, in pixels where images are not georeferenced; eight patches by default."""
@@ -236,15 +232,15 @@ class TorchGeoConfig(_Own):
     source: Literal["torchgeo"]
     dataset: Name
     """Class in ``torchgeo.datasets``."""
-    options: dict[str, Option | list[Option]] = {}
+    options: dict[str, Option | list[Option]] = Field(default={})
     """Arguments of its constructor (root, paths, split, download, ...)."""
-    train_options: dict[str, Option | list[Option]] = {}
+    train_options: dict[str, Option | list[Option]] = Field(default={})
     """Further ones for the images to train on, such as ``{split: train}``."""
-    test_options: dict[str, Option | list[Option]] = {}
+    test_options: dict[str, Option | list[Option]] = Field(default={})
     """Further ones for the images to be judged on, such as ``{split: test}``; none: the same images are."""
     label_dataset: Name | None = None
     """For images and labels in data sets of their own: the one of labels, intersected with ``dataset``."""
-    label_options: dict[str, Option | list[Option]] = {}
+    label_options: dict[str, Option | list[Option]] = Field(default={})
     """Arguments of its constructor."""
     bands: list[int] | None = None
     """Band numbers from 1; all by default."""

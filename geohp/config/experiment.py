@@ -1,26 +1,19 @@
 """The experiment as typed, strict models: what a YAML file or ``--set key=value`` may say.
 
 Unknown keys, wrong types and impossible values are errors that name the key, and the nearest one where it was
-misspelt. Configurations that ship with geohp are found by their bare name from any folder; a path to one's own
-file wins.
+misspelt; :mod:`geohp.config.loading` reads files.
 """
 
 from __future__ import annotations
 
-import copy
-import difflib
-import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from geohp.classes import LandCoverClass, default_classes, is_colour
-from geohp.config.data import DATA_SOURCES, DataConfig, Strict
-from geohp.errors import ConfigError
+from geohp.config.data import DATA_SOURCES, DataConfig
+from geohp.config.strict import Strict
 
 Derived = Annotated[int | None, BeforeValidator(lambda value: None if value == "auto" else value)]
 """A number that ``auto`` (or ``null``) leaves to :func:`geohp.training.defaults.resolve`, which knows the images."""
@@ -93,7 +86,7 @@ class KMeansConfig(Strict):
 
 _METHODS: dict[str, type[HPConfig | KMeansConfig]] = {"hp": HPConfig, "kmeans": KMeansConfig}
 MethodConfig = Annotated[HPConfig | KMeansConfig, Field(discriminator="name")]
-_VARIANTS: dict[str, tuple[str, str, Mapping[str, type[BaseModel]]]] = {
+VARIANTS: dict[str, tuple[str, str, Mapping[str, type[BaseModel]]]] = {
     "data": ("source", "orthophotos", DATA_SOURCES),
     "method": ("name", "hp", _METHODS),
 }
@@ -208,176 +201,7 @@ class Config(Strict):
             return value
         told = {
             section: {key: usual, **value[section]}
-            for section, (key, usual, _) in _VARIANTS.items()
+            for section, (key, usual, _) in VARIANTS.items()
             if isinstance(value.get(section), dict)
         }
         return {**value, **told}
-
-
-def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a configuration file and apply ``key.path=value`` overrides.
-
-    Args:
-        source: a path, or the bare name of a packaged configuration ("potsdam3.yaml", "potsdam3").
-        overrides: such as ``train.epochs=3``; the value is read as YAML.
-
-    Raises:
-        ConfigError: when the file is missing or not YAML, or a key or value cannot be used.
-    """
-    path = find_config(source)
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give a YAML file in UTF-8") from error
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        problem = getattr(error, "problem", None) or "unexpected text"
-        raise ConfigError(f"{path}: not valid YAML{line}: {problem}") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: holds no keys; start from a packaged configuration such as orthophotos.yaml")
-    return parse_config(with_overrides(document, overrides), str(path))
-
-
-def with_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of a nested mapping with ``key.path=value`` set.
-
-    Raises:
-        ConfigError: naming the override that cannot be applied.
-    """
-    changed = copy.deepcopy(dict(document))
-    for override in overrides:
-        _apply(changed, override)
-    return changed
-
-
-def parse_config(document: Mapping[str, Any], where: str = "configuration") -> Config:
-    """Validate a nested mapping; ``where`` names its source in errors.
-
-    Raises:
-        ConfigError: naming every key that is unknown or whose value cannot be used.
-    """
-    try:
-        return Config.model_validate(document)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(_explain(error))) from None
-
-
-def dump_config(config: Config) -> str:
-    """The configuration, defaults included, as YAML that :func:`load_config` reads back."""
-    return yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False, allow_unicode=True)
-
-
-def packaged_configs() -> dict[str, Path]:
-    """The configurations that ship with geohp, by file name."""
-    package = Path(__file__).resolve().parents[1]
-    # Inside the package when installed from a wheel, beside it in a source checkout.
-    for folder in (package / "configs", package.parent / "configs"):
-        if folder.is_dir():
-            return {p.name: p for p in sorted(folder.glob("*.yaml"))}
-    return {}
-
-
-def find_config(source: str | Path) -> Path:
-    """The file that ``source`` means: an existing path first, then a packaged configuration of that name.
-
-    Raises:
-        ConfigError: when there is neither, naming the packaged ones.
-    """
-    path = Path(source)
-    if path.is_file():
-        return path
-    packaged = packaged_configs()
-    if path.parent == Path():
-        for name in (path.name, f"{path.name}.yaml"):
-            if name in packaged:
-                return packaged[name]
-    if path.is_dir():
-        raise ConfigError(f"{path}: is a folder; give a YAML file, and the folder as --set data.images={path}")
-    raise ConfigError(
-        f"{path}: no such configuration file; packaged ones are {', '.join(packaged)}{nearest(path.name, packaged)}"
-    )
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people write it: PyYAML alone takes 1e-4 for a string, and off, which is a setting, for false."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)$"),
-    list("-+0123456789."),
-)
-
-
-def _apply(document: dict[str, Any], override: str) -> None:
-    """Set one ``key.path=value`` in the nested document."""
-    key, equals, text = override.partition("=")
-    keys = key.strip().split(".")
-    if not equals or not all(keys):
-        raise ConfigError(f"--set {override}: write it as key=value, for example train.epochs=3")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from error
-    node = document
-    for part in keys[:-1]:
-        child = node.setdefault(part, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"--set {override}: {part!r} holds a value, not further keys")
-        node = child
-    node[keys[-1]] = value
-
-
-def _explain(error: ValidationError) -> Iterable[str]:
-    """One clause for each problem, in the words of the configuration."""
-    for item in error.errors():
-        # pydantic puts the chosen variant of a section (hp, kmeans) and the types it tried into the location.
-        keys = [str(part) for part in item["loc"]]
-        shown = ".".join(k for i, k in enumerate(keys) if not (i == 1 and keys[0] in _VARIANTS))
-        given = json.dumps(item["input"], default=str) if not isinstance(item["input"], dict) else "a mapping"
-        match item["type"]:
-            case "extra_forbidden":
-                yield f"unknown key {shown!r}{nearest(keys[-1], _fields(keys[:-1]))}"
-            case "missing":
-                yield f"key {shown!r} is missing"
-            case "union_tag_invalid" | "union_tag_not_found":
-                key, _, variants = _VARIANTS[keys[0]]
-                yield f"{shown}.{key} must be one of {', '.join(variants)}"
-            case "value_error":
-                yield f"{shown}: {item['ctx']['error']}"
-            case _:
-                message = item["msg"][0].lower() + item["msg"][1:]
-                yield f"{shown} = {given}: {message.replace('input should', 'it should')}"
-
-
-def _fields(keys: Sequence[str]) -> Iterable[str]:
-    """The keys that the model at this place knows."""
-    model: Any = Config
-    for key in keys:
-        if isinstance(model, dict):
-            model = model.get(key)
-        elif model is Config and key in _VARIANTS:
-            model = _VARIANTS[key][2]
-        elif model is not None and key in model.model_fields:
-            model = model.model_fields[key].annotation
-        if not isinstance(model, dict) and not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return ()
-    return () if isinstance(model, dict) else model.model_fields
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The clause "did you mean ...?" where a known word is close, else lists the known ones where they are few."""
-    known = list(known)
-    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if matches:
-        return f", did you mean {matches[0]!r}?"
-    return f" (known here: {', '.join(known)})" if known and len(known) <= 20 else ""

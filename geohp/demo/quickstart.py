@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geohp.classes import NODATA_LABEL, LandCoverClass
-from geohp.config.experiment import load_config
+from geohp.config.loading import load_config
 from geohp.errors import OutputError
 from geohp.files import check_new_folder
 from geohp.training.run import Progress, train

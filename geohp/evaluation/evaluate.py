@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geohp.config.experiment import Config, load_config, parse_config, with_overrides
+from geohp.config.experiment import Config
+from geohp.config.loading import load_config, parse_config, with_overrides
 from geohp.errors import DataError, ModelError
 from geohp.evaluation.confusion import Counting, count
 from geohp.evaluation.metrics import SegmentationScores

@@ -71,7 +71,7 @@ class Filling:
         """Load or compute all features.
 
         Args:
-            mode: see :meth:`geohp.features.encoder.FeatureSource.cache`.
+            mode: see :meth:`geohp.features.sampler.FeatureSampler.cache`.
             folder: of all caches.
             seconds: measures how long one image takes; asked for only where it matters.
             rows: computes batches of images.

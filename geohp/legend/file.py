@@ -28,7 +28,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes, is_colour
-from geohp.config.experiment import nearest
+from geohp.config.loading import nearest
 from geohp.errors import ConfigError
 from geohp.files import check_output, write_text
 

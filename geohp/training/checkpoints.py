@@ -15,7 +15,7 @@ import torch
 from geohp.errors import ModelError, OutputError
 
 if TYPE_CHECKING:
-    from geohp.features.encoder import FeatureSource
+    from geohp.features.sampler import FeatureSampler
 
 CHECKPOINT_NAME = "checkpoint.ckpt"
 
@@ -80,7 +80,7 @@ def check_readable(path: Path) -> None:
 
 
 @contextmanager
-def undisturbed(source: FeatureSource) -> Iterator[None]:
+def preserve_rng_state(source: FeatureSampler) -> Iterator[None]:
     """Whatever is drawn inside, training goes on as if it had not been."""
     samples, states = source.state(), random_states()
     try:

@@ -18,14 +18,14 @@ from geohp.data.augment import Augmentation
 from geohp.data.base import ImageSet
 from geohp.errors import DataError
 from geohp.evaluation.metrics import SegmentationScores
-from geohp.features.encoder import FeatureSource
+from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.methods.factory import create_method
 from geohp.methods.kmeans import refit_probe
 from geohp.model.file import describe_backbone, torch_device
 from geohp.model.network import LandCoverModel, ModelCard
 from geohp.training.batches import FeatureBatches
-from geohp.training.checkpoints import undisturbed
+from geohp.training.checkpoints import preserve_rng_state
 from geohp.training.health import Health
 from geohp.training.linear_probe import fit_linear_probe
 from geohp.training.loop import run_training
@@ -59,7 +59,7 @@ class Trained:
     model: LandCoverModel
     config: Config
     method: Method
-    source: FeatureSource
+    source: FeatureSampler
     warnings: list[str] = field(default_factory=list)
     best_on_labels: LandCoverModel | None = None
     scores: Mapping[str, SegmentationScores] = field(default_factory=dict)
@@ -133,14 +133,14 @@ def fit(
             seed=settings.seed,
             progress=lambda done, total: tell("training the linear probe", done, total),
         ).requires_grad_(False)
-    with undisturbed(source):
+    with preserve_rng_state(source):
         final = health.look(method, source.sample)
     for sentence in final:
         announce(sentence)
     return Trained(model, config, method, source, [*health.warnings, *final], best, scores.last if scores else {})
 
 
-def _source(config: Config, images: ImageSet, tell: Tell, announce: Callable[[str], None]) -> FeatureSource:
+def _source(config: Config, images: ImageSet, tell: Tell, announce: Callable[[str], None]) -> FeatureSampler:
     """The images' features, kept where there is room."""
     settings, device = config.train, torch_device(config.train.device)
     torch.manual_seed(settings.seed)
@@ -153,7 +153,7 @@ def _source(config: Config, images: ImageSet, tell: Tell, announce: Callable[[st
         **config.backbone.options,
     ).to(device)
     _check_patch(config, backbone.patch_size)
-    source = FeatureSource(
+    source = FeatureSampler(
         images,
         backbone,
         batch_size=settings.batch_size,
@@ -178,7 +178,7 @@ def _source(config: Config, images: ImageSet, tell: Tell, announce: Callable[[st
 
 
 def _learn(
-    config: Config, method: Method, source: FeatureSource, work: Path, tell: Tell, callbacks: Sequence[Any]
+    config: Config, method: Method, source: FeatureSampler, work: Path, tell: Tell, callbacks: Sequence[Any]
 ) -> None:
     """All steps of an iterative method."""
     settings = config.train
@@ -189,11 +189,11 @@ def _learn(
 
 
 def _swept(
-    config: Config, method: Method, source: FeatureSource, work: Path, tell: Tell, announce: Callable[[str], None]
+    config: Config, method: Method, source: FeatureSampler, work: Path, tell: Tell, announce: Callable[[str], None]
 ) -> Config:
     """Compare numbers of classes on the codes; gives the configuration with the one to take."""
     wanted = config.classes
-    with undisturbed(source):
+    with preserve_rng_state(source):
         sweep = sweep_method(
             method,
             source.sample,
@@ -210,9 +210,9 @@ def _swept(
     return with_count(config, sweep.recommended)
 
 
-def _finished(method: Method, source: FeatureSource, card: ModelCard) -> LandCoverModel:
+def _finished(method: Method, source: FeatureSampler, card: ModelCard) -> LandCoverModel:
     """The model that a method has come to, with as many clusters as the card has classes."""
-    with undisturbed(source):
+    with preserve_rng_state(source):
         if len(method.probe.clusters) != len(card.classes):
             refit_probe(method, source.sample, len(card.classes), seed=int(card.config["train"]["seed"]))
         else:
@@ -221,7 +221,7 @@ def _finished(method: Method, source: FeatureSource, card: ModelCard) -> LandCov
     return LandCoverModel(source.backbone, method.head, method.probe, card, linear_probe)
 
 
-def _card(config: Config, source: FeatureSource, method: Method, pixel_size_m: float | None) -> ModelCard:
+def _card(config: Config, source: FeatureSampler, method: Method, pixel_size_m: float | None) -> ModelCard:
     return ModelCard(
         method=config.method.name,
         backbone=describe_backbone(source.backbone),
@@ -238,9 +238,9 @@ def _card(config: Config, source: FeatureSource, method: Method, pixel_size_m: f
     )
 
 
-def _check_patches(config: Config, source: FeatureSource) -> None:
+def _check_patches(config: Config, source: FeatureSampler) -> None:
     """Fewer patches than clusters cannot be told apart: better said now than after training."""
-    with undisturbed(source):
+    with preserve_rng_state(source):
         rows, cols = next(iter(source.sample(1))).shape[-2:]
     patches = len(source) * rows * cols
     if patches < config.classes.clusters:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Adam
 
-from geohp.features.encoder import FeatureSource
+from geohp.features.sampler import FeatureSampler
 from geohp.methods.probes import LinearProbe
 
 LEARNING_RATE = 1e-3
@@ -17,7 +17,7 @@ LEARNING_RATE = 1e-3
 
 def fit_linear_probe(
     head: nn.Module,
-    source: FeatureSource,
+    source: FeatureSampler,
     code_channels: int,
     classes: int,
     *,

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from geohp.config.experiment import Config, dump_config
-from geohp.features.encoder import FeatureSource
+from geohp.config.experiment import Config
+from geohp.config.loading import dump_config
+from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.methods.hp.method import HP
 from geohp.reporting import figures
@@ -121,7 +122,7 @@ def write_run_report(
     config: Config,
     method: Method,
     model: LandCoverModel,
-    source: FeatureSource,
+    source: FeatureSampler,
     *,
     seconds: float,
     warnings: Sequence[str] = (),
@@ -184,7 +185,7 @@ def _warnings(warnings: Sequence[str]) -> Markup:
     )
 
 
-def _facts(config: Config, method: Method, model: LandCoverModel, source: FeatureSource, seconds: float) -> Markup:
+def _facts(config: Config, method: Method, model: LandCoverModel, source: FeatureSampler, seconds: float) -> Markup:
     card, backbone = model.card, model.backbone
     names = {entry.name for entry in card.classes}
     named = names != {f"class {number}" for number in range(len(card.classes))}
@@ -247,7 +248,7 @@ def _samples(shown: Shown, examples: Sequence[int], model: LandCoverModel) -> Ma
     return section("samples", "Samples", element("p", intro), element("div", join(drawn), class_="grid small"))
 
 
-def _clusters(source: FeatureSource, model: LandCoverModel) -> Markup:
+def _clusters(source: FeatureSampler, model: LandCoverModel) -> Markup:
     """Shares and centroids."""
     classes, centroids = model.card.classes, F.normalize(model.probe.clusters.detach(), dim=1)
     cosines = (centroids @ centroids.T).cpu().numpy()
@@ -294,7 +295,7 @@ def _sweep(picture: Path, chosen: int) -> Markup:
     return section("sweep", "Numbers of classes", element("p", about), html.picture(picture, "Numbers of classes"))
 
 
-def _shares(source: FeatureSource, model: LandCoverModel) -> np.ndarray:
+def _shares(source: FeatureSampler, model: LandCoverModel) -> np.ndarray:
     """Share of each cluster (K,) in the patches of some images."""
     counts = torch.zeros(len(model.probe.clusters))
     for maps in source.sample(_COUNTED_IMAGES):

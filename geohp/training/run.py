@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geohp.config.experiment import Config, dump_config, load_config
+from geohp.config.experiment import Config
+from geohp.config.loading import dump_config, load_config
 from geohp.errors import ConfigError, OutputError
 from geohp.files import check_new_folder
 

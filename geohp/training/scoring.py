@@ -18,9 +18,9 @@ from geohp.data.base import ImageSet
 from geohp.evaluation.confusion import Counting, count
 from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.predict import Reader
-from geohp.features.encoder import FeatureSource
+from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
-from geohp.training.checkpoints import undisturbed
+from geohp.training.checkpoints import preserve_rng_state
 
 SCORES_NAME = "scores.csv"
 _BEST = "best_on_labels.safetensors"
@@ -63,7 +63,7 @@ class EpochScores(L.Callback):
         if epoch % self.every or not trainer.is_global_zero:
             return
         task: Any = pl_module
-        with undisturbed(task.source):
+        with preserve_rng_state(task.source):
             scores = self._scores(task.method, task.source)
         self._write({"epoch": epoch, **scores})
         if scores["cluster_miou"] > self._best_miou():
@@ -89,13 +89,13 @@ class EpochScores(L.Callback):
         with safe_open(self.best_file, framework="pt") as file:
             return float(json.loads(file.metadata()["scores"])["cluster_miou"])
 
-    def _scores(self, method: Method, source: FeatureSource) -> dict[str, float]:
+    def _scores(self, method: Method, source: FeatureSampler) -> dict[str, float]:
         """Of the method as it would be if it ended here."""
         method = copy.deepcopy(method).eval()
         method.finish(source.sample)
 
         def coder(images: Tensor) -> Tensor:
-            codes: Tensor = method.head(source.features(images, affinities=False).features)
+            codes: Tensor = method.head(source.encode(images, affinities=False).features)
             return codes
 
         linear_probe: Any = getattr(method, "linear_probe", None)

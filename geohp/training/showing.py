@@ -13,8 +13,8 @@ from torch import Tensor
 from geohp.backbones.affinities import neighbour_indices
 from geohp.backbones.base import PatchFeatures
 from geohp.errors import DataError, GeohpError
-from geohp.features.encoder import FeatureSource
-from geohp.features.reading import UNREADABLE
+from geohp.features.images import UNREADABLE
+from geohp.features.sampler import FeatureSampler
 from geohp.reporting import figures
 from geohp.reporting import page as html
 from geohp.reporting.page import Markup, element, join
@@ -65,7 +65,7 @@ class Shown:
 
 
 @torch.no_grad()
-def shown_images(source: FeatureSource, model: LandCoverModel, batch_size: int) -> Shown:
+def shown_images(source: FeatureSampler, model: LandCoverModel, batch_size: int) -> Shown:
     """Up to 16 images, and no more than a step has, spread over the source; those that cannot be read are passed over.
 
     Raises:
@@ -87,7 +87,7 @@ def shown_images(source: FeatureSource, model: LandCoverModel, batch_size: int) 
             masks.append(item["mask"])
     if not images:
         raise failed
-    found = [source.features(torch.stack(images[first : first + _LOT])) for first in range(0, len(images), _LOT)]
+    found = [source.encode(torch.stack(images[first : first + _LOT])) for first in range(0, len(images), _LOT)]
     affinities = [one.affinities for one in found if one.affinities is not None]
     patches = PatchFeatures(
         torch.cat([one.features for one in found]), torch.cat(affinities) if len(affinities) == len(found) else None

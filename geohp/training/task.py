@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from geohp.data.augment import photometric
 from geohp.errors import ModelError
-from geohp.features.encoder import FeatureSource
+from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Batch, Method
 from geohp.training.checkpoints import random_states, restore_random_states
 
@@ -58,7 +58,7 @@ class MethodTask(L.LightningModule):
         steps_done: steps of the whole training that are done.
     """
 
-    def __init__(self, method: Method, source: FeatureSource, total_steps: int, seed: int = 0) -> None:
+    def __init__(self, method: Method, source: FeatureSampler, total_steps: int, seed: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.method = method
@@ -137,15 +137,15 @@ class MethodTask(L.LightningModule):
         self._random = state["random"]
 
     @property
-    def source(self) -> FeatureSource:
+    def source(self) -> FeatureSampler:
         """Where features come from."""
-        source: FeatureSource = self.__dict__["source"]
+        source: FeatureSampler = self.__dict__["source"]
         return source
 
     def _batch(self, batch: dict[str, Tensor]) -> Batch:
         augmented = None
         if self.method.wants_augmented:
-            augmented = self.source.features(photometric(batch["image"], self._augmenting), affinities=False)
+            augmented = self.source.encode(photometric(batch["image"], self._augmenting), affinities=False)
         return Batch(self.source.patches(batch), augmented, batch.get("mask"))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from geohp.config.experiment import load_config
+from geohp.config.loading import load_config
 
 PUBLISHED = {
     "potsdam3": (256, 0.4, 0.0, 1.0, 1024, 0.999, 100, 20, 10, 3, "vit_base_patch8_224.dino"),

@@ -11,7 +11,7 @@ from PIL import Image
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
-from geohp.config.experiment import parse_config
+from geohp.config.loading import parse_config
 from geohp.data.factory import open_data
 from geohp.errors import DataError, GeohpError
 

@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 import geohp
-from geohp.config.experiment import parse_config
+from geohp.config.loading import parse_config
 from geohp.data.factory import open_data
 from geohp.data.orthophotos import patch_sets
 from geohp.data.orthophotos.footprints import common_plane, frame_of, look

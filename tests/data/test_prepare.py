@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from geohp.config.data import PotsdamConfig
-from geohp.config.experiment import parse_config
+from geohp.config.loading import parse_config
 from geohp.data.benchmarks.potsdam import Potsdam
 from geohp.data.benchmarks.potsdam_tiles import LABELLED_TILES, TILES
 from geohp.data.benchmarks.prepare import prepare

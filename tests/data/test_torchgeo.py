@@ -11,7 +11,7 @@ from torchgeo.datasets import NonGeoDataset, RasterDataset, stack_samples
 from torchgeo.samplers import GridGeoSampler, RandomGeoSampler
 from torchgeo.trainers import SemanticSegmentationTask
 
-from geohp.config.experiment import parse_config
+from geohp.config.loading import parse_config
 from geohp.data.factory import open_data
 from geohp.data.torchgeo.datamodule import GeohpDataModule
 from geohp.data.torchgeo.images import TorchGeoImages

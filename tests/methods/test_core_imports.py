@@ -33,7 +33,7 @@ ABSENT = [
             "geohp.methods.factory, geohp.methods.hp.method, geohp.methods.probes, geohp.backbones.factory",
             [*ABSENT, "lightning"],
         ),
-        ("geohp.training.task, geohp.features.encoder", [m for m in ABSENT if m.startswith(("raster", "geo", "pyd"))]),
+        ("geohp.training.task, geohp.features.sampler", [m for m in ABSENT if m.startswith(("raster", "geo", "pyd"))]),
     ],
 )
 def test_it_imports_where_nothing_else_is_installed(modules, absent):

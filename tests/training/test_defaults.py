@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geohp.config.experiment import load_config, parse_config
+from geohp.config.loading import load_config, parse_config
 from geohp.training.defaults import epochs_for, pool_size_for, renew_interval_for, resolve, warmup_for
 
 OPEN = {"pool_size": "auto", "warmup_steps": "auto", "renew_interval": None}

@@ -9,13 +9,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import geohp
-from geohp.config.experiment import load_config
+from geohp.config.loading import load_config
 from geohp.data.factory import open_data
 from geohp.errors import ConfigError
 from geohp.methods.base import Batch
 from geohp.methods.hp.method import HP
 from geohp.training import fit as fitting
-from geohp.training.checkpoints import undisturbed
+from geohp.training.checkpoints import preserve_rng_state
 
 EPOCHS, BATCH = 2, 3
 SETTINGS = [
@@ -51,7 +51,7 @@ def one_process(photograph):
     source = fitting._source(config, images, lambda *_: None, lambda _: None)
     options = {**config.method.model_dump(exclude={"name"}), "seed": 0}
     method = HP(source.backbone.channels, 3, **options)
-    with undisturbed(source):
+    with preserve_rng_state(source):
         next(iter(source.sample(1)))
     method.prepare(source.sample)
     optimizers = method.optimizers()

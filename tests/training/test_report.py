@@ -15,7 +15,7 @@ from PIL import Image
 from geohp.backbones.base import PatchFeatures
 from geohp.backbones.factory import create_backbone
 from geohp.classes import LandCoverClass, default_classes
-from geohp.config.experiment import parse_config
+from geohp.config.loading import parse_config
 from geohp.data.base import ImageSet
 from geohp.errors import DataError
 from geohp.evaluation.metrics import SegmentationMetrics
@@ -66,14 +66,14 @@ class Source:
     def __len__(self):
         return len(self.images)
 
-    def features(self, images, affinities=True):
+    def encode(self, images, affinities=True):
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.backbone.mean, self.backbone.std))
         return self.backbone((images - mean) / std, affinities=affinities)
 
     def sample(self, count):
         for index in range(min(count, len(self))):
             if index not in self.images.broken:
-                yield self.features(self.images[index]["image"][None], affinities=False).features
+                yield self.encode(self.images[index]["image"][None], affinities=False).features
 
 
 class Made:
@@ -103,7 +103,7 @@ class Made:
     def _train(self, steps):
         optimizers = self.method.optimizers()
         readable = [i for i in range(len(self.source)) if i not in self.source.images.broken][:6]
-        patches = self.source.features(torch.stack([self.source.images[i]["image"] for i in readable]))
+        patches = self.source.encode(torch.stack([self.source.images[i]["image"] for i in readable]))
         for step in range(steps):
             losses = self.method.losses(Batch(patches), step=step, total_steps=steps)
             for optimizer in optimizers:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
-from geohp.config.experiment import parse_config
+from geohp.config.loading import parse_config
 from geohp.errors import ConfigError, DataError
 from geohp.methods.hp.method import HP
 from geohp.methods.kmeans import KMeans, refit_probe, spherical_kmeans

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geohp.config.experiment import Config, load_config
+from geohp.config.experiment import Config
+from geohp.config.loading import load_config
 from geohp.data.benchmarks.crops import PhotographSource
 from geohp.data.benchmarks.potsdam import Potsdam
 from geohp.data.factory import open_data

@@ -9,7 +9,8 @@ from lightning import LightningDataModule
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
-from geohp.config.experiment import Config, load_config
+from geohp.config.experiment import Config
+from geohp.config.loading import load_config
 from geohp.data.factory import open_data
 from geohp.data.loader import reader_options
 

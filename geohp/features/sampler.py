@@ -22,13 +22,13 @@ from geohp.data.base import ImageSet
 from geohp.data.loader import reader_options
 from geohp.errors import DataError
 from geohp.features.filling import Filling, Mode
-from geohp.features.reading import (
+from geohp.features.images import (
     UNREADABLE,
     EpochOrder,
-    Items,
-    Ledger,
-    Positions,
-    Tolerant,
+    FixedSampler,
+    IndexedImages,
+    SkipUnreadable,
+    UnreadableLog,
     begin_worker,
     collate,
     shuffled,
@@ -44,7 +44,7 @@ _LOT = 4
 _KEPT_AS = {"float32": torch.float32, "float16": torch.float16}
 
 
-class FeatureSource:
+class FeatureSampler:
     """Images seen through a frozen backbone.
 
     Orders of images depend on ``seed`` and the epoch alone, and a few unreadable images are passed over (more than one
@@ -77,16 +77,16 @@ class FeatureSource:
         keep_images: bool = False,
         augmentation: Augmentation | None = None,
     ) -> None:
-        self.images = images if isinstance(images, Tolerant) else Tolerant(images)
+        self.images = images if isinstance(images, SkipUnreadable) else SkipUnreadable(images)
         self.backbone = backbone
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.keep_images, self.augmentation = keep_images, augmentation
         self._lot = min(batch_size, _LOT)
-        self._ledger = Ledger(self.images)
+        self._ledger = UnreadableLog(self.images)
         self._usable = torch.arange(len(images))
         self._store: Store | None = None
         self._samples = 0
-        self._sampling: tuple[Positions, DataLoader[Any]] | None = None
+        self._sampling: tuple[FixedSampler, DataLoader[Any]] | None = None
         self._mean, self._std = (torch.tensor(v)[:, None, None] for v in (backbone.mean, backbone.std))
 
     def __len__(self) -> int:
@@ -165,7 +165,7 @@ class FeatureSource:
         self._usable = readable.nonzero()[:, 0]
         return True
 
-    def features(self, images: Tensor, affinities: bool = True) -> PatchFeatures:
+    def encode(self, images: Tensor, affinities: bool = True) -> PatchFeatures:
         """Features of images (B, bands, H, W) in [0, 1], on the backbone's device.
 
         On a CPU an image's features are the same bits whatever it is computed together with. In memory, the channels
@@ -220,7 +220,7 @@ class FeatureSource:
             batch = self._store.gather(batch["index"].cpu(), ["features", "affinities"])
         if "features" in batch:
             return PatchFeatures(self._maps(batch["features"]), batch["affinities"].to(self.device).float())
-        return self.features(batch["image"])
+        return self.encode(batch["image"])
 
     def sample(self, count: int) -> Iterator[Tensor]:
         """Feature maps (B, C, h, w) of up to ``count`` images as they are, freshly shuffled."""
@@ -230,7 +230,7 @@ class FeatureSource:
                 yield self._maps(kept["features"])
             return
         for batch in self._some(count):
-            yield self.features(batch["image"], affinities=False).features
+            yield self.encode(batch["image"], affinities=False).features
 
     def state(self) -> dict[str, int]:
         """What decides over coming samples, for :meth:`restore`; epochs are told by their numbers."""
@@ -256,7 +256,7 @@ class FeatureSource:
     def _some(self, count: int) -> Iterator[dict[str, Any]]:
         """Batches of freshly shuffled images; reading processes stay for the next time."""
         if self._sampling is None:
-            positions = Positions()
+            positions = FixedSampler()
             self._sampling = positions, self._loader(self._items(), positions)
         positions, loader = self._sampling
         positions.positions = self._draw(count).tolist()
@@ -264,8 +264,8 @@ class FeatureSource:
             self._note(batch.get(UNREADABLE, {}))
             yield batch
 
-    def _items(self, augmentation: Augmentation | None = None) -> Items:
-        return Items(self.images, self._usable, augmentation)
+    def _items(self, augmentation: Augmentation | None = None) -> IndexedImages:
+        return IndexedImages(self.images, self._usable, augmentation)
 
     def _rows(self, batch: dict[str, Any], kept_as: torch.dtype) -> Tensors:
         """What is kept of a batch's images."""
@@ -273,7 +273,7 @@ class FeatureSource:
         self._note(failed)
         # As the trainer would compute in half precision, what is computed once need not.
         with torch.autocast(self.device.type, enabled=False):
-            patches = self.features(batch["image"])
+            patches = self.encode(batch["image"])
         assert patches.affinities is not None
         rows = {
             "features": patches.features.permute(0, 2, 3, 1).to("cpu", kept_as),
@@ -314,7 +314,7 @@ class FeatureSource:
 
     def _loader(
         self,
-        dataset: Items,
+        dataset: IndexedImages,
         sampler: Sampler[int] | None = None,
         *,
         batches: list[list[int]] | None = None,

@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from geohp.classes import default_classes
-from geohp.config.experiment import Config, dump_config, find_config, load_config, packaged_configs, parse_config
+from geohp.config.experiment import Config
+from geohp.config.loading import dump_config, find_config, load_config, packaged_configs, parse_config
 from geohp.errors import ConfigError
 
 MINIMAL = {"data": {"images": ["a.tif"]}}

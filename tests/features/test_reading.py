@@ -5,7 +5,7 @@ import torch
 
 from geohp.data.augment import KINDS, Augmentation
 from geohp.errors import DataError
-from geohp.features.reading import EpochOrder, Tolerant
+from geohp.features.images import EpochOrder, SkipUnreadable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -81,7 +81,7 @@ def test_more_than_one_in_a_hundred_stop_it(squares, make_source, tmp_path, mode
 
 def test_a_set_that_tolerates_is_still_that_set(squares):
     images = squares(200, broken={7})
-    tolerant = Tolerant(images)
+    tolerant = SkipUnreadable(images)
     assert tolerant.identity() == images.identity()
     assert tolerant.side == 32
     assert torch.equal(tolerant[7]["image"], images[8]["image"])

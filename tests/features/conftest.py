@@ -2,7 +2,7 @@ import pytest
 import torch
 from squares import Squares, small_backbone, trained
 
-from geohp.features.encoder import FeatureSource
+from geohp.features.sampler import FeatureSampler
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def make_source(vit):
     """A source of features, and what it said."""
 
     def make(images, backbone=vit, **options):
-        return FeatureSource(images, backbone, **{"batch_size": 4, "seed": 3, **options})
+        return FeatureSampler(images, backbone, **{"batch_size": 4, "seed": 3, **options})
 
     return make
 

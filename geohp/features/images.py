@@ -58,7 +58,7 @@ class EpochOrder(Sampler[int]):
         return iter((share + epoch * self.length).tolist())
 
 
-class Positions(Sampler[int]):
+class FixedSampler(Sampler[int]):
     """Whatever positions were set last: one loader, and its processes, serve many small samples."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ def shuffled(length: int, seed: int, number: int) -> Tensor:
     return torch.randperm(length, generator=seeded(seed, number))
 
 
-class Tolerant(ImageSet):
+class SkipUnreadable(ImageSet):
     """Images, each that cannot be read replaced by the next that can; its item says so under :data:`UNREADABLE`.
 
     Args:
@@ -137,7 +137,7 @@ def too_many(images: ImageSet, failed: Mapping[int, str]) -> DataError:
     )
 
 
-class Ledger:
+class UnreadableLog:
     """Which images could not be read.
 
     Args:
@@ -164,7 +164,7 @@ class Ledger:
         return [f"{self._images.name(number)}: left out of training ({reason})" for number, reason in new.items()]
 
 
-class Items(Dataset[dict[str, Any]]):
+class IndexedImages(Dataset[dict[str, Any]]):
     """Images at positions of an epoch, augmented where asked for, with their numbers as ``index``.
 
     Args:
@@ -189,7 +189,7 @@ class Items(Dataset[dict[str, Any]]):
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Items as a batch; what could not be read is gathered under :data:`UNREADABLE`, where there is any."""
+    """IndexedImages as a batch; what could not be read is gathered under :data:`UNREADABLE`, where there is any."""
     failed: dict[int, str] = {}
     for item in items:
         failed.update(item.get(UNREADABLE, {}))
@@ -200,5 +200,5 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def begin_worker(_: int) -> None:
     """In a reading process: files opened by the process it was forked from are shared with it, so open them anew."""
     info = get_worker_info()
-    if info is not None and isinstance(info.dataset, Items):
+    if info is not None and isinstance(info.dataset, IndexedImages):
         info.dataset.images.close()

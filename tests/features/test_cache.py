@@ -123,7 +123,7 @@ import os, sys, time
 sys.path.insert(0, {tests!r})
 import squares
 from geohp.features import disk as cache
-from geohp.features.encoder import FeatureSource
+from geohp.features.sampler import FeatureSampler
 cache._CHUNK_IMAGES = 5
 class Held(squares.Squares):
     def __getitem__(self, index):
@@ -132,7 +132,7 @@ class Held(squares.Squares):
             time.sleep(0.01)
         return super().__getitem__(index)
 Held.__module__, Held.__qualname__ = {module!r}, "Squares"
-source = FeatureSource(Held(files=[{gate!r}]), squares.small_backbone(), batch_size=4, seed=3)
+source = FeatureSampler(Held(files=[{gate!r}]), squares.small_backbone(), batch_size=4, seed=3)
 assert source.cache(1 << 30, mode="disk", folder={folder!r})
 """
 
