@@ -14,7 +14,7 @@ from geohp.cli import terminal
 from geohp.errors import ConfigError, GeohpError
 
 if TYPE_CHECKING:
-    from geohp.inference.batch import MapSet
+    from geohp.inference.batch import BatchResult
     from geohp.inference.outputs import Outputs
 
 _OUTPUTS = "Outputs"
@@ -43,7 +43,7 @@ class _Wishes:
     """What goes for one scene and for many.
 
     Attributes:
-        model: arguments of ``choose_segmenter``.
+        model: arguments of ``resolve_segmenter``.
         run: arguments of ``segment_file`` besides its outputs.
         shapes: arguments of ``polygonize``.
         legend: names for the classes.
@@ -91,11 +91,11 @@ def segment(
         Path | None,
         _option(_OUTPUTS, metavar="FOLDER", help="Instead, for any number of scenes: NAME.tif each, and mosaic.vrt."),
     ] = None,
-    also: Annotated[
+    products: Annotated[
         str | None,
         _option(
             _OUTPUTS,
-            "--with",
+            "--products",
             metavar="LIST",
             help="What else there of each scene: confidence, entropy, probabilities, polygons, stac.",
         ),
@@ -207,7 +207,7 @@ def segment(
             "overlap": overlap,
             "window_px": window,
             "pixel_size_m": pixel_size,
-            "augment": tta,
+            "tta": tta,
             "refine": None if refine is None else refine.value,
             "on_read_error": on_read_error.value,
             "restart": restart,
@@ -221,8 +221,10 @@ def segment(
     )
     rasters = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities}
     if out_dir is None:
-        if also is not None:
-            raise ConfigError("--with: goes with --out-dir; for a single map name the files, e.g. --confidence FILE")
+        if products is not None:
+            raise ConfigError(
+                "--products: goes with --out-dir; for a single map name the files, e.g. --confidence FILE"
+            )
         if out is None:
             raise ConfigError("no output: give --out FILE for one scene, or --out-dir FOLDER for any number")
         _one(scenes, out, rasters, polygons, stac, wishes)
@@ -233,8 +235,8 @@ def segment(
         raise ConfigError("--qml: goes with --out; maps in a folder carry colour tables, and their GeoPackages styles")
     for name, path in (rasters | {"polygons": polygons}).items():
         if path is not None:
-            raise ConfigError(f"--{name}: names a single file; with --out-dir say --with {name}")
-    _many(scenes, out_dir, [*(also or "").split(","), "stac" if stac else ""], wishes)
+            raise ConfigError(f"--{name}: names a single file; with --out-dir say --products {name}")
+    _many(scenes, out_dir, [*(products or "").split(","), "stac" if stac else ""], wishes)
 
 
 def _one(
@@ -242,7 +244,7 @@ def _one(
 ) -> None:
     from geohp.files import check_output
     from geohp.inference.outputs import Outputs
-    from geohp.inference.segment import choose_segmenter, segment_file
+    from geohp.inference.segment import resolve_segmenter, segment_file
     from geohp.raster.sources import find_scenes
     from geohp.vector.writing import check_target
 
@@ -259,7 +261,7 @@ def _one(
         check_output(item, overwrite=wishes.overwrite, inputs=[scene])
     if polygons is not None:
         check_target(polygons, overwrite=wishes.overwrite)
-    segmenter = choose_segmenter(scene, forgiving=wishes.run["on_read_error"] == OnReadError.nodata, **wishes.model)
+    segmenter = resolve_segmenter(scene, forgiving=wishes.run["on_read_error"] == OnReadError.nodata, **wishes.model)
     if wishes.legend is not None:
         segmenter = segmenter.named(wishes.legend)
     terminal.say(f"using {segmenter.origin}")
@@ -302,14 +304,14 @@ def _polygonize(outputs: Outputs, polygons: Path, wishes: _Wishes, stages: termi
     )
 
 
-def _many(given: list[str], folder: Path, also: list[str], wishes: _Wishes) -> None:
+def _many(given: list[str], folder: Path, products: list[str], wishes: _Wishes) -> None:
     from geohp.inference.batch import segment_files
 
     with terminal.progress() as progress, wishes.connected() as client:
         made = segment_files(
             given,
             folder,
-            also=[name for name in also if name.strip()],
+            products=[name for name in products if name.strip()],
             legend=wishes.legend,
             client=client,
             progress=terminal.Stages(progress),
@@ -322,7 +324,7 @@ def _many(given: list[str], folder: Path, also: list[str], wishes: _Wishes) -> N
     _tell(made, folder)
 
 
-def _tell(made: MapSet, folder: Path) -> None:
+def _tell(made: BatchResult, folder: Path) -> None:
     """Say what there is, and fail where a scene has failed."""
     done = len(made.maps) - len(made.failed)
     there = sum(one.was_there for one in made.maps)

@@ -12,8 +12,8 @@ from geohp.classes import LandCoverClass
 from geohp.errors import ConfigError, OutputError, SceneError, VectorError
 from geohp.files import check_output
 from geohp.inference.engine.layers import QUANTITIES
-from geohp.inference.folder_model import SharedModel, digest
-from geohp.inference.folder_record import Record
+from geohp.inference.folder_model import FolderModel, digest
+from geohp.inference.folder_record import FolderRecord
 from geohp.inference.identity import model_sha256, run_identity
 from geohp.inference.outputs import Outputs
 from geohp.inference.segment import given_segmenter
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ALSO = (*QUANTITIES, "polygons", "stac")
+PRODUCTS = (*QUANTITIES, "polygons", "stac")
 """What can be had of each scene besides its labels."""
 
 MOSAIC = "mosaic.vrt"
@@ -75,7 +75,7 @@ class SceneMap:
 
 
 @dataclass(frozen=True)
-class MapSet:
+class BatchResult:
     """What became of many scenes.
 
     Attributes:
@@ -101,7 +101,7 @@ def segment_files(
     out_dir: str | Path,
     model: str | Path | Segmenter | None = None,
     *,
-    also: Iterable[str] = (),
+    products: Iterable[str] = (),
     classes: int | None = None,
     backbone: str | None = None,
     weights: str | Path | None = None,
@@ -112,7 +112,7 @@ def segment_files(
     overlap: float = 0.25,
     window_px: int | None = None,
     pixel_size_m: float | None = None,
-    augment: bool = False,
+    tta: bool = False,
     refine: str | None = None,
     min_area_m2: float = 0,
     simplify_m: float = 0,
@@ -124,7 +124,7 @@ def segment_files(
     progress: Progress | None = None,
     device: str = "auto",
     seed: int = 0,
-) -> MapSet:
+) -> BatchResult:
     """Label many scenes with one model into a folder: ``NAME.tif`` of each, and ``mosaic.vrt`` over all of them.
 
     The same ground gets the same class in every map: classes are found on all scenes together where no model is
@@ -137,12 +137,12 @@ def segment_files(
     Args:
         scenes: files, folders, glob patterns, or anything else that GDAL opens.
         out_dir: created where it is missing.
-        model: see :func:`geohp.inference.segment.choose_segmenter`, also for ``None``.
-        also: what else to write of each scene, out of :data:`ALSO`: ``NAME_confidence.tif``, ``NAME_entropy.tif``,
-            ``NAME_probabilities.tif``, ``NAME.gpkg`` (polygons), ``NAME.json`` (a STAC Item).
+        model: see :func:`geohp.inference.segment.resolve_segmenter`, also for ``None``.
+        products: what else to write of each scene, out of :data:`PRODUCTS`: ``NAME_confidence.tif``,
+            ``NAME_entropy.tif``, ``NAME_probabilities.tif``, ``NAME.gpkg`` (polygons), ``NAME.json`` (a STAC Item).
         classes, backbone, weights, block, bands, scaling: find classes, this many, on these features.
         legend: names for the classes, see :meth:`Segmenter.named`.
-        overlap, window_px, pixel_size_m, augment, refine: see :meth:`Segmenter.settings`.
+        overlap, window_px, pixel_size_m, tta, refine: see :meth:`Segmenter.settings`.
         min_area_m2, simplify_m, smooth: of polygons, see :func:`geohp.polygonize`.
         on_read_error: ``stop`` to give up a scene that cannot be read, or ``nodata`` to leave out the parts.
         restart: begin unfinished work anew, and find classes and scaling anew.
@@ -153,14 +153,14 @@ def segment_files(
         seed: of everything random.
 
     Returns:
-        What became of each scene; see :attr:`MapSet.failed`.
+        What became of each scene; see :attr:`BatchResult.failed`.
 
     Raises:
         ConfigError: an unknown output, or settings that cannot be used.
         SceneError: no scene, or none that can be opened to find classes on.
         OutputError: two scenes of one name, files in the folder that something else has made, or a full disk.
     """
-    wanted = _wanted(also)
+    wanted = _wanted(products)
     folder = Path(out_dir)
     paths = find_scenes([scenes] if isinstance(scenes, (str, Path)) else scenes, leave_out=folder)
     if not paths:
@@ -170,9 +170,9 @@ def segment_files(
     given = given_segmenter(model, asked, weights=weights, device=device)
     created = _prepare(folder)
     try:
-        with Record(folder) as record:
+        with FolderRecord(folder) as record:
             fit = {**asked, "bands": None if bands is None else list(bands), "weights": weights, "seed": seed}
-            chosen = SharedModel(record, fit, restart=restart)
+            chosen = FolderModel(record, fit, restart=restart)
             if not overwrite:
                 chosen.refuse_foreign([path for one in targets for path in one.paths.values()], fitting=given is None)
             segmenter, alike = chosen.of_given(given, paths) if given else chosen.of_fit(paths, device)
@@ -184,7 +184,7 @@ def segment_files(
                     "overlap": overlap,
                     "window_px": window_px,
                     "pixel_size_m": pixel_size_m,
-                    "augment": augment,
+                    "tta": tta,
                     "refine": refine,
                 },
                 polygons={"min_area_m2": min_area_m2, "simplify_m": simplify_m, "smooth": smooth},
@@ -216,7 +216,7 @@ class _Target:
 class _Run:
     """All that the scenes have in common, and the work."""
 
-    record: Record
+    record: FolderRecord
     segmenter: Segmenter
     alike: SceneSet
     cut: dict[str, Any]
@@ -227,7 +227,7 @@ class _Run:
     client: Client | None
     progress: Progress | None
 
-    def all(self, targets: Sequence[_Target]) -> MapSet:
+    def all(self, targets: Sequence[_Target]) -> BatchResult:
         keys, errors = self._keys(targets)
         self._refuse_foreign(targets, keys)
         done: dict[str, SceneMap] = {}
@@ -252,7 +252,7 @@ class _Run:
         for one in done.values():
             if one.error is not None:
                 logger.warning("no map of %s: %s", one.scene, one.error)
-        return MapSet(tuple(done.values()), self.segmenter.classes, self.segmenter.origin, mosaic)
+        return BatchResult(tuple(done.values()), self.segmenter.classes, self.segmenter.origin, mosaic)
 
     def _keys(self, targets: Sequence[_Target]) -> tuple[dict[str, str], dict[str, str]]:
         """What the rasters of each scene depend on, digested; and why others cannot be made."""
@@ -370,12 +370,12 @@ class _Run:
             self.progress(stage, done, total, detail)
 
 
-def _wanted(also: Iterable[str]) -> list[str]:
-    names = [name.strip() for name in also]
+def _wanted(products: Iterable[str]) -> list[str]:
+    names = [name.strip() for name in products]
     for name in names:
-        if name not in ALSO:
-            raise ConfigError(f"{name!r} is none of what can be had besides the labels: {', '.join(ALSO)}")
-    return [name for name in ALSO if name in names]
+        if name not in PRODUCTS:
+            raise ConfigError(f"{name!r} is none of what can be had besides the labels: {', '.join(PRODUCTS)}")
+    return [name for name in PRODUCTS if name in names]
 
 
 def _targets(scenes: Sequence[str], folder: Path, wanted: Sequence[str]) -> list[_Target]:

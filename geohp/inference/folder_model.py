@@ -10,24 +10,24 @@ from typing import Any
 
 from geohp.errors import OutputError
 from geohp.files import check_output
-from geohp.inference.folder_record import Record
+from geohp.inference.folder_record import FolderRecord
 from geohp.inference.identity import model_sha256
-from geohp.inference.segment import DEFAULT_CLASSES, choose_segmenter
+from geohp.inference.segment import DEFAULT_CLASSES, resolve_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.model.file import MODEL_NAME, load_model, save_model
 from geohp.raster.read.collection import SceneSet
 from geohp.raster.read.scaling import Scaling
 
 
-class SharedModel:
+class FolderModel:
     """What the maps of a folder have in common: the model and the scaling, as the folder remembers them or new."""
 
-    def __init__(self, record: Record, fit: Mapping[str, Any], *, restart: bool) -> None:
+    def __init__(self, record: FolderRecord, fit: Mapping[str, Any], *, restart: bool) -> None:
         """Look at what the folder remembers.
 
         Args:
             record: of the folder.
-            fit: how classes are to be found: the arguments of :func:`geohp.inference.segment.choose_segmenter`.
+            fit: how classes are to be found: the arguments of :func:`geohp.inference.segment.resolve_segmenter`.
             restart: forget what the folder remembers.
         """
         self._record = record
@@ -68,7 +68,7 @@ class SharedModel:
         rule, seed = fit.pop("scaling") or "auto", fit.pop("seed")
         alike = SceneSet(paths, bands=fit["bands"], scaling=rule)
         fit["classes"] = fit["classes"] or DEFAULT_CLASSES
-        segmenter = choose_segmenter(alike, device=device, seed=seed, **fit)
+        segmenter = resolve_segmenter(alike, device=device, seed=seed, **fit)
         self._record.notes["origin"] = segmenter.origin
         self._remember(segmenter, alike)
         self._record.begin([self._model], digest(self._fit))

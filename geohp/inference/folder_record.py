@@ -20,7 +20,7 @@ _NAME = "record.json"
 _FORMAT = 1
 
 
-class Record:
+class FolderRecord:
     """Files of a folder, each with a key that says what it was made from and how.
 
     A file counts as made when its name's entry holds the key asked for and the file is as it was left. A file's making
@@ -57,7 +57,7 @@ class Record:
             self._lock.release()
             raise
 
-    def __enter__(self) -> Record:
+    def __enter__(self) -> FolderRecord:
         return self
 
     def __exit__(

@@ -14,6 +14,9 @@ from geohp.raster.identity import file_state
 from geohp.raster.read.scene import Scene
 from geohp.version import __version__
 
+# Unfinished work, and folders of maps, know these settings by the names that they once had.
+_STORED_AS = {"tta": "augment", "cluster_to_class": "members", "input_scale": "zoom"}
+
 
 def model_sha256(model: LandCoverModel) -> str:
     """Hexadecimal SHA-256 of what a model computes with: backbone by its fingerprint, head, probes, merged classes."""
@@ -39,7 +42,7 @@ def run_identity(scene: Scene, model: LandCoverModel, settings: EngineSettings, 
         "bands": list(scene.bands),
         "scaling": [scene.scaling.rule, list(scene.scaling.low), list(scene.scaling.high)],
         "model": model_sha256(model),
-        "settings": asdict(settings),
+        "settings": {_STORED_AS.get(name, name): value for name, value in asdict(settings).items()},
         "on-read-error": on_read_error,
         "geohp": __version__,
     }

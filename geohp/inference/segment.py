@@ -38,7 +38,7 @@ def segment(
     overlap: float = 0.25,
     window_px: int | None = None,
     pixel_size_m: float | None = None,
-    augment: bool = False,
+    tta: bool = False,
     refine: str | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -49,11 +49,11 @@ def segment(
         scene: a path or URL that GDAL opens, an open :class:`~geohp.raster.read.scene.Scene`, or an
             ``xarray.DataArray`` (band, y, x) with ``.rio`` georeference. Of dask chunks nothing is computed but what
             a fit or a measured scaling samples: 256 patches of 64 x 64 px, and the windows fitted on.
-        model: a run folder, a model file or a :class:`Segmenter`; see :func:`choose_segmenter` for ``None``.
+        model: a run folder, a model file or a :class:`Segmenter`; see :func:`resolve_segmenter` for ``None``.
         classes, backbone, block, bands, scaling: find classes on the scene itself, this many, on these features.
         weights: of the backbone.
         legend: names for the classes, see :meth:`Segmenter.named`.
-        overlap, window_px, pixel_size_m, augment, refine: see :meth:`Segmenter.settings`.
+        overlap, window_px, pixel_size_m, tta, refine: see :meth:`Segmenter.settings`.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         seed: of everything random.
 
@@ -64,7 +64,7 @@ def segment(
     Raises:
         GeohpError: one sentence that says what is wrong with the scene, the model or the settings.
     """
-    segmenter = choose_segmenter(
+    segmenter = resolve_segmenter(
         scene,
         model,
         classes=classes,
@@ -82,7 +82,7 @@ def segment(
             "overlap": overlap,
             "window_px": window_px,
             "pixel_size_m": pixel_size_m,
-            "augment": augment,
+            "tta": tta,
             "refine": refine,
         }
         if isinstance(opened, LazyScene):
@@ -102,7 +102,7 @@ def segment_file(
     overlap: float = 0.25,
     window_px: int | None = None,
     pixel_size_m: float | None = None,
-    augment: bool = False,
+    tta: bool = False,
     refine: str | None = None,
     on_read_error: str = "stop",
     restart: bool = False,
@@ -120,16 +120,16 @@ def segment_file(
     Args:
         scene: a path or URL that GDAL opens.
         out: the label raster: uint8, nodata 255, colour table, overviews, class names in the band tag ``classes``.
-        model: a run folder, a model file or a :class:`Segmenter`; see :func:`choose_segmenter` for ``None``.
+        model: a run folder, a model file or a :class:`Segmenter`; see :func:`resolve_segmenter` for ``None``.
         confidence, entropy, probabilities: further rasters, see :class:`geohp.inference.outputs.Outputs`.
         legend: names for the classes, see :meth:`Segmenter.named`.
-        overlap, window_px, pixel_size_m, augment, refine: see :meth:`Segmenter.settings`.
+        overlap, window_px, pixel_size_m, tta, refine: see :meth:`Segmenter.settings`.
         on_read_error: ``stop``, or ``nodata`` to leave out what cannot be read.
         restart: begin anew where unfinished work of another kind is found.
         overwrite: replace outputs that exist.
         client: workers that shall do it, see :func:`geohp.inference.cluster.client.connect`.
         progress: called with the windows done and their number.
-        device, seed: see :func:`choose_segmenter`; a :class:`Segmenter` has its own.
+        device, seed: see :func:`resolve_segmenter`; a :class:`Segmenter` has its own.
 
     Returns:
         The parts of the scene left out.
@@ -141,7 +141,7 @@ def segment_file(
     given = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities}
     outputs = Outputs(Path(out), **{name: None if path is None else Path(path) for name, path in given.items()})
     outputs.check(overwrite=overwrite, inputs=[scene])
-    segmenter = choose_segmenter(scene, model, device=device, seed=seed, forgiving=on_read_error == "nodata")
+    segmenter = resolve_segmenter(scene, model, device=device, seed=seed, forgiving=on_read_error == "nodata")
     segmenter = segmenter if legend is None else segmenter.named(legend)
     with segmenter.open(scene) as opened:
         return segmenter.segment_to(
@@ -154,12 +154,12 @@ def segment_file(
             overlap=overlap,
             window_px=window_px,
             pixel_size_m=pixel_size_m,
-            augment=augment,
+            tta=tta,
             refine=refine,
         )
 
 
-def choose_segmenter(
+def resolve_segmenter(
     scene: Any,
     model: str | Path | Segmenter | None = None,
     *,
@@ -223,7 +223,7 @@ def given_segmenter(
     """The model given, or that of the newest run; ``None`` where classes are to be found on the scene.
 
     Args:
-        model, weights, device, runs: see :func:`choose_segmenter`.
+        model, weights, device, runs: see :func:`resolve_segmenter`.
         asked: its ``classes``, ``backbone``, ``block``, ``bands`` and ``scaling``, by name.
 
     Raises:

@@ -172,7 +172,7 @@ class Segmenter:
         overlap: float = 0.25,
         window_px: int | None = None,
         pixel_size_m: float | None = None,
-        augment: bool = False,
+        tta: bool = False,
         refine: str | None = None,
     ) -> EngineSettings:
         """Window grid for this model on a scene.
@@ -183,7 +183,7 @@ class Segmenter:
             window_px: side of a window in scene pixels.
             pixel_size_m: ground sampling distance at which the model shall see the scene, which is resampled window by
                 window; that of the imagery it was trained on by default, 0 for the scene's own.
-            augment: average over flips and rotations of each window.
+            tta: average over flips and rotations of each window.
             refine: ``crf`` to fit the map to the scene's own outlines, see :mod:`geohp.inference.engine.refining`.
 
         Raises:
@@ -197,7 +197,7 @@ class Segmenter:
             raise ModelError(f"window {window_px}: must be a positive number of pixels")
         zoom = self.model.zoom * self._resampling(scene, pixel_size_m)
         settings = default_settings(self.model, overlap, window_px, zoom)
-        return replace(settings, augment=augment, refine=refinement(refine))
+        return replace(settings, augment=tta, refine=refinement(refine))
 
     def _resampling(self, scene: Scene, wanted: float | None) -> float:
         """Pixels that the model shall see for one pixel of the scene."""

@@ -19,11 +19,11 @@ from geohp.errors import ClusterError, ConfigError, ModelError, OutputError, Sce
 from geohp.inference.cluster import client as distributing
 from geohp.inference.cluster import workers
 from geohp.inference.cluster.client import connect, groups, windows_of
-from geohp.inference.cluster.workers import Order, Source, work_off
+from geohp.inference.cluster.workers import Source, TaskSpec, process_blocks
 from geohp.inference.engine.pipeline import EngineSettings
 from geohp.inference.identity import model_sha256
 from geohp.inference.outputs import Outputs
-from geohp.inference.segment import choose_segmenter
+from geohp.inference.segment import resolve_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.model.file import save_model
 from geohp.raster.read.scene import Scene, open_scene
@@ -59,7 +59,7 @@ def scene(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def segmenter(scene):
-    return SmallBlocks(choose_segmenter(scene, classes=4).model, origin="a model for tests")
+    return SmallBlocks(resolve_segmenter(scene, classes=4).model, origin="a model for tests")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def client():
 def as_on_workers(client):
     """As many threads here as a worker has."""
     before = torch.get_num_threads()
-    (threads,) = {said.threads for said in client.run(workers.introduce).values()}
+    (threads,) = {said.threads for said in client.run(workers.worker_info).values()}
     assert threads == 1
     torch.set_num_threads(threads)
     yield threads
@@ -160,7 +160,7 @@ def test_a_worker_loads_the_model_once_and_measures_nothing(segmenter, scene, cl
         workers.seen = {"models": 0, "scenes": 0}
         workers.plain = workers.load_model, workers.open_scene, scenes.settle
         workers.load_model, workers.open_scene, scenes.settle = loading, opening, measuring
-        workers.let_go()
+        workers.release()
 
     def unwatch():
         from geohp.inference.cluster import workers
@@ -304,10 +304,10 @@ def workers_version():
 
 
 def test_workers_that_die_of_a_task_are_told_of(segmenter, scene, client, tmp_path, monkeypatch):
-    def deadly(order, blocks):
+    def deadly(spec, blocks):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(distributing.at_work, "work_off", deadly)
+    monkeypatch.setattr(distributing.at_work, "process_blocks", deadly)
     monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
     with pytest.raises(ClusterError, match=r"died .* give each worker more, or use a smaller --window"):
         run(segmenter, scene, outputs(tmp_path, "labels"), client=client)
@@ -316,8 +316,8 @@ def test_workers_that_die_of_a_task_are_told_of(segmenter, scene, client, tmp_pa
 
 
 @pytest.fixture
-def order(segmenter, scene, tmp_path):
-    """An order as a worker gets it, and all blocks."""
+def spec(segmenter, scene, tmp_path):
+    """A task as a worker gets it, and all blocks."""
     out = Outputs(tmp_path / "labels.tif")
     folder = tmp_path / "work"
     folder.mkdir()
@@ -325,7 +325,7 @@ def order(segmenter, scene, tmp_path):
     with segmenter.open(scene) as opened:
         chosen = segmenter.settings(opened, window_px=96)
         layers = out.layers(segmenter.model, chosen, {})
-        order = Order(
+        spec = TaskSpec(
             folder=folder,
             model=model,
             sha256=workers.sha256_of(model),
@@ -339,16 +339,16 @@ def order(segmenter, scene, tmp_path):
             version=workers_version(),
         )
         blocks = chosen.blocks(chosen.grid(800, 620), 4)
-    yield order, blocks
-    workers.let_go()
+    yield spec, blocks
+    workers.release()
 
 
-def test_an_order_is_refused_where_it_cannot_be_followed(order, scene, tmp_path, monkeypatch):
-    order, blocks = order
+def test_a_task_is_refused_where_it_cannot_be_followed(spec, scene, tmp_path, monkeypatch):
+    spec, blocks = spec
     monkeypatch.setattr(workers.wait_until, "__defaults__", (0.05,))
 
     def refused(kind, match, **changes):
-        error = work_off(replace(order, **changes), blocks[:1])
+        error = process_blocks(replace(spec, **changes), blocks[:1])
         assert type(error) is kind
         assert "\n" not in str(error)
         assert match in str(error)
@@ -356,28 +356,28 @@ def test_an_order_is_refused_where_it_cannot_be_followed(order, scene, tmp_path,
     refused(ClusterError, "install the same version", version="0.0.1")
     refused(OutputError, "a folder that all workers share", folder=tmp_path / "no", model=tmp_path / "no" / "model")
     refused(ModelError, "is damaged", sha256="0" * 64)
-    moved = replace(order.source, path=str(tmp_path / "nowhere.tif"))
+    moved = replace(spec.source, path=str(tmp_path / "nowhere.tif"))
     refused(SceneError, "storage that all workers share", source=moved)
     other = tmp_path / "other.tif"
     other.write_bytes(scene.read_bytes() + b"more")
-    refused(SceneError, "is another file", source=replace(order.source, path=str(other)))
-    assert sorted(path.name for path in order.folder.iterdir()) == ["model-1.safetensors"]
-    done = work_off(order, blocks[-1:])
+    refused(SceneError, "is another file", source=replace(spec.source, path=str(other)))
+    assert sorted(path.name for path in spec.folder.iterdir()) == ["model-1.safetensors"]
+    done = process_blocks(spec, blocks[-1:])
     assert [(one.row, one.col) for one in done] == [blocks[-1][:2]]
 
 
-def test_who_is_left_behind_by_a_stopped_run_writes_no_more(order, monkeypatch):
-    order, blocks = order
+def test_who_is_left_behind_by_a_stopped_run_writes_no_more(spec, monkeypatch):
+    spec, blocks = spec
     plain = workers.write_part
 
     def stopping(*arguments):
-        order.model.unlink()
+        spec.model.unlink()
         return plain(*arguments)
 
     monkeypatch.setattr(workers, "write_part", stopping)
-    error = work_off(order, blocks[-4:])
+    error = process_blocks(spec, blocks[-4:])
     assert isinstance(error, OutputError)
-    assert len(list(order.folder.glob("0-*.tif"))) == 1
+    assert len(list(spec.folder.glob("0-*.tif"))) == 1
 
 
 def test_a_scene_in_memory_is_refused(segmenter, scene, client, tmp_path):
@@ -429,7 +429,7 @@ def test_by_address_the_workers_stay(segmenter, scene, client, whole, tmp_path):
     with connect(client.scheduler.address) as second:
         run(segmenter, scene, out, client=second)
     assert len(client.scheduler_info()["workers"]) == 2
-    assert len(client.run(workers.introduce)) == 2
+    assert len(client.run(workers.worker_info)) == 2
     with rasterio.open(out.labels) as labels, rasterio.MemoryFile(whole["labels"]) as memory, memory.open() as expected:
         np.testing.assert_array_equal(labels.read(), expected.read())
 

@@ -13,7 +13,7 @@ from affine import Affine
 
 import geohp
 from geohp.inference.engine.pipeline import label_blocks
-from geohp.inference.segment import choose_segmenter
+from geohp.inference.segment import resolve_segmenter
 from geohp.raster.read.scene import open_scene
 
 
@@ -62,7 +62,7 @@ def server(local):
 
 @pytest.fixture(scope="module")
 def segmenter(local):
-    return choose_segmenter(local, classes=4)
+    return resolve_segmenter(local, classes=4)
 
 
 def address(server):

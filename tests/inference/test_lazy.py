@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import geohp
 from geohp.inference import lazy as lazily
-from geohp.inference.segment import choose_segmenter
+from geohp.inference.segment import resolve_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.raster.read import lazy as lazy_scenes
 from geohp.raster.read import scene as scenes
@@ -47,7 +47,7 @@ def array(height, width, dtype="uint8", nodata=None, seed=0, bands=3):
 
 @pytest.fixture(scope="module")
 def segmenter():
-    model = choose_segmenter(array(200, 200), classes=4).model
+    model = resolve_segmenter(array(200, 200), classes=4).model
     model.card = replace(model.card, scaling="auto")  # the fit settled it for bytes
     return SmallBlocks(model)
 

@@ -27,7 +27,7 @@ from geohp.inference.engine.refining import Refinement, colours, refinement
 from geohp.inference.engine.windows import blend_weights
 from geohp.inference.identity import run_identity
 from geohp.inference.outputs import Outputs
-from geohp.inference.segment import choose_segmenter
+from geohp.inference.segment import resolve_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.methods.kmeans import Standardise
 from geohp.methods.probes import ClusterProbe
@@ -266,7 +266,7 @@ def scene_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def segmenter(scene_file):
-    return SmallCut(choose_segmenter(scene_file, classes=4).model, origin="a model for tests")
+    return SmallCut(resolve_segmenter(scene_file, classes=4).model, origin="a model for tests")
 
 
 def test_in_memory_of_dask_chunks_and_as_a_file(scene_file, segmenter, tmp_path):

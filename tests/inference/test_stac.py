@@ -28,8 +28,8 @@ def item(write_scene, three_fields, tmp_path):
             with rasterio.open(scene, "r+") as dataset:
                 dataset.update_tags(ns=namespace, **tags)
         out = tmp_path / "maps"
-        also = ["probabilities", "polygons", "stac"] + ([] if profile.get("gcps") else ["confidence"])
-        made = geohp.segment_files(scene, out, classes=3, also=also)
+        products = ["probabilities", "polygons", "stac"] + ([] if profile.get("gcps") else ["confidence"])
+        made = geohp.segment_files(scene, out, classes=3, products=products)
         assert not made.failed
         return json.loads((out / "my scene.json").read_text()), scene
 

@@ -14,7 +14,7 @@ from geohp.cli.app import app
 from geohp.errors import ConfigError, GeohpError
 from geohp.inference.engine.layers import labels as labels_of
 from geohp.inference.engine.layers import quantities
-from geohp.inference.segment import choose_segmenter, segment_file
+from geohp.inference.segment import resolve_segmenter, segment_file
 from geohp.legend.file import Legend
 from geohp.legend.model import name_clusters, name_model_file
 from geohp.model.file import load_model, save_model
@@ -29,7 +29,7 @@ def scene(write_scene, three_fields):
 
 @pytest.fixture
 def segmenter(scene):
-    return choose_segmenter(scene, classes=4)
+    return resolve_segmenter(scene, classes=4)
 
 
 @given(data=st.data())

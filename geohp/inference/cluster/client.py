@@ -25,7 +25,7 @@ import torch
 
 from geohp.errors import ClusterError, ConfigError, GeohpError
 from geohp.inference.cluster import workers as at_work
-from geohp.inference.cluster.workers import Finished, Introduction, Order, Source
+from geohp.inference.cluster.workers import Finished, Source, TaskSpec, WorkerInfo
 from geohp.inference.engine.pipeline import EngineSettings
 from geohp.inference.engine.windows import WindowGrid
 from geohp.inference.identity import model_sha256
@@ -95,7 +95,7 @@ def connect(address: str | None = None, workers: int | None = None) -> Iterator[
     with client:
         yield client
         with suppress(Exception):  # the work is done, whatever became of the workers
-            client.run(at_work.let_go, on_error="ignore")
+            client.run(at_work.release, on_error="ignore")
 
 
 def run_blocks(
@@ -140,7 +140,7 @@ def run_blocks(
     tasks = groups(todo, layout, costly, settings, _slots(client))
     numbers = {path: number for number, path in enumerate(work.outputs)}
     with _model_file(model, work.folder) as file:
-        order = Order(
+        spec = TaskSpec(
             folder=work.folder,
             model=file,
             sha256=at_work.sha256_of(file),
@@ -153,7 +153,7 @@ def run_blocks(
             forgiving=forgiving,
             version=__version__,
         )
-        _journal(client, order, tasks, work, _Progress(progress, todo, grid))
+        _journal(client, spec, tasks, work, _Progress(progress, todo, grid))
 
 
 def groups(
@@ -205,7 +205,7 @@ def _duration(cut: Sequence[Sequence[Block]], grid: WindowGrid, slots: int) -> i
     return max(busy)
 
 
-def _journal(client: Client, order: Order, tasks: Sequence[Sequence[Block]], work: Work, progress: _Progress) -> None:
+def _journal(client: Client, spec: TaskSpec, tasks: Sequence[Sequence[Block]], work: Work, progress: _Progress) -> None:
     """Hand out tasks, and record what comes back; what was recorded stays, whatever happens."""
     import distributed
 
@@ -217,7 +217,7 @@ def _journal(client: Client, order: Order, tasks: Sequence[Sequence[Block]], wor
         room = max(_IN_FLIGHT, 2 * _slots(client)) - len(running)
         fresh = [
             # Not pure: a result of another run must not be taken for this one's.
-            client.submit(at_work.work_off, order, group, pure=False, retries=_RETRIES)
+            client.submit(at_work.process_blocks, spec, group, pure=False, retries=_RETRIES)
             for group in islice(waiting, max(0, room))
         ]
         running.update(fresh)
@@ -303,11 +303,11 @@ def _agree(client: Client) -> int:
         ClusterError: geohp is missing on a worker, or is there in another version.
     """
     try:
-        said: dict[str, Any] = client.run(at_work.introduce, on_error="return")
+        said: dict[str, Any] = client.run(at_work.worker_info, on_error="return")
     except (ImportError, AttributeError) as error:
         raise ClusterError(_missing("a worker", error)) from error
     for worker, introduction in said.items():
-        if not isinstance(introduction, Introduction):
+        if not isinstance(introduction, WorkerInfo):
             raise ClusterError(_missing(f"worker {worker}", introduction))
         at_work.check_version(__version__, introduction.version, worker)
     if not said:

@@ -1,6 +1,6 @@
 """What a worker of a cluster does: some neighbouring blocks, from the scene's file to parts on shared storage.
 
-A worker is handed an :class:`Order` and blocks. It loads the model once and opens the scene once, however many orders
+A worker is handed a :class:`TaskSpec` and blocks. It loads the model once and opens the scene once, however many tasks
 follow, and hands back what the main process needs to journal the blocks. Nothing here knows dask.
 """
 
@@ -88,7 +88,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Order:
+class TaskSpec:
     """Everything about a run that a worker must know, the same for all its blocks.
 
     Attributes:
@@ -127,46 +127,46 @@ class Finished(NamedTuple):
     note: Mapping[str, Any] | None
 
 
-class Introduction(NamedTuple):
+class WorkerInfo(NamedTuple):
     """What a worker says of itself: its version of geohp, and torch's threads."""
 
     version: str
     threads: int
 
 
-def introduce() -> Introduction:
+def worker_info() -> WorkerInfo:
     """What the main process asks every worker for before it hands out work."""
-    return Introduction(__version__, torch.get_num_threads())
+    return WorkerInfo(__version__, torch.get_num_threads())
 
 
-def work_off(order: Order, blocks: Sequence[Block]) -> list[Finished] | GeohpError:
+def process_blocks(spec: TaskSpec, blocks: Sequence[Block]) -> list[Finished] | GeohpError:
     """Label some blocks of a scene, and write their parts.
 
     Args:
-        order: the run.
+        spec: the run.
         blocks: out of its layout, and better neighbours: windows that touch several are scored once.
 
     Returns:
         The blocks; or, as it is no fault of the worker's that another attempt would mend, what the user must mend.
     """
     try:
-        check_version(order.version, __version__, _host())
-        if not wait_until(order.model.exists):
+        check_version(spec.version, __version__, _host())
+        if not wait_until(spec.model.exists):
             raise OutputError(
-                f"{order.folder} is not to be seen on worker {_host()}: write to a folder that all workers share, "
+                f"{spec.folder} is not to be seen on worker {_host()}: write to a folder that all workers share, "
                 "under the same path"
             )
         # Set for every task: the number holds for the thread that a task runs in.
-        if torch.get_num_threads() != order.threads:
-            torch.set_num_threads(order.threads)
-        model = _MODELS.get((order.weights, order.device), lambda: _load(order))
-        scene = _SCENES.get(order.model, order.source.open)
-        source = ForgivingScene(scene) if order.forgiving else scene
-        parts = _Parts(order)
-        wanted = frozenset(order.layers) - {"labels"}
-        found = label_blocks(source, model, order.settings, wanted=wanted, todo=blocks)
+        if torch.get_num_threads() != spec.threads:
+            torch.set_num_threads(spec.threads)
+        model = _MODELS.get((spec.weights, spec.device), lambda: _load(spec))
+        scene = _SCENES.get(spec.model, spec.source.open)
+        source = ForgivingScene(scene) if spec.forgiving else scene
+        parts = _Parts(spec)
+        wanted = frozenset(spec.layers) - {"labels"}
+        found = label_blocks(source, model, spec.settings, wanted=wanted, todo=blocks)
         # Layers go by their names here, which are no paths, but as good for telling them apart.
-        write_behind(parts, {name: Path(name) for name in order.layers}, found, source)
+        write_behind(parts, {name: Path(name) for name in spec.layers}, found, source)
     except GeohpError as error:
         return error
     return parts.finished
@@ -184,7 +184,7 @@ def check_version(wanted: str, there: str, where: str) -> None:
         )
 
 
-def let_go() -> None:
+def release() -> None:
     """Close the scenes and drop the models that this process keeps."""
     _SCENES.clear()
     _MODELS.clear()
@@ -200,24 +200,24 @@ def sha256_of(path: Path) -> str:
 class _Parts:
     """In the place of :class:`~geohp.raster.write.resumable.Work`: writes parts, and remembers them for the journal."""
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
+    def __init__(self, spec: TaskSpec) -> None:
+        self._spec = spec
         self.notes: list[Mapping[str, Any]] = []
         self.finished: list[Finished] = []
 
     def put(
         self, row: int, col: int, layers: Mapping[Path, NDArray[Any] | None], note: Mapping[str, Any] | None = None
     ) -> None:
-        order = self._order
+        spec = self._spec
         # A run that is stopped takes its model file away. Whoever has not heard of it must not write any more: the
         # folder may soon hold another run's parts.
-        if not order.model.exists():
-            raise OutputError(f"{order.folder}: the run that asked for these blocks has ended; start it again")
+        if not spec.model.exists():
+            raise OutputError(f"{spec.folder}: the run that asked for these blocks has ended; start it again")
         written = []
         for name, values in layers.items():
-            number, layer = order.layers[str(name)]
+            number, layer = spec.layers[str(name)]
             if values is not None:
-                written.append(write_part(order.folder, number, layer, row, col, values))
+                written.append(write_part(spec.folder, number, layer, row, col, values))
         self.finished.append(Finished(row, col, tuple(part for part in written if part), note))
 
 
@@ -251,10 +251,10 @@ _MODELS: _Kept[LandCoverModel] = _Kept(1)
 _SCENES: _Kept[Scene] = _Kept(2)
 
 
-def _load(order: Order) -> LandCoverModel:
-    if sha256_of(order.model) != order.sha256:
-        raise ModelError(f"{order.model} is damaged on worker {_host()}: check the shared storage, and start again")
-    return load_model(order.model).to(torch_device(order.device))
+def _load(spec: TaskSpec) -> LandCoverModel:
+    if sha256_of(spec.model) != spec.sha256:
+        raise ModelError(f"{spec.model} is damaged on worker {_host()}: check the shared storage, and start again")
+    return load_model(spec.model).to(torch_device(spec.device))
 
 
 def _size(scene: Scene) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from geohp.cli.app import app
 from geohp.inference import segmenter as segmenting
 
 PANELS = {
-    "Outputs": "--out --out-dir --with --polygons --confidence --entropy --probabilities --stac --qml --overwrite",
+    "Outputs": "--out --out-dir --products --polygons --confidence --entropy --probabilities --stac --qml --overwrite",
     "Model and classes": "--model --classes --backbone --weights --block --legend --seed",
     "Reading": "--bands --scaling --on-read-error",
     "How it is computed": "--pixel-size --window --overlap --tta --refine --device --restart",

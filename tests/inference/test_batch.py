@@ -53,7 +53,7 @@ def tiles(ground, tmp_path_factory):
 def maps(tiles, tmp_path_factory):
     """What one call makes of them; not to be changed."""
     out = tmp_path_factory.mktemp("made") / "maps"
-    made = geohp.segment_files(tiles, out, classes=4, also=["confidence", "polygons", "stac"])
+    made = geohp.segment_files(tiles, out, classes=4, products=["confidence", "polygons", "stac"])
     assert not made.failed
     return made, out
 
@@ -136,7 +136,7 @@ def test_made_once_is_not_made_again_and_only_what_is_missing_is(tiles, tmp_path
     assert not more.failed
     with rasterio.open(more.mosaic) as mosaic:
         assert mosaic.shape == (SIDE, SIDE)
-    only = geohp.segment_files(tiles / "sw.tif", out, classes=4, also=["polygons"])
+    only = geohp.segment_files(tiles / "sw.tif", out, classes=4, products=["polygons"])
     assert len(ran) == 5
     assert (out / "sw.gpkg").exists()
     with rasterio.open(only.mosaic) as mosaic:  # still over all that the folder holds
@@ -276,7 +276,7 @@ def test_names_that_clash_and_patterns_of_nothing_are_refused(tmp_path, scenes, 
     for folder, name in (("a", "x"), ("b", "x"), ("a", "x_confidence"), ("maps", "x")):
         write(tmp_path / folder / f"{name}.tif", np.ones((3, 9, 9), dtype=np.uint8))
     with pytest.raises(GeohpError, match=said) as error:
-        geohp.segment_files(scenes, "maps", classes=2, also=["confidence"])
+        geohp.segment_files(scenes, "maps", classes=2, products=["confidence"])
     assert "\n" not in str(error.value)
     assert [path.name for path in (tmp_path / "maps").iterdir()] == ["x.tif"]
 
@@ -363,9 +363,9 @@ def test_options_that_do_not_go_together_are_refused(tiles, tmp_path, monkeypatc
         ([str(tiles), "--out", "x.tif"], "there are 4 scenes"),
         ([scenes[0]], "give --out FILE for one scene, or --out-dir"),
         ([*scenes, "--out", "x.tif", "--out-dir", "maps"], "give one of them"),
-        ([*scenes, "--out-dir", "maps", "--confidence", "c.tif"], "with --out-dir say --with confidence"),
-        ([scenes[0], "--out", "x.tif", "--with", "stac"], "--with: goes with --out-dir"),
-        ([*scenes, "--out-dir", "maps", "--with", "stac,pony"], "'pony' is none of"),
+        ([*scenes, "--out-dir", "maps", "--confidence", "c.tif"], "with --out-dir say --products confidence"),
+        ([scenes[0], "--out", "x.tif", "--products", "stac"], "--products: goes with --out-dir"),
+        ([*scenes, "--out-dir", "maps", "--products", "stac,pony"], "'pony' is none of"),
         ([str(tmp_path / "*.tif"), "--out-dir", "maps"], "no images there"),
     ):
         outcome = CliRunner().invoke(app, ["segment", *options])
@@ -375,10 +375,10 @@ def test_options_that_do_not_go_together_are_refused(tiles, tmp_path, monkeypatc
 
 
 def test_two_runs_at_once_are_refused(tiles, tmp_path):
-    from geohp.inference.folder_record import Record
+    from geohp.inference.folder_record import FolderRecord
 
     (tmp_path / "maps").mkdir()
-    with Record(tmp_path / "maps"), pytest.raises(OutputError, match="in use by another run"):
+    with FolderRecord(tmp_path / "maps"), pytest.raises(OutputError, match="in use by another run"):
         geohp.segment_files(tiles, tmp_path / "maps", classes=4)
     assert list((tmp_path / "maps").iterdir()) == []
 
