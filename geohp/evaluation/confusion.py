@@ -1,4 +1,4 @@
-"""Counting over a whole set of images, so that a stopped count goes on where it was and ends at the same numbers."""
+"""Confusion counted over a set of images; a count that was stopped goes on, and ends at the same numbers."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ from geohp.data.base import ImageSet
 from geohp.data.loader import reader_options
 from geohp.errors import OutputError
 from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
-from geohp.evaluation.predict import Reader, Readout
+from geohp.evaluation.predict import PredictionMode, Predictor
 
 _KEPT_EVERY = 20
 """Batches between two writes of the counts: they are small, but a disk may be far away."""
 
 
-class Counting:
-    """What has been counted so far: pixels by cluster and class for every readout, and of how many images.
+class ConfusionCounts:
+    """What has been counted so far: pixels by cluster and class for every mode, and of how many images.
 
     Args:
         classes: number of classes of the labels.
         clusters: number of clusters of the cluster probe.
-        readouts: the ways of reading to count.
+        modes: the ways of reading to count.
 
     Attributes:
         images: how many images have been counted.
     """
 
-    def __init__(self, classes: int, clusters: int, readouts: Sequence[Readout]) -> None:
+    def __init__(self, classes: int, clusters: int, modes: Sequence[PredictionMode]) -> None:
         self.images = 0
         self._metrics = {
-            readout: SegmentationMetrics(classes, matching="identity")
-            if readout.probe == "linear"
+            mode: SegmentationMetrics(classes, matching="identity")
+            if mode.probe == "linear"
             else SegmentationMetrics(classes, clusters)
-            for readout in readouts
+            for mode in modes
         }
 
-    def add(self, labels: dict[Readout, torch.Tensor], masks: torch.Tensor) -> None:
-        """Count a batch: labels (B, H, W) of every readout against masks (B, H, W)."""
-        for readout, metrics in self._metrics.items():
-            metrics.update(labels[readout].cpu(), masks)
+    def add(self, labels: dict[PredictionMode, torch.Tensor], masks: torch.Tensor) -> None:
+        """Count a batch: labels (B, H, W) of every mode against masks (B, H, W)."""
+        for mode, metrics in self._metrics.items():
+            metrics.update(labels[mode].cpu(), masks)
         self.images += len(masks)
 
-    def scores(self, readout: Readout) -> SegmentationScores:
+    def scores(self, mode: PredictionMode) -> SegmentationScores:
         """Accuracy, mean IoU and the rest over everything counted."""
-        scores: SegmentationScores = self._metrics[readout].compute()
+        scores: SegmentationScores = self._metrics[mode].compute()
         return scores
 
     def save(self, path: Path) -> None:
@@ -61,7 +61,7 @@ class Counting:
             OutputError: they cannot be written.
         """
         draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        arrays: dict[str, Any] = {str(readout): metrics.confusion.numpy() for readout, metrics in self._metrics.items()}
+        arrays: dict[str, Any] = {str(mode): metrics.confusion.numpy() for mode, metrics in self._metrics.items()}
         try:
             with draft.open("wb") as file:
                 np.savez(file, **arrays, images=np.int64(self.images))
@@ -75,49 +75,49 @@ class Counting:
         try:
             with np.load(path, allow_pickle=False) as file:
                 images = int(file["images"])
-                kept = {readout: torch.from_numpy(file[str(readout)]) for readout in self._metrics}
+                kept = {mode: torch.from_numpy(file[str(mode)]) for mode in self._metrics}
         except (OSError, KeyError, ValueError, zipfile.BadZipFile):
             return
-        if all(kept[readout].shape == metrics.confusion.shape for readout, metrics in self._metrics.items()):
+        if all(kept[mode].shape == metrics.confusion.shape for mode, metrics in self._metrics.items()):
             self.images = images
-            for readout, metrics in self._metrics.items():
+            for mode, metrics in self._metrics.items():
                 metrics.update(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))  # no longer new
-                metrics.confusion.copy_(kept[readout])
+                metrics.confusion.copy_(kept[mode])
 
 
-def count(
-    reader: Reader,
+def count_confusion(
+    predictor: Predictor,
     images: ImageSet,
-    counting: Counting,
+    counts: ConfusionCounts,
     *,
     device: torch.device,
     batch_size: int = 16,
     workers: int = 0,
     keep: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Counting:
+) -> ConfusionCounts:
     """Count all images that have not been counted yet.
 
     Args:
-        reader: reads labels off images.
+        predictor: reads labels off images.
         images: with masks.
-        counting: where to count; goes on from what ``keep`` holds.
-        device: where the reader computes.
+        counts: where to count; goes on from what ``keep`` holds.
+        device: where the predictor computes.
         batch_size: images at a time.
         workers: processes that read images.
         keep: file for the counts of an unfinished count; left to the caller to remove.
         progress: told of the images done and their number.
     """
     if keep is not None:
-        counting.load(keep)
-    todo = Subset(images, range(counting.images, len(images)))
+        counts.load(keep)
+    todo = Subset(images, range(counts.images, len(images)))
     loader = DataLoader(todo, batch_size=batch_size, **reader_options(workers))
     for number, batch in enumerate(loader, start=1):
-        counting.add(reader(batch["image"].to(device)), batch["mask"])
+        counts.add(predictor(batch["image"].to(device)), batch["mask"])
         if keep is not None and number % _KEPT_EVERY == 0:
-            counting.save(keep)
+            counts.save(keep)
         if progress:
-            progress(counting.images, len(images))
+            progress(counts.images, len(images))
     if keep is not None and len(todo):
-        counting.save(keep)
-    return counting
+        counts.save(keep)
+    return counts

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from geohp.config.experiment import Config
 from geohp.config.loading import load_config, parse_config, with_overrides
 from geohp.errors import DataError, ModelError
-from geohp.evaluation.confusion import Counting, count
+from geohp.evaluation.confusion import ConfusionCounts, count_confusion
 from geohp.evaluation.metrics import SegmentationScores
-from geohp.evaluation.predict import BEST, LAST, Reader, Readout
+from geohp.evaluation.predict import BEST, LAST, PredictionMode, Predictor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,13 +39,13 @@ class Result:
         model: the model's file.
         checkpoint: ``"last checkpoint"``, which is the result, or ``"best on labels"``, whose choice looked at the
             labels it is scored on.
-        readout: how its classes were read.
+        mode: how its classes were read.
         scores: accuracy, mean IoU, IoU by class, assignment, confusion.
     """
 
     model: Path
     checkpoint: str
-    readout: Readout
+    mode: PredictionMode
     scores: SegmentationScores
 
 
@@ -54,7 +54,7 @@ class Evaluation:
     """Everything that was measured.
 
     Attributes:
-        results: one for each model, checkpoint and readout.
+        results: one for each model, checkpoint and mode.
         classes: of the labels.
         protocol: how the data are evaluated, and what differs from what was published.
         images: how many were judged.
@@ -71,14 +71,14 @@ class Evaluation:
     notes: tuple[str, ...]
     settings: dict[str, Any]
 
-    def of(self, checkpoint: str, readout: Readout) -> list[Result]:
-        """The results of every model for one checkpoint and readout: one for each seed."""
-        return [r for r in self.results if r.checkpoint == checkpoint and r.readout == readout]
+    def of(self, checkpoint: str, mode: PredictionMode) -> list[Result]:
+        """The results of every model for one checkpoint and mode: one for each seed."""
+        return [r for r in self.results if r.checkpoint == checkpoint and r.mode == mode]
 
     @property
-    def rows(self) -> list[tuple[str, Readout]]:
-        """Checkpoints and readouts there are, the last checkpoint first."""
-        return list(dict.fromkeys((r.checkpoint, r.readout) for r in self.results))
+    def rows(self) -> list[tuple[str, PredictionMode]]:
+        """Checkpoints and modes there are, the last checkpoint first."""
+        return list(dict.fromkeys((r.checkpoint, r.mode) for r in self.results))
 
     @property
     def class_shares(self) -> npt.NDArray[np.float64]:
@@ -165,23 +165,23 @@ def evaluate(
         jobs = _jobs(files, config, images, crf=crf, tta=tta)
         results: list[Result] = []
         notes: dict[str, None] = {}
-        shown: Reader | None = None
+        shown: Predictor | None = None
         for number, job in enumerate(jobs, start=1):
             stage = "evaluating" if len(jobs) == 1 else f"evaluating {number}/{len(jobs)}"
-            reader = _reader(load_checked(job.file, images, weights).to(chosen), crf=crf, tta=tta)
-            shown = shown or reader
-            notes.update(dict.fromkeys(_remarks(reader, config.data.evaluation_px)))
-            counted = count(
-                reader,
+            predictor = _predictor(load_checked(job.file, images, weights).to(chosen), crf=crf, tta=tta)
+            shown = shown or predictor
+            notes.update(dict.fromkeys(_remarks(predictor, config.data.evaluation_px)))
+            counted = count_confusion(
+                predictor,
                 images,
-                Counting(len(source.classes), len(reader.probe.clusters), reader.readouts),
+                ConfusionCounts(len(source.classes), len(predictor.probe.clusters), predictor.modes),
                 device=chosen,
                 batch_size=batch_size,
                 workers=workers,
                 keep=job.keep,
                 progress=lambda done, total, stage=stage: tell(stage, done, total),  # type: ignore[misc]
             )
-            results += [Result(job.file, job.checkpoint, r, counted.scores(r)) for r in reader.readouts]
+            results += [Result(job.file, job.checkpoint, r, counted.scores(r)) for r in predictor.modes]
         made = Evaluation(
             tuple(results),
             source.classes,
@@ -260,18 +260,18 @@ def _data_config(data: Config | str | Path | None, overrides: Sequence[str], mod
     return parse_config(with_overrides(document, overrides), str(model))
 
 
-def _reader(model: LandCoverModel, *, crf: bool, tta: bool) -> Reader:
-    return Reader(model.codes, model.probe, model.linear_probe, patch_px=model.backbone.patch_size, crf=crf, tta=tta)
+def _predictor(model: LandCoverModel, *, crf: bool, tta: bool) -> Predictor:
+    return Predictor(model.codes, model.probe, model.linear_probe, patch_px=model.backbone.patch_size, crf=crf, tta=tta)
 
 
-def _remarks(reader: Reader, side: int) -> list[str]:
+def _remarks(predictor: Predictor, side: int) -> list[str]:
     """What a reader of the figures should know of how they came about."""
     remarks = []
-    if reader.input_px(side) != side:
+    if predictor.input_px(side) != side:
         remarks.append(
-            f"images of {side} px are resized to {reader.input_px(side)} px, a multiple of the backbone's patch of "
-            f"{reader.patch_px} px"
+            f"images of {side} px are resized to {predictor.input_px(side)} px, a multiple of the backbone's patch of "
+            f"{predictor.patch_px} px"
         )
-    if reader.linear_probe is None:
+    if predictor.linear_probe is None:
         remarks.append("the model has no linear probe: it was trained without labels")
     return remarks

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geohp.crf.guide import guide_image
 from geohp.crf.mean_field import dense_crf
 from geohp.methods.probes import ClusterProbe, LinearProbe
 
@@ -18,12 +19,12 @@ CRF_SHARPNESS = 2.0
 LAST, BEST = "last checkpoint", "best on labels"
 """Names of checkpoints: the result, and the one whose choice looked at the labels it is scored on."""
 
-Coder = Callable[[Tensor], Tensor]
+Encoder = Callable[[Tensor], Tensor]
 """Images (B, bands, H, W) in [0, 1] to codes (B, D, h, w)."""
 
 
 @dataclass(frozen=True)
-class Readout:
+class PredictionMode:
     """One way of reading classes off the codes.
 
     Attributes:
@@ -38,11 +39,11 @@ class Readout:
         return f"{self.probe} + CRF" if self.crf else self.probe
 
 
-class Reader:
+class Predictor:
     """Reads labels of whole images off codes.
 
     Args:
-        coder: images to codes.
+        encoder: images to codes.
         probe: the clusters.
         linear_probe: the classifier that was trained on labels, where there is one.
         patch_px: side of the backbone's patches; images are resized to the nearest multiple where they are none.
@@ -52,7 +53,7 @@ class Reader:
 
     def __init__(
         self,
-        coder: Coder,
+        encoder: Encoder,
         probe: ClusterProbe,
         linear_probe: LinearProbe | None = None,
         *,
@@ -60,65 +61,59 @@ class Reader:
         crf: bool = False,
         tta: bool = False,
     ) -> None:
-        self.coder, self.probe, self.linear_probe = coder, probe, linear_probe
+        self.encoder, self.probe, self.linear_probe = encoder, probe, linear_probe
         self.patch_px, self.crf, self.tta = patch_px, crf, tta
 
     @property
-    def readouts(self) -> tuple[Readout, ...]:
+    def modes(self) -> tuple[PredictionMode, ...]:
         """All ways of reading that :meth:`__call__` gives."""
         probes = ("cluster",) if self.linear_probe is None else ("cluster", "linear")
-        return tuple(Readout(probe, crf) for crf in ((False, True) if self.crf else (False,)) for probe in probes)
+        return tuple(
+            PredictionMode(probe, crf) for crf in ((False, True) if self.crf else (False,)) for probe in probes
+        )
 
     def input_px(self, side: int) -> int:
         """Side at which the backbone sees images of this side."""
         return max(1, round(side / self.patch_px)) * self.patch_px
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> dict[Readout, Tensor]:
-        """Labels (B, H, W) int64 of images (B, bands, H, W) in [0, 1], on their device, for every readout."""
+    def __call__(self, images: Tensor) -> dict[PredictionMode, Tensor]:
+        """Labels (B, H, W) int64 of images (B, bands, H, W) in [0, 1], on their device, for every mode."""
         size = images.shape[-2:]
         codes = self._codes(images)
-        labels: dict[Readout, Tensor] = {}
-        for readout in self.readouts:
-            if readout.crf:
-                refined = [self._refined(readout, image, code) for image, code in zip(images, codes, strict=True)]
-                labels[readout] = torch.stack(refined)
+        labels: dict[PredictionMode, Tensor] = {}
+        for mode in self.modes:
+            if mode.crf:
+                refined = [self._refined(mode, image, code) for image, code in zip(images, codes, strict=True)]
+                labels[mode] = torch.stack(refined)
             else:
                 # Both probes' scores are linear in the code: interpolating them is interpolating the codes, at K
                 # channels instead of D. Cosines have the same order: they divide all scores of a pixel by one number.
-                labels[readout] = _upsampled(self._scores(readout, codes), size).argmax(1)
+                labels[mode] = _upsampled(self._scores(mode, codes), size).argmax(1)
         return labels
 
     def _codes(self, images: Tensor) -> Tensor:
         height, width = (self.input_px(side) for side in images.shape[-2:])
         if (height, width) != tuple(images.shape[-2:]):
             images = F.interpolate(images, size=(height, width), mode="bilinear", antialias=True)
-        codes = self.coder(images).float()
+        codes = self.encoder(images).float()
         if self.tta:
-            codes = (codes + self.coder(images.flip(3)).float().flip(3)) / 2
+            codes = (codes + self.encoder(images.flip(3)).float().flip(3)) / 2
         return codes
 
-    def _scores(self, readout: Readout, codes: Tensor) -> Tensor:
-        if readout.probe == "linear":
+    def _scores(self, mode: PredictionMode, codes: Tensor) -> Tensor:
+        if mode.probe == "linear":
             assert self.linear_probe is not None
             scores: Tensor = self.linear_probe(codes)
             return scores
         return self.probe.scores(codes)
 
-    def _refined(self, readout: Readout, image: Tensor, code: Tensor) -> Tensor:
+    def _refined(self, mode: PredictionMode, image: Tensor, code: Tensor) -> Tensor:
         """Labels (H, W) of one image (bands, H, W) through the CRF, one at a time: full-size codes are large."""
         codes = _upsampled(code[None], image.shape[-2:])
-        if readout.probe == "linear":
-            logits = self._scores(readout, codes)
-        else:
-            logits = CRF_SHARPNESS * self.probe.cosines(codes)
-        return dense_crf(colours(image), logits[0].log_softmax(0)).argmax(0)
-
-
-def colours(image: Tensor) -> Tensor:
-    """What the CRF looks at: the first three bands of (bands, H, W) in [0, 1] as uint8; one or two are repeated."""
-    shown = image[[min(band, len(image) - 1) for band in range(3)]]
-    return (shown * 255).round().clamp(0, 255).to(torch.uint8)
+        linear = mode.probe == "linear"
+        logits = self._scores(mode, codes) if linear else CRF_SHARPNESS * self.probe.cosines(codes)
+        return dense_crf(guide_image(image), logits[0].log_softmax(0)).argmax(0)
 
 
 def _upsampled(maps: Tensor, size: torch.Size) -> Tensor:

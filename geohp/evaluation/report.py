@@ -16,14 +16,14 @@ from geohp.classes import NODATA_LABEL, LandCoverClass
 from geohp.errors import OutputError
 from geohp.evaluation.tables import all_rows, as_csv, column_title, own_rows
 from geohp.files import folder_in_progress
-from geohp.reporting import page as html
+from geohp.reporting import pages as html
 from geohp.reporting.plots import as_rgb, colourise, legend_handles, new_figure, spread
 
 if TYPE_CHECKING:
     from geohp.data.base import ImageSet
     from geohp.evaluation.evaluate import Evaluation, Result
     from geohp.evaluation.metrics import SegmentationScores
-    from geohp.evaluation.predict import Reader
+    from geohp.evaluation.predict import Predictor
 
 _PAGE = "index.html"
 _SHOWN = 6
@@ -46,14 +46,14 @@ def check_report(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{folder}: exists already; choose another folder or replace it with --overwrite")
 
 
-def write_report(made: Evaluation, folder: Path, images: ImageSet, reader: Reader, device: torch.device) -> None:
+def write_report(made: Evaluation, folder: Path, images: ImageSet, predictor: Predictor, device: torch.device) -> None:
     """Write ``evaluation.json``, ``results.csv``, pictures and ``index.html``, whole or not at all.
 
     Args:
         made: what was measured.
         folder: where; a report that is there is replaced.
         images: what was judged, for samples.
-        reader: of the first model, on ``device``, for samples.
+        predictor: of the first model, on ``device``, for samples.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -62,18 +62,18 @@ def write_report(made: Evaluation, folder: Path, images: ImageSet, reader: Reade
         (work / "evaluation.json").write_text(json.dumps(made.as_dict(), indent=2), encoding="utf-8")
         (work / "results.csv").write_text(as_csv(made), encoding="utf-8")
         pictures = {"samples.png": "Samples: image, labels, and what was found, in the colours of the classes"}
-        _draw_samples(made, images, reader, device, work / "samples.png")
+        _draw_samples(made, images, predictor, device, work / "samples.png")
         for number, one in enumerate(_first_of_each(made)):
             name = f"confusion-{number}.png"
-            title = f"{one.checkpoint}, {one.readout}"
-            clusters = one.readout.probe == "cluster"
+            title = f"{one.checkpoint}, {one.mode}"
+            clusters = one.mode.probe == "cluster"
             draw_confusion(one.scores, made.classes, title, clusters=clusters).savefig(work / name, dpi=110)
-            pictures[name] = f"Confusion: {one.checkpoint}, {one.readout}, {one.model.parent.name}"
+            pictures[name] = f"Confusion: {one.checkpoint}, {one.mode}, {one.model.parent.name}"
         (work / _PAGE).write_text(_page(made, work, pictures), encoding="utf-8")
 
 
 def _first_of_each(made: Evaluation) -> list[Result]:
-    return [made.of(checkpoint, readout)[0] for checkpoint, readout in made.rows]
+    return [made.of(checkpoint, mode)[0] for checkpoint, mode in made.rows]
 
 
 def draw_confusion(
@@ -114,25 +114,25 @@ def draw_confusion(
     return figure
 
 
-def _draw_samples(made: Evaluation, images: ImageSet, reader: Reader, device: torch.device, out: Path) -> None:
+def _draw_samples(made: Evaluation, images: ImageSet, predictor: Predictor, device: torch.device, out: Path) -> None:
     chosen = spread(len(images), _SHOWN)
     first = made.results[0].model
-    results = {one.readout: one for one in made.results if one.model == first}
-    readouts = [readout for readout in reader.readouts if readout in results]
-    titles = ["image", "labels", *map(str, readouts)]
+    results = {one.mode: one for one in made.results if one.model == first}
+    modes = [mode for mode in predictor.modes if mode in results]
+    titles = ["image", "labels", *map(str, modes)]
     figure = new_figure(1.2 + 2.1 * len(chosen), 2.1 * len(titles) + 0.8)
     grid = figure.subplots(len(titles), len(chosen), squeeze=False)
     for column, index in enumerate(chosen):
         item = images[index]
-        found = reader(item["image"][None].to(device))
+        found = predictor(item["image"][None].to(device))
         mask = item["mask"].numpy()
         known = (mask >= 0) & (mask < len(made.classes))
         grid[0, column].imshow(as_rgb(item["image"].numpy()))
         truth = colourise(np.where(known, mask, NODATA_LABEL).astype(np.uint8), made.classes)
         truth[~known] = _UNKNOWN
         grid[1, column].imshow(truth)
-        for row, readout in enumerate(readouts, start=2):
-            labels = results[readout].scores["assignment"][found[readout][0].cpu().numpy()]
+        for row, mode in enumerate(modes, start=2):
+            labels = results[mode].scores["assignment"][found[mode][0].cpu().numpy()]
             grid[row, column].imshow(colourise(labels.astype(np.uint8), made.classes))
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
@@ -181,9 +181,9 @@ def _classes(made: Evaluation) -> html.Markup:
     rows = []
     for number, (entry, share) in enumerate(zip(made.classes, made.class_shares, strict=True)):
         cells = []
-        for checkpoint, readout in made.rows:
-            values = [one.scores["class_iou"][number] for one in made.of(checkpoint, readout)]
+        for checkpoint, mode in made.rows:
+            values = [one.scores["class_iou"][number] for one in made.of(checkpoint, mode)]
             cells.append("" if np.isnan(values).any() else f"{np.mean(values):.1f}")
         rows.append([html.join([html.swatch(entry.colour), entry.name]), f"{100 * share:.1f}", *cells])
-    head = ["class", "share", *(column_title(checkpoint, readout) for checkpoint, readout in made.rows)]
+    head = ["class", "share", *(column_title(checkpoint, mode) for checkpoint, mode in made.rows)]
     return html.join([html.element("h2", "IoU by class, in percent"), html.table(head, rows)])

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from geohp.evaluation.predict import BEST, LAST, Readout
+from geohp.evaluation.predict import BEST, LAST, PredictionMode
 from geohp.evaluation.published import PublishedRow, published_rows
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def as_dict(made: Evaluation) -> dict[str, Any]:
         "classes": [{"id": c.id, "name": c.name, "colour": c.colour} for c in made.classes],
         "settings": made.settings,
         "notes": list(made.notes),
-        "summary": [_summary(made, checkpoint, readout) for checkpoint, readout in made.rows],
+        "summary": [_summary(made, checkpoint, mode) for checkpoint, mode in made.rows],
         "results": [_result(one) for one in made.results],
         "published": [
             {
@@ -64,7 +64,7 @@ def as_csv(made: Evaluation) -> str:
     for one in made.results:
         figures = [one.scores["accuracy"], one.scores["miou"], *one.scores["class_iou"]]
         shown = ["" if np.isnan(value) else f"{value:.4f}" for value in figures]
-        writer.writerow([one.model, one.checkpoint, one.readout.probe, int(one.readout.crf), *shown])
+        writer.writerow([one.model, one.checkpoint, one.mode.probe, int(one.mode.crf), *shown])
     return file.getvalue()
 
 
@@ -84,14 +84,14 @@ def written(made: Evaluation, width: int) -> str:
 
 def own_rows(made: Evaluation) -> list[tuple[str, list[str]]]:
     """Name and figures (accuracy, mIoU by clusters; accuracy, mIoU by linear probe) of every row of our own."""
-    kinds = dict.fromkeys((checkpoint, readout.crf) for checkpoint, readout in made.rows)
+    kinds = dict.fromkeys((checkpoint, mode.crf) for checkpoint, mode in made.rows)
     rows = []
     for checkpoint, crf in kinds:
         name = f"{checkpoint} + CRF" if crf else checkpoint
-        seeds = len(made.of(checkpoint, Readout("cluster", crf)))
+        seeds = len(made.of(checkpoint, PredictionMode("cluster", crf)))
         figures: list[str] = []
         for probe in _BOTH:
-            results = made.of(checkpoint, Readout(probe, crf))
+            results = made.of(checkpoint, PredictionMode(probe, crf))
             figures += [_figure(results, "accuracy"), _figure(results, "miou")]
         rows.append((f"{name} ({seeds} models)" if seeds > 1 else name, figures))
     return rows
@@ -116,9 +116,9 @@ def _published_figures(row: PublishedRow) -> list[str]:
     return ["" if value is None else f"{value:.1f}" for value in values]
 
 
-def column_title(checkpoint: str, readout: Readout) -> str:
+def column_title(checkpoint: str, mode: PredictionMode) -> str:
     """What a column of figures is of; the last checkpoint goes without saying."""
-    return str(readout) if checkpoint == LAST else f"{checkpoint}, {readout}"
+    return str(mode) if checkpoint == LAST else f"{checkpoint}, {mode}"
 
 
 def scores_table(made: Evaluation) -> Table:
@@ -144,9 +144,9 @@ def _by_class(made: Evaluation) -> Table:
     table = Table(title="IoU by class, in percent", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("class")
     table.add_column("share", justify="right")
-    shown = [(checkpoint, readout) for checkpoint, readout in made.rows if checkpoint == LAST]
-    for checkpoint, readout in shown:
-        table.add_column(column_title(checkpoint, readout), justify="right")
+    shown = [(checkpoint, mode) for checkpoint, mode in made.rows if checkpoint == LAST]
+    for checkpoint, mode in shown:
+        table.add_column(column_title(checkpoint, mode), justify="right")
     shares = made.class_shares
     for number, entry in enumerate(made.classes):
         cells = [_shown([r.scores["class_iou"][number] for r in made.of(*one)]) for one in shown]
@@ -165,14 +165,14 @@ def _shown(values: Sequence[float]) -> str:
     return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
 
 
-def _summary(made: Evaluation, checkpoint: str, readout: Readout) -> dict[str, Any]:
-    results = made.of(checkpoint, readout)
+def _summary(made: Evaluation, checkpoint: str, mode: PredictionMode) -> dict[str, Any]:
+    results = made.of(checkpoint, mode)
     accuracy, accuracy_deviation = mean_and_deviation([r.scores["accuracy"] for r in results])
     miou, miou_deviation = mean_and_deviation([r.scores["miou"] for r in results])
     return {
         "checkpoint": checkpoint,
-        "probe": readout.probe,
-        "crf": readout.crf,
+        "probe": mode.probe,
+        "crf": mode.crf,
         "models": len(results),
         "accuracy": _plain(accuracy),
         "accuracy_deviation": accuracy_deviation,
@@ -186,8 +186,8 @@ def _result(one: Result) -> dict[str, Any]:
     return {
         "model": str(one.model),
         "checkpoint": one.checkpoint,
-        "probe": one.readout.probe,
-        "crf": one.readout.crf,
+        "probe": one.mode.probe,
+        "crf": one.mode.crf,
         "accuracy": _plain(scores["accuracy"]),
         "miou": _plain(scores["miou"]),
         "class_iou": [_plain(float(value)) for value in scores["class_iou"]],

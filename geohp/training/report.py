@@ -16,8 +16,8 @@ from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.methods.hp.method import HP
 from geohp.reporting import figures
-from geohp.reporting import page as html
-from geohp.reporting.page import Markup, element, join
+from geohp.reporting import pages as html
+from geohp.reporting.pages import Markup, element, join
 from geohp.reporting.plots import (
     LOSS_TERMS,
     Series,
@@ -31,8 +31,8 @@ from geohp.reporting.plots import (
 )
 from geohp.training.findings import find_positives
 from geohp.training.health import DOMINANT_SHARE
-from geohp.training.showing import Shown, affinities_section, positives_section, shown_images
-from geohp.training.sweep_outputs import PICTURE_NAME
+from geohp.training.sample_images import SampleImages, affinities_section, load_sample_images, positives_section
+from geohp.training.sweep_result import PICTURE_NAME
 
 if TYPE_CHECKING:
     from geohp.classes import LandCoverClass
@@ -149,7 +149,7 @@ def write_run_report(
         DataError, SceneError: no image can be read any more.
         OSError: the folder cannot be written to.
     """
-    shown = shown_images(source, model, config.train.batch_size)
+    shown = load_sample_images(source, model, config.train.batch_size)
     examples = shown.spread(_SAMPLES)
     draw_samples([shown.images[place] for place in examples], model, work / "samples.png")
     metrics = work / "metrics.csv"
@@ -233,7 +233,7 @@ def _curves(config: Config, logged: Mapping[str, Series]) -> Markup:
     return section("curves", "Curves", element("p", intro), element("div", join(drawn), class_="grid"))
 
 
-def _samples(shown: Shown, examples: Sequence[int], model: LandCoverModel) -> Markup:
+def _samples(shown: SampleImages, examples: Sequence[int], model: LandCoverModel) -> Markup:
     drawn = []
     for place in examples:
         image = shown.images[place]
@@ -319,7 +319,7 @@ def _about_centroids(others: np.ndarray, classes: Sequence[LandCoverClass]) -> s
     return f"Closest: {pair}." + (f" {alike} pair(s) above {_ALIKE}." if alike else "")
 
 
-def _discovered(config: Config, method: Method, model: LandCoverModel, shown: Shown) -> Iterator[Markup]:
+def _discovered(config: Config, method: Method, model: LandCoverModel, shown: SampleImages) -> Iterator[Markup]:
     """Positives and affinities, where the method has any."""
     if not isinstance(method, HP):
         return

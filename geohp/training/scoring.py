@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from geohp.data.base import ImageSet
-from geohp.evaluation.confusion import Counting, count
+from geohp.evaluation.confusion import ConfusionCounts, count_confusion
 from geohp.evaluation.metrics import SegmentationScores
-from geohp.evaluation.predict import Reader
+from geohp.evaluation.predict import Predictor
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.training.checkpoints import preserve_rng_state
@@ -94,22 +94,22 @@ class EpochScores(L.Callback):
         method = copy.deepcopy(method).eval()
         method.finish(source.sample)
 
-        def coder(images: Tensor) -> Tensor:
+        def encoder(images: Tensor) -> Tensor:
             codes: Tensor = method.head(source.encode(images, affinities=False).features)
             return codes
 
         linear_probe: Any = getattr(method, "linear_probe", None)
-        reader = Reader(coder, method.probe, linear_probe, patch_px=source.backbone.patch_size)
-        counted = count(
-            reader,
+        predictor = Predictor(encoder, method.probe, linear_probe, patch_px=source.backbone.patch_size)
+        counted = count_confusion(
+            predictor,
             self.images,
-            Counting(self.classes, len(method.probe.clusters), reader.readouts),
+            ConfusionCounts(self.classes, len(method.probe.clusters), predictor.modes),
             device=source.device,
             batch_size=source.batch_size,
             workers=source.workers,
             progress=self.tell,
         )
-        self.last = {readout.probe: counted.scores(readout) for readout in reader.readouts}
+        self.last = {mode.probe: counted.scores(mode) for mode in predictor.modes}
         found: dict[str, float] = {}
         for probe, scores in self.last.items():
             found[f"{probe}_accuracy"], found[f"{probe}_miou"] = scores["accuracy"], scores["miou"]

@@ -21,7 +21,7 @@ from geohp.config.experiment import ClassesConfig, Config
 from geohp.errors import ConfigError, DataError
 from geohp.methods.base import Method, SampleFeatures
 from geohp.methods.kmeans import spherical_kmeans
-from geohp.training.sweep_outputs import Candidate, Sweep
+from geohp.training.sweep_result import Candidate, SweepResult
 
 _IMAGES = 1024
 _ROWS = 16_000
@@ -90,7 +90,7 @@ def sweep_method(
     images: int,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Sweep:
+) -> SweepResult:
     """Sweep the numbers of clusters of a trained method; see :func:`sweep_classes`.
 
     Args:
@@ -111,7 +111,7 @@ def sweep_classes(
     seed: int = 0,
     repetitions: int = _REPETITIONS,
     progress: Progress | None = None,
-) -> Sweep:
+) -> SweepResult:
     """Cluster a sample of codes into every number of classes asked for, and judge each number without labels.
 
     Memory is bounded by the sample: 16,000 patches, as many of each of up to 1024 images. Equal samples and seeds give
@@ -172,7 +172,7 @@ def sweep_classes(
         )
         if progress:
             progress((number + 1) * (repetitions + 1), len(wanted) * (repetitions + 1))
-    return Sweep(tuple(found), recommend(found, repetitions), len(rows), int(image.max()) + 1, repetitions)
+    return SweepResult(tuple(found), recommend(found, repetitions), len(rows), int(image.max()) + 1, repetitions)
 
 
 def recommend(candidates: Sequence[Candidate], repetitions: int) -> int:

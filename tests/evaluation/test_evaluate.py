@@ -18,7 +18,7 @@ from geohp.crf.mean_field import dense_crf
 from geohp.errors import ModelError, OutputError
 from geohp.evaluation.evaluate import BEST, LAST, evaluate
 from geohp.evaluation.metrics import SegmentationMetrics
-from geohp.evaluation.predict import Reader, Readout, colours
+from geohp.evaluation.predict import PredictionMode, Predictor
 from geohp.evaluation.published import published_rows
 from geohp.evaluation.tables import mean_and_deviation
 from geohp.methods.probes import ClusterProbe, LinearProbe
@@ -26,7 +26,7 @@ from geohp.model.file import load_model
 
 
 def scores_of(made):
-    return [(str(r.model), r.checkpoint, r.readout, r.scores["counts"].tolist()) for r in made.results]
+    return [(str(r.model), r.checkpoint, r.mode, r.scores["counts"].tolist()) for r in made.results]
 
 
 def without_best(run, folder):
@@ -46,8 +46,8 @@ def test_scores_are_those_of_codes_upsampled_and_matched_over_the_whole_set(runs
         # The published order: upsample codes, then probe; here by cosine, as published.
         cluster.update(model.probe.cosines(codes).argmax(1)[0], item["mask"])
         linear.update(model.linear_probe(codes).argmax(1)[0], item["mask"])
-    for readout, expected in ((Readout("cluster"), cluster), (Readout("linear"), linear)):
-        (found,) = made.of(LAST, readout)
+    for mode, expected in ((PredictionMode("cluster"), cluster), (PredictionMode("linear"), linear)):
+        (found,) = made.of(LAST, mode)
         # Rounding may decide ties between neighbouring clusters otherwise: a handful of pixels in ninety thousand.
         assert np.abs(found.scores["counts"] - expected.compute()["counts"]).sum() <= 20
     assert made.images == 10
@@ -61,7 +61,7 @@ def test_batches_do_not_change_the_counts(runs):
 def test_several_seeds_give_mean_and_deviation(runs):
     made = evaluate([run.folder for run in runs])
     summary = made.as_dict()["summary"][0]
-    accuracies = [r.scores["accuracy"] for r in made.of(LAST, Readout("cluster"))]
+    accuracies = [r.scores["accuracy"] for r in made.of(LAST, PredictionMode("cluster"))]
     assert len(accuracies) == summary["models"] == 2
     assert summary["accuracy"] == pytest.approx(np.mean(accuracies))
     assert summary["accuracy_deviation"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / np.sqrt(2))
@@ -75,7 +75,7 @@ def test_best_on_labels_is_there_under_its_name_alone(runs):
     with (runs[0].folder / "scores.csv").open() as file:
         by_epoch = [float(row["cluster_miou"]) for row in csv.DictReader(file)]
     assert len(by_epoch) == 3
-    (best,), (last,) = made.of(BEST, Readout("cluster")), made.of(LAST, Readout("cluster"))
+    (best,), (last,) = made.of(BEST, PredictionMode("cluster")), made.of(LAST, PredictionMode("cluster"))
     # potsdam3.yaml keeps the published probe: what was scored is what was saved.
     assert best.scores["miou"] == pytest.approx(max(by_epoch))
     assert last.scores["miou"] == pytest.approx(by_epoch[-1])
@@ -118,7 +118,7 @@ def test_kmeans_gets_a_linear_probe_where_there_are_labels(made_up, tmp_path):
     settings = [s for s in made_up if not s.startswith("method.")]
     run = geohp.train("potsdam3", [*settings, "method={name: kmeans, samples: 2000}"], out=tmp_path / "run")
     made = evaluate(run.folder)
-    (linear,) = made.of(LAST, Readout("linear"))
+    (linear,) = made.of(LAST, PredictionMode("linear"))
     # Three colours of field: what a linear classifier cannot miss.
     assert linear.scores["accuracy"] > 80
 
@@ -205,9 +205,9 @@ def test_the_command_prints_the_tables(runs, tmp_path):
 # What is read off codes.
 
 
-def reader(codes, **options):
+def predictor(codes, **options):
     torch.manual_seed(0)
-    return Reader(lambda images: codes(images), ClusterProbe(4, 3), LinearProbe(4, 3), **options)
+    return Predictor(lambda images: codes(images), ClusterProbe(4, 3), LinearProbe(4, 3), **options)
 
 
 def pooled(images):
@@ -220,7 +220,7 @@ def pooled(images):
 def test_crf_reads_the_published_unaries():
     torch.manual_seed(1)
     images = torch.rand(2, 3, 48, 64)
-    made = reader(pooled, crf=True)
+    made = predictor(pooled, crf=True)
     labels = made(images)
     codes = F.interpolate(pooled(images), size=(48, 64), mode="bilinear", align_corners=False)
     for index in range(2):
@@ -229,13 +229,13 @@ def test_crf_reads_the_published_unaries():
         linear = made.linear_probe(codes[index][None])[0].log_softmax(0)
         for probe, logits in (("cluster", cluster), ("linear", linear)):
             expected = dense_crf(image, logits).argmax(0)
-            assert (labels[Readout(probe, crf=True)][index] == expected).float().mean() > 0.999
+            assert (labels[PredictionMode(probe, crf=True)][index] == expected).float().mean() > 0.999
 
 
 def test_mirrored_images_give_mirrored_labels_only_when_averaged():
     torch.manual_seed(2)
     images = torch.rand(1, 3, 32, 32)
-    plain, averaged = reader(pooled), reader(pooled, tta=True)
+    plain, averaged = predictor(pooled), predictor(pooled, tta=True)
     mirrored = {name: labels.flip(2) for name, labels in averaged(images.flip(3)).items()}
     assert all(torch.equal(mirrored[name], labels) for name, labels in averaged(images).items())
     other = {name: labels.flip(2) for name, labels in plain(images.flip(3)).items()}
@@ -246,21 +246,14 @@ def test_mirrored_images_give_mirrored_labels_only_when_averaged():
 def test_images_are_resized_to_whole_patches(side, seen):
     shapes = []
 
-    def coder(images):
+    def encoder(images):
         shapes.append(tuple(images.shape[-2:]))
         return F.avg_pool2d(images, 14)[:, [0, 1, 2, 0]]
 
-    made = reader(coder, patch_px=14)
+    made = predictor(encoder, patch_px=14)
     labels = made(torch.rand(1, 3, side, side))
     assert shapes == [(seen, seen)]
-    assert labels[Readout("cluster")].shape == (1, side, side)
-
-
-def test_colours_are_the_first_three_bands():
-    image = torch.stack([torch.full((2, 2), v) for v in (0.0, 0.5, 1.0, 0.2)])
-    assert colours(image)[:, 0, 0].tolist() == [0, 128, 255]
-    assert colours(image[:1]).shape == (3, 2, 2)
-    assert colours(image[1:3])[:, 0, 0].tolist() == [128, 255, 255]
+    assert labels[PredictionMode("cluster")].shape == (1, side, side)
 
 
 def test_published_rows_are_complete():

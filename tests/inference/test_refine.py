@@ -23,7 +23,7 @@ from geohp.inference.engine import pipeline as engine
 from geohp.inference.engine.blending import Held
 from geohp.inference.engine.layers import QUANTITIES
 from geohp.inference.engine.pipeline import EngineSettings, label_blocks
-from geohp.inference.engine.refining import Refinement, colours, refinement
+from geohp.inference.engine.refining import Refinement, refinement
 from geohp.inference.engine.windows import blend_weights
 from geohp.inference.identity import run_identity
 from geohp.inference.outputs import Outputs
@@ -217,7 +217,7 @@ def test_windows_are_forgotten(model, monkeypatch):
 def test_windows_without_data_are_not_refined(model, monkeypatch):
     scene = ArrayScene(120, 120)
     scene.valid[:] = False
-    monkeypatch.setattr("geohp.crf.mean_field.dense_crf", None)
+    monkeypatch.setattr("geohp.inference.engine.refining.dense_crf", None)
     assert (layers_of(scene, model, cut())["labels"] == 255).all()
 
 
@@ -226,16 +226,6 @@ def test_progress_counts_every_window_once(model):
     list(label_blocks(ArrayScene(100, 90), model, cut(50), lambda done, total: told.append((done, total))))
     total = len(cut().grid(100, 90))
     assert told == [(number, total) for number in range(1, total + 1)]
-
-
-@pytest.mark.parametrize("bands", [1, 2, 3, 5])
-def test_colours(bands):
-    data = np.linspace(-0.1, 1.1, bands * 12, dtype=np.float32).reshape(bands, 3, 4)
-    found = colours(data)
-    assert found.shape == (3, 3, 4)
-    assert found.dtype == torch.uint8
-    wanted = data[:3] if bands >= 3 else data[[0, 0, 0]]
-    assert np.abs(found.numpy() / 255 - wanted.clip(0, 1)).max() < 0.002
 
 
 def test_names():

@@ -26,7 +26,7 @@ from geohp.reporting.figures import AGNOSTIC, BOTH, SPECIFIC, draw_positives
 from geohp.reporting.plots import read_series
 from geohp.training.findings import find_positives
 from geohp.training.report import write_run_report
-from geohp.training.showing import shown_images
+from geohp.training.sample_images import load_sample_images
 
 COLOURS = np.array([[60, 140, 50, 200], [128, 128, 128, 90], [170, 110, 60, 120]])
 LABELS = tuple(LandCoverClass(i, name, "#446688") for i, name in enumerate(("road <1>", "building", "vegetation")))
@@ -278,7 +278,7 @@ def dense(method, features, seed):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_positives_are_those_of_the_dense_formula(labelled, seed):
-    shown = shown_images(labelled.source, labelled.model, 6)
+    shown = load_sample_images(labelled.source, labelled.model, 6)
     patches = PatchFeatures(shown.patches.features.double())
     method = labelled.method.double()
     found = find_positives(method, patches.features, shown.clusters, anchors=5, seed=seed, labels=shown.labels)
@@ -300,7 +300,7 @@ def test_positives_are_those_of_the_dense_formula(labelled, seed):
 
 
 def test_figures_of_few_patches_are_those_of_all(labelled):
-    shown = shown_images(labelled.source, labelled.model, 2)
+    shown = load_sample_images(labelled.source, labelled.model, 2)
     features, clusters, labels = shown.patches.features, shown.clusters, shown.labels
     found = find_positives(labelled.method, features, clusters, anchors=1, seed=3, labels=labels)
     agnostic, specific = dense(labelled.method, features, 3)

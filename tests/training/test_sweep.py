@@ -23,7 +23,7 @@ from geohp.training.sweep import (
     sweep_method,
     with_count,
 )
-from geohp.training.sweep_outputs import Candidate, Sweep
+from geohp.training.sweep_result import Candidate, SweepResult
 
 
 def maps_of(classes, images=24, side=4, noise=0.6, channels=16, seed=0):
@@ -184,7 +184,7 @@ def test_the_smallest_number_that_does_as_well_is_recommended():
 
 
 def test_what_it_leaves_behind(tmp_path):
-    sweep = Sweep((candidate(3, 3), candidate(4, 3.8, 0.4), candidate(5, 3.1, 1)), 4, 1000, 20, 10)
+    sweep = SweepResult((candidate(3, 3), candidate(4, 3.8, 0.4), candidate(5, 3.1, 1)), 4, 1000, 20, 10)
     table, picture = sweep.write(tmp_path)
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -197,7 +197,7 @@ def test_what_it_leaves_behind(tmp_path):
     assert "> 4" in report
     assert "4 classes are recommended: 3.8 of them are found again" in report
     assert all(len(line) <= 80 for line in report.splitlines())
-    at_the_end = Sweep(sweep.candidates, 5, 1000, 20, 10)
+    at_the_end = SweepResult(sweep.candidates, 5, 1000, 20, 10)
     assert "sweep further" in at_the_end.report()
 
 

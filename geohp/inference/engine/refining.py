@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
+from geohp.crf.guide import guide_image
+from geohp.crf.mean_field import dense_crf
 from geohp.errors import ConfigError
 from geohp.inference.engine.blending import Blended, Scored
 from geohp.inference.engine.layers import shares
@@ -79,9 +78,6 @@ def refined(
     Yields:
         Windows with (classes, height, width) marginals for scores.
     """
-    # Not before somebody refines: what evaluation stands on takes a second to import.
-    from geohp.crf.mean_field import dense_crf
-
     for (region, scores, valid), (patch,) in zip(blended, patches, strict=True):
         origin = (region.row, region.col)
         if patch.data is None or not valid.any():
@@ -90,10 +86,4 @@ def refined(
         own = shares(scores, members)
         # What is not valid has no influence; where all is, the core has less to do.
         mask = None if valid.all() else torch.from_numpy(valid).to(own.device)
-        yield origin, Scored(dense_crf(colours(patch.data), own.log_(), mask=mask), valid)
-
-
-def colours(data: NDArray[np.float32]) -> Tensor:
-    """(3, height, width) uint8 of the first three bands (bands, height, width) in [0, 1]; fewer make a grey."""
-    first = data[:3] if len(data) >= 3 else data[[0, 0, 0]]
-    return torch.from_numpy(np.rint(first * 255).clip(0, 255).astype(np.uint8))
+        yield origin, Scored(dense_crf(guide_image(torch.from_numpy(patch.data)), own.log_(), mask=mask), valid)

@@ -45,7 +45,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepResult:
     """A sweep over the number of classes.
 
     Attributes:

@@ -2,8 +2,8 @@
 
 from html.parser import HTMLParser
 
-from geohp.reporting import page as html
-from geohp.reporting.page import Markup, element, join, markup
+from geohp.reporting import pages as html
+from geohp.reporting.pages import Markup, element, join, markup
 
 
 class Balanced(HTMLParser):

@@ -16,8 +16,8 @@ from geohp.errors import DataError, GeohpError
 from geohp.features.images import UNREADABLE
 from geohp.features.sampler import FeatureSampler
 from geohp.reporting import figures
-from geohp.reporting import page as html
-from geohp.reporting.page import Markup, element, join
+from geohp.reporting import pages as html
+from geohp.reporting.pages import Markup, element, join
 from geohp.reporting.plots import spread
 from geohp.training.findings import Agreement, Anchor, Findings
 
@@ -33,7 +33,7 @@ _SHOWN_WITH = 5
 
 
 @dataclass(frozen=True)
-class Shown:
+class SampleImages:
     """Some images, as the trained model sees them.
 
     Attributes:
@@ -65,7 +65,7 @@ class Shown:
 
 
 @torch.no_grad()
-def shown_images(source: FeatureSampler, model: LandCoverModel, batch_size: int) -> Shown:
+def load_sample_images(source: FeatureSampler, model: LandCoverModel, batch_size: int) -> SampleImages:
     """Up to 16 images, and no more than a step has, spread over the source; those that cannot be read are passed over.
 
     Raises:
@@ -94,10 +94,10 @@ def shown_images(source: FeatureSampler, model: LandCoverModel, batch_size: int)
     )
     clusters = model.probe.scores(model.head(patches.features)).argmax(1).cpu()
     labels = _at_centres(torch.stack(masks), patches.grid) if len(masks) == len(images) else None
-    return Shown(tuple(images), tuple(names), patches, clusters, labels)
+    return SampleImages(tuple(images), tuple(names), patches, clusters, labels)
 
 
-def positives_section(found: Findings, shown: Shown, classes: Sequence[LandCoverClass]) -> Iterator[Markup]:
+def positives_section(found: Findings, shown: SampleImages, classes: Sequence[LandCoverClass]) -> Iterator[Markup]:
     """The paper's figure for each anchor, and how positives are distributed."""
     patches = shown.clusters.numel() - 1
     yield element(
@@ -122,7 +122,7 @@ def positives_section(found: Findings, shown: Shown, classes: Sequence[LandCover
         yield element("div", join(_anchor_pictures(anchor, shown)), class_="grid small anchor")
 
 
-def affinities_section(found: Findings, shown: Shown) -> Iterator[Markup]:
+def affinities_section(found: Findings, shown: SampleImages) -> Iterator[Markup]:
     """Weights around the anchors, and where they tell neighbours apart."""
     if shown.patches.affinities is None:
         return
@@ -161,7 +161,7 @@ def _key(colour: str, meaning: str) -> Markup:
     return element("span", join([html.swatch(colour), meaning]), class_="key")
 
 
-def _anchor_pictures(anchor: Anchor, shown: Shown) -> Iterator[Markup]:
+def _anchor_pictures(anchor: Anchor, shown: SampleImages) -> Iterator[Markup]:
     """The anchor, its own image, and the others with the most positives."""
     place = shown.place(anchor.patch)
     own = shown.images[anchor.image].numpy()
