@@ -168,7 +168,7 @@ def prepare(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that cut.")] = None,
 ) -> None:
     """Cut a benchmark's training images once, instead of in every training. Interrupted, it goes on where it was."""
-    from geohp.data.benchmarks.prepare import prepare as run_preparation
+    from geohp.data.prepare import prepare as run_preparation
 
     with terminal.progress() as progress:
         made = run_preparation(

@@ -18,14 +18,14 @@ class _Source(Strict):
     """Side of the images that are evaluated; 320 in the published protocols."""
 
     @property
-    def side_px(self) -> int:
+    def model_input_px(self) -> int:
         """Side of the training images that the backbone sees, in pixels."""
         raise NotImplementedError
 
     @property
-    def cut_px(self) -> int:
-        """Side in pixels of the imagery of what becomes ``side_px``: tells how far inference has to zoom."""
-        return self.side_px
+    def scene_patch_px(self) -> int:
+        """Side in pixels of the imagery of what becomes ``model_input_px``: tells how far inference has to zoom."""
+        return self.model_input_px
 
     @property
     def read_bands(self) -> tuple[int | str, ...] | None:
@@ -71,12 +71,12 @@ class _Own(_Source):
         return {"evaluation_px": side, **value} if isinstance(side, int) else value
 
     @property
-    def side_px(self) -> int:
+    def model_input_px(self) -> int:
         """Side of the training images that the backbone sees, in pixels."""
         return self.input_px or self.patch_px
 
     @property
-    def cut_px(self) -> int:
+    def scene_patch_px(self) -> int:
         """Side of a patch in pixels of the scene."""
         return self.patch_px
 
@@ -169,7 +169,7 @@ class _Benchmark(_Source):
     """Side of the training images that the backbone sees, in pixels."""
 
     @property
-    def side_px(self) -> int:
+    def model_input_px(self) -> int:
         """Side of the training images that the backbone sees, in pixels."""
         return self.input_px
 
@@ -188,7 +188,7 @@ class PotsdamConfig(_Benchmark):
     """Of our own split, where ISPRS tiles come without the published lists."""
 
     @property
-    def cut_px(self) -> int:
+    def scene_patch_px(self) -> int:
         """Patches of 200 px at 10 cm."""
         return 200
 

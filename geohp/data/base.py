@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from torch.utils.data import Dataset
 
@@ -86,7 +88,7 @@ class ImageSet(Dataset[dict[str, Any]], ABC):
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """How a data set is evaluated, for those who compare figures.
 
     Attributes:
@@ -112,12 +114,12 @@ class DataSource(ABC):
     """
 
     classes: tuple[LandCoverClass, ...] = ()
-    protocol: Protocol = Protocol(None, same=False, text="own data")
+    protocol: EvaluationProtocol = EvaluationProtocol(None, same=False, text="own data")
     pixel_size_m: float | None = None
 
     @abstractmethod
     def training(self, progress: Progress | None = None) -> ImageSet:
-        """The images to train on, ``side_px`` square.
+        """The images to train on, ``model_input_px`` square.
 
         Raises:
             DataError, SceneError: what is missing or wrong, where, and the remedy.
@@ -130,3 +132,37 @@ class DataSource(ABC):
             DataError: where there are no labels.
         """
         raise DataError("the data have no labels to evaluate against; name them with data.labels")
+
+
+class GivenImages(DataSource):
+    """Images at hand, to train on."""
+
+    labelled = False
+
+    def __init__(self, images: ImageSet) -> None:
+        self._images = images
+
+    def training(self, progress: Progress | None = None) -> ImageSet:
+        """The images."""
+        return self._images
+
+
+class ReaderOptions(TypedDict, total=False):
+    """Arguments of a DataLoader that say how many processes read, and how they are started."""
+
+    num_workers: int
+    multiprocessing_context: str
+    persistent_workers: bool
+
+
+def reader_options(workers: int) -> ReaderOptions:
+    """How a DataLoader reads in so many processes, as far as there are processors; 0 reads in this one.
+
+    They are not forked from this process: GDAL and Pillow may hold threads and locks here that a fork takes along
+    without what would ever release them, and reading would hang.
+    """
+    if not workers:
+        return {"num_workers": 0}
+    workers = min(workers, os.cpu_count() or 1)
+    method = "spawn" if sys.platform == "win32" else "forkserver"
+    return {"num_workers": workers, "multiprocessing_context": method, "persistent_workers": True}

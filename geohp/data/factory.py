@@ -1,12 +1,14 @@
-"""Where images come from: one's own, and the published benchmarks."""
+"""From a configuration, or from data at hand, to a source of images."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from geohp.data.base import DataSource, GivenImages, ImageSet
+
 if TYPE_CHECKING:
     from geohp.config.data import AnyDataConfig
-    from geohp.data.base import DataSource
+    from geohp.data.torchgeo.images import TorchGeoDataset
 
 
 def open_data(config: AnyDataConfig, seed: int = 0) -> DataSource:
@@ -40,3 +42,24 @@ def open_data(config: AnyDataConfig, seed: int = 0) -> DataSource:
             from geohp.data.torchgeo.source import TorchGeoData
 
             return TorchGeoData.of_config(config, seed)
+
+
+def source_of(data: DataSource | ImageSet | TorchGeoDataset, config: AnyDataConfig, seed: int = 0) -> DataSource:
+    """Data that are given as objects, as a source.
+
+    Args:
+        data: a source, which is handed back; images of one size, to train on; or a data set of TorchGeo's, of which
+            patches are cut as the configuration says.
+        config: ``patches``, ``patch_px``, ``input_px``, ``bands``, ``scaling`` and ``label_classes`` are looked at.
+        seed: of the places of patches.
+
+    Raises:
+        DataError: something else.
+    """
+    if isinstance(data, DataSource):
+        return data
+    if isinstance(data, ImageSet):
+        return GivenImages(data)
+    from geohp.data.torchgeo.source import TorchGeoData
+
+    return TorchGeoData.of_dataset(data, config, seed)

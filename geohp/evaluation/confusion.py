@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from geohp.data.base import ImageSet
-from geohp.data.loader import reader_options
+from geohp.data.base import ImageSet, reader_options
 from geohp.errors import OutputError
 from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
 from geohp.evaluation.predict import PredictionMode, Predictor

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from geohp.classes import LandCoverClass
-    from geohp.data.base import ImageSet, Protocol
+    from geohp.data.base import EvaluationProtocol, ImageSet
     from geohp.model.network import LandCoverModel
 
 Progress = Callable[..., None]
@@ -65,7 +65,7 @@ class Evaluation:
 
     results: tuple[Result, ...]
     classes: tuple[LandCoverClass, ...]
-    protocol: Protocol
+    protocol: EvaluationProtocol
     images: int
     side_px: int
     notes: tuple[str, ...]

@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.backbones.weights import fingerprint
 from geohp.data.augment import Augmentation
-from geohp.data.base import ImageSet
-from geohp.data.loader import reader_options
+from geohp.data.base import ImageSet, reader_options
 from geohp.errors import DataError
 from geohp.features.filling import Filling, Mode
 from geohp.features.images import (

@@ -230,8 +230,8 @@ def _card(config: Config, source: FeatureSampler, method: Method, pixel_size_m: 
         classes=config.classes.described(),
         bands=config.data.read_bands,
         scaling=config.data.read_scaling,
-        patch_px=config.data.cut_px,
-        input_px=config.data.side_px,
+        patch_px=config.data.scene_patch_px,
+        input_px=config.data.model_input_px,
         pixel_size_m=pixel_size_m,
         config=config.model_dump(mode="json"),
         geohp_version=__version__,
@@ -251,7 +251,7 @@ def _check_patches(config: Config, source: FeatureSampler) -> None:
 
 
 def _check_patch(config: Config, patch_size: int) -> None:
-    side = config.data.side_px
+    side = config.data.model_input_px
     if side % patch_size:
         nearest = max(1, round(side / patch_size)) * patch_size
         key = "data.input_px" if side == config.data.input_px else "data.patch_px"

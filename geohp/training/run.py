@@ -88,7 +88,7 @@ def train(
     if data is None:
         source = open_data(config.data, config.train.seed)
     else:
-        from geohp.data.torchgeo.source import source_of
+        from geohp.data.factory import source_of
 
         source = source_of(data, config.data, config.train.seed)
     with ExitStack() as stack:

@@ -8,8 +8,7 @@ from torchvision.datasets import Cityscapes as Official
 
 from geohp.config.data import CityscapesConfig
 from geohp.data.benchmarks.cityscapes import CITYSCAPES_CLASSES, Cityscapes
-from geohp.data.benchmarks.fivecrop import five_boxes
-from geohp.data.benchmarks.framing import framed
+from geohp.data.benchmarks.framing import five_boxes, framed
 from geohp.errors import DataError
 
 

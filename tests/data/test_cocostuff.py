@@ -10,8 +10,7 @@ from PIL import Image
 
 from geohp.config.data import CocoStuffConfig
 from geohp.data.benchmarks.cocostuff import CocoStuff, coco_classes, fine_to_class
-from geohp.data.benchmarks.fivecrop import five_boxes
-from geohp.data.benchmarks.framing import framed
+from geohp.data.benchmarks.framing import five_boxes, framed
 from geohp.errors import DataError
 
 KINDS = {

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from geohp.data.benchmarks.fivecrop import five_boxes
-from geohp.data.benchmarks.framing import framed
+from geohp.data.benchmarks.framing import five_boxes, framed
 
 
 @pytest.mark.parametrize("size", [(1024, 2048), (480, 640), (427, 640), (333, 500), (375, 501)])

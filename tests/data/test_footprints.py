@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import shapely
 
-from geohp.data.orthophotos.footprints import look
+from geohp.data.orthophotos.footprints import read_footprints
 from geohp.data.orthophotos.indexes import find_images, read_area
 from geohp.errors import DataError
 
@@ -125,9 +125,9 @@ def test_areas_that_cannot_be_used(tmp_path):
 
 
 def test_keys_are_seen_from_the_folder_all_images_share(tiles):
-    assert [f.key for f in look([str(t) for t in tiles])] == ["0.tif", "1.tif", "2.tif"]
-    assert look([str(tiles[0])])[0].key == "0.tif"
-    assert look([str(tiles[0])])[0].pixel_size_m == pytest.approx(0.5, rel=1e-2)
+    assert [f.key for f in read_footprints([str(t) for t in tiles])] == ["0.tif", "1.tif", "2.tif"]
+    assert read_footprints([str(tiles[0])])[0].key == "0.tif"
+    assert read_footprints([str(tiles[0])])[0].pixel_size_m == pytest.approx(0.5, rel=1e-2)
 
 
 def test_stac_as_geoparquet(tiles, tmp_path):

@@ -16,7 +16,7 @@ import geohp
 from geohp.config.loading import parse_config
 from geohp.data.factory import open_data
 from geohp.data.orthophotos import patch_sets
-from geohp.data.orthophotos.footprints import common_plane, frame_of, look
+from geohp.data.orthophotos.footprints import common_plane, pixel_to_plane, read_footprints
 from geohp.errors import ConfigError, DataError
 from geohp.inference.segmenter import Segmenter
 from geohp.raster.grid import Block
@@ -98,7 +98,7 @@ def test_without_the_key_and_at_the_images_own_size_nothing_is_resampled(two):
 
 
 def own_size(path):
-    return look([str(path)])[0].pixel_size_m
+    return read_footprints([str(path)])[0].pixel_size_m
 
 
 @pytest.mark.parametrize(("wanted", "of_fine", "of_coarse"), [(0.5, 1 / 4, 1), (0.25, 1, 4)])
@@ -125,11 +125,11 @@ def test_no_test_pixel_lies_in_a_patch_to_train_on_and_each_is_judged_once(write
     keys = {"labels": "{stem}_labels.tif", "split": "block", "block_m": 24, "gap_m": 2.0, "split_seed": seed}
     data = own(*paths, patch_px=16, patches=60, pixel_size_m=wanted, layout=layout, **keys)
     train, test = data.training(), data.evaluation()
-    footprints = {f.path: f for f in look([str(p) for p in paths])}
+    footprints = {f.path: f for f in read_footprints([str(p) for p in paths])}
     plane = common_plane(list(footprints.values()))
     judged = []
     for path, footprint in footprints.items():
-        frame, side = frame_of(footprint, plane), test.side(path)
+        frame, side = pixel_to_plane(footprint, plane), test.side(path)
         times = np.zeros(footprint.grid.shape, int)
         for place in (p for p in test.places if p.path == path):
             rows, cols = (
@@ -147,7 +147,7 @@ def test_no_test_pixel_lies_in_a_patch_to_train_on_and_each_is_judged_once(write
     tree = shapely.STRtree(shapely.points(np.concatenate(judged)))
     assert len(train) > 5
     for place in train.places:
-        side, frame = train.side(place.path), frame_of(footprints[place.path], plane)
+        side, frame = train.side(place.path), pixel_to_plane(footprints[place.path], plane)
         dx, dy = np.array([0, side, side, 0]), np.array([0, 0, side, side])
         patch = shapely.Polygon(np.column_stack(frame.points(place.col + dx, place.row + dy)))
         assert patch.area == pytest.approx((16 * wanted) ** 2, rel=0.2)

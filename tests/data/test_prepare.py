@@ -7,11 +7,11 @@ import torch
 
 from geohp.config.data import PotsdamConfig
 from geohp.config.loading import parse_config
+from geohp.data.benchmarks.folders import MANIFEST
 from geohp.data.benchmarks.potsdam import Potsdam
 from geohp.data.benchmarks.potsdam_tiles import LABELLED_TILES, TILES
-from geohp.data.benchmarks.prepare import prepare
-from geohp.data.benchmarks.prepared import MANIFEST
 from geohp.data.factory import open_data
+from geohp.data.prepare import prepare
 from geohp.errors import DataError, OutputError
 
 WRITERS = {"cocostuff": "write_cocostuff", "cityscapes": "write_cityscapes"}

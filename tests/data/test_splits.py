@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from geohp.config.data import OrthophotosConfig
-from geohp.data.orthophotos.footprints import Footprint, common_plane, frame_of, overlapping
+from geohp.data.orthophotos.footprints import Footprint, common_plane, overlapping, pixel_to_plane
 from geohp.data.orthophotos.indexes import read_area
 from geohp.data.orthophotos.regions import Area, area_on
 from geohp.data.orthophotos.splits import make_split
@@ -60,13 +60,13 @@ def ground(parts, plane, side):
     patches, pixels = [], []
     for part in parts:
         height, width = part.footprint.grid.shape
-        frame = frame_of(part.footprint, plane)
+        frame = pixel_to_plane(part.footprint, plane)
         origins = np.array(grid_origins(height, width, side, 5))
         if side > min(height, width):
             origins = origins[:0]
         rows, cols = origins.reshape(-1, 2).T
         if part.region is not None and len(rows):
-            allowed = part.region.allows(rows, cols, side)
+            allowed = part.region.contains(rows, cols, side)
             rows, cols = rows[allowed], cols[allowed]
         corners = [frame.points(cols + dx, rows + dy) for dx, dy in ((0, 0), (side, 0), (side, side), (0, side))]
         patches += list(shapely.polygons(np.moveaxis(np.array(corners), 2, 0))) if len(rows) else []
@@ -211,7 +211,7 @@ def test_an_area_of_interest_is_met_by_whole_patches():
     rows, cols = np.nonzero(pixels)
     assert abs(rows.min() - 20) <= 2
     assert abs(cols.max() - 60) <= 2
-    allowed = area.allows(np.array([25, 0, 25]), np.array([25, 25, 58]), 10)
+    allowed = area.contains(np.array([25, 0, 25]), np.array([25, 25, 58]), 10)
     np.testing.assert_array_equal(allowed, [True, False, False])
     assert area_on(read_area([0.0, 0.0, 1.0, 1.0]), here) is None
     with pytest.raises(DataError, match="no coordinate reference system"):

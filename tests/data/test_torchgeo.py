@@ -1,4 +1,4 @@
-"""Both ways: TorchGeo's data sets in geohp, geohp's data in TorchGeo's trainers and samplers."""
+"""Intersection ways: TorchGeo's data sets in geohp, geohp's data in TorchGeo's trainers and samplers."""
 
 import numpy as np
 import pytest
@@ -12,11 +12,11 @@ from torchgeo.samplers import GridGeoSampler, RandomGeoSampler
 from torchgeo.trainers import SemanticSegmentationTask
 
 from geohp.config.loading import parse_config
-from geohp.data.factory import open_data
-from geohp.data.torchgeo.datamodule import GeohpDataModule
+from geohp.data.datamodule import GeohpDataModule
+from geohp.data.factory import open_data, source_of
 from geohp.data.torchgeo.images import TorchGeoImages
 from geohp.data.torchgeo.raster_dataset import GeohpRasterDataset
-from geohp.data.torchgeo.source import TorchGeoData, dataset_class, source_of
+from geohp.data.torchgeo.source import TorchGeoData, dataset_class
 from geohp.errors import DataError
 
 LABELS = np.arange(96)[:, None] // 48 * 2 + np.arange(128)[None] // 64

@@ -6,7 +6,7 @@ import torch
 
 import geohp
 from geohp.classes import LandCoverClass
-from geohp.data.base import DataSource, ImageSet, Protocol
+from geohp.data.base import DataSource, EvaluationProtocol, ImageSet
 
 COLOURS = np.array([[60, 140, 50], [128, 128, 128], [170, 110, 60]])
 CLASSES = tuple(
@@ -48,7 +48,7 @@ class MadeUp(DataSource):
     """Twenty-four images to train on, ten to be judged on."""
 
     classes = CLASSES
-    protocol = Protocol("potsdam-3", same=True, text="Made-up fields.")
+    protocol = EvaluationProtocol("potsdam-3", same=True, text="Made-up fields.")
 
     def training(self, progress=None):
         return Fields(24, 64, 0)

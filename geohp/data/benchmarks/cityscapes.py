@@ -6,9 +6,9 @@ from pathlib import Path
 
 from geohp.classes import LandCoverClass
 from geohp.config.data import CityscapesConfig
-from geohp.data.base import Protocol
+from geohp.data.base import EvaluationProtocol
 from geohp.data.benchmarks.crops import PhotographSource
-from geohp.data.benchmarks.listing import listing, some
+from geohp.data.benchmarks.folders import listing, some
 from geohp.data.benchmarks.photographs import Photograph, label_table
 from geohp.errors import DataError
 
@@ -133,9 +133,9 @@ class Cityscapes(PhotographSource):
         return self.root / kind / part / city
 
 
-def _protocol(images: int, side: int) -> Protocol:
+def _protocol(images: int, side: int) -> EvaluationProtocol:
     same = images == COUNTS["val"] and side == _PUBLISHED_PX
     text = f"Cityscapes-27: {images} images of val, whole, the middle square at {side} px"
     if not same:
         text += f"; published figures are of all {COUNTS['val']} at {_PUBLISHED_PX} px"
-    return Protocol(Cityscapes.benchmark, same, text)
+    return EvaluationProtocol(Cityscapes.benchmark, same, text)

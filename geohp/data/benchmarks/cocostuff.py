@@ -8,9 +8,9 @@ from pathlib import Path
 
 from geohp.classes import LandCoverClass, default_classes
 from geohp.config.data import CocoStuffConfig
-from geohp.data.base import Protocol
+from geohp.data.base import EvaluationProtocol
 from geohp.data.benchmarks.crops import PhotographSource, pair
-from geohp.data.benchmarks.listing import read_list, some
+from geohp.data.benchmarks.folders import read_list, some
 from geohp.data.benchmarks.photographs import Photograph, label_table
 from geohp.errors import DataError
 
@@ -100,10 +100,10 @@ class CocoStuff(PhotographSource):
         )
 
 
-def _protocol(config: CocoStuffConfig) -> Protocol:
+def _protocol(config: CocoStuffConfig) -> EvaluationProtocol:
     name = config.evaluation_list.removesuffix(".txt")
     same = name == _PUBLISHED_LIST and config.evaluation_px == _PUBLISHED_PX
     text = f"COCO-Stuff-27: images of the curated list {name}, whole, at {config.evaluation_px} px"
     if not same:
         text += f"; published figures are of {_PUBLISHED_LIST} at {_PUBLISHED_PX} px"
-    return Protocol(CocoStuff.benchmark, same, text)
+    return EvaluationProtocol(CocoStuff.benchmark, same, text)

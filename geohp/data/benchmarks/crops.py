@@ -1,7 +1,7 @@
 """Data sets of photographs that train on five crops: cut on the fly, or cut once and read from a folder.
 
 A prepared folder holds ``images/NAME_K.png`` (or ``.jpg``) and ``labels/NAME_K.png``, K = 0 to 4 in the order of
-:func:`geohp.data.benchmarks.fivecrop.five_boxes`; labels are classes from 0, 255 where unknown.
+:func:`geohp.data.benchmarks.framing.five_boxes`; labels are classes from 0, 255 where unknown.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from PIL import Image
 
 from geohp.config.data import CityscapesConfig, CocoStuffConfig
 from geohp.data.base import DataSource, Progress
-from geohp.data.benchmarks.fivecrop import CROPS, five_boxes
-from geohp.data.benchmarks.listing import listing, some
+from geohp.data.benchmarks.folders import PreparedFolder, listing, read_manifest, some
+from geohp.data.benchmarks.framing import CROPS, five_boxes
 from geohp.data.benchmarks.photographs import Photograph, Photographs, decode
-from geohp.data.benchmarks.prepared import PreparedFolder, read_manifest
 from geohp.errors import DataError
 
 _AS_STORED = np.arange(256, dtype=np.uint8)
@@ -63,8 +62,8 @@ class PhotographSource(DataSource):
         """Five crops of each training image, or whole ones."""
         config = self.config
         if config.prepared is None:
-            return Photographs(self.training_photographs(), config.side_px, self.table, config.crop_ratio)
-        return Photographs(self._prepared(Path(config.prepared).expanduser()), config.side_px, _AS_STORED)
+            return Photographs(self.training_photographs(), config.model_input_px, self.table, config.crop_ratio)
+        return Photographs(self._prepared(Path(config.prepared).expanduser()), config.model_input_px, _AS_STORED)
 
     def evaluation(self, progress: Progress | None = None) -> Photographs:
         """Whole images."""

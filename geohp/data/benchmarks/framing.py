@@ -1,18 +1,47 @@
-"""From an image of any size to the square a model sees, as the published protocols make it; without resampling.
+"""From an image of any size to the squares a model sees, as the published protocols make them: crops and framing.
 
-The shorter side is resized to the square's, pixel by nearest pixel, and the middle of the longer one is kept. Nearest
+Five crops of an image, its corners and its middle, make small objects large enough for patch features. Framing:
+the shorter side is resized to the square's, pixel by nearest pixel, and the middle of the longer one is kept. Nearest
 pixels are those of Pillow, which the published figures were made with, so that images agree to the last value.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+CROPS = 5
 SMALLEST_PX = 8
 """Images with a shorter side are taken for broken ones."""
+
+
+class Box(NamedTuple):
+    """A window of an image, in pixels."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, to index an array with."""
+        return slice(self.row, self.row + self.height), slice(self.col, self.col + self.width)
+
+
+def five_boxes(height: int, width: int, ratio: float) -> tuple[Box, ...]:
+    """Where the five crops lie: top left, top right, bottom left, bottom right, middle.
+
+    Args:
+        height, width: of the image.
+        ratio: of a crop's sides to the image's, in (0, 1]; cut off to whole pixels.
+    """
+    tall, wide = max(1, int(height * ratio)), max(1, int(width * ratio))
+    low, right = height - tall, width - wide
+    corners = [Box(row, col, tall, wide) for row in (0, low) for col in (0, right)]
+    return (*corners, Box(round(low / 2), round(right / 2), tall, wide))
 
 
 def framed(image: NDArray[Any], side: int) -> NDArray[Any]:

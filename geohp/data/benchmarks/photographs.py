@@ -13,8 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from geohp.classes import NODATA_LABEL
 from geohp.data.base import ImageSet
-from geohp.data.benchmarks.fivecrop import CROPS, five_boxes
-from geohp.data.benchmarks.framing import SMALLEST_PX, framed
+from geohp.data.benchmarks.framing import CROPS, SMALLEST_PX, five_boxes, framed
 from geohp.errors import DataError
 
 # What Pillow raises on files that are not images, are cut short, or pretend to be gigantic.

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final
-from typing import Protocol as Interface
+from typing import Any, BinaryIO, Final, Protocol
 
 import numpy as np
 import torch
@@ -16,13 +15,12 @@ from numpy.typing import NDArray
 
 from geohp.classes import LandCoverClass
 from geohp.config.data import PotsdamConfig
-from geohp.data.base import DataSource, ImageSet, Progress, Protocol
+from geohp.data.base import DataSource, EvaluationProtocol, ImageSet, Progress
+from geohp.data.benchmarks.folders import PreparedFolder, listing, read_manifest
 from geohp.data.benchmarks.framing import framed
-from geohp.data.benchmarks.listing import listing
 from geohp.data.benchmarks.photographs import label_table
 from geohp.data.benchmarks.potsdam_patches import ALL, TEST, TRAIN, UNLABELLED, MatPatches, write_mat
 from geohp.data.benchmarks.potsdam_tiles import LABELLED_TILES, TILE_PX, TILES, TilePatches, Tiles
-from geohp.data.benchmarks.prepared import PreparedFolder, read_manifest
 from geohp.errors import DataError
 
 POTSDAM_CLASSES: Final = (
@@ -41,7 +39,7 @@ _UNLABELLED_TILES: Final = tuple(tile for tile in TILES if tile not in LABELLED_
 _OWN = "a split of our own"
 
 
-class Patches(Interface):
+class Patches(Protocol):
     """Where patches come from."""
 
     def image(self, name: str) -> NDArray[np.uint8]:
@@ -116,7 +114,7 @@ class Potsdam(DataSource):
 
     def training(self, progress: Progress | None = None) -> PotsdamPatches:
         """The patches of ``train_split``; only ``labelled_train`` with labels."""
-        return self._set(self.config.train_split, self.config.side_px, labelled=self.config.train_split == TRAIN)
+        return self._set(self.config.train_split, self.config.model_input_px, labelled=self.config.train_split == TRAIN)
 
     def evaluation(self, progress: Progress | None = None) -> PotsdamPatches:
         """The patches of ``labelled_test``."""
@@ -198,7 +196,7 @@ class Potsdam(DataSource):
             patches.check(tiles, labels=labelled)
         return PotsdamPatches(patches, ids, side, len(self.config.bands), labelled=labelled)
 
-    def _protocol(self) -> Protocol:
+    def _protocol(self) -> EvaluationProtocol:
         config, counts = self.config, {split: len(self.splits[split]) for split in (TRAIN, TEST)}
         text = f"Potsdam-3: {counts[TEST]} labelled patches at {config.evaluation_px} px"
         differs = []
@@ -212,7 +210,7 @@ class Potsdam(DataSource):
         same = not differs
         if config.train_split == ALL:
             differs.append("the images of the test were trained on as well, without their labels")
-        return Protocol(BENCHMARK, same, "; ".join([text, *differs]))
+        return EvaluationProtocol(BENCHMARK, same, "; ".join([text, *differs]))
 
     def _description(self, tiles: TilePatches, used: Sequence[str]) -> dict[str, Any]:
         """What prepared patches depend on."""

@@ -12,7 +12,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from geohp.classes import NODATA_LABEL
-from geohp.data.benchmarks.listing import listing, read_list, some
+from geohp.data.benchmarks.folders import listing, read_list, some
 from geohp.data.benchmarks.potsdam_tiles import BANDS, PATCH_PX
 from geohp.errors import DataError
 

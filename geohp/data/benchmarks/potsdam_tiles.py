@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from geohp.classes import NODATA_LABEL
-from geohp.data.benchmarks.listing import some
+from geohp.data.benchmarks.folders import some
 from geohp.errors import DataError
 from geohp.raster.gdal import FAILURES, open_quietly, quiet, reason
 

@@ -61,7 +61,7 @@ class Footprint:
 
 
 @dataclass(frozen=True)
-class Frame:
+class PixelToPlane:
     """From the pixels of an image to the plane that blocks are laid out in; travels between processes.
 
     Attributes:
@@ -97,7 +97,7 @@ class Frame:
         return bounds
 
 
-def look(paths: Sequence[str], progress: Progress | None = None) -> list[Footprint]:
+def read_footprints(paths: Sequence[str], progress: Progress | None = None) -> list[Footprint]:
     """Open images just to see where they lie.
 
     Raises:
@@ -153,13 +153,13 @@ def common_plane(footprints: Sequence[Footprint]) -> CRS | None:
     return CRS.from_proj4(f"+proj=laea +lon_0={lon} +lat_0={lat} +datum=WGS84 +units=m +no_defs")
 
 
-def frame_of(footprint: Footprint, plane: CRS | None) -> Frame:
+def pixel_to_plane(footprint: Footprint, plane: CRS | None) -> PixelToPlane:
     """How an image lies in a plane; in its own of pixels, where it is not georeferenced."""
     if not footprint.placed or plane is None:
-        return Frame((1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
+        return PixelToPlane((1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
     affine = tuple(float(v) for v in transform_of(footprint.grid)[:6])
     own, there = footprint.crs, plane.to_wkt()
-    return Frame(affine) if CRS.from_wkt(own) == plane else Frame(affine, own, there)
+    return PixelToPlane(affine) if CRS.from_wkt(own) == plane else PixelToPlane(affine, own, there)
 
 
 def outline(footprint: Footprint, plane: CRS | None) -> Any:
@@ -168,7 +168,7 @@ def outline(footprint: Footprint, plane: CRS | None) -> Any:
     t = np.linspace(0, 1, _ALONG_EDGE, endpoint=False)
     low, high = np.zeros_like(t), np.ones_like(t)
     cols, rows = np.concatenate([t, high, 1 - t, low]) * width, np.concatenate([low, t, high, 1 - t]) * height
-    return shapely.Polygon(np.column_stack(frame_of(footprint, plane).points(cols, rows)))
+    return shapely.Polygon(np.column_stack(pixel_to_plane(footprint, plane).points(cols, rows)))
 
 
 def overlapping(footprints: Sequence[Footprint], plane: CRS | None) -> list[tuple[int, int]]:

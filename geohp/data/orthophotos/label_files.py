@@ -15,7 +15,7 @@ import pyogrio
 import shapely
 from pyproj import CRS
 
-from geohp.data.orthophotos.footprints import Footprint, look, outline
+from geohp.data.orthophotos.footprints import Footprint, outline, read_footprints
 from geohp.data.orthophotos.indexes import is_remote
 from geohp.errors import DataError
 from geohp.legend.features import layers_with_geometry
@@ -60,7 +60,7 @@ class LabelFiles:
         found: list[Any] = [f.key for f in footprints if f.path in self.of_image]
         if plane is None:
             return found + [f.key for f in footprints if f.path not in self.of_image and (self.rasters or self.vectors)]
-        found += [outline(raster, plane) for raster in look(self.rasters) if raster.placed]
+        found += [outline(raster, plane) for raster in read_footprints(self.rasters) if raster.placed]
         for vector in self.vectors:
             found += list(_bounds(vector, layer).to_crs(plane))
         return found

@@ -13,7 +13,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
-from geohp.data.orthophotos.footprints import Footprint, Frame, transform_of
+from geohp.data.orthophotos.footprints import Footprint, PixelToPlane, transform_of
 from geohp.errors import DataError
 from geohp.raster.grid import Block
 
@@ -25,7 +25,7 @@ _MANY_BLOCKS = 4_000_000
 class Region(Protocol):
     """A part of an image."""
 
-    def allows(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
+    def contains(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
         """Which of (n,) square patches lie wholly within it."""
 
     def pixels(self, block: Block) -> Bool:
@@ -48,7 +48,13 @@ class Blocks:
     """
 
     def __init__(
-        self, frame: Frame, side: float, test: Set[tuple[int, int]], keep: str, gap: float, shape: tuple[int, int]
+        self,
+        frame: PixelToPlane,
+        side: float,
+        test: Set[tuple[int, int]],
+        keep: str,
+        gap: float,
+        shape: tuple[int, int],
     ) -> None:
         self.frame, self.side, self.gap = frame, side, gap
         self._first, self._mine = _near(frame, side, test, keep, gap, shape)
@@ -56,7 +62,7 @@ class Blocks:
         table[1:, 1:] = (~self._mine).cumsum(0).cumsum(1)
         self._others = table
 
-    def allows(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
+    def contains(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
         """Which of (n,) square patches touch blocks of this side alone."""
         bounds = self.frame.boxes(rows, cols, side)
         # An edge on the border of two blocks is not in the farther one, whatever rounding makes of it.
@@ -90,7 +96,7 @@ class Blocks:
 
 
 def _near(
-    frame: Frame, side: float, test: Set[tuple[int, int]], keep: str, gap: float, shape: tuple[int, int]
+    frame: PixelToPlane, side: float, test: Set[tuple[int, int]], keep: str, gap: float, shape: tuple[int, int]
 ) -> tuple[tuple[int, int], Bool]:
     """The blocks an image and what is as near as the gap lie in: the first one, and which are of the kept side."""
     bounds = frame.boxes([0], [0], max(shape))[0]
@@ -118,7 +124,7 @@ class Area:
         self.shape = shape
         shapely.prepare(shape)
 
-    def allows(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
+    def contains(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
         """Which of (n,) square patches the area covers."""
         return np.asarray(shapely.covers(self.shape, shapely.box(cols, rows, cols + side, rows + side)), bool)
 
@@ -151,25 +157,25 @@ def area_on(area: geopandas.GeoSeries, footprint: Footprint) -> Area | None:
 
 
 @dataclass(frozen=True)
-class Both:
+class Intersection:
     """What lies in two regions."""
 
     first: Region
     second: Region
 
-    def allows(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
+    def contains(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
         """Which of (n,) square patches lie wholly within both."""
-        return self.first.allows(rows, cols, side) & self.second.allows(rows, cols, side)
+        return self.first.contains(rows, cols, side) & self.second.contains(rows, cols, side)
 
     def pixels(self, block: Block) -> Bool:
         """Which pixels (rows, cols) of a block have their centre in both."""
         return self.first.pixels(block) & self.second.pixels(block)
 
 
-def meet(*regions: Region | None) -> Region | None:
+def intersect(*regions: Region | None) -> Region | None:
     """What lies in all regions; ``None`` is everywhere."""
     found: Region | None = None
     for region in regions:
         if region is not None:
-            found = region if found is None else Both(found, region)
+            found = region if found is None else Intersection(found, region)
     return found

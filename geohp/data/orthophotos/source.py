@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from geohp.classes import NODATA_LABEL
 from geohp.config.data import OrthophotosConfig
-from geohp.data.base import DataSource, Progress, Protocol
-from geohp.data.orthophotos.footprints import Footprint, common_plane, look
+from geohp.data.base import DataSource, EvaluationProtocol, Progress
+from geohp.data.orthophotos.footprints import Footprint, common_plane, read_footprints
 from geohp.data.orthophotos.indexes import find_images, is_remote, read_area
 from geohp.data.orthophotos.label_files import LabelFiles, match_labels
 from geohp.data.orthophotos.labels import ClassReader, ClassTable, natural, open_labels_of, texts_in
 from geohp.data.orthophotos.patch_sets import LabelSetting, OrthophotoPatches, PatchPlace, strips
-from geohp.data.orthophotos.regions import Region, area_on, meet
-from geohp.data.orthophotos.splits import Part, Split, make_split
+from geohp.data.orthophotos.regions import Region, area_on, intersect
+from geohp.data.orthophotos.splits import Split, SplitItem, make_split
 from geohp.errors import DataError
 from geohp.raster.grid import Block
 from geohp.raster.read.patches import THUMBNAIL_PX, grid_origins, sample_origins, valid_share
@@ -71,19 +71,19 @@ class Orthophotos(DataSource):
         places = _allot(surveyed, config) if config.layout == "random" else _all_places(surveyed)
         if not places:
             raise DataError(self._no_patch())
-        return self._patches(surveyed, places, config.patch_px, config.side_px, setting)
+        return self._patches(surveyed, places, config.patch_px, config.model_input_px, setting)
 
     def evaluation(self, progress: Progress | None = None) -> OrthophotoPatches:
         """Labelled patches of the test side on a grid: every labelled pixel is in exactly one of them."""
         config, images, setting = self.config, self._images, self._labels
         if setting is None:
             return super().evaluation(progress)  # type: ignore[return-value] # raises
-        wanted = config.evaluation_px * config.patch_px / config.side_px
+        wanted = config.evaluation_px * config.patch_px / config.model_input_px
         surveyed, regions, places = [], {}, list[PatchPlace]()
         for _, part in _counted(images.split.test, progress):
             path, own = part.footprint.path, part.footprint.pixel_size_m
             side = config.source_px(wanted, own)
-            region = meet(part.region, images.areas.get(path))
+            region = intersect(part.region, images.areas.get(path))
             if region is not None:
                 regions[path] = region
             with ExitStack() as stack:
@@ -153,7 +153,7 @@ class Orthophotos(DataSource):
         # A folder of images may hold their labels, too.
         paths = [p for p in paths if p not in files.files]
         tests = [p for p in tests if p not in files.files]
-        footprints = look(paths)
+        footprints = read_footprints(paths)
         areas: dict[str, Region] = {}
         if area is not None:
             footprints, areas = _within(area, footprints)
@@ -169,7 +169,7 @@ class Orthophotos(DataSource):
         text = f"Own data. {split.text}." if images.held_out else f"Own data. {_UNSPLIT}"
         if config.pixel_size_m is not None:
             text += f" All images brought to {config.pixel_size_m:g} m a pixel."
-        self.protocol = Protocol(None, same=False, text=text if config.labels else "Own data without labels.")
+        self.protocol = EvaluationProtocol(None, same=False, text=text if config.labels else "Own data without labels.")
         return images
 
     @cached_property
@@ -263,7 +263,7 @@ def _check_pixel_sizes(footprints: Sequence[Footprint], config: OrthophotosConfi
         )
 
 
-def _counted(parts: Sequence[Part], progress: Progress | None) -> Iterator[tuple[int, Part]]:
+def _counted(parts: Sequence[SplitItem], progress: Progress | None) -> Iterator[tuple[int, SplitItem]]:
     """Parts with their number from 1, telling how many are done."""
     for number, part in enumerate(parts, start=1):
         yield number, part
@@ -298,14 +298,14 @@ class _Surveyed:
         return cls(path, len(scene.bands), scene.scaling, scene.files, pixel_size_m, side, valid_px, origins)
 
 
-def _survey(part: Part, config: OrthophotosConfig, seed: tuple[int, int], area: Region | None) -> _Surveyed:
+def _survey(part: SplitItem, config: OrthophotosConfig, seed: tuple[int, int], area: Region | None) -> _Surveyed:
     """Look at an image to train on, and choose where patches may be cut."""
-    path, own, region = part.footprint.path, part.footprint.pixel_size_m, meet(part.region, area)
+    path, own, region = part.footprint.path, part.footprint.pixel_size_m, intersect(part.region, area)
     side = config.source_px(config.patch_px, own)
     with open_scene(path, bands=config.bands, scaling=config.scaling) as scene:
         _, valid = scene.thumbnail(THUMBNAIL_PX)
         if config.layout == "random":
-            allowed = None if region is None else (lambda rows, cols: region.allows(rows, cols, side))
+            allowed = None if region is None else (lambda rows, cols: region.contains(rows, cols, side))
             rng = np.random.default_rng(seed)
             origins = sample_origins(scene, side, config.patches, rng, config.min_valid, valid, allowed)
         else:
@@ -315,7 +315,7 @@ def _survey(part: Part, config: OrthophotosConfig, seed: tuple[int, int], area: 
             keep = share >= config.min_valid - 1e-6
             if region is not None:
                 rows, cols = np.array(origins).T
-                keep &= region.allows(rows, cols, side)
+                keep &= region.contains(rows, cols, side)
             origins = [origin for origin, kept in zip(origins, keep, strict=True) if kept]
         return _Surveyed.of(scene, path, own, side, float(valid.mean()), origins)
 

@@ -13,7 +13,7 @@ import shapely
 from pyproj import CRS
 
 from geohp.config.data import OrthophotosConfig
-from geohp.data.orthophotos.footprints import Footprint, common_plane, frame_of, outline, overlapping
+from geohp.data.orthophotos.footprints import Footprint, common_plane, outline, overlapping, pixel_to_plane
 from geohp.data.orthophotos.regions import Blocks, Region
 from geohp.errors import DataError
 
@@ -23,7 +23,7 @@ _BLOCK_PATCHES = 8  # so that about three patches in four that are drawn touch o
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitItem:
     """An image, or a part of it.
 
     Attributes:
@@ -44,8 +44,8 @@ class Split:
         text: how it was split and what went where, in a sentence.
     """
 
-    train: tuple[Part, ...]
-    test: tuple[Part, ...]
+    train: tuple[SplitItem, ...]
+    test: tuple[SplitItem, ...]
     text: str
 
 
@@ -73,7 +73,7 @@ def make_split(
     """
     chosen = set(test_paths)
     if config.split == "none" and not chosen:
-        whole = tuple(Part(f) for f in footprints)
+        whole = tuple(SplitItem(f) for f in footprints)
         return Split(whole, whole, "Not split")
     plane = common_plane(footprints)
     if config.split == "block":
@@ -103,11 +103,11 @@ def make_split(
 def _of_groups(
     footprints: Sequence[Footprint], groups: Mapping[int, Sequence[int]], test: set[int], how: str, only: Any = None
 ) -> Split:
-    sides: tuple[list[Part], list[Part]] = ([], [])
+    sides: tuple[list[SplitItem], list[SplitItem]] = ([], [])
     for n, group in groups.items():
         for i in group:
             if n not in test or not only or footprints[i].path in only:
-                sides[n in test].append(Part(footprints[i]))
+                sides[n in test].append(SplitItem(footprints[i]))
     train, test_parts = (tuple(sorted(side, key=lambda p: p.footprint.key)) for side in sides)
     if not train:
         raise DataError(
@@ -200,16 +200,16 @@ def _by_blocks(
             f"data.block_m = {sides[0]:g}: one block holds everything; give smaller ones, of several patches each"
         )
     test = _draw(sizes, {n: n for n in sizes}, config, whole=len(sizes) == len(everything))
-    parts: dict[str, list[Part]] = {"train": [], "test": []}
+    parts: dict[str, list[SplitItem]] = {"train": [], "test": []}
     for i, footprint in enumerate(footprints):
         own = None if footprint.placed else footprint.key
         mine = {(a, b) for key, a, b in test if key == own}
         here = mine & covered[i].keys()
         for keep, there in (("train", len(here) < len(covered[i])), ("test", len(here) > 0)):
             if there:
-                frame = frame_of(footprint, plane)
+                frame = pixel_to_plane(footprint, plane)
                 region = Blocks(frame, sides[i], mine, keep, config.gap_m, footprint.grid.shape)
-                parts[keep].append(Part(footprint, region))
+                parts[keep].append(SplitItem(footprint, region))
     lengths = sorted({f"{side:g} {'m' if f.placed else 'px'}" for f, side in zip(footprints, sides, strict=True)})
     text = (
         f"Split by blocks of {' and '.join(lengths)}: {len(everything) - len(test)} of them to train on, {len(test)} "

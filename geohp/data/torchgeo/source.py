@@ -14,7 +14,7 @@ from torchgeo.datasets import GeoDataset, NonGeoDataset
 
 from geohp.classes import NODATA_LABEL
 from geohp.config.data import AnyDataConfig, TorchGeoConfig
-from geohp.data.base import DataSource, ImageSet, Progress, Protocol
+from geohp.data.base import DataSource, EvaluationProtocol, Progress
 from geohp.data.orthophotos.labels import ClassTable, natural
 from geohp.data.torchgeo.images import TorchGeoDataset, TorchGeoImages
 from geohp.errors import DataError
@@ -52,6 +52,21 @@ class TorchGeoData(DataSource):
         test = (lambda: _make(config, config.test_options)) if config.test_options else None
         return cls(lambda: _make(config, config.train_options), test, config=config, seed=seed)
 
+    @classmethod
+    def of_dataset(cls, dataset: TorchGeoDataset, config: AnyDataConfig, seed: int = 0) -> TorchGeoData:
+        """A data set at hand, of which patches are cut as a configuration of any source says.
+
+        Raises:
+            DataError: it is none of TorchGeo's.
+        """
+        title = type(dataset).__name__
+        if not isinstance(dataset, GeoDataset | NonGeoDataset):
+            raise DataError(f"data: {title} is neither a data source of geohp's nor a data set of TorchGeo's")
+        shared = config.model_dump(include=set(TorchGeoConfig.model_fields) - {"source", "options"})
+        bands = config.read_bands if all(isinstance(band, int) for band in config.read_bands or ()) else None
+        settings = {**shared, "source": "torchgeo", "dataset": title, "bands": list(bands) if bands else None}
+        return cls(dataset, config=TorchGeoConfig.model_validate(settings), seed=seed)
+
     @property
     def labelled(self) -> bool:
         """Whether there are labels to evaluate against."""
@@ -62,7 +77,9 @@ class TorchGeoData(DataSource):
         config = self.config
         dataset = self._dataset("train")
         self.pixel_size_m = _ground_size(dataset)
-        images = self._images(dataset, config.patch_px, config.side_px, config.patches, self._scaling or config.scaling)
+        images = self._images(
+            dataset, config.patch_px, config.model_input_px, config.patches, self._scaling or config.scaling
+        )
         self._scaling = images.scaling
         if self._lazy["test"] is not None and _has_masks(dataset):
             images.table, images.labelled = self._table(progress), True
@@ -80,10 +97,10 @@ class TorchGeoData(DataSource):
         table = self._table(progress)
         if self._scaling is None:  # one range for both sides, that of what is learnt from
             train = self._images(
-                self._dataset("train"), config.patch_px, config.side_px, config.patches, config.scaling
+                self._dataset("train"), config.patch_px, config.model_input_px, config.patches, config.scaling
             )
             self._scaling = train.scaling
-        side = max(1, round(config.evaluation_px * config.patch_px / config.side_px))
+        side = max(1, round(config.evaluation_px * config.patch_px / config.model_input_px))
         self.pixel_size_m = _ground_size(dataset)
         return TorchGeoImages(
             dataset,
@@ -117,7 +134,7 @@ class TorchGeoData(DataSource):
         text = f"TorchGeo's {title}; evaluated on another split of it than trained on."
         if self._lazy["test"] is None:
             text = f"TorchGeo's {title}; evaluated on the images that were trained on, none of whose labels were used."
-        self.protocol = Protocol(None, same=False, text=text)
+        self.protocol = EvaluationProtocol(None, same=False, text=text)
         return lazy
 
     def _table(self, progress: Progress | None) -> ClassTable:
@@ -137,41 +154,6 @@ class TorchGeoData(DataSource):
         table = ClassTable.of_config(told, {told.get(text) or text: colour for text, colour in colours.items()})
         self.classes = table.classes
         return table
-
-
-def source_of(data: DataSource | ImageSet | TorchGeoDataset, config: AnyDataConfig, seed: int = 0) -> DataSource:
-    """Data that are given as objects, as a source.
-
-    Args:
-        data: a source, which is handed back; images of one size, to train on; or a data set of TorchGeo's, of which
-            patches are cut as the configuration says.
-        config: ``patches``, ``patch_px``, ``input_px``, ``bands``, ``scaling`` and ``label_classes`` are looked at.
-        seed: of the places of patches.
-
-    Raises:
-        DataError: something else.
-    """
-    if isinstance(data, DataSource):
-        return data
-    if isinstance(data, ImageSet):
-        return _Given(data)
-    if not isinstance(data, GeoDataset | NonGeoDataset):
-        raise DataError(f"data: {type(data).__name__} is neither a data source of geohp's nor a data set of TorchGeo's")
-    told = config.model_dump(include=set(TorchGeoConfig.model_fields) - {"source", "options"})
-    bands = config.read_bands if all(isinstance(band, int) for band in config.read_bands or ()) else None
-    settings = {**told, "source": "torchgeo", "dataset": type(data).__name__, "bands": list(bands) if bands else None}
-    return TorchGeoData(data, config=TorchGeoConfig.model_validate(settings), seed=seed)
-
-
-class _Given(DataSource):
-    """Images that are already there."""
-
-    def __init__(self, images: ImageSet) -> None:
-        self._images = images
-        self.labelled = False
-
-    def training(self, progress: Progress | None = None) -> ImageSet:
-        return self._images
 
 
 def dataset_class(name: str) -> type[TorchGeoDataset]:

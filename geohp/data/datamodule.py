@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from geohp.config.experiment import Config
 from geohp.config.loading import load_config
+from geohp.data.base import reader_options
 from geohp.data.factory import open_data
-from geohp.data.loader import reader_options
 
 if TYPE_CHECKING:
     from geohp.classes import LandCoverClass
