@@ -74,15 +74,15 @@ def run_geohp(scene_path: Path, out_path: Path, module: nn.Module, device: str) 
     from geohp.inference.engine.pipeline import EngineSettings, label_blocks
     from geohp.inference.writing import write_behind
     from geohp.raster.read.scene import open_scene
-    from geohp.raster.write.layers import Layer
-    from geohp.raster.write.resumable import Work
+    from geohp.raster.write.layer import Layer
+    from geohp.raster.write.resumable import ResumableRasterWriter
 
     model: Any = PixelModel(module.to(device))
     settings = EngineSettings(WINDOW, OVERLAP, BATCH)
     colours = {c.id: (*c.rgb, 255) for c in default_classes(CLASSES)}
     with (
         open_scene(scene_path, scaling="type") as scene,
-        Work.open({out_path: Layer(colormap=colours)}, scene.grid, {"input": str(scene_path)}) as work,
+        ResumableRasterWriter.open({out_path: Layer(colormap=colours)}, scene.grid, {"input": str(scene_path)}) as work,
     ):
         write_behind(work, {"labels": out_path}, label_blocks(scene, model, settings), scene)
         work.publish()

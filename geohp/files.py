@@ -110,3 +110,16 @@ def write_text(path: Path, text: str) -> Path:
         draft.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
     return path
+
+
+def file_state(path: Path) -> list[int] | None:
+    """What tells a file from another of its name, also after both were moved: its size and the time of its change.
+
+    Returns:
+        ``None`` where there is no such file.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]

@@ -261,7 +261,9 @@ def _one(
         check_output(item, overwrite=wishes.overwrite, inputs=[scene])
     if polygons is not None:
         check_target(polygons, overwrite=wishes.overwrite)
-    segmenter = resolve_segmenter(scene, forgiving=wishes.run["on_read_error"] == OnReadError.nodata, **wishes.model)
+    segmenter = resolve_segmenter(
+        scene, errors_as_nodata=wishes.run["on_read_error"] == OnReadError.nodata, **wishes.model
+    )
     if wishes.legend is not None:
         segmenter = segmenter.named(wishes.legend)
     terminal.say(f"using {segmenter.origin}")

@@ -21,13 +21,13 @@ from geohp.inference.segmenter import Segmenter
 from geohp.inference.writing import Skipped
 from geohp.legend.file import Legend
 from geohp.model.file import MODEL_NAME
-from geohp.raster.gdal import open_quietly
+from geohp.raster.gdal import open_raster
 from geohp.raster.grid import Grid
-from geohp.raster.read.collection import SceneSet
+from geohp.raster.read.collection import SceneCollection
 from geohp.raster.sources import find_scenes, scene_name
-from geohp.raster.write.layers import label_layer
+from geohp.raster.write.layer import label_layer
 from geohp.raster.write.resumable import work_folder
-from geohp.raster.write.vrt import Unfit, common_grid, write_tiles
+from geohp.raster.write.vrt import GridMismatch, common_grid, write_mosaic_vrt
 from geohp.version import __version__
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class _Run:
 
     record: FolderRecord
     segmenter: Segmenter
-    alike: SceneSet
+    alike: SceneCollection
     cut: dict[str, Any]
     polygons: dict[str, Any]
     on_read_error: str
@@ -351,15 +351,15 @@ class _Run:
         earlier = [file for file, told in self.record.files().items() if told.get("labels") == model]
         grids = {}
         for file in [*(file for file in earlier if file not in made), *made]:
-            with open_quietly(file) as dataset:
+            with open_raster(file) as dataset:
                 grids[file] = Grid.of(dataset)
         grid = common_grid(grids)
-        if isinstance(grid, Unfit):
+        if isinstance(grid, GridMismatch):
             return grid.reason
         tags = {"GEOHP_VERSION": __version__, "GEOHP_MODEL": self.segmenter.origin, "GEOHP_MODEL_SHA256": model}
         self.record.begin([path], model)
         try:
-            write_tiles(path, label_layer(self.segmenter.classes, tags), grid, grids)
+            write_mosaic_vrt(path, label_layer(self.segmenter.classes, tags), grid, grids)
         except OSError as error:
             raise OutputError(f"{path} could not be written ({error.strerror}): check the free space") from error
         self.record.end([path])

@@ -15,7 +15,7 @@ from geohp.inference.identity import model_sha256
 from geohp.inference.segment import DEFAULT_CLASSES, resolve_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.model.file import MODEL_NAME, load_model, save_model
-from geohp.raster.read.collection import SceneSet
+from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.scaling import Scaling
 
 
@@ -54,11 +54,11 @@ class FolderModel:
         for path in paths:
             check_output(path, overwrite=not anew and self._record.kept(path))
 
-    def of_given(self, segmenter: Segmenter, paths: Sequence[str]) -> tuple[Segmenter, SceneSet]:
+    def of_given(self, segmenter: Segmenter, paths: Sequence[str]) -> tuple[Segmenter, SceneCollection]:
         """With a model from elsewhere."""
         return segmenter, self._alike(segmenter, paths)
 
-    def of_fit(self, paths: Sequence[str], device: str) -> tuple[Segmenter, SceneSet]:
+    def of_fit(self, paths: Sequence[str], device: str) -> tuple[Segmenter, SceneCollection]:
         """With classes found on all scenes together, or those that an earlier call has found and left in the folder."""
         fit = dict(self._fit)
         if self._found():
@@ -66,7 +66,7 @@ class FolderModel:
             segmenter = Segmenter(model, device, self._remembered["origin"])
             return segmenter, self._alike(segmenter, paths)
         rule, seed = fit.pop("scaling") or "auto", fit.pop("seed")
-        alike = SceneSet(paths, bands=fit["bands"], scaling=rule)
+        alike = SceneCollection(paths, bands=fit["bands"], scaling=rule)
         fit["classes"] = fit["classes"] or DEFAULT_CLASSES
         segmenter = resolve_segmenter(alike, device=device, seed=seed, **fit)
         self._record.notes["origin"] = segmenter.origin
@@ -79,7 +79,7 @@ class FolderModel:
     def _found(self) -> bool:
         return bool(self._remembered) and self._record.made(self._model, digest(self._fit))
 
-    def _alike(self, segmenter: Segmenter, paths: Sequence[str]) -> SceneSet:
+    def _alike(self, segmenter: Segmenter, paths: Sequence[str]) -> SceneCollection:
         card = segmenter.model.card
         known = {}
         if self._remembered.get("model") == model_sha256(segmenter.model):
@@ -87,11 +87,11 @@ class FolderModel:
                 kind: Scaling(rule, tuple(low), tuple(high))
                 for kind, (rule, low, high) in self._remembered["scalings"].items()
             }
-        alike = SceneSet(paths, bands=card.bands, scaling=card.scaling, known=known)
+        alike = SceneCollection(paths, bands=card.bands, scaling=card.scaling, known=known)
         self._remember(segmenter, alike, known)
         return alike
 
-    def _remember(self, segmenter: Segmenter, alike: SceneSet, known: dict[str, Scaling] | None = None) -> None:
+    def _remember(self, segmenter: Segmenter, alike: SceneCollection, known: dict[str, Scaling] | None = None) -> None:
         self._record.notes["model"] = model_sha256(segmenter.model)
         self._record.notes["scalings"] = {
             kind: [one.rule, one.low, one.high] for kind, one in {**(known or {}), **alike.scalings}.items()

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from geohp.errors import OutputError
+from geohp.files import file_state
 from geohp.locking import FolderLock
-from geohp.raster.identity import file_state
 from geohp.raster.write.stored_blocks import write_durably
 
 FOLDER = ".geohp"

@@ -20,11 +20,11 @@ from geohp.classes import default_classes
 from geohp.config.experiment import BackboneConfig
 from geohp.errors import DataError, SceneError
 from geohp.inference.engine.pipeline import default_input_px
-from geohp.inference.engine.reading import ForgivingScene
+from geohp.inference.engine.reading import NodataOnErrorScene
 from geohp.methods.kmeans import KMeans
 from geohp.model.file import describe_backbone
 from geohp.model.network import LandCoverModel, ModelCard
-from geohp.raster.read.collection import SceneSet
+from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.patches import THUMBNAIL_PX, Readable, read_patch, sample_origins
 from geohp.raster.read.scene import Scene
 from geohp.version import __version__
@@ -51,13 +51,13 @@ class _Patch(NamedTuple):
 
 
 def fit_kmeans(
-    scenes: Scene | SceneSet,
+    scenes: Scene | SceneCollection,
     classes: int,
     backbone: BackboneConfig,
     *,
     device: torch.device,
     seed: int,
-    forgiving: bool = False,
+    errors_as_nodata: bool = False,
 ) -> LandCoverModel:
     """Fit cosine k-means on features of windows drawn from all over a scene, or several.
 
@@ -70,14 +70,14 @@ def fit_kmeans(
         backbone: which features.
         device: where the features are computed.
         seed: of filters, samples and seedings.
-        forgiving: pass over what cannot be read of a single scene, too.
+        errors_as_nodata: pass over what cannot be read of a single scene, too.
 
     Raises:
         WeightsError: when the backbone's weights cannot be found.
         ConfigError: when there is no such backbone.
         SceneError: when a single scene cannot be read, or none of several can be opened.
     """
-    sources = _Sources(scenes, forgiving)
+    sources = _Sources(scenes, errors_as_nodata)
     net = create_backbone_for_bands(
         backbone.name,
         sources.channels,
@@ -133,8 +133,8 @@ def fit_kmeans(
 class _Sources:
     """Scenes to draw windows from, opened one at a time."""
 
-    def __init__(self, scenes: Scene | SceneSet, forgiving: bool) -> None:
-        self._forgiving = forgiving or isinstance(scenes, SceneSet)
+    def __init__(self, scenes: Scene | SceneCollection, errors_as_nodata: bool) -> None:
+        self._errors_as_nodata = errors_as_nodata or isinstance(scenes, SceneCollection)
         self._open: list[Callable[[], AbstractContextManager[Scene]]]
         if isinstance(scenes, Scene):
             self._open = [lambda: nullcontext(scenes)]
@@ -170,7 +170,7 @@ class _Sources:
                 scene = self._readable(opened)
                 for window in some:
                     data, valid = read_patch(scene, window.row, window.col, side)
-                    if len(data) == self.channels and (valid.any() or not self._forgiving):
+                    if len(data) == self.channels and (valid.any() or not self._errors_as_nodata):
                         yield _Patch(data, valid)
 
     def _counts(self, side: int) -> list[int]:
@@ -186,17 +186,17 @@ class _Sources:
                 scene = self._readable(opened)
                 origins = sample_origins(scene, side, count, rng, min_valid=0.5, valid=self._valid(scene))
         except SceneError:
-            if not self._forgiving:
+            if not self._errors_as_nodata:
                 raise
             return []
         return [_Window(number, *origin) for origin in origins]
 
     def _readable(self, scene: Scene) -> Readable:
-        return ForgivingScene(scene) if self._forgiving else scene
+        return NodataOnErrorScene(scene) if self._errors_as_nodata else scene
 
     def _valid(self, scene: Readable) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
         """Where to draw in a file that does not even yield an overview: anywhere."""
-        if not self._forgiving:
+        if not self._errors_as_nodata:
             return None
         try:
             return scene.thumbnail(THUMBNAIL_PX)[1]

@@ -25,7 +25,7 @@ from geohp.inference.engine.pipeline import EngineSettings, label_blocks
 from geohp.inference.identity import model_sha256
 from geohp.model.network import LandCoverModel
 from geohp.raster.grid import Block
-from geohp.raster.read.lazy import LazyScene, Recipe
+from geohp.raster.read.lazy import LazyScene, ReadTransform
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -61,10 +61,10 @@ def lazy_labels(scene: LazyScene, model: LandCoverModel, settings: EngineSetting
     chunks = tuple(_joined(sizes, side) for sizes, side in zip(planes.chunks[1:], sides, strict=True))
     outputs = [[*pairwise(accumulate(sizes, initial=0))] for sizes in chunks]
 
-    token = tokenize(planes.name, model_sha256(model), settings, scene.recipe, chunks)
+    token = tokenize(planes.name, model_sha256(model), settings, scene.read_transform, chunks)
     chunk_name, part_name = f"landcover-{token}", f"landcover-part-{token}"
     labeller = delayed(
-        Labeller(model, settings, scene.recipe, (scene.height, scene.width)),
+        Labeller(model, settings, scene.read_transform, (scene.height, scene.width)),
         name=f"landcover-model-{token}",
         traverse=False,
     )
@@ -97,19 +97,21 @@ class Labeller:
     Args:
         model: where it shall run.
         settings: how the scene is cut into windows.
-        recipe: how stored values are read.
+        read_transform: how stored values are read.
         shape: rows and columns of the scene.
     """
 
-    def __init__(self, model: LandCoverModel, settings: EngineSettings, recipe: Recipe, shape: tuple[int, int]) -> None:
-        self._model, self._settings, self._recipe, self._shape = model, settings, recipe, shape
+    def __init__(
+        self, model: LandCoverModel, settings: EngineSettings, read_transform: ReadTransform, shape: tuple[int, int]
+    ) -> None:
+        self._model, self._settings, self._transform, self._shape = model, settings, read_transform, shape
         self._grid = settings.grid(*shape)
         self._layout = settings.blocks(self._grid, model.clusters)
         self._turns = _turns(model)
 
     def __getstate__(self) -> dict[str, Any]:
         model = self._model if self._model.device.type == "cpu" else copy.deepcopy(self._model).cpu()
-        arguments = (model, self._settings, self._recipe, self._shape)
+        arguments = (model, self._settings, self._transform, self._shape)
         return {"arguments": arguments, "device": str(self._model.device)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -125,10 +127,10 @@ class Labeller:
             rows, cols: of the chunk.
         """
         labels = np.full((rows[1] - rows[0], cols[1] - cols[0]), NODATA_LABEL, dtype=np.uint8)
-        seen = _Seen(planes, top, left, self._shape, self._recipe)
+        seen = _Seen(planes, top, left, self._shape, self._transform)
         todo = list(_within(self._layout, rows, cols))
         with self._turns:
-            for found in label_blocks(seen, self._model, self._settings, todo=todo):
+            for found in label_blocks(seen, self._model, self._settings, blocks=todo):
                 row, col, height, width = found.block
                 part = np.s_[row - rows[0] : row - rows[0] + height, col - cols[0] : col - cols[0] + width]
                 labels[part] = found.layers["labels"]
@@ -138,13 +140,15 @@ class Labeller:
 class _Seen:
     """The part of a scene that a chunk's windows see."""
 
-    def __init__(self, planes: NDArray[Any], top: int, left: int, shape: tuple[int, int], recipe: Recipe) -> None:
-        self._planes, self._top, self._left, self._recipe = planes, top, left, recipe
+    def __init__(
+        self, planes: NDArray[Any], top: int, left: int, shape: tuple[int, int], read_transform: ReadTransform
+    ) -> None:
+        self._planes, self._top, self._left, self._transform = planes, top, left, read_transform
         self.height, self.width = shape
 
     def read(self, row: int, col: int, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         row, col = row - self._top, col - self._left
-        return self._recipe.read(self._planes[:, row : row + height, col : col + width])
+        return self._transform.read(self._planes[:, row : row + height, col : col + width])
 
     def thumbnail(self, max_px: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         raise NotImplementedError("a part of a scene shows nothing of the whole")

@@ -12,7 +12,7 @@ from geohp.files import check_output
 from geohp.inference.engine.layers import STEPS
 from geohp.inference.engine.pipeline import EngineSettings
 from geohp.model.network import LandCoverModel
-from geohp.raster.write.layers import Layer, label_layer
+from geohp.raster.write.layer import Layer, label_layer
 from geohp.raster.write.resumable import is_half_published
 from geohp.version import __version__
 

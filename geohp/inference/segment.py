@@ -13,7 +13,7 @@ from geohp.inference.segmenter import Progress, Segmenter, as_scene
 from geohp.inference.writing import Skipped
 from geohp.legend.file import Legend
 from geohp.model.file import newest_run
-from geohp.raster.read.collection import SceneSet
+from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.lazy import LazyScene
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def segment_file(
     given = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities}
     outputs = Outputs(Path(out), **{name: None if path is None else Path(path) for name, path in given.items()})
     outputs.check(overwrite=overwrite, inputs=[scene])
-    segmenter = resolve_segmenter(scene, model, device=device, seed=seed, forgiving=on_read_error == "nodata")
+    segmenter = resolve_segmenter(scene, model, device=device, seed=seed, errors_as_nodata=on_read_error == "nodata")
     segmenter = segmenter if legend is None else segmenter.named(legend)
     with segmenter.open(scene) as opened:
         return segmenter.segment_to(
@@ -172,7 +172,7 @@ def resolve_segmenter(
     device: str = "auto",
     seed: int = 0,
     runs: str | Path = "runs",
-    forgiving: bool = False,
+    errors_as_nodata: bool = False,
 ) -> Segmenter:
     """The model to label a scene with.
 
@@ -181,14 +181,14 @@ def resolve_segmenter(
     ``runs`` is used where there is one, and k-means otherwise. ``Segmenter.origin`` says which it was.
 
     Args:
-        scene: what :func:`segment` takes; for classes found on several, a :class:`SceneSet`.
+        scene: what :func:`segment` takes; for classes found on several, a :class:`SceneCollection`.
         model: a run folder, a model file or a :class:`Segmenter`.
         classes, backbone, block, bands, scaling: find classes, this many, on these features.
         weights: of the backbone.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         seed: of everything random.
         runs: where to look for the newest run.
-        forgiving: pass over parts of the scene that cannot be read.
+        errors_as_nodata: pass over parts of the scene that cannot be read.
 
     Raises:
         ConfigError: when a model is given together with what only a new fit can heed.
@@ -204,9 +204,9 @@ def resolve_segmenter(
         "backbone": chosen,
         "device": device,
         "seed": seed,
-        "forgiving": forgiving,
+        "errors_as_nodata": errors_as_nodata,
     }
-    if isinstance(scene, SceneSet):
+    if isinstance(scene, SceneCollection):
         return Segmenter.fit(scene, **fit)
     with as_scene(scene, bands=bands, scaling=scaling or "auto") as opened:
         return Segmenter.fit(opened, **fit)

@@ -15,7 +15,7 @@ from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
 from geohp.config.experiment import BackboneConfig
 from geohp.errors import ConfigError, ModelError, SceneError
 from geohp.inference.engine.pipeline import EngineSettings, default_settings, label_blocks
-from geohp.inference.engine.reading import ForgivingScene
+from geohp.inference.engine.reading import NodataOnErrorScene
 from geohp.inference.engine.refining import refinement
 from geohp.inference.identity import model_sha256, run_identity
 from geohp.inference.kmeans_fit import fit_kmeans
@@ -27,10 +27,10 @@ from geohp.legend.model import name_clusters
 from geohp.model.file import find_model, load_model, torch_device
 from geohp.model.network import LandCoverModel
 from geohp.raster.grid import pixel_size_m
-from geohp.raster.read.collection import SceneSet
+from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.lazy import LazyScene
 from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
-from geohp.raster.write.resumable import Work
+from geohp.raster.write.resumable import ResumableRasterWriter
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -95,13 +95,13 @@ class Segmenter:
     @classmethod
     def fit(
         cls,
-        scene: Scene | SceneSet,
+        scene: Scene | SceneCollection,
         *,
         classes: int = 6,
         backbone: BackboneConfig | None = None,
         device: str = "auto",
         seed: int = 0,
-        forgiving: bool = False,
+        errors_as_nodata: bool = False,
     ) -> Segmenter:
         """Fit cosine k-means on the own features of a scene, or of several together: a map without any training.
 
@@ -111,14 +111,16 @@ class Segmenter:
             backbone: which features; random convolutional features by default.
             device: see :class:`Segmenter`.
             seed: of filters, samples and seedings.
-            forgiving: pass over parts of a scene that cannot be read, as is always done with several.
+            errors_as_nodata: pass over parts of a scene that cannot be read, as is always done with several.
 
         Raises:
             WeightsError: when the backbone's weights cannot be found.
             SceneError: when the scene cannot be read, or none of several can be opened.
         """
         chosen = backbone or BackboneConfig()
-        model = fit_kmeans(scene, classes, chosen, device=torch_device(device), seed=seed, forgiving=forgiving)
+        model = fit_kmeans(
+            scene, classes, chosen, device=torch_device(device), seed=seed, errors_as_nodata=errors_as_nodata
+        )
         whose = "the scene's" if isinstance(scene, Scene) else "the scenes'"
         return cls(model, device, f"k-means on {whose} own {chosen.name} features")
 
@@ -195,9 +197,9 @@ class Segmenter:
             raise ModelError(f"overlap {overlap}: must be at least 0 and below 1, a share of the window")
         if window_px is not None and window_px < 1:
             raise ModelError(f"window {window_px}: must be a positive number of pixels")
-        zoom = self.model.zoom * self._resampling(scene, pixel_size_m)
-        settings = default_settings(self.model, overlap, window_px, zoom)
-        return replace(settings, augment=tta, refine=refinement(refine))
+        input_scale = self.model.input_scale * self._resampling(scene, pixel_size_m)
+        settings = default_settings(self.model, overlap, window_px, input_scale)
+        return replace(settings, tta=tta, refine=refinement(refine))
 
     def _resampling(self, scene: Scene, wanted: float | None) -> float:
         """Pixels that the model shall see for one pixel of the scene."""
@@ -288,13 +290,13 @@ class Segmenter:
         tags = {"GEOHP_MODEL": self.origin, "GEOHP_MODEL_SHA256": model_sha256(self.model)}
         layers = outputs.layers(self.model, settings, tags)
         identity = run_identity(scene, self.model, settings, on_read_error)
-        forgiving = on_read_error == "nodata"
-        with Work.open(layers, scene.grid, identity, restart=restart) as work:
+        errors_as_nodata = on_read_error == "nodata"
+        with ResumableRasterWriter.open(layers, scene.grid, identity, restart=restart) as work:
             if client is None:
-                source = ForgivingScene(scene) if forgiving else scene
+                source = NodataOnErrorScene(scene) if errors_as_nodata else scene
                 layout = settings.blocks(settings.grid(scene.height, scene.width), self.model.clusters)
                 todo = [block for block in layout if (block.row, block.col) not in work.finished]
-                blocks = label_blocks(source, self.model, settings, progress, wanted=outputs.wanted, todo=todo)
+                blocks = label_blocks(source, self.model, settings, progress, quantities=outputs.wanted, blocks=todo)
                 write_behind(work, outputs.paths, blocks, source)
             else:
                 from geohp.inference.cluster.client import run_blocks
@@ -307,7 +309,7 @@ class Segmenter:
                     settings,
                     outputs.paths,
                     device=self.device,
-                    forgiving=forgiving,
+                    errors_as_nodata=errors_as_nodata,
                     progress=progress,
                 )
             work.publish()

@@ -20,7 +20,7 @@ from rasterio.transform import from_gcps
 from geohp.classes import LandCoverClass, classes_from_json
 from geohp.errors import SceneError
 from geohp.files import write_text
-from geohp.raster.gdal import FAILURES, open_quietly, quiet, reason
+from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
 from geohp.raster.grid import Grid, pixel_size_m
 from geohp.version import __version__
 
@@ -312,7 +312,9 @@ def _text(when: datetime) -> str:
 
 def _opened(name: str | Path) -> Any:
     try:
-        with quiet():
-            return open_quietly(name)
+        with gdal_env():
+            return open_raster(name)
     except FAILURES as error:
-        raise SceneError(f"{name} cannot be opened ({reason(error)}): check the path and the access to it.") from error
+        raise SceneError(
+            f"{name} cannot be opened ({gdal_message(error)}): check the path and the access to it."
+        ) from error

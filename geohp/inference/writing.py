@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from geohp.inference.engine.pipeline import FinishedBlock
-from geohp.inference.engine.reading import ForgivingScene
+from geohp.inference.engine.reading import NodataOnErrorScene
 
 _BEHIND = 2  # blocks that may wait
 
@@ -29,7 +29,7 @@ class Skipped:
 
 
 class Store(Protocol):
-    """Where blocks go: a :class:`geohp.raster.write.resumable.Work`, or what a worker elsewhere has in its place."""
+    """Where blocks go: a :class:`.ResumableRasterWriter`, or what a worker elsewhere has in its place."""
 
     @property
     def notes(self) -> list[Mapping[str, Any]]:
@@ -38,7 +38,7 @@ class Store(Protocol):
     def put(
         self, row: int, col: int, layers: Mapping[Path, NDArray[Any] | None], note: Mapping[str, Any] | None = None
     ) -> None:
-        """Store a finished block; see :meth:`geohp.raster.write.resumable.Work.put`."""
+        """Store a finished block; see :meth:`.ResumableRasterWriter.put`."""
 
 
 def write_behind(work: Store, paths: Mapping[str, Path], blocks: Iterator[FinishedBlock], source: Any) -> None:
@@ -71,6 +71,6 @@ def skipped_in(work: Store) -> list[Skipped]:
 
 
 def _skipped_by(source: Any) -> Iterator[Skipped]:
-    if isinstance(source, ForgivingScene):
+    if isinstance(source, NodataOnErrorScene):
         for cell, reason in list(source.skipped.items()):
             yield Skipped(*cell, reason)

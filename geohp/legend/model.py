@@ -25,10 +25,10 @@ def name_clusters(model: LandCoverModel, legend: Legend, name: str = "the model"
     card = model.card
     legend.check([one.id for one in card.classes], name)
     lookup = legend.lookup(card.classes)
-    before = card.members if card.members is not None else tuple(one.id for one in card.classes)
-    members = tuple(lookup[one] for one in before)
-    classes = tuple(one for one in legend.all_classes(card.classes) if one.id in members)
-    named = replace(card, classes=classes, members=members)
+    before = card.cluster_to_class if card.cluster_to_class is not None else tuple(one.id for one in card.classes)
+    cluster_to_class = tuple(lookup[one] for one in before)
+    classes = tuple(one for one in legend.all_classes(card.classes) if one.id in cluster_to_class)
+    named = replace(card, classes=classes, cluster_to_class=cluster_to_class)
     return LandCoverModel(model.backbone, model.head, model.probe, named, model.linear_probe)
 
 

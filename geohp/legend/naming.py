@@ -18,7 +18,7 @@ from geohp.errors import ConfigError, DataError
 from geohp.legend.file import Legend, coloured
 from geohp.legend.recoding import ranked
 from geohp.legend.references import Reference, open_reference
-from geohp.raster.blocks import BLOCK_PX, Layout, Progress, Steps
+from geohp.raster.blocks import BLOCK_PX, BlockGrid, Progress, Steps
 from geohp.raster.read.labels import LabelRaster, open_labels
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def name_classes(
         raise ConfigError(f"matching is {matching!r}, but must be one of {', '.join(MATCHINGS)}.")
     with open_labels(labels) as raster, open_reference(reference, raster, field=field, layer=layer) as known:
         counts = _Counts(raster.labels or ())
-        layout = Layout(raster.grid.height, raster.grid.width, block_px)
+        layout = BlockGrid(raster.grid.height, raster.grid.width, block_px)
         step = Steps(progress, len(layout.blocks))
         for block in layout.blocks:
             counts.add(raster, known, block)

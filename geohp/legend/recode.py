@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 
 from geohp.classes import NODATA_LABEL
-from geohp.files import check_output
+from geohp.files import check_output, file_state
 from geohp.legend.file import Legend
 from geohp.legend.recoding import RecodedLabels
-from geohp.raster.blocks import BLOCK_PX, Layout, Progress, Steps
+from geohp.raster.blocks import BLOCK_PX, BlockGrid, Progress, Steps
 from geohp.raster.grid import Block
-from geohp.raster.identity import file_state
 from geohp.raster.read.labels import LabelRaster, open_labels, opened_raster
-from geohp.raster.write.layers import Layer, label_layer
-from geohp.raster.write.resumable import Work
+from geohp.raster.write.layer import Layer, label_layer
+from geohp.raster.write.resumable import ResumableRasterWriter
 from geohp.version import __version__
 
 # How pixels are georeferenced is part of the grid, and how overviews were made is said anew.
@@ -60,14 +59,14 @@ def recode_file(
     out = check_output(out, overwrite=overwrite, inputs=[labels, *([] if isinstance(legend, Legend) else [legend])])
     legend = Legend.of(legend)
     with open_labels(labels) as raster:
-        layout = Layout(raster.grid.height, raster.grid.width, block_px)
+        layout = BlockGrid(raster.grid.height, raster.grid.width, block_px)
         step = Steps(progress, 2 * len(layout.blocks))
         recoded = RecodedLabels(raster, legend)
         for block in layout.blocks:  # only now all classes are known, which the file begins with
             recoded.read(block)
             step()
         layer = _layer(labels, recoded)
-        with Work.open({out: layer}, raster.grid, _identity(labels, legend, block_px)) as work:
+        with ResumableRasterWriter.open({out: layer}, raster.grid, _identity(labels, legend, block_px)) as work:
             for block in layout.blocks:
                 if (block.row, block.col) not in work.finished:
                     work.put(block.row, block.col, {out: _block(recoded, block)})

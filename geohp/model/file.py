@@ -32,6 +32,7 @@ from geohp.model.network import PROBES, LandCoverModel, ModelCard
 FORMAT_VERSION = 1
 MODEL_NAME = "model.safetensors"
 _BACKBONE_ENTRY = "geohp_backbone"
+_CLUSTER_TO_CLASS = "members"  # its name in the file
 
 # The head each method leaves behind, from the widths on the card and, for STEGO's, from what the file holds: it may
 # have been trained without the nonlinear branch.
@@ -78,6 +79,7 @@ def save_model(model: LandCoverModel, path: str | Path, *, embed_backbone: bool 
         f"{part}.{name}": tensor for part, module in parts.items() for name, tensor in module.state_dict().items()
     }
     card = {"format_version": FORMAT_VERSION, **asdict(model.card)}
+    card[_CLUSTER_TO_CLASS] = card.pop("cluster_to_class")
     return _write(path, tensors, {"geohp": json.dumps(card, ensure_ascii=False)})
 
 
@@ -149,13 +151,13 @@ def load_model(path: str | Path, *, weights: str | Path | None = None) -> LandCo
 
 def _check_classes(model: LandCoverModel, path: Path) -> None:
     card = model.card
-    known = card.classes if card.members is None else card.members
+    known = card.classes if card.cluster_to_class is None else card.cluster_to_class
     if model.clusters != len(known):
         raise ModelError(
             f"{path}: its {card.probe} probe has {model.clusters} classes, its card {len(known)}; "
             f"train or copy it again"
         )
-    if card.members is not None and {one.id for one in card.classes} != set(card.members):
+    if card.cluster_to_class is not None and {one.id for one in card.classes} != set(card.cluster_to_class):
         raise ModelError(f"{path}: its clusters belong to other classes than its card lists; name them again")
 
 
@@ -190,7 +192,8 @@ def _parse_card(text: str, path: Path) -> ModelCard:
         if version > FORMAT_VERSION:
             raise ModelError(f"{path}: written by a newer geohp (format {version}); update geohp to use it")
         values["classes"] = tuple(LandCoverClass(**c) for c in values["classes"])
-        for name in ("bands", "members"):
+        values["cluster_to_class"] = values.pop(_CLUSTER_TO_CLASS, None)
+        for name in ("bands", "cluster_to_class"):
             if values.get(name) is not None:
                 values[name] = tuple(values[name])
         card = ModelCard(**values)

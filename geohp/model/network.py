@@ -25,7 +25,7 @@ class ModelCard:
         method: name of the method that trained it.
         backbone: name, block, options, weights (where they came from) and fingerprint of the backbone.
         in_channels: width C of the features; code_channels: width D of the codes.
-        classes: the classes; where ``members`` does not tell, in the order of the predicting probe's clusters.
+        classes: the classes; where ``cluster_to_class`` does not tell, in the order of the predicting probe's clusters.
         bands: bands as the training configuration asked for them; ``None`` is red, green, blue.
         scaling: rule that brings values to [0, 1], measured on each scene anew where it measures.
         patch_px: side of training patches in scene pixels; input_px: side they were resized to.
@@ -33,7 +33,7 @@ class ModelCard:
         config: the whole configuration as resolved; empty where there was none.
         geohp_version: version that wrote it.
         probe: which probe predicts, ``"cluster"`` or ``"linear"``; the linear one has learned from labels.
-        members: the number of the class that each cluster belongs to, where a legend has named them.
+        cluster_to_class: the number of the class that each cluster belongs to, where a legend has named them.
     """
 
     method: str
@@ -49,7 +49,7 @@ class ModelCard:
     config: dict[str, Any] = field(default_factory=dict)
     geohp_version: str = ""
     probe: str = "cluster"
-    members: tuple[int, ...] | None = None
+    cluster_to_class: tuple[int, ...] | None = None
 
 
 class LandCoverModel(nn.Module):
@@ -96,7 +96,7 @@ class LandCoverModel(nn.Module):
         return len(self.probe.clusters)
 
     @property
-    def zoom(self) -> float:
+    def input_scale(self) -> float:
         """Backbone pixels a scene pixel: training resized its patches by this factor, so must inference."""
         return self.card.input_px / self.card.patch_px
 

@@ -14,7 +14,7 @@ Progress = Callable[[int, int], None]
 """Called with the steps done and their number."""
 
 
-class Layout:
+class BlockGrid:
     """A raster cut into blocks of equal size, those at the right and lower margin apart, in raster order.
 
     Args:

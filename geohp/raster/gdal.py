@@ -24,7 +24,7 @@ _ON_SERVERS = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", 
 FAILURES = (RasterioError, CPLE_BaseError, OSError)
 
 
-def quiet(**options: Any) -> Any:
+def gdal_env(**options: Any) -> Any:
     """A GDAL environment for the calling thread: failures go to rasterio's log rather than to the terminal.
 
     Elsewhere than in the thread that opened a file, GDAL would print them. Its block cache is kept small unless the
@@ -35,7 +35,7 @@ def quiet(**options: Any) -> Any:
     return rasterio.Env(**options)
 
 
-def opening(name: str) -> Any:
+def open_env(name: str) -> Any:
     """The environment to open a raster in for reading.
 
     Beside a raster on a server nothing is looked for, unless the user has set what GDAL shall do: it would ask for the
@@ -44,7 +44,7 @@ def opening(name: str) -> Any:
     options = {"GDAL_NUM_THREADS": "ALL_CPUS"}
     if any(mark in name for mark in _ON_SERVERS) and not _is_set("GDAL_DISABLE_READDIR_ON_OPEN"):
         options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
-    return quiet(**options)
+    return gdal_env(**options)
 
 
 def _is_set(option: str) -> bool:
@@ -52,7 +52,7 @@ def _is_set(option: str) -> bool:
     return option in os.environ or (rasterio.env.hasenv() and option in rasterio.env.getenv())
 
 
-def open_quietly(name: str | Path, mode: str = "r", **options: Any) -> Any:
+def open_raster(name: str | Path, mode: str = "r", **options: Any) -> Any:
     """``rasterio.open`` that takes a raster without georeference for the ordinary thing it is here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -79,6 +79,6 @@ def logged_errors() -> Iterator[list[str]]:
         log.removeHandler(handler)
 
 
-def reason(error: BaseException) -> str:
+def gdal_message(error: BaseException) -> str:
     """GDAL's own words about a failure, without the full stop."""
     return str(error.__cause__ or error).rstrip(". ")

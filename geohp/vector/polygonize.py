@@ -17,7 +17,7 @@ from geohp.classes import LandCoverClass, classes_to_json
 from geohp.errors import VectorError
 from geohp.legend.file import Legend
 from geohp.legend.recoding import RecodedLabels
-from geohp.raster.blocks import BLOCK_PX, Layout, Progress, Steps
+from geohp.raster.blocks import BLOCK_PX, BlockGrid, Progress, Steps
 from geohp.raster.read.labels import LabelRaster, complete_classes, open_labels
 from geohp.vector.measures import PixelAreas, areas_m2, parse_crs, perimeters_m
 from geohp.vector.placement import Placement
@@ -137,7 +137,7 @@ def open_polygons(
             wanted.insert(0, confidence_of(confidence))
         _check_columns([column for one in wanted for column in one.names])
         zonal = [stack.enter_context(open_statistics(one, grid)) for one in wanted]
-        layout = Layout(grid.height, grid.width, block_px)
+        layout = BlockGrid(grid.height, grid.width, block_px)
         count = Steps(progress, 2 * len(layout.blocks))
         areas = PixelAreas(grid)
         shaper = Shaper(

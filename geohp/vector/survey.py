@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from geohp.files import temporary_failure
-from geohp.raster.blocks import Layout
+from geohp.raster.blocks import BlockGrid
 from geohp.raster.grid import Block
 from geohp.raster.read.labels import LabelRaster
 from geohp.vector.cleaning import Edges, contract, merge_small, shared_borders, sum_pairs
@@ -91,7 +91,7 @@ class Survey:
     """
 
     def __init__(
-        self, layout: Layout, runs: Runs, offsets: NDArray[np.int64], margins: list[Margin],
+        self, layout: BlockGrid, runs: Runs, offsets: NDArray[np.int64], margins: list[Margin],
         regions: NDArray[np.int64], table: RegionTable,
     ) -> None:  # fmt: skip
         """Put together what was found; see :func:`survey`."""
@@ -159,7 +159,7 @@ _AROUND = (
 
 def survey(
     raster: LabelRaster,
-    layout: Layout,
+    layout: BlockGrid,
     areas: PixelAreas,
     *,
     min_area_m2: float = 0,
@@ -187,7 +187,7 @@ def survey(
 class _Gathered:
     """Pieces of the blocks seen so far."""
 
-    def __init__(self, layout: Layout, *, bordering: bool) -> None:
+    def __init__(self, layout: BlockGrid, *, bordering: bool) -> None:
         self._layout, self._bordering = layout, bordering
         self._runs = Runs()
         self._offsets = [0]

@@ -16,7 +16,7 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from geohp.errors import SceneError, VectorError
-from geohp.raster.gdal import FAILURES, reason
+from geohp.raster.gdal import FAILURES, gdal_message
 from geohp.raster.grid import Block, Grid
 from geohp.raster.read.labels import opened_raster, warped_to
 from geohp.vector.regions import Regions
@@ -171,7 +171,7 @@ class Zonal:
         except FAILURES as error:
             raise SceneError(
                 f"{self._name} cannot be read at row {block.row}, column {block.col} of the label map "
-                f"({reason(error)}): the file may be damaged."
+                f"({gdal_message(error)}): the file may be damaged."
             ) from error
         values = stored.astype(np.float64) * self._dataset.scales[0] + self._dataset.offsets[0]
         return values, valid & np.isfinite(values)

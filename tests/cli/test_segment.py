@@ -91,8 +91,8 @@ def test_flips_and_pixel_size_reach_the_model(small, tmp_path, monkeypatch):
         run(small, "-o", tmp_path / "b.tif", "--classes", 3, "--tta", "--pixel-size", 1, "--overlap", 0.5).exit_code
         == 0
     )
-    assert [cut.augment for cut in seen] == [False, True]
-    assert [round(cut.zoom, 3) for cut in seen] == [1, 0.5]
+    assert [cut.tta for cut in seen] == [False, True]
+    assert [round(cut.input_scale, 3) for cut in seen] == [1, 0.5]
     assert [cut.overlap_px / cut.window_px for cut in seen] == [0.25, 0.5]
     refused = run(small, "-o", tmp_path / "c.tif", "--classes", 3, "--stac", "--out", tmp_path / "a.tif")
     assert "exists already" in str(refused.exception)

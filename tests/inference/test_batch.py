@@ -313,11 +313,11 @@ def test_tiles_between_pixels_are_placed_at_the_nearest(ground, tmp_path):
 
 
 def test_bytes_beside_16_bit_values_are_scaled_apart(ground, tmp_path):
-    from geohp.raster.read.collection import SceneSet
+    from geohp.raster.read.collection import SceneCollection
 
     small = (ground[:, :200, :200] // 16).clip(1, 255).astype(np.uint8)
     paths = [write(tmp_path / "a.tif", ground[:, :200, :200]), write(tmp_path / "b.tif", small)]
-    scenes = SceneSet([*paths, tmp_path / "none.tif"])
+    scenes = SceneCollection([*paths, tmp_path / "none.tif"])
     assert scenes.scalings["uint8,uint8,uint8"].high == (255.0,) * 3
     assert scenes.scalings["uint16,uint16,uint16"].rule == "percentiles:2,98"
     assert list(scenes.failed) == [str(tmp_path / "none.tif")]
@@ -328,7 +328,7 @@ def test_bytes_beside_16_bit_values_are_scaled_apart(ground, tmp_path):
 def test_many_scenes_are_sampled_in_proportion_and_in_bounded_memory(ground, tmp_path, monkeypatch):
     from geohp.config.experiment import BackboneConfig
     from geohp.inference import kmeans_fit as fallback
-    from geohp.raster.read.collection import SceneSet
+    from geohp.raster.read.collection import SceneCollection
 
     monkeypatch.setattr(fallback, "SAMPLED_WINDOWS", 2)
     monkeypatch.setattr(fallback, "SAMPLED_OF_MANY", 9)
@@ -347,7 +347,9 @@ def test_many_scenes_are_sampled_in_proportion_and_in_bounded_memory(ground, tmp
 
     monkeypatch.setattr(fallback, "sample_origins", drawing)
     monkeypatch.setattr(fallback, "_some", keeping)
-    segmenter = geohp.Segmenter.fit(SceneSet([*paths, large]), classes=4, backbone=BackboneConfig(), device="cpu")
+    segmenter = geohp.Segmenter.fit(
+        SceneCollection([*paths, large]), classes=4, backbone=BackboneConfig(), device="cpu"
+    )
     assert sum(count for _, count in drawn) == 9
     assert max(drawn) == (2000, 8)
     assert sum(kept) <= 2 * 56**2

@@ -158,15 +158,15 @@ def test_a_worker_loads_the_model_once_and_measures_nothing(segmenter, scene, cl
             raise AssertionError("measured again")
 
         workers.seen = {"models": 0, "scenes": 0}
-        workers.plain = workers.load_model, workers.open_scene, scenes.settle
-        workers.load_model, workers.open_scene, scenes.settle = loading, opening, measuring
+        workers.plain = workers.load_model, workers.open_scene, scenes.resolve_scaling
+        workers.load_model, workers.open_scene, scenes.resolve_scaling = loading, opening, measuring
         workers.release()
 
     def unwatch():
         from geohp.inference.cluster import workers
         from geohp.raster.read import scene as scenes
 
-        workers.load_model, workers.open_scene, scenes.settle = workers.plain
+        workers.load_model, workers.open_scene, scenes.resolve_scaling = workers.plain
         return workers.seen
 
     client.run(watch)
@@ -335,7 +335,7 @@ def spec(segmenter, scene, tmp_path):
             source=Source.of(opened),
             settings=chosen,
             layers={"labels": (0, layers[out.labels])},
-            forgiving=False,
+            errors_as_nodata=False,
             version=workers_version(),
         )
         blocks = chosen.blocks(chosen.grid(800, 620), 4)
@@ -368,13 +368,13 @@ def test_a_task_is_refused_where_it_cannot_be_followed(spec, scene, tmp_path, mo
 
 def test_who_is_left_behind_by_a_stopped_run_writes_no_more(spec, monkeypatch):
     spec, blocks = spec
-    plain = workers.write_part
+    plain = workers.write_block
 
     def stopping(*arguments):
         spec.model.unlink()
         return plain(*arguments)
 
-    monkeypatch.setattr(workers, "write_part", stopping)
+    monkeypatch.setattr(workers, "write_block", stopping)
     error = process_blocks(spec, blocks[-4:])
     assert isinstance(error, OutputError)
     assert len(list(spec.folder.glob("0-*.tif"))) == 1

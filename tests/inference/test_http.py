@@ -93,8 +93,8 @@ def test_part_of_a_map_takes_part_of_the_file(server, local, segmenter):
         chosen = segmenter.settings(here)
         grid = chosen.grid(here.height, here.width)
         todo = chosen.blocks(grid, segmenter.model.clusters)[-1:]
-        (found,) = label_blocks(scene, segmenter.model, chosen, todo=todo)
-        (expected,) = label_blocks(here, segmenter.model, chosen, todo=todo)
+        (found,) = label_blocks(scene, segmenter.model, chosen, blocks=todo)
+        (expected,) = label_blocks(here, segmenter.model, chosen, blocks=todo)
     np.testing.assert_array_equal(found.layers["labels"], expected.layers["labels"])
     check(server)
     rows, cols = 1800 - todo[0].row + 448, 1400 - todo[0].col + 448

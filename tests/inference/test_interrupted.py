@@ -169,7 +169,9 @@ def test_the_model_sees_the_scene_at_its_own_pixel_size(scene, model, tmp_path):
         ("asked", fine, {"pixel_size_m": 0.5}),
     ):
         with segmenter.open(path) as opened:
-            assert segmenter.settings(opened, **options).zoom == pytest.approx(0.5 if name in ("fine", "asked") else 1)
+            assert segmenter.settings(opened, **options).input_scale == pytest.approx(
+                0.5 if name in ("fine", "asked") else 1
+            )
             maps[name] = segmenter.segment(opened, **options).values
     wanted = maps["coarse"].repeat(2, 0).repeat(2, 1)
     assert maps["fine"].shape == (1200, 1200)

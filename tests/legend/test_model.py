@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 import geohp
 from geohp.cli.app import app
 from geohp.errors import ConfigError, GeohpError
+from geohp.inference.engine.layers import confidence_layers
 from geohp.inference.engine.layers import labels as labels_of
-from geohp.inference.engine.layers import quantities
 from geohp.inference.segment import resolve_segmenter, segment_file
 from geohp.legend.file import Legend
 from geohp.legend.model import name_clusters, name_model_file
@@ -36,19 +36,19 @@ def segmenter(scene):
 @settings(max_examples=60, deadline=None)
 def test_shares_of_a_class_are_those_of_its_clusters(data):
     k = data.draw(st.integers(1, 6))
-    members = data.draw(st.lists(st.sampled_from([0, 3, 9, 200]), min_size=k, max_size=k))
+    cluster_to_class = data.draw(st.lists(st.sampled_from([0, 3, 9, 200]), min_size=k, max_size=k))
     scores = torch.randn(k + 1, 5, 4, generator=torch.Generator().manual_seed(data.draw(st.integers(0, 99))))
     scores[-1] = scores[-1].abs() + 1
     valid = np.random.default_rng(0).random((5, 4)) > 0.2
     everything = frozenset({"confidence", "entropy", "probabilities"})
-    one, merged = (quantities(scores, valid, everything, given) for given in (None, members))
-    clusters, classes = labels_of(scores[:k], valid), labels_of(scores[:k], valid, members)
-    np.testing.assert_array_equal(classes[valid], np.array(members)[clusters[valid]])
+    one, merged = (confidence_layers(scores, valid, everything, given) for given in (None, cluster_to_class))
+    clusters, classes = labels_of(scores[:k], valid), labels_of(scores[:k], valid, cluster_to_class)
+    np.testing.assert_array_equal(classes[valid], np.array(cluster_to_class)[clusters[valid]])
     assert (classes[~valid] == 255).all()
-    ids = sorted(set(members))
+    ids = sorted(set(cluster_to_class))
     assert merged["probabilities"].shape == (len(ids), 5, 4)
     for place, number in enumerate(ids):
-        own = [k for k, member in enumerate(members) if member == number]
+        own = [k for k, member in enumerate(cluster_to_class) if member == number]
         together = one["probabilities"][own].astype(int).sum(0)
         assert np.abs(merged["probabilities"][place].astype(int) - together)[valid].max(initial=0) <= k
         here = valid & (classes == number)
@@ -77,13 +77,13 @@ def test_names_travel_in_the_model_file(scene, segmenter, tmp_path):
     LEGEND.write(tmp_path / "legend.yaml")
     name_model_file(tmp_path / "model.safetensors", tmp_path / "named.safetensors", tmp_path / "legend.yaml")
     loaded = load_model(tmp_path / "named.safetensors")
-    assert loaded.card.members == (0, 1, 0, 3)
+    assert loaded.card.cluster_to_class == (0, 1, 0, 3)
     np.testing.assert_array_equal(
         geohp.segment(scene, tmp_path / "named.safetensors").to_numpy(), geohp.segment(scene, segmenter, legend=LEGEND)
     )
     # Named again, classes are merged further.
     twice = name_clusters(loaded, Legend.named({0: "not built", 3: "not built"}))
-    assert twice.card.members == (0, 1, 0, 0)
+    assert twice.card.cluster_to_class == (0, 1, 0, 0)
     assert [c.name for c in twice.card.classes] == ["not built", "roof"]
 
 

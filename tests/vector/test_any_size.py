@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from rasterio.control import GroundControlPoint
 
 from geohp.errors import OutputError, VectorError
-from geohp.raster.blocks import Layout
+from geohp.raster.blocks import BlockGrid
 from geohp.vector.polygonize import polygonize
 
 PLACES = {
@@ -186,7 +186,7 @@ def test_ground_control_points_in_blocks():
 
 
 def test_layout():
-    layout = Layout(5, 7, 3)
+    layout = BlockGrid(5, 7, 3)
     covered = np.zeros((5, 7), int)
     for row, col, height, width in layout.blocks:
         covered[row : row + height, col : col + width] += 1

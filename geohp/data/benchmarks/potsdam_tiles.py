@@ -24,7 +24,7 @@ from rasterio.windows import Window
 from geohp.classes import NODATA_LABEL
 from geohp.data.benchmarks.folders import some
 from geohp.errors import DataError
-from geohp.raster.gdal import FAILURES, open_quietly, quiet, reason
+from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
 
 logger = logging.getLogger(__name__)
 
@@ -241,13 +241,15 @@ class TilePatches:
             self._forget()  # forked: the files that are open are the parent's, their positions shared with it
         with self._lock:
             try:
-                with quiet():
+                with gdal_env():
                     pixels: NDArray[np.uint8] = self._dataset(path, bands).read(numbers, window=window)
             except FAILURES as error:
                 # A block that failed to decode would be handed out as sound the next time.
                 if path in self._open:
                     self._open.pop(path).close()
-                raise DataError(f"{path}: cannot be read ({reason(error)}); it is damaged, fetch it again") from error
+                raise DataError(
+                    f"{path}: cannot be read ({gdal_message(error)}); it is damaged, fetch it again"
+                ) from error
         return pixels
 
     def _dataset(self, path: str, bands: int) -> Any:
@@ -255,7 +257,7 @@ class TilePatches:
             self._open.move_to_end(path)
             return self._open[path]
         # Without GDAL's own threads: a reader process that is forked off would wait for those of its parent.
-        dataset = open_quietly(path, sharing=False)
+        dataset = open_raster(path, sharing=False)
         problem = self._problem(dataset, bands)
         if problem:
             dataset.close()

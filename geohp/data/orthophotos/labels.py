@@ -18,7 +18,7 @@ from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes, is_colo
 from geohp.data.orthophotos.label_files import LabelFiles
 from geohp.errors import DataError, SceneError
 from geohp.legend.references import open_reference
-from geohp.raster.gdal import FAILURES, open_quietly, opening, quiet, reason
+from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_env, open_raster
 from geohp.raster.grid import Block, Grid
 from geohp.raster.read.labels import LabelRaster, warped_to
 
@@ -59,7 +59,7 @@ class _Values:
         self.colours = {self.texts(c.id)[-1]: c.colour for c in declared.classes}
 
     def read(self, block: Block) -> Int64:
-        with quiet():
+        with gdal_env():
             values, valid = self._raster.read(block)
         valid &= values != NODATA_LABEL
         return np.where(valid, values.astype(np.int64), -1)
@@ -81,10 +81,10 @@ class _Colours:
     def read(self, block: Block) -> Int64:
         window = Window(block.col, block.row, block.width, block.height)
         try:
-            with quiet():
+            with gdal_env():
                 planes = self._dataset.read([1, 2, 3, *self._alphas], window=window).astype(np.int64)
         except FAILURES as error:
-            raise SceneError(f"{self.name} cannot be read ({reason(error)}): the file may be damaged.") from error
+            raise SceneError(f"{self.name} cannot be read ({gdal_message(error)}): the file may be damaged.") from error
         red, green, blue, *alphas = planes
         codes: Int64 = red << 16 | green << 8 | blue
         for alpha in alphas:
@@ -188,10 +188,10 @@ def _open_raster(path: str, image: str, grid: Grid, over_many: bool = False) -> 
 def _opened(path: str) -> Any:
     # Labels stay open beside others, so no environment of GDAL's may stay entered meanwhile: they end in order only.
     try:
-        with opening(path):
-            return open_quietly(path, sharing=False)
+        with open_env(path):
+            return open_raster(path, sharing=False)
     except (*FAILURES, ValueError) as error:
-        raise SceneError(f"{path} cannot be opened as a raster ({reason(error)}): give other labels.") from error
+        raise SceneError(f"{path} cannot be opened as a raster ({gdal_message(error)}): give other labels.") from error
 
 
 def _needs_warp(own: Grid, name: str, grid: Grid, image: str) -> bool:

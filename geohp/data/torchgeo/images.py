@@ -21,7 +21,7 @@ from geohp.data.orthophotos.labels import ClassTable
 from geohp.data.orthophotos.patch_sets import resized, resized_mask
 from geohp.errors import DataError
 from geohp.raster.read.patches import complete_patch, grid_origins
-from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, settle
+from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
 
 TorchGeoDataset = GeoDataset | NonGeoDataset
 
@@ -184,7 +184,7 @@ class TorchGeoImages(ImageSet):
             highest = float(sample().max(initial=0))
             rule = "0,1" if highest <= 1 else "0,255" if highest <= 255 else "percentiles"
         stored = [StoredType(first.dtype)] * len(first)
-        return settle(parse_rule(rule), stored, sample, self._title)
+        return resolve_scaling(parse_rule(rule), stored, sample, self._title)
 
 
 def _image_and_mask(dataset: Any, key: Any) -> tuple[NDArray[Any], NDArray[np.int64] | None]:

@@ -17,7 +17,7 @@ from geohp.config.data import OrthophotosConfig
 from geohp.config.experiment import Config
 from geohp.data.orthophotos.indexes import find_images, read_area
 from geohp.errors import DataError
-from geohp.raster.gdal import open_quietly
+from geohp.raster.gdal import open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster, warped_to
 from geohp.raster.read.scaling import Scaling
@@ -92,7 +92,7 @@ class GeohpRasterDataset(RasterDataset):
             with open_scene(path, bands=self._data.bands, scaling=self._data.scaling) as scene:
                 self._scalings[path] = scene.scaling, tuple(scene.bands)
         scaling, bands = self._scalings[path]
-        with open_quietly(path, sharing=False) as dataset:
+        with open_raster(path, sharing=False) as dataset:
             bare = all(set(flags) <= {MaskFlags.all_valid} for flags in dataset.mask_flag_enums)
             alpha = ColorInterp.alpha in dataset.colorinterp
             # An indexed colour has no mean with its neighbours.

@@ -34,8 +34,8 @@ from geohp.model.file import save_model
 from geohp.model.network import LandCoverModel
 from geohp.raster.grid import Block
 from geohp.raster.read.scene import Scene
-from geohp.raster.write.resumable import Work
-from geohp.raster.write.stored_blocks import is_whole
+from geohp.raster.write.resumable import ResumableRasterWriter
+from geohp.raster.write.stored_blocks import has_full_size
 from geohp.version import __version__
 
 if TYPE_CHECKING:
@@ -100,14 +100,14 @@ def connect(address: str | None = None, workers: int | None = None) -> Iterator[
 
 def run_blocks(
     client: Client,
-    work: Work,
+    work: ResumableRasterWriter,
     scene: Scene,
     model: LandCoverModel,
     settings: EngineSettings,
     paths: Mapping[str, Path],
     *,
     device: str = "auto",
-    forgiving: bool = False,
+    errors_as_nodata: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Have a cluster do the unfinished blocks of some work.
@@ -120,7 +120,7 @@ def run_blocks(
         settings: how the scene is cut.
         paths: the output of each layer.
         device: on which a worker runs the model, ``auto`` for what it has.
-        forgiving: what cannot be read counts as no data.
+        errors_as_nodata: what cannot be read counts as no data.
         progress: called with the windows done and their number.
 
     Raises:
@@ -150,7 +150,7 @@ def run_blocks(
             source=source,
             settings=settings,
             layers={name: (numbers[path], work.outputs[path]) for name, path in paths.items()},
-            forgiving=forgiving,
+            errors_as_nodata=errors_as_nodata,
             version=__version__,
         )
         _journal(client, spec, tasks, work, _Progress(progress, todo, grid))
@@ -205,7 +205,9 @@ def _duration(cut: Sequence[Sequence[Block]], grid: WindowGrid, slots: int) -> i
     return max(busy)
 
 
-def _journal(client: Client, spec: TaskSpec, tasks: Sequence[Sequence[Block]], work: Work, progress: _Progress) -> None:
+def _journal(
+    client: Client, spec: TaskSpec, tasks: Sequence[Sequence[Block]], work: ResumableRasterWriter, progress: _Progress
+) -> None:
     """Hand out tasks, and record what comes back; what was recorded stays, whatever happens."""
     import distributed
 
@@ -271,8 +273,8 @@ def _unknown(block: Finished, told: set[tuple[int, int, int, int]]) -> Mapping[s
     return {"skipped": fresh} if fresh else None
 
 
-def _arrived(work: Work, block: Finished) -> bool:
-    return all(is_whole(work.folder, block.row, block.col, part) for part in block.parts)
+def _arrived(work: ResumableRasterWriter, block: Finished) -> bool:
+    return all(has_full_size(work.folder, block.row, block.col, part) for part in block.parts)
 
 
 class _Progress:

@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 
 from geohp.errors import ClusterError, GeohpError, ModelError, OutputError, SceneError
 from geohp.inference.engine.pipeline import EngineSettings, label_blocks
-from geohp.inference.engine.reading import ForgivingScene
+from geohp.inference.engine.reading import NodataOnErrorScene
 from geohp.inference.writing import write_behind
 from geohp.model.file import load_model, torch_device
 from geohp.model.network import LandCoverModel
 from geohp.raster.grid import Block
 from geohp.raster.read.scaling import Scaling
 from geohp.raster.read.scene import BandRequest, Scene, open_scene
-from geohp.raster.write.layers import Layer
-from geohp.raster.write.stored_blocks import Part, write_part
+from geohp.raster.write.layer import Layer
+from geohp.raster.write.stored_blocks import StoredBlock, write_block
 from geohp.version import __version__
 
 _PATIENCE_S = 5.0
@@ -101,7 +101,7 @@ class TaskSpec:
         source: the scene.
         settings: how it is cut.
         layers: by what they hold, each layer's number and how it is stored.
-        forgiving: what cannot be read counts as no data.
+        errors_as_nodata: what cannot be read counts as no data.
         version: of geohp, where the run began.
     """
 
@@ -114,16 +114,16 @@ class TaskSpec:
     source: Source
     settings: EngineSettings
     layers: Mapping[str, tuple[int, Layer]]
-    forgiving: bool
+    errors_as_nodata: bool
     version: str
 
 
 class Finished(NamedTuple):
-    """A block whose parts are on disk, as :meth:`geohp.raster.write.resumable.Work.record` takes it."""
+    """A block whose parts are on disk, as :meth:`.ResumableRasterWriter.record` takes it."""
 
     row: int
     col: int
-    parts: tuple[Part, ...]
+    parts: tuple[StoredBlock, ...]
     note: Mapping[str, Any] | None
 
 
@@ -161,10 +161,10 @@ def process_blocks(spec: TaskSpec, blocks: Sequence[Block]) -> list[Finished] | 
             torch.set_num_threads(spec.threads)
         model = _MODELS.get((spec.weights, spec.device), lambda: _load(spec))
         scene = _SCENES.get(spec.model, spec.source.open)
-        source = ForgivingScene(scene) if spec.forgiving else scene
+        source = NodataOnErrorScene(scene) if spec.errors_as_nodata else scene
         parts = _Parts(spec)
         wanted = frozenset(spec.layers) - {"labels"}
-        found = label_blocks(source, model, spec.settings, wanted=wanted, todo=blocks)
+        found = label_blocks(source, model, spec.settings, quantities=wanted, blocks=blocks)
         # Layers go by their names here, which are no paths, but as good for telling them apart.
         write_behind(parts, {name: Path(name) for name in spec.layers}, found, source)
     except GeohpError as error:
@@ -198,7 +198,7 @@ def sha256_of(path: Path) -> str:
 
 
 class _Parts:
-    """In the place of :class:`~geohp.raster.write.resumable.Work`: writes parts, and remembers them for the journal."""
+    """In the place of a :class:`.ResumableRasterWriter`: writes blocks, and remembers them for the journal."""
 
     def __init__(self, spec: TaskSpec) -> None:
         self._spec = spec
@@ -217,7 +217,7 @@ class _Parts:
         for name, values in layers.items():
             number, layer = spec.layers[str(name)]
             if values is not None:
-                written.append(write_part(spec.folder, number, layer, row, col, values))
+                written.append(write_block(spec.folder, number, layer, row, col, values))
         self.finished.append(Finished(row, col, tuple(part for part in written if part), note))
 
 

@@ -27,7 +27,7 @@ Blended = tuple[Block, Tensor, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
-class Scored:
+class WindowScores:
     """A window's scores and validity; both ``None`` where nothing in it is valid.
 
     Attributes:
@@ -36,13 +36,13 @@ class Scored:
         above: rows left out because no block needs them any more.
     """
 
-    scores: Tensor | Spilled | None
+    scores: Tensor | SpilledScores | None
     valid: NDArray[np.bool_] | None
     above: int = 0
 
 
 @dataclass(frozen=True)
-class Spilled:
+class SpilledScores:
     """Scores that wait in the temporary file."""
 
     offset: int
@@ -54,7 +54,7 @@ class Spilled:
         return 4 * int(np.prod(self.shape))
 
 
-class Held:
+class ScoreCache:
     """The windows that blocks to come still need.
 
     Args:
@@ -64,7 +64,7 @@ class Held:
 
     def __init__(self, shape: tuple[int, int], limit: int | None = None) -> None:
         self._shape, self._limit = shape, HELD_BYTES if limit is None else limit
-        self._windows: dict[Origin, Scored] = {}
+        self._windows: dict[Origin, WindowScores] = {}
         self._bytes = 0
         self._file = -1
         self._end = 0
@@ -76,16 +76,16 @@ class Held:
     def __len__(self) -> int:
         return len(self._windows)
 
-    def put(self, origin: Origin, window: Scored) -> None:
+    def put(self, origin: Origin, window: WindowScores) -> None:
         """Keep a window just scored."""
         self._windows[origin] = window
         if isinstance(window.scores, Tensor):
             self._bytes += window.scores.nbytes
 
-    def get(self, origin: Origin) -> Scored:
+    def get(self, origin: Origin) -> WindowScores:
         """A window with its scores in memory."""
         window = self._windows[origin]
-        if isinstance(window.scores, Spilled):
+        if isinstance(window.scores, SpilledScores):
             return replace(window, scores=self._load(window.scores))
         return window
 
@@ -117,13 +117,13 @@ class Held:
             os.close(self._file)
             self._file = -1
 
-    def _release(self, window: Scored) -> None:
-        if isinstance(window.scores, Spilled):
+    def _release(self, window: WindowScores) -> None:
+        if isinstance(window.scores, SpilledScores):
             self._free.setdefault(window.scores.nbytes, []).append(window.scores.offset)
         elif window.scores is not None:
             self._bytes -= window.scores.nbytes
 
-    def _spill(self, scores: Tensor) -> Spilled:
+    def _spill(self, scores: Tensor) -> SpilledScores:
         if self._file < 0:
             with tempfile.TemporaryFile(prefix="geohp-") as file:
                 self._file = os.dup(file.fileno())
@@ -136,9 +136,9 @@ class Held:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise temporary_failure(error) from error
-        return Spilled(offset, tuple(scores.shape))
+        return SpilledScores(offset, tuple(scores.shape))
 
-    def _load(self, spilled: Spilled) -> Tensor:
+    def _load(self, spilled: SpilledScores) -> Tensor:
         content = bytearray(os.pread(self._file, spilled.nbytes, spilled.offset))
         if len(content) != spilled.nbytes:
             raise OSError("a temporary file was cut short")
@@ -146,7 +146,7 @@ class Held:
 
 
 def blend(
-    block: Block, windows: dict[Origin, Scored], weights: Tensor, channels: int
+    block: Block, windows: dict[Origin, WindowScores], weights: Tensor, channels: int
 ) -> tuple[Tensor, NDArray[np.bool_]]:
     """The windows' weighted scores over one block, and its validity.
 

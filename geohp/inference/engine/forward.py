@@ -44,7 +44,7 @@ class Runner:
         total: how many windows there will be at most; they are spread evenly over as few batches as possible.
         input_shape: rows and columns of a window as the model sees it; others are resized, bilinear, antialiased.
         channels: how many of the scores' channels to keep.
-        augment: average over the eight flips and rotations of each window.
+        tta: average over the eight flips and rotations of each window.
 
     Attributes:
         at_once: windows a forward pass. Fewer are padded to as many: rounding inside a matrix product may depend on
@@ -59,10 +59,10 @@ class Runner:
         input_shape: tuple[int, int],
         channels: int,
         *,
-        augment: bool = False,
+        tta: bool = False,
     ) -> None:
         self.model, self.input_shape, self.channels = model, input_shape, channels
-        self.views = list(_views()) if augment else [(_same, _same)]
+        self.views = list(_views()) if tta else [(_same, _same)]
         if model.device.type == "cpu":
             batch_size = min(batch_size, max(1, _CPU_PIXELS // math.prod(input_shape)))
         self.at_once = math.ceil(total / math.ceil(total / batch_size)) if total else batch_size

@@ -22,13 +22,13 @@ QUANTITIES = ("confidence", "entropy", "probabilities")
 UInt8 = NDArray[np.uint8]
 
 
-def labels(scores: Tensor, valid: NDArray[np.bool_], members: Sequence[int] | None = None) -> UInt8:
+def labels(scores: Tensor, valid: NDArray[np.bool_], cluster_to_class: Sequence[int] | None = None) -> UInt8:
     """The class of every pixel, uint8, 255 without data.
 
     Args:
         scores: (K, height, width) weighted sums; the weights, common to all classes, need not be divided out.
         valid: (height, width).
-        members: (K,) the class that each of them belongs to; by default each is its own.
+        cluster_to_class: (K,) the class that each of them belongs to; by default each is its own.
     """
     # The first of the largest, several times faster than argmax along an outer dimension on a CPU.
     largest = scores.amax(0)
@@ -36,14 +36,14 @@ def labels(scores: Tensor, valid: NDArray[np.bool_], members: Sequence[int] | No
     for number in range(len(scores) - 2, -1, -1):
         winners.masked_fill_(scores[number] == largest, number)
     found: UInt8 = winners.cpu().numpy()
-    if members is not None:
-        found = np.array(members, np.uint8)[found]
+    if cluster_to_class is not None:
+        found = np.array(cluster_to_class, np.uint8)[found]
     found[~valid] = NODATA_LABEL
     return found
 
 
-def quantities(
-    scores: Tensor, valid: NDArray[np.bool_], wanted: frozenset[str], members: Sequence[int] | None = None
+def confidence_layers(
+    scores: Tensor, valid: NDArray[np.bool_], quantities: frozenset[str], cluster_to_class: Sequence[int] | None = None
 ) -> dict[str, UInt8]:
     """Confidence, entropy and probabilities as stored.
 
@@ -54,75 +54,77 @@ def quantities(
     Args:
         scores: (K + 1, height, width) weighted sums, the last channel their common scale.
         valid: (height, width).
-        wanted: names out of :data:`QUANTITIES`.
-        members: (K,) the class that each cluster belongs to; by default each is its own.
+        quantities: names out of :data:`QUANTITIES`.
+        cluster_to_class: (K,) the class that each cluster belongs to; by default each is its own.
 
     Returns:
         (height, width) uint8, (classes, height, width) for the probabilities; 255 without data. The confidence is the
         share of the class that :func:`labels` gives.
     """
-    if not wanted:
+    if not quantities:
         return {}
-    own = shares(scores)
-    if members is None:
-        return _found(own, own.amax(0), valid, wanted)
-    merged = _merged(own, members)
+    own = class_probabilities(scores)
+    if cluster_to_class is None:
+        return _found(own, own.amax(0), valid, quantities)
+    merged = _merged(own, cluster_to_class)
     # Of the class of the largest share, which may not be the largest of the classes' shares.
-    place = torch.tensor([sorted(set(members)).index(one) for one in members], device=own.device)
-    return _found(merged, merged.gather(0, place[own.argmax(0)][None])[0], valid, wanted)
+    place = torch.tensor([sorted(set(cluster_to_class)).index(one) for one in cluster_to_class], device=own.device)
+    return _found(merged, merged.gather(0, place[own.argmax(0)][None])[0], valid, quantities)
 
 
 def refined_layers(
-    marginals: Tensor, valid: NDArray[np.bool_], wanted: frozenset[str], members: Sequence[int] | None = None
+    marginals: Tensor,
+    valid: NDArray[np.bool_],
+    quantities: frozenset[str],
+    cluster_to_class: Sequence[int] | None = None,
 ) -> dict[str, UInt8]:
     """Labels and quantities where the classes' shares are known.
 
     Args:
         marginals: (classes, height, width) weighted sums; the weights, common to all classes, are divided out.
         valid: (height, width).
-        wanted: names out of :data:`QUANTITIES`.
-        members: (K,) the class that each cluster belongs to, classes being in ascending order; by default each is its
-            own.
+        quantities: names out of :data:`QUANTITIES`.
+        cluster_to_class: (K,) the class of each cluster, classes being in ascending order; by default each is its own.
 
     Returns:
-        As :func:`labels` and :func:`quantities`; the confidence is the largest share.
+        As :func:`labels` and :func:`confidence_layers`; the confidence is the largest share.
     """
-    found = {"labels": labels(marginals, valid, None if members is None else sorted(set(members)))}
-    if wanted:
+    found = {"labels": labels(marginals, valid, None if cluster_to_class is None else sorted(set(cluster_to_class)))}
+    if quantities:
         own = marginals / marginals.sum(0).clamp_min(torch.finfo(torch.float32).tiny)
-        found |= _found(own, own.amax(0), valid, wanted)
+        found |= _found(own, own.amax(0), valid, quantities)
     return found
 
 
-def shares(scores: Tensor, members: Sequence[int] | None = None) -> Tensor:
+def class_probabilities(scores: Tensor, cluster_to_class: Sequence[int] | None = None) -> Tensor:
     """How the clusters share each pixel, or the classes that they belong to.
 
     Args:
         scores: (K + 1, height, width) weighted sums, the last channel their common scale.
-        members: (K,) the class that each cluster belongs to; by default each is its own.
+        cluster_to_class: (K,) the class that each cluster belongs to; by default each is its own.
 
     Returns:
         (K, height, width), or (classes, height, width) by ascending class, summing to 1.
     """
     own = scores[:-1] / scores[-1].clamp_min(torch.finfo(torch.float32).tiny)
     own = (own / CONFIDENCE_TEMPERATURE).softmax(0)
-    return own if members is None else _merged(own, members)
+    return own if cluster_to_class is None else _merged(own, cluster_to_class)
 
 
-def _merged(own: Tensor, members: Sequence[int]) -> Tensor:
-    ids = sorted(set(members))
-    place = torch.tensor([ids.index(one) for one in members], device=own.device)
+def _merged(own: Tensor, cluster_to_class: Sequence[int]) -> Tensor:
+    ids = sorted(set(cluster_to_class))
+    place = torch.tensor([ids.index(one) for one in cluster_to_class], device=own.device)
     return own.new_zeros(len(ids), *own.shape[1:]).index_add_(0, place, own)
 
 
-def _found(own: Tensor, confidence: Tensor, valid: NDArray[np.bool_], wanted: frozenset[str]) -> dict[str, UInt8]:
+def _found(own: Tensor, confidence: Tensor, valid: NDArray[np.bool_], quantities: frozenset[str]) -> dict[str, UInt8]:
     found: dict[str, UInt8] = {}
-    if "confidence" in wanted:
+    if "confidence" in quantities:
         found["confidence"] = _stored(confidence, valid)
-    if "entropy" in wanted:
+    if "entropy" in quantities:
         entropy = torch.special.entr(own).sum(0) / math.log(max(2, len(own)))
         found["entropy"] = _stored(entropy, valid)
-    if "probabilities" in wanted:
+    if "probabilities" in quantities:
         found["probabilities"] = _stored(own, valid)
     return found
 

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geohp.inference.engine.blending import Blended, Held, Scored, blend
+from geohp.inference.engine.blending import Blended, ScoreCache, WindowScores, blend
 from geohp.inference.engine.forward import Runner, Scorer
-from geohp.inference.engine.layers import labels, quantities, refined_layers
+from geohp.inference.engine.layers import confidence_layers, labels, refined_layers
 from geohp.inference.engine.plan import Plan
 from geohp.inference.engine.reading import Patch, read_ahead
 from geohp.inference.engine.refining import Refinement, refined, regions
@@ -50,10 +50,10 @@ class EngineSettings:
         overlap_px: pixels shared by neighbouring windows.
         batch_size: windows a forward pass.
         block_px: side of an output block, about; less where scores are large, see :meth:`blocks`.
-        zoom: backbone pixels a scene pixel.
+        input_scale: backbone pixels a scene pixel.
         patch_px: the backbone's patch, of which its input is a whole number.
-        augment: average over flips and rotations of each window.
-        members: the class that each cluster belongs to, where a legend has named them.
+        tta: average over flips and rotations of each window.
+        cluster_to_class: the class that each cluster belongs to, where a legend has named them.
         refine: fit the map to the outlines that the scene shows.
     """
 
@@ -61,16 +61,16 @@ class EngineSettings:
     overlap_px: int
     batch_size: int = 8
     block_px: int = 1024
-    zoom: float = 1.0
+    input_scale: float = 1.0
     patch_px: int = 1
-    augment: bool = False
-    members: tuple[int, ...] | None = None
+    tta: bool = False
+    cluster_to_class: tuple[int, ...] | None = None
     refine: Refinement | None = None
 
     @property
     def input_px(self) -> int:
         """Side of a window as the backbone sees it."""
-        return round(self.window_px * self.zoom)
+        return round(self.window_px * self.input_scale)
 
     def grid(self, height: int, width: int) -> WindowGrid:
         """The windows over a scene of that size.
@@ -117,13 +117,13 @@ class FinishedBlock:
     layers: dict[str, NDArray[np.uint8]]
 
 
-def default_input_px(patch_size: int, wanted_px: float = _INPUT_PX) -> int:
-    """The side nearest to the one wanted that is a whole number of patches."""
-    return max(1, round(wanted_px / patch_size)) * patch_size
+def default_input_px(patch_size: int, target_px: float = _INPUT_PX) -> int:
+    """The side nearest to a target that is a whole number of patches."""
+    return max(1, round(target_px / patch_size)) * patch_size
 
 
 def default_settings(
-    model: LandCoverModel, overlap: float = 0.25, window_px: int | None = None, zoom: float | None = None
+    model: LandCoverModel, overlap: float = 0.25, window_px: int | None = None, input_scale: float | None = None
 ) -> EngineSettings:
     """Windows of the side the model was trained at, but no smaller than about 448 px, the backbone's patches fitting.
 
@@ -131,15 +131,17 @@ def default_settings(
         model: which model will run.
         overlap: share of a window's side that neighbours share, from 0 to below 1.
         window_px: side in scene pixels, rounded to whole patches.
-        zoom: backbone pixels a scene pixel, about; the model's own by default.
+        input_scale: backbone pixels a scene pixel, about; the model's own by default.
     """
-    zoom = model.zoom if zoom is None else zoom
-    wanted = window_px * zoom if window_px else max(model.card.input_px, _INPUT_PX)
+    input_scale = model.input_scale if input_scale is None else input_scale
+    target_px = window_px * input_scale if window_px else max(model.card.input_px, _INPUT_PX)
     patch = model.backbone.patch_size
-    input_px = default_input_px(patch, wanted)
-    window = max(1, round(input_px / zoom))
+    input_px = default_input_px(patch, target_px)
+    window = max(1, round(input_px / input_scale))
     overlap_px = min(round(window * overlap), window - 1)
-    return EngineSettings(window, overlap_px, zoom=input_px / window, patch_px=patch, members=model.card.members)
+    return EngineSettings(
+        window, overlap_px, input_scale=input_px / window, patch_px=patch, cluster_to_class=model.card.cluster_to_class
+    )
 
 
 def label_blocks(
@@ -148,8 +150,8 @@ def label_blocks(
     settings: EngineSettings,
     progress: Callable[[int, int], None] | None = None,
     *,
-    wanted: frozenset[str] = frozenset(),
-    todo: Sequence[Block] | None = None,
+    quantities: frozenset[str] = frozenset(),
+    blocks: Sequence[Block] | None = None,
 ) -> Iterator[FinishedBlock]:
     """Label a scene block by block in raster order.
 
@@ -158,8 +160,8 @@ def label_blocks(
         model: on the device that shall do the work.
         settings: see :class:`EngineSettings`.
         progress: called with the windows done and their number.
-        wanted: quantities to compute besides the labels, out of :data:`geohp.inference.engine.layers.QUANTITIES`.
-        todo: blocks to work off, out of ``settings.blocks(...)`` and in that order; all of
+        quantities: what to compute besides the labels, out of :data:`geohp.inference.engine.layers.QUANTITIES`.
+        blocks: blocks to work off, out of ``settings.blocks(...)`` and in that order; all of
             them by default.
 
     Yields:
@@ -170,21 +172,21 @@ def label_blocks(
         ModelError: when the device's memory does not do for a single window.
     """
     grid = settings.grid(scene.height, scene.width)
-    layout = settings.blocks(grid, model.clusters) if todo is None else list(todo)
+    layout = settings.blocks(grid, model.clusters) if blocks is None else list(blocks)
     if settings.refine is None:
-        for block, scores, valid in _blended(scene, model, settings, Plan(grid, layout), bool(wanted), progress):
-            found = {"labels": labels(scores[: model.clusters], valid, settings.members)}
-            yield FinishedBlock(block, found | quantities(scores, valid, wanted, settings.members))
+        for block, scores, valid in _blended(scene, model, settings, Plan(grid, layout), bool(quantities), progress):
+            found = {"labels": labels(scores[: model.clusters], valid, settings.cluster_to_class)}
+            yield FinishedBlock(block, found | confidence_layers(scores, valid, quantities, settings.cluster_to_class))
         return
     finer = Plan(settings.refine.grid(scene.height, scene.width), layout)
     origins = finer.order
     coarse = _blended(scene, model, settings, Plan(grid, regions(finer.grid, origins)), True, progress)
     # Read once more: to keep the colours of all that windows of the model have seen would take more than it spares.
     patches = read_ahead(scene, ([origin] for origin in origins), finer.grid.shape)
-    windows = refined(coarse, patches, settings.members)
-    classes = model.clusters if settings.members is None else len(set(settings.members))
+    windows = refined(coarse, patches, settings.cluster_to_class)
+    classes = model.clusters if settings.cluster_to_class is None else len(set(settings.cluster_to_class))
     for block, marginals, valid in _regions(finer, windows, classes, model.device):
-        yield FinishedBlock(block, refined_layers(marginals, valid, wanted, settings.members))
+        yield FinishedBlock(block, refined_layers(marginals, valid, quantities, settings.cluster_to_class))
 
 
 def _blended(
@@ -198,14 +200,14 @@ def _blended(
     """The scores of a plan's regions, with the channel of their common scale or without."""
     channels = model.clusters + scale
     tall, wide = plan.grid.shape
-    shape = (round(tall * settings.zoom), round(wide * settings.zoom))
-    runner = Runner(model, settings.batch_size, len(plan.grid), shape, channels, augment=settings.augment)
+    shape = (round(tall * settings.input_scale), round(wide * settings.input_scale))
+    runner = Runner(model, settings.batch_size, len(plan.grid), shape, channels, tta=settings.tta)
     scored = _score(read_ahead(scene, plan.fresh, plan.grid.shape), runner)
     return _regions(plan, _counted(scored, len(plan.order), progress), channels, model.device)
 
 
 def _regions(
-    plan: Plan, windows: Iterator[tuple[Origin, Scored]], channels: int, device: torch.device
+    plan: Plan, windows: Iterator[tuple[Origin, WindowScores]], channels: int, device: torch.device
 ) -> Iterator[Blended]:
     """The regions of a plan, each as soon as its windows are there; windows are kept as long as they are needed.
 
@@ -217,7 +219,7 @@ def _regions(
     """
     shape, overlap = plan.grid.shape, plan.grid.overlap
     weights = torch.from_numpy(blend_weights(shape, overlap)).to(device)
-    with closing(Held(shape)) as held:
+    with closing(ScoreCache(shape)) as held:
         for number, region in enumerate(plan.regions):
             origins = plan.touching[number]
             while not all(origin in held for origin in origins):
@@ -233,29 +235,29 @@ def _regions(
 
 
 def _counted(
-    windows: Iterator[tuple[Origin, Scored]], total: int, progress: Callable[[int, int], None] | None
-) -> Iterator[tuple[Origin, Scored]]:
+    windows: Iterator[tuple[Origin, WindowScores]], total: int, progress: Callable[[int, int], None] | None
+) -> Iterator[tuple[Origin, WindowScores]]:
     for done, window in enumerate(windows, 1):
         if progress:
             progress(done, total)
         yield window
 
 
-def _score(groups: Iterator[tuple[Patch, ...]], runner: Runner) -> Iterator[tuple[Origin, Scored]]:
+def _score(groups: Iterator[tuple[Patch, ...]], runner: Runner) -> Iterator[tuple[Origin, WindowScores]]:
     """Score patches in full batches; those without valid pixels cost no forward pass."""
     waiting: deque[Patch] = deque()
 
-    def flush() -> Iterator[tuple[Origin, Scored]]:
+    def flush() -> Iterator[tuple[Origin, WindowScores]]:
         images = torch.from_numpy(np.stack([patch.data for patch in waiting if patch.data is not None]))
         for patch, scores in zip(waiting, runner(images), strict=True):
             # A view of a batch would keep all of it.
-            yield patch.origin, Scored(scores.clone() if len(waiting) > 1 else scores, patch.valid)
+            yield patch.origin, WindowScores(scores.clone() if len(waiting) > 1 else scores, patch.valid)
         waiting.clear()
 
     for patches in groups:
         for patch in patches:
             if patch.data is None:
-                yield patch.origin, Scored(None, None)
+                yield patch.origin, WindowScores(None, None)
                 continue
             waiting.append(patch)
             if len(waiting) >= runner.at_once:

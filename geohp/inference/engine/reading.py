@@ -69,7 +69,7 @@ def _read_group(scene: Readable, group: Sequence[Origin], shape: tuple[int, int]
     return tuple(patches)
 
 
-class ForgivingScene:
+class NodataOnErrorScene:
     """A scene whose unreadable parts count as no data, in cells of 256 x 256 px counted from its origin.
 
     A cell is tried once and as a whole, so what is given up does not depend on how the scene is cut into reads.

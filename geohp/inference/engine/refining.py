@@ -18,8 +18,8 @@ import torch
 from geohp.crf.guide import guide_image
 from geohp.crf.mean_field import dense_crf
 from geohp.errors import ConfigError
-from geohp.inference.engine.blending import Blended, Scored
-from geohp.inference.engine.layers import shares
+from geohp.inference.engine.blending import Blended, WindowScores
+from geohp.inference.engine.layers import class_probabilities
 from geohp.inference.engine.reading import Patch
 from geohp.inference.engine.windows import Origin, WindowGrid
 from geohp.raster.grid import Block
@@ -66,14 +66,14 @@ def regions(grid: WindowGrid, origins: list[Origin]) -> list[Block]:
 
 
 def refined(
-    blended: Iterator[Blended], patches: Iterator[tuple[Patch, ...]], members: tuple[int, ...] | None
-) -> Iterator[tuple[Origin, Scored]]:
+    blended: Iterator[Blended], patches: Iterator[tuple[Patch, ...]], cluster_to_class: tuple[int, ...] | None
+) -> Iterator[tuple[Origin, WindowScores]]:
     """The classes' marginals in each window.
 
     Args:
         blended: scores and validity of the windows.
         patches: what the scene shows there, one patch a group, in the same order.
-        members: the class that each cluster belongs to; by default each is its own.
+        cluster_to_class: the class that each cluster belongs to; by default each is its own.
 
     Yields:
         Windows with (classes, height, width) marginals for scores.
@@ -81,9 +81,9 @@ def refined(
     for (region, scores, valid), (patch,) in zip(blended, patches, strict=True):
         origin = (region.row, region.col)
         if patch.data is None or not valid.any():
-            yield origin, Scored(None, None)
+            yield origin, WindowScores(None, None)
             continue
-        own = shares(scores, members)
+        own = class_probabilities(scores, cluster_to_class)
         # What is not valid has no influence; where all is, the core has less to do.
         mask = None if valid.all() else torch.from_numpy(valid).to(own.device)
-        yield origin, Scored(dense_crf(guide_image(torch.from_numpy(patch.data)), own.log_(), mask=mask), valid)
+        yield origin, WindowScores(dense_crf(guide_image(torch.from_numpy(patch.data)), own.log_(), mask=mask), valid)

@@ -8,7 +8,7 @@ import numpy as np
 from rasterio.io import MemoryFile
 
 from geohp.errors import SceneError
-from geohp.raster.gdal import FAILURES, open_quietly, quiet, reason
+from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -44,7 +44,7 @@ def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> Memor
             georeference = {"crs": rio.crs, "gcps": gcps}
         nodata = rio.nodata
     except RioXarrayError as error:
-        raise SceneError(f"{name} cannot be placed on a pixel grid ({reason(error)}).") from error
+        raise SceneError(f"{name} cannot be placed on a pixel grid ({gdal_message(error)}).") from error
     dtype = stored_as(array.dtype)
     if dtype.kind not in "uif":
         raise SceneError(f"{name} holds {dtype} values: convert them to integers or floats first.")
@@ -52,8 +52,8 @@ def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> Memor
     memory = MemoryFile()
     try:
         with (
-            quiet(),
-            open_quietly(
+            gdal_env(),
+            open_raster(
                 memory.name,
                 "w",
                 driver="GTiff",
@@ -75,7 +75,7 @@ def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> Memor
                 dataset.write(values)
     except (*FAILURES, ValueError) as error:
         memory.close()
-        raise SceneError(f"{name} cannot be made a raster ({reason(error)}).") from error
+        raise SceneError(f"{name} cannot be made a raster ({gdal_message(error)}).") from error
     return memory
 
 

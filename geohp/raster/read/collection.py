@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geohp.errors import SceneError
 from geohp.raster.grid import Grid
-from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, settle
+from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
 from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
 
 _SAMPLE_PX = 4 * 1024 * 1024  # of all scenes together
@@ -22,7 +22,7 @@ _UNMEASURED = "0,1"  # a rule that opens any scene without reading a pixel
 
 
 @dataclass(frozen=True)
-class Surveyed:
+class SceneInfo:
     """What is known of a scene after a first look.
 
     Attributes:
@@ -46,7 +46,7 @@ class Surveyed:
         return ",".join(one.dtype.name for one in self.stored)
 
 
-class SceneSet:
+class SceneCollection:
     """Scenes opened one at a time, with the same bands and one scaling.
 
     Where the scaling rule measures pixel values, it measures them on all scenes together, each with a share of the
@@ -82,12 +82,12 @@ class SceneSet:
         asked = bands.split(",") if isinstance(bands, str) else bands
         self.bands = None if asked is None else tuple(asked)
         self.rule = scaling.rule if isinstance(scaling, Scaling) else parse_rule(scaling).text
-        self.scenes: list[Surveyed] = []
+        self.scenes: list[SceneInfo] = []
         self.failed: dict[str, SceneError] = {}
         for path in map(str, paths):
             try:
                 with self._look(path) as scene:
-                    self.scenes.append(Surveyed(path, scene.grid, scene.stored_types))
+                    self.scenes.append(SceneInfo(path, scene.grid, scene.stored_types))
             except SceneError as error:
                 self.failed[path] = error
         self.scalings: dict[str, Scaling] = {}
@@ -116,12 +116,12 @@ class SceneSet:
     def _look(self, path: str) -> Scene:
         return open_scene(path, bands=self.bands, scaling=_UNMEASURED)
 
-    def _settle(self, first: Surveyed, rule: Any) -> Scaling:
+    def _settle(self, first: SceneInfo, rule: Any) -> Scaling:
         alike = [one for one in self.scenes if one.kind == first.kind]
         where = first.path if len(alike) == 1 else f"{first.path} and {len(alike) - 1} more"
-        return settle(parse_rule(rule), first.stored, lambda: self._sample(alike), where)
+        return resolve_scaling(parse_rule(rule), first.stored, lambda: self._sample(alike), where)
 
-    def _sample(self, alike: Sequence[Surveyed]) -> NDArray[Any]:
+    def _sample(self, alike: Sequence[SceneInfo]) -> NDArray[Any]:
         """Valid stored values ``(channels, n)`` of all that can be read; where none can, all have failed."""
         total = sum(one.pixels for one in alike)
         found, damaged = [], {}

@@ -15,7 +15,7 @@ from rasterio.windows import Window
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_from_json, default_classes, is_colour
 from geohp.errors import SceneError, VectorError
-from geohp.raster.gdal import FAILURES, open_quietly, quiet, reason
+from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
 from geohp.raster.grid import Block, Grid
 from geohp.raster.read.arrays import to_memory_file
 
@@ -188,19 +188,19 @@ def opened_raster(source: str | Path | DataArray) -> Iterator[tuple[Any, str]]:
     Raises:
         SceneError: a raster that cannot be opened.
     """
-    with quiet():
+    with gdal_env():
         if isinstance(source, str | Path):
             name = str(source)
             try:
-                dataset = open_quietly(source)
+                dataset = open_raster(source)
             except FAILURES as error:
                 remedy = "" if Path(source).exists() or "://" in name else ": no such file; check the path"
-                raise SceneError(f"{name} cannot be opened as a raster ({reason(error)}){remedy}.") from error
+                raise SceneError(f"{name} cannot be opened as a raster ({gdal_message(error)}){remedy}.") from error
             with dataset:
                 yield dataset, name
         else:
             name = f"the array {source.name!r}" if getattr(source, "name", None) else "the label array"
-            with to_memory_file(source, name) as memory, open_quietly(memory.name) as dataset:
+            with to_memory_file(source, name) as memory, open_raster(memory.name) as dataset:
                 yield dataset, name
 
 
@@ -228,13 +228,13 @@ def warped_to(grid: Grid, dataset: Any, name: str, **options: Any) -> Any:
         return WarpedVRT(dataset, **options)
     except (*FAILURES, ValueError) as error:
         raise SceneError(
-            f"{name} cannot be brought to the other raster's grid ({reason(error)}): warp it there first."
+            f"{name} cannot be brought to the other raster's grid ({gdal_message(error)}): warp it there first."
         ) from error
 
 
 def _unreadable(name: str, error: BaseException, block: Block | None = None) -> SceneError:
     where = f" at row {block.row}, column {block.col} ({block.height} x {block.width} px)" if block else ""
-    return SceneError(f"{name} cannot be read{where} ({reason(error)}): the file may be damaged.")
+    return SceneError(f"{name} cannot be read{where} ({gdal_message(error)}): the file may be damaged.")
 
 
 def _declared_classes(dataset: Any, band: int, name: str) -> tuple[LandCoverClass, ...]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.windows import Window
 
-from geohp.raster.gdal import open_quietly
+from geohp.raster.gdal import open_raster
 from geohp.raster.read.arrays import bands_first, stored_as, to_memory_file
 from geohp.raster.read.scaling import Scaling
 from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, array_name
@@ -50,7 +50,7 @@ class LazyScene(Scene):
             # A raster without pixels tells the rest: names, nodata and georeference as they would be read back.
             memory = stack.enter_context(to_memory_file(array, name, pixels=False))
             self._stored_planes: da.Array = bands_first(array, name).data.astype(stored_as(array.dtype))
-            super().__init__(open_quietly(memory.name), name, bands=bands, scaling=scaling)
+            super().__init__(open_raster(memory.name), name, bands=bands, scaling=scaling)
             stack.push(self._closing.pop_all())  # the file before the memory it lies in
             self._closing = stack.pop_all()
 
@@ -61,9 +61,9 @@ class LazyScene(Scene):
         return self._stored_planes if whole else self._stored_planes[[number - 1 for number in self._numbers]]
 
     @property
-    def recipe(self) -> Recipe:
+    def read_transform(self) -> ReadTransform:
         """How stored values become what is read."""
-        return Recipe(self._plan, tuple(self._channels), self.scaling)
+        return ReadTransform(self._plan, tuple(self._channels), self.scaling)
 
     def thumbnail(self, max_px: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """A small array averaged down; of a larger one the means of patches on a lattice, each a pixel."""
@@ -101,7 +101,7 @@ class LazyScene(Scene):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ReadTransform:
     """How the values of an array become data in [0, 1] and validity; needs no open raster.
 
     Attributes:

@@ -127,7 +127,9 @@ class StoredType:
     bits: int | None = None
 
 
-def settle(rule: ScalingRule, stored: Sequence[StoredType], sample: Callable[[], NDArray[Any]], where: str) -> Scaling:
+def resolve_scaling(
+    rule: ScalingRule, stored: Sequence[StoredType], sample: Callable[[], NDArray[Any]], where: str
+) -> Scaling:
     """Settle a rule for one scene.
 
     "auto" is the type's range for 8-bit data and percentiles for everything else. Percentiles are measured per

@@ -15,11 +15,11 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from geohp.errors import SceneError
-from geohp.raster.gdal import FAILURES, open_quietly, opening, quiet, reason
+from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_env, open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.arrays import to_memory_file
 from geohp.raster.read.bands import BandSelection, BandTable, select_bands
-from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, settle
+from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
 from geohp.raster.read.validity import ValidityPlan
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Scene:
         name = array_name(array)
         with ExitStack() as stack:
             memory = stack.enter_context(to_memory_file(array, name))
-            scene = cls(open_quietly(memory.name), name, bands=bands, scaling=scaling)
+            scene = cls(open_raster(memory.name), name, bands=bands, scaling=scaling)
             stack.push(scene._closing.pop_all())  # the file before the memory it lies in
             scene._closing = stack.pop_all()
         return scene
@@ -200,21 +200,21 @@ class Scene:
             if self._dataset.closed:
                 raise SceneError(f"{self.path} has been closed: read it inside its with statement.")
             try:
-                with quiet():
+                with gdal_env():
                     yield
             except FAILURES as error:
                 self._open_again()
                 raise SceneError(
                     f"{self.path} cannot be read at row {window.row_off}, column {window.col_off} "
-                    f"({window.height} x {window.width} px): {reason(error)}; "
+                    f"({window.height} x {window.width} px): {gdal_message(error)}; "
                     "the file is damaged or cut short, fetch or export it again."
                 ) from error
 
     def _open_again(self) -> None:
         """Forget what was decoded: a block that GDAL failed to decode is read the next time as if it were sound."""
         # Where even opening fails, so will reading.
-        with suppress(*FAILURES), opening(self._dataset.name):
-            fresh = open_quietly(self._dataset.name, sharing=False)
+        with suppress(*FAILURES), open_env(self._dataset.name):
+            fresh = open_raster(self._dataset.name, sharing=False)
             self._dataset.close()
             self._dataset = fresh
             if self._mask_file is not None:
@@ -235,7 +235,7 @@ class Scene:
                     f"{self.path}: a scaling of {len(scaling.low)} channels was given for {len(self.bands)} bands."
                 )
             return scaling
-        return settle(parse_rule(scaling), self.stored_types, self._sample, self.path)
+        return resolve_scaling(parse_rule(scaling), self.stored_types, self._sample, self.path)
 
     @property
     def stored_types(self) -> tuple[StoredType, ...]:
@@ -286,8 +286,8 @@ def array_name(array: Any) -> str:
 
 def _open_dataset(name: str) -> Any:
     try:
-        with opening(name):
-            return open_quietly(name, sharing=False)
+        with open_env(name):
+            return open_raster(name, sharing=False)
     except (*FAILURES, ValueError) as error:
         raise SceneError(_cannot_open(name, error)) from error
 
@@ -297,9 +297,11 @@ def _cannot_open(name: str, error: Exception) -> str:
     if local.is_dir():
         return f"{name} is a folder, not a raster: name a file in it."
     if local.exists():
-        return f"{name} is not a raster GDAL can read ({reason(error)}): give a GeoTIFF, VRT, JPEG, PNG or the like."
+        return (
+            f"{name} is not a raster GDAL can read ({gdal_message(error)}): give a GeoTIFF, VRT, JPEG, PNG or the like."
+        )
     if name.startswith("/vsi") or ":" in name:
-        return f"{name} cannot be opened ({reason(error)}): check the address and the access to it."
+        return f"{name} cannot be opened ({gdal_message(error)}): check the address and the access to it."
     return f"{name} does not exist: check the path."
 
 
@@ -326,7 +328,7 @@ def _open_mask_file(dataset: Any) -> Any:
     """The mask beside a file, which GDAL ignores where the file also has a mask inside; ``None`` without one."""
     files = dataset.files  # the raster itself first
     beside = f"{files[0]}.msk" if files else ""
-    return open_quietly(beside, sharing=False) if beside in files else None
+    return open_raster(beside, sharing=False) if beside in files else None
 
 
 def _palette(dataset: Any, selection: BandSelection, path: str) -> NDArray[np.uint8] | None:

@@ -9,10 +9,10 @@ from xml.etree import ElementTree as ET
 from affine import Affine
 
 from geohp.raster.grid import Grid
-from geohp.raster.write.layers import GDAL_TYPES, Layer
-from geohp.raster.write.stored_blocks import PART_TILE_PX, Part, part_path
+from geohp.raster.write.layer import GDAL_TYPES, Layer
+from geohp.raster.write.stored_blocks import BLOCK_TILE_PX, StoredBlock, block_path
 
-Placed = tuple[int, int, Part]
+Placed = tuple[int, int, StoredBlock]
 """First row, first column, part."""
 
 
@@ -97,15 +97,17 @@ def _colours(band_element: ET.Element, layer: Layer, band: int) -> None:
         ET.SubElement(table, "Entry", c1=str(red), c2=str(green), c3=str(blue), c4=str(alpha))
 
 
-def _source(band_element: ET.Element, folder: Path, layer: Layer, band: int, row: int, col: int, part: Part) -> None:
+def _source(
+    band_element: ET.Element, folder: Path, layer: Layer, band: int, row: int, col: int, part: StoredBlock
+) -> None:
     rows, cols = str(part.rows), str(part.cols)
     source = ET.SubElement(band_element, "SimpleSource")
-    ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = part_path(folder, part.layer, row, col).name
+    ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = block_path(folder, part.layer, row, col).name
     ET.SubElement(source, "SourceBand").text = str(band)
     # Without these GDAL would open thousands of parts to learn what is known here.
     ET.SubElement(
         source, "SourceProperties", RasterXSize=cols, RasterYSize=rows, DataType=GDAL_TYPES[layer.dtype],
-        BlockXSize=str(PART_TILE_PX), BlockYSize=str(PART_TILE_PX),
+        BlockXSize=str(BLOCK_TILE_PX), BlockYSize=str(BLOCK_TILE_PX),
     )  # fmt: skip
     ET.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=cols, ySize=rows)
     ET.SubElement(source, "DstRect", xOff=str(col), yOff=str(row), xSize=cols, ySize=rows)

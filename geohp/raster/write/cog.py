@@ -8,10 +8,10 @@ from pathlib import Path
 
 import rasterio.shutil
 
-from geohp.raster.gdal import logged_errors, open_quietly, quiet
+from geohp.raster.gdal import gdal_env, logged_errors, open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.write.assemble import Placed, write_mosaic
-from geohp.raster.write.layers import Layer
+from geohp.raster.write.layer import Layer
 from geohp.raster.write.overviews import TILE_PX, Tile, build_overviews
 
 # Files that GDAL keeps beside a raster; those of a replaced raster would be taken for the new one's.
@@ -43,7 +43,7 @@ def assemble(folder: Path, name: str, layer: Layer, grid: Grid, parts: Collectio
     cog.unlink(missing_ok=True)
     parts = sorted(parts)
     try:
-        with quiet(GDAL_MAX_DATASET_POOL_SIZE=_OPEN_PARTS), logged_errors() as errors:
+        with gdal_env(GDAL_MAX_DATASET_POOL_SIZE=_OPEN_PARTS), logged_errors() as errors:
             write_mosaic(mosaic, layer, grid, parts)
             overviews, filled = build_overviews(mosaic, layer, _tiles(parts))
             for overview, tiles in zip(overviews, filled[1:], strict=True):
@@ -86,12 +86,12 @@ def check_complete(path: Path, errors: Sequence[str], filled: Sequence[Collectio
     if errors:
         raise OSError(errors[0])
     size = path.stat().st_size
-    with open_quietly(path) as dataset:
+    with open_raster(path) as dataset:
         levels = len(dataset.overviews(1))
     if levels != len(filled) - 1:
         raise OSError(f"{levels} overviews were stored instead of {len(filled) - 1}")
     for level, tiles in enumerate(filled):
-        with open_quietly(path, "r", **({"overview_level": level - 1} if level else {})) as dataset:
+        with open_raster(path, "r", **({"overview_level": level - 1} if level else {})) as dataset:
             for row, col in sorted(tiles):  # each with all its bands
                 offset = dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=1)
                 length = dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=1)

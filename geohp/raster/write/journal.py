@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from geohp.raster.write.stored_blocks import Part
+from geohp.raster.write.stored_blocks import StoredBlock
 
 NAME = "journal.jsonl"
 
@@ -17,10 +17,10 @@ Origin = tuple[int, int]
 """First row and column of a block."""
 
 
-class Block(NamedTuple):
-    """A finished block: its stored parts and what was noted with it."""
+class JournalEntry(NamedTuple):
+    """A finished block: its stored layers and what was noted with it."""
 
-    parts: tuple[Part, ...]
+    blocks: tuple[StoredBlock, ...]
     note: Mapping[str, Any] | None
 
 
@@ -28,7 +28,7 @@ class Journal:
     """Append-only record of blocks in a folder.
 
     Attributes:
-        blocks: finished blocks by origin; of a block recorded twice the later record.
+        entries: finished blocks by origin; of a block recorded twice the later record.
         moving: whether finished outputs have begun to move into place.
     """
 
@@ -38,7 +38,7 @@ class Journal:
         Raises:
             OSError: it cannot be read or written.
         """
-        self.blocks: dict[Origin, Block] = {}
+        self.entries: dict[Origin, JournalEntry] = {}
         self.moving = False
         self._path = folder / NAME
         self._append_lock = threading.Lock()
@@ -46,18 +46,18 @@ class Journal:
         self._file = self._path.open("ab", buffering=0)
         self._file.truncate(self._length)
 
-    def append(self, row: int, col: int, block: Block) -> None:
+    def append(self, row: int, col: int, entry: JournalEntry) -> None:
         """Record a block; thread-safe.
 
         Raises:
             OSError: the disk is full; the record is then not there, and later ones can still be written.
             TypeError: the note cannot be written as JSON.
         """
-        line: dict[str, Any] = {"row": row, "col": col, "parts": block.parts}
-        if block.note is not None:
-            line["note"] = dict(block.note)
+        line: dict[str, Any] = {"row": row, "col": col, "parts": entry.blocks}
+        if entry.note is not None:
+            line["note"] = dict(entry.note)
         self._append(line)
-        self.blocks[row, col] = block
+        self.entries[row, col] = entry
 
     def append_moving(self) -> None:
         """Record that all outputs are complete and are about to move into place.
@@ -106,8 +106,8 @@ class Journal:
         if line.get("moving"):
             self.moving = True
             return
-        parts = tuple(Part(*map(int, part)) for part in line["parts"])
-        self.blocks[int(line["row"]), int(line["col"])] = Block(parts, line.get("note"))
+        blocks = tuple(StoredBlock(*map(int, part)) for part in line["parts"])
+        self.entries[int(line["row"]), int(line["col"])] = JournalEntry(blocks, line.get("note"))
 
 
 def was_moving(folder: Path) -> bool:

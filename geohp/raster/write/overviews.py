@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from geohp.raster.gdal import open_quietly
-from geohp.raster.write.layers import Layer
+from geohp.raster.gdal import open_raster
+from geohp.raster.write.layer import Layer
 
 TILE_PX = 512
 """Side of a tile of the outputs and their overviews."""
@@ -42,7 +42,7 @@ def build_overviews(source: Path, layer: Layer, touched: Iterable[Tile]) -> tupl
     candidates = set(touched)
     stem = source.stem
     while True:
-        with open_quietly(source) as below:
+        with open_raster(source) as below:
             rows, cols = below.shape
             if max(rows, cols) <= TILE_PX:
                 filled.append({tile for tile in candidates if not layer.is_blank(_read(below, *tile, TILE_PX))})
@@ -125,7 +125,7 @@ def _read(dataset: Any, row: int, col: int, side: int) -> NDArray[Any]:
 
 
 def _create(path: Path, layer: Layer, rows: int, cols: int) -> Any:
-    return open_quietly(
+    return open_raster(
         path,
         "w",
         driver="GTiff",

@@ -17,20 +17,28 @@ from numpy.typing import NDArray
 from geohp.errors import OutputError
 from geohp.files import check_output
 from geohp.locking import LOCK, FolderLock
-from geohp.raster import identity as identities
-from geohp.raster.gdal import FAILURES, reason
+from geohp.raster.gdal import FAILURES, gdal_message
 from geohp.raster.grid import Grid
 from geohp.raster.write import journal as journals
+from geohp.raster.write import resume_identity
 from geohp.raster.write.assemble import Placed
 from geohp.raster.write.cog import assemble, remove_side_files
-from geohp.raster.write.journal import Block, Journal, Origin
-from geohp.raster.write.layers import Layer
-from geohp.raster.write.stored_blocks import TEMPORARY, Part, is_sound, is_whole, part_path, write_durably, write_part
+from geohp.raster.write.journal import Journal, JournalEntry, Origin
+from geohp.raster.write.layer import Layer
+from geohp.raster.write.stored_blocks import (
+    TEMPORARY,
+    StoredBlock,
+    block_path,
+    checksum_matches,
+    has_full_size,
+    write_block,
+    write_durably,
+)
 
 _REMEDY = "begin anew with --restart, or choose another name for the output"
 
 
-class Work:
+class ResumableRasterWriter:
     """Blocks of several rasters on one grid, kept as small files until all are there.
 
     They lie in a hidden folder beside the first output, named after it, so that the same run finds them again after
@@ -53,10 +61,10 @@ class Work:
         self._numbers = {path: number for number, path in enumerate(self.outputs)}
         self._lock = lock
         self._journal = journal
-        self._blocks = journal.blocks
-        for (row, col), block in list(self._blocks.items()):
-            if not self._is_whole(row, col, block):  # a disk in trouble; it is simply done again
-                del self._blocks[row, col]
+        self._entries = journal.entries
+        for (row, col), entry in list(self._entries.items()):
+            if not self._is_complete(row, col, entry):  # a disk in trouble; it is simply done again
+                del self._entries[row, col]
         self._published = False
 
     @classmethod
@@ -67,7 +75,7 @@ class Work:
         identity: Mapping[str, Any],
         *,
         restart: bool = False,
-    ) -> Work:
+    ) -> ResumableRasterWriter:
         """Begin, or go on with what an earlier run of the same identity left.
 
         Args:
@@ -85,7 +93,7 @@ class Work:
         outputs = {check_output(path, overwrite=True): layer for path, layer in outputs.items()}
         if len({path.resolve() for path in outputs}) < len(outputs):
             raise OutputError(f"{next(iter(outputs))}: two outputs cannot be one file; choose another name for one")
-        described = identities.describe(identity, outputs, grid)
+        described = resume_identity.describe(identity, outputs, grid)
         folder = work_folder(next(iter(outputs))).absolute()  # workers may start elsewhere
         lock = _take(folder)
         try:
@@ -96,7 +104,7 @@ class Work:
                 raise OutputError(f"{folder} cannot be used ({error.strerror or error}): {_REMEDY}") from error
             raise
 
-    def __enter__(self) -> Work:
+    def __enter__(self) -> ResumableRasterWriter:
         return self
 
     def __exit__(
@@ -109,19 +117,19 @@ class Work:
     @property
     def finished(self) -> frozenset[Origin]:
         """First row and column of each finished block."""
-        return frozenset(self._blocks)
+        return frozenset(self._entries)
 
     @property
     def notes(self) -> list[Mapping[str, Any]]:
         """What was noted with finished blocks, from top left to bottom right."""
-        return [block.note for _, block in sorted(self._blocks.items()) if block.note is not None]
+        return [entry.note for _, entry in sorted(self._entries.items()) if entry.note is not None]
 
     @property
     def kept(self) -> str | None:
         """Says for the user where finished blocks are kept; ``None`` where there are none, or all is published."""
-        if self._published or not self._blocks:
+        if self._published or not self._entries:
             return None
-        return f"{len(self._blocks)} finished block(s) are kept in {self.folder}; the same command goes on from there"
+        return f"{len(self._entries)} finished block(s) are kept in {self.folder}; the same command goes on from there"
 
     def put(
         self, row: int, col: int, layers: Mapping[Path, NDArray[Any] | None], note: Mapping[str, Any] | None = None
@@ -146,34 +154,34 @@ class Work:
         for values in arrays.values():
             self._check_fits(row, col, *values.shape[-2:])
         written = (
-            write_part(self.folder, self._numbers[path], self.outputs[path], row, col, values)
+            write_block(self.folder, self._numbers[path], self.outputs[path], row, col, values)
             for path, values in arrays.items()
         )
         self.record(row, col, [part for part in written if part], note)
 
-    def record(self, row: int, col: int, parts: Iterable[Part], note: Mapping[str, Any] | None = None) -> None:
+    def record(self, row: int, col: int, parts: Iterable[StoredBlock], note: Mapping[str, Any] | None = None) -> None:
         """Note as finished a block whose parts are on disk already.
 
         Args:
             row: first row of the block.
             col: first column of the block.
-            parts: what :func:`write_part` gave for each layer, in whichever process, less the ``None``s.
+            parts: what :func:`write_block` gave for each layer, in whichever process, less the ``None``s.
             note: goes into :attr:`notes`.
 
         Raises:
             OutputError: a part is not there, or the disk is full; the block is then not finished.
             ValueError: the block does not fit the grid.
         """
-        block = Block(tuple(parts), None if note is None else dict(note))
-        for part in block.parts:
+        entry = JournalEntry(tuple(parts), None if note is None else dict(note))
+        for part in entry.blocks:
             self._check_fits(row, col, part.rows, part.cols)
-        if not self._is_whole(row, col, block):
+        if not self._is_complete(row, col, entry):
             raise OutputError(
                 f"the block at row {row}, column {col} is not in {self.folder}: "
                 "the output's folder must be one and the same for all workers"
             )
         try:
-            self._journal.append(row, col, block)
+            self._journal.append(row, col, entry)
         except OSError as error:
             raise _failure(self.folder, error) from error
 
@@ -205,7 +213,7 @@ class Work:
     def close(self) -> None:
         """Let go of the folder; it goes too where all is published or nothing finished."""
         self._journal.close()
-        finished_with = self._published or not self._blocks
+        finished_with = self._published or not self._entries
         if finished_with and self._lock.held:
             with suppress(OSError):
                 _clear(self.folder)
@@ -237,22 +245,22 @@ class Work:
         """The parts of one layer and where they belong."""
         return [
             (row, col, part)
-            for (row, col), block in self._blocks.items()
-            for part in block.parts
+            for (row, col), entry in self._entries.items()
+            for part in entry.blocks
             if part.layer == number
         ]
 
     def _refuse_damaged(self) -> None:
         """Drop blocks whose parts are not what was written, so that they are done again."""
         damaged = []
-        for (row, col), block in sorted(self._blocks.items()):
-            unsound = [part for part in block.parts if not is_sound(self.folder, row, col, part)]
+        for (row, col), entry in sorted(self._entries.items()):
+            unsound = [part for part in entry.blocks if not checksum_matches(self.folder, row, col, part)]
             for part in unsound:
                 with suppress(OSError):
-                    part_path(self.folder, part.layer, row, col).unlink()  # the next run will miss it
+                    block_path(self.folder, part.layer, row, col).unlink()  # the next run will miss it
             if unsound:
                 damaged.append((row, col))
-                del self._blocks[row, col]
+                del self._entries[row, col]
         if damaged:
             row, col = damaged[0]
             raise OutputError(
@@ -260,8 +268,8 @@ class Work:
                 "run the same command again to have them done anew"
             )
 
-    def _is_whole(self, row: int, col: int, block: Block) -> bool:
-        return all(is_whole(self.folder, row, col, part) for part in block.parts)
+    def _is_complete(self, row: int, col: int, entry: JournalEntry) -> bool:
+        return all(has_full_size(self.folder, row, col, part) for part in entry.blocks)
 
     def _check_fits(self, row: int, col: int, rows: int, cols: int) -> None:
         if row < 0 or col < 0 or row + rows > self.grid.height or col + cols > self.grid.width:
@@ -298,16 +306,16 @@ def _prepare(folder: Path, described: Mapping[str, Any], *, restart: bool) -> Jo
     """Make a locked folder ready for the work described: as it is if it holds the same, else empty."""
     if restart:
         _clear(folder)
-    there = identities.read_identity(folder)
-    differs = "no legible description" if there is None else identities.difference(there, described)
+    there = resume_identity.read_identity(folder)
+    differs = "no legible description" if there is None else resume_identity.difference(there, described)
     journal = Journal(folder)
-    if differs and journal.blocks:
+    if differs and journal.entries:
         journal.close()
         raise OutputError(f"{folder} holds unfinished work with {differs}: {_REMEDY}")
     if differs:
         journal.close()
         _clear(folder)
-        path = folder / identities.NAME
+        path = folder / resume_identity.NAME
         try:
             write_durably(path, json.dumps(described, ensure_ascii=False, indent=1).encode())
         except OSError as error:
@@ -330,7 +338,7 @@ def _clear(folder: Path) -> None:
 
 def _failure(path: Path, error: BaseException) -> OutputError:
     return OutputError(
-        f"{path} could not be written ({reason(error)}): check the free space and the access rights of its folder"
+        f"{path} could not be written ({gdal_message(error)}): check the free space and the access rights of its folder"
     )
 
 

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from geohp.errors import OutputError
-from geohp.raster.gdal import FAILURES, quiet, reason
-from geohp.raster.write.layers import Layer
+from geohp.raster.gdal import FAILURES, gdal_env, gdal_message
+from geohp.raster.write.layer import Layer
 
 # Thousands of parts are decoded one after the other. From large tiles the process's memory would come out in holes
 # that nothing fits into, hundreds of megabytes of them; small ones are as fast and leave it as it was.
-PART_TILE_PX = 128
+BLOCK_TILE_PX = 128
 
 TEMPORARY = ".tmp"
 
 
-class Part(NamedTuple):
+class StoredBlock(NamedTuple):
     """A block of a layer on disk: the layer's number, the block's size in pixels, the file's in bytes, its CRC-32."""
 
     layer: int
@@ -33,12 +33,14 @@ class Part(NamedTuple):
     checksum: int
 
 
-def part_path(folder: Path, number: int, row: int, col: int) -> Path:
+def block_path(folder: Path, number: int, row: int, col: int) -> Path:
     """Where the block of layer ``number`` with its first pixel at (row, col) lies."""
     return folder / f"{number}-{row}-{col}.tif"
 
 
-def write_part(folder: Path, number: int, layer: Layer, row: int, col: int, values: NDArray[Any]) -> Part | None:
+def write_block(
+    folder: Path, number: int, layer: Layer, row: int, col: int, values: NDArray[Any]
+) -> StoredBlock | None:
     """Store one block of one layer; needs nothing but the folder, and may run in any thread or process that sees it.
 
     Args:
@@ -50,14 +52,14 @@ def write_part(folder: Path, number: int, layer: Layer, row: int, col: int, valu
         values: (rows, cols) or (bands, rows, cols), of a type that the layer's holds exactly.
 
     Returns:
-        What to hand to :meth:`.resumable.Work.record`; ``None`` where the block is all nodata and needs no file.
+        What to hand to :meth:`.ResumableRasterWriter.record`; ``None`` where the block is all nodata and needs no file.
 
     Raises:
         OutputError: the disk is full, or the folder is not there or not writable.
         ValueError: the values do not fit the layer.
     """
     values = layer.as_stored(values)
-    path = part_path(folder, number, row, col)
+    path = block_path(folder, number, row, col)
     try:
         if layer.is_blank(values):
             path.unlink(missing_ok=True)  # of an earlier attempt
@@ -66,24 +68,24 @@ def write_part(folder: Path, number: int, layer: Layer, row: int, col: int, valu
         write_durably(path, content)
     except FAILURES as error:
         raise OutputError(
-            f"{path} could not be written ({reason(error)}): check the free space and the access rights of {folder}"
+            f"{path} could not be written ({gdal_message(error)}): check the space and the access rights of {folder}"
         ) from error
     _, rows, cols = values.shape
-    return Part(number, rows, cols, len(content), zlib.crc32(content))
+    return StoredBlock(number, rows, cols, len(content), zlib.crc32(content))
 
 
-def is_whole(folder: Path, row: int, col: int, part: Part) -> bool:
+def has_full_size(folder: Path, row: int, col: int, part: StoredBlock) -> bool:
     """Whether a part's file is there in its full length."""
     try:
-        return part_path(folder, part.layer, row, col).stat().st_size == part.size
+        return block_path(folder, part.layer, row, col).stat().st_size == part.size
     except OSError:
         return False
 
 
-def is_sound(folder: Path, row: int, col: int, part: Part) -> bool:
+def checksum_matches(folder: Path, row: int, col: int, part: StoredBlock) -> bool:
     """Whether a part's file holds what was written; GDAL reads on over damaged bytes without a word."""
     try:
-        return zlib.crc32(part_path(folder, part.layer, row, col).read_bytes()) == part.checksum
+        return zlib.crc32(block_path(folder, part.layer, row, col).read_bytes()) == part.checksum
     except OSError:
         return False
 
@@ -110,7 +112,7 @@ def write_durably(path: Path, content: bytes) -> None:
 def _encode(values: NDArray[Any]) -> bytes:
     """A tiled GeoTIFF in memory, so that a full disk shows where Python writes and not where GDAL closes."""
     bands, rows, cols = values.shape
-    with quiet(), MemoryFile() as memory:
+    with gdal_env(), MemoryFile() as memory:
         with memory.open(
             driver="GTiff",
             count=bands,
@@ -119,8 +121,8 @@ def _encode(values: NDArray[Any]) -> bytes:
             dtype=values.dtype.name,
             transform=Affine(1, 0, 0, 0, -1, rows),  # none at all, or its mirror image, would be warned of
             tiled=True,
-            blockxsize=PART_TILE_PX,
-            blockysize=PART_TILE_PX,
+            blockxsize=BLOCK_TILE_PX,
+            blockysize=BLOCK_TILE_PX,
             interleave="band",
             compress="deflate",
             zlevel=1,  # read once or twice, then deleted

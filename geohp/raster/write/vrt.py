@@ -11,7 +11,7 @@ from affine import Affine
 
 from geohp.raster.grid import Grid
 from geohp.raster.write.assemble import virtual_raster
-from geohp.raster.write.layers import GDAL_TYPES, Layer
+from geohp.raster.write.layer import GDAL_TYPES, Layer
 from geohp.raster.write.stored_blocks import write_durably
 
 _SAME_PX = 1e-3
@@ -19,35 +19,35 @@ _SAME_PX = 1e-3
 
 
 @dataclass(frozen=True)
-class Unfit:
+class GridMismatch:
     """Why rasters make no mosaic, as the end of a sentence."""
 
     reason: str
 
 
-def common_grid(grids: Mapping[Path, Grid]) -> Grid | Unfit:
+def common_grid(grids: Mapping[Path, Grid]) -> Grid | GridMismatch:
     """The grid that covers all rasters, from the first one's pixels on.
 
     Args:
         grids: where the pixels of each lie.
     """
     if not grids:
-        return Unfit("there is no map")
+        return GridMismatch("there is no map")
     (first_path, first), *others = grids.items()
     for path, grid in grids.items():
         if grid.crs is None or grid.gcps:
-            return Unfit(f"{path.name} has no CRS with a transform")
+            return GridMismatch(f"{path.name} has no CRS with a transform")
         if grid.transform.b or grid.transform.d or grid.transform.a <= 0 or grid.transform.e >= 0:
-            return Unfit(f"{path.name} is not north-up")
+            return GridMismatch(f"{path.name} is not north-up")
     for path, grid in others:
         if grid.crs != first.crs:
-            return Unfit(f"{path.name} has another CRS than {first_path.name}")
+            return GridMismatch(f"{path.name} has another CRS than {first_path.name}")
         for one, other, pixels in (
             (first.transform.a, grid.transform.a, grid.width),
             (first.transform.e, grid.transform.e, grid.height),
         ):
             if abs(one - other) * pixels > _SAME_PX * abs(one):
-                return Unfit(f"{path.name} has another pixel size than {first_path.name}")
+                return GridMismatch(f"{path.name} has another pixel size than {first_path.name}")
     places = [_place(first, grid) for grid in grids.values()]
     left, top = min(x for x, _ in places), min(y for _, y in places)
     right = max(x + grid.width for (x, _), grid in zip(places, grids.values(), strict=True))
@@ -57,7 +57,7 @@ def common_grid(grids: Mapping[Path, Grid]) -> Grid | Unfit:
     return Grid(_ceil(right - left), _ceil(bottom - top), first.transform * Affine.translation(left, top), first.crs)
 
 
-def write_tiles(path: Path, layer: Layer, grid: Grid, tiles: Mapping[Path, Grid]) -> None:
+def write_mosaic_vrt(path: Path, layer: Layer, grid: Grid, tiles: Mapping[Path, Grid]) -> None:
     """Write a virtual raster over files beside it, whole or not at all; later files lie on top.
 
     Where a file holds no data, those below show. A file whose pixels do not fall on the grid's is shifted by less than

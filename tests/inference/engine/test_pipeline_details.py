@@ -11,7 +11,7 @@ from geohp.errors import ModelError, OutputError, SceneError
 from geohp.inference.engine import blending
 from geohp.inference.engine.forward import Runner
 from geohp.inference.engine.pipeline import EngineSettings, label_blocks
-from geohp.inference.engine.reading import ForgivingScene
+from geohp.inference.engine.reading import NodataOnErrorScene
 
 
 class Scene:
@@ -95,7 +95,7 @@ def test_no_room_for_the_rest_is_one_sentence(monkeypatch):
 def test_little_is_held_and_the_rest_waits_in_a_file(monkeypatch):
     scene = Scene(120, 400)
     most, spilled = 0, 0
-    put, spill = blending.Held.put, blending.Held._spill
+    put, spill = blending.ScoreCache.put, blending.ScoreCache._spill
 
     def watched_put(self, origin, window):
         nonlocal most
@@ -107,8 +107,8 @@ def test_little_is_held_and_the_rest_waits_in_a_file(monkeypatch):
         spilled += 1
         return spill(self, scores)
 
-    monkeypatch.setattr(blending.Held, "put", watched_put)
-    monkeypatch.setattr(blending.Held, "_spill", watched_spill)
+    monkeypatch.setattr(blending.ScoreCache, "put", watched_put)
+    monkeypatch.setattr(blending.ScoreCache, "_spill", watched_spill)
     chosen = EngineSettings(32, 8, 2, 24)
     plenty = assemble(scene, label_blocks(scene, Model(), chosen))["labels"]
     held_with_plenty = most
@@ -129,9 +129,9 @@ def test_any_part_of_the_work_gives_that_part_of_the_map(data, patch, block):
     chosen = EngineSettings(24, 8, 3, block, patch_px=patch)
     layout = chosen.grid(100, 130).blocks(block)
     wanted = ("labels", "confidence", "entropy")
-    whole = assemble(scene, label_blocks(scene, Model(patch), chosen, wanted=frozenset(wanted[1:])), wanted)
+    whole = assemble(scene, label_blocks(scene, Model(patch), chosen, quantities=frozenset(wanted[1:])), wanted)
     todo = [b for b in layout if data.draw(st.booleans())]
-    for found in label_blocks(scene, Model(patch), chosen, wanted=frozenset(wanted[1:]), todo=todo):
+    for found in label_blocks(scene, Model(patch), chosen, quantities=frozenset(wanted[1:]), blocks=todo):
         row, col, height, width = found.block
         for name in wanted:
             np.testing.assert_array_equal(found.layers[name], whole[name][row : row + height, col : col + width])
@@ -159,9 +159,9 @@ def test_damaged_parts_stop_the_work_or_count_as_no_data():
     whole = assemble(scene, label_blocks(Scene(600, 700), Model(), EngineSettings(64, 16)))["labels"]
     maps = []
     for block in (100, 300, 1000):
-        forgiving = ForgivingScene(scene)
-        maps.append(assemble(scene, label_blocks(forgiving, Model(), EngineSettings(64, 16, block_px=block)))["labels"])
-        assert set(forgiving.skipped) == {(0, 0, 256, 256), (256, 512, 256, 188)}
+        lenient = NodataOnErrorScene(scene)
+        maps.append(assemble(scene, label_blocks(lenient, Model(), EngineSettings(64, 16, block_px=block)))["labels"])
+        assert set(lenient.skipped) == {(0, 0, 256, 256), (256, 512, 256, 188)}
         np.testing.assert_array_equal(maps[0], maps[-1])
     missing = np.zeros((600, 700), dtype=bool)
     missing[:256, :256] = missing[256:512, 512:] = True
@@ -170,10 +170,10 @@ def test_damaged_parts_stop_the_work_or_count_as_no_data():
 
 
 def test_a_scene_damaged_everywhere_has_no_data():
-    forgiving = ForgivingScene(Scene(300, 90, damaged=[(0, 0, 300, 90)]))
-    layers = assemble(forgiving, label_blocks(forgiving, Model(), EngineSettings(64, 16)))
+    lenient = NodataOnErrorScene(Scene(300, 90, damaged=[(0, 0, 300, 90)]))
+    layers = assemble(lenient, label_blocks(lenient, Model(), EngineSettings(64, 16)))
     assert (layers["labels"] == 255).all()
-    assert len(forgiving.skipped) == 2
+    assert len(lenient.skipped) == 2
 
 
 class Crooked(Model):
@@ -187,12 +187,12 @@ def test_augmentation_averages_over_the_symmetries_of_the_square():
     images = torch.rand(2, 3, 24, 32, generator=torch.Generator().manual_seed(0))
     model = Model(8)
     plain = Runner(model, 2, 2, (24, 32), 5)(images)
-    torch.testing.assert_close(Runner(model, 2, 2, (24, 32), 5, augment=True)(images), plain)
+    torch.testing.assert_close(Runner(model, 2, 2, (24, 32), 5, tta=True)(images), plain)
     # A shift to the right becomes the mean of shifts in all four directions.
-    crooked = Runner(Crooked(8), 2, 2, (24, 32), 5, augment=True)(images)
+    crooked = Runner(Crooked(8), 2, 2, (24, 32), 5, tta=True)(images)
     wanted = sum(plain.roll(step, axis) for step in (1, -1) for axis in (2, 3)) / 4
     torch.testing.assert_close(crooked, wanted)
-    turned = Runner(Crooked(8), 2, 2, (32, 24), 5, augment=True)(torch.rot90(images, 1, (2, 3)))
+    turned = Runner(Crooked(8), 2, 2, (32, 24), 5, tta=True)(torch.rot90(images, 1, (2, 3)))
     torch.testing.assert_close(turned, torch.rot90(crooked, 1, (2, 3)))
 
 

@@ -20,7 +20,7 @@ from geohp.cli.app import app
 from geohp.crf.mean_field import dense_crf
 from geohp.errors import ConfigError, OutputError
 from geohp.inference.engine import pipeline as engine
-from geohp.inference.engine.blending import Held
+from geohp.inference.engine.blending import ScoreCache
 from geohp.inference.engine.layers import QUANTITIES
 from geohp.inference.engine.pipeline import EngineSettings, label_blocks
 from geohp.inference.engine.refining import Refinement, refinement
@@ -96,14 +96,14 @@ def layers_of(scene, model, chosen, classes=CLUSTERS):
     shape = (scene.height, scene.width)
     layers = {name: np.full(shape, 77, np.uint8) for name in ("labels", "confidence", "entropy")}
     layers["probabilities"] = np.full((classes, *shape), 77, np.uint8)
-    for found in label_blocks(scene, model, chosen, wanted=frozenset(QUANTITIES)):
+    for found in label_blocks(scene, model, chosen, quantities=frozenset(QUANTITIES)):
         row, col, height, width = found.block
         for name, values in found.layers.items():
             layers[name][..., row : row + height, col : col + width] = values
     return layers
 
 
-def plain_shares(scene, model, chosen, members=None):
+def plain_shares(scene, model, chosen, cluster_to_class=None):
     """Each class's share over the whole scene, written down as directly as can be."""
     grid = chosen.grid(scene.height, scene.width)
     tall, wide = grid.shape
@@ -119,9 +119,11 @@ def plain_shares(scene, model, chosen, members=None):
                 total[:, row : row + tall, col : col + wide] += fine * weights
     total = total[:, : scene.height, : scene.width]
     shares = (total[:-1] / total[-1].clamp_min(1e-30) / 0.1).softmax(0)
-    if members is None:
+    if cluster_to_class is None:
         return shares
-    return torch.stack([sum(shares[k] for k, m in enumerate(members) if m == one) for one in sorted(set(members))])
+    return torch.stack(
+        [sum(shares[k] for k, m in enumerate(cluster_to_class) if m == one) for one in sorted(set(cluster_to_class))]
+    )
 
 
 def plain_marginals(scene, shares, chosen):
@@ -180,7 +182,7 @@ def test_any_share_of_the_blocks_gives_the_same_pixels(model):
     blocks = chosen.blocks(chosen.grid(130, 140), CLUSTERS)
     assert len(blocks) > 9
     for todo in (blocks[5:6], blocks[::3], [Block(33, 41, 20, 50), Block(70, 3, 1, 1)]):
-        for found in label_blocks(scene, model, chosen, todo=todo):
+        for found in label_blocks(scene, model, chosen, blocks=todo):
             row, col, height, width = found.block
             np.testing.assert_array_equal(found.layers["labels"], whole[row : row + height, col : col + width])
 
@@ -193,23 +195,23 @@ def test_it_changes_the_map_and_evens_it_out(model):
 
 
 def test_classes_of_a_legend(model):
-    scene, members = ArrayScene(60, 70), (2, 0, 2, 5)
-    chosen = cut(members=members)
+    scene, cluster_to_class = ArrayScene(60, 70), (2, 0, 2, 5)
+    chosen = cut(cluster_to_class=cluster_to_class)
     found = layers_of(scene, model, chosen, classes=3)
-    marginals = plain_marginals(scene, plain_shares(scene, model, chosen, members), chosen).numpy()
+    marginals = plain_marginals(scene, plain_shares(scene, model, chosen, cluster_to_class), chosen).numpy()
     wanted = np.array([0, 2, 5])[marginals.argmax(0)]
     assert (found["labels"] != wanted)[scene.valid].mean() < 0.002
 
 
 def test_windows_are_forgotten(model, monkeypatch):
-    most, put = 0, Held.put
+    most, put = 0, ScoreCache.put
 
     def counted(self, origin, window):
         nonlocal most
         put(self, origin, window)
         most = max(most, len(self))
 
-    monkeypatch.setattr(Held, "put", counted)
+    monkeypatch.setattr(ScoreCache, "put", counted)
     layers_of(ArrayScene(1500, 40, holes=False), model, cut(20))
     assert most < 20
 

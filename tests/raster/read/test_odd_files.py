@@ -10,12 +10,12 @@ import rasterio
 
 from geohp.errors import SceneError
 from geohp.raster.read.scene import open_scene
-from geohp.raster.write.layers import Layer
-from geohp.raster.write.resumable import Work
+from geohp.raster.write.layer import Layer
+from geohp.raster.write.resumable import ResumableRasterWriter
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
+DATA = Path(__file__).parents[4] / "shared" / "data"
 
 # Name, bands chosen, scaling rule, share of valid pixels.
 FILES = [
@@ -66,7 +66,7 @@ def test_written_labels_lie_exactly_where_the_scene_lies(name: str, tmp_path: Pa
     with open_scene(present(name)) as scene:
         _, valid = scene.read(0, 0, scene.height, scene.width)
         values = np.where(valid, np.uint8(1), np.uint8(255))
-        with Work.open({tmp_path / "labels.tif": Layer()}, scene.grid, {}) as work:
+        with ResumableRasterWriter.open({tmp_path / "labels.tif": Layer()}, scene.grid, {}) as work:
             work.put(0, 0, {tmp_path / "labels.tif": values})
             work.publish()
     with rasterio.open(tmp_path / "labels.tif") as written, rasterio.open(present(name)) as source:

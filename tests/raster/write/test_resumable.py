@@ -23,9 +23,9 @@ from rasterio.errors import RasterioIOError
 
 from geohp.errors import OutputError
 from geohp.raster.grid import Grid
-from geohp.raster.write.layers import Layer
-from geohp.raster.write.resumable import Work, is_half_published, work_folder
-from geohp.raster.write.stored_blocks import Part, part_path, write_part
+from geohp.raster.write.layer import Layer
+from geohp.raster.write.resumable import ResumableRasterWriter, is_half_published, work_folder
+from geohp.raster.write.stored_blocks import StoredBlock, block_path, write_block
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -51,11 +51,11 @@ def outputs(folder: Path) -> dict[Path, Layer]:
     return {folder / "labels.tif": LABELS, folder / "shares.tif": SHARES}
 
 
-def open_work(folder: Path, identity: Mapping[str, Any] = IDENTITY, *, restart: bool = False) -> Work:
-    return Work.open(outputs(folder), GRID, identity, restart=restart)
+def open_work(folder: Path, identity: Mapping[str, Any] = IDENTITY, *, restart: bool = False) -> ResumableRasterWriter:
+    return ResumableRasterWriter.open(outputs(folder), GRID, identity, restart=restart)
 
 
-def put(work: Work, *origins: tuple[int, int]) -> None:
+def put(work: ResumableRasterWriter, *origins: tuple[int, int]) -> None:
     for row, col in origins:
         work.put(row, col, dict(zip(work.outputs, values_of(row, col), strict=True)), {"at": [row, col]})
 
@@ -157,9 +157,9 @@ def test_blocks_from_many_threads(tmp_path: Path, whole: list[bytes]) -> None:
 
 
 def test_parts_that_another_process_wrote(tmp_path: Path, whole: list[bytes]) -> None:
-    def write_elsewhere(*task: Any) -> Part | None:
+    def write_elsewhere(*task: Any) -> StoredBlock | None:
         """As a worker gets its task and gives its answer."""
-        part: Part | None = pickle.loads(pickle.dumps(write_part(*pickle.loads(pickle.dumps(task)))))
+        part: StoredBlock | None = pickle.loads(pickle.dumps(write_block(*pickle.loads(pickle.dumps(task)))))
         return part
 
     with open_work(tmp_path) as work:
@@ -170,20 +170,20 @@ def test_parts_that_another_process_wrote(tmp_path: Path, whole: list[bytes]) ->
             ]
             work.record(row, col, [part for part in written if part])
         blank = np.full((300, 300), np.nan, np.float32)
-        assert write_part(work.folder, 1, SHARES, 0, 0, np.stack([blank] * 2)) is None
-        assert write_part(work.folder, 1, SHARES, 0, 0, values_of(0, 0)[1]) is not None
+        assert write_block(work.folder, 1, SHARES, 0, 0, np.stack([blank] * 2)) is None
+        assert write_block(work.folder, 1, SHARES, 0, 0, values_of(0, 0)[1]) is not None
         with pytest.raises(OutputError, match=r"not in .*one and the same for all workers"):
-            work.record(0, 0, [Part(7, 300, 300, 1234, 5)])
+            work.record(0, 0, [StoredBlock(7, 300, 300, 1234, 5)])
 
         with pytest.raises(OutputError, match=r"nowhere.* could not be written"):
-            write_part(tmp_path / "nowhere", 0, LABELS, 0, 0, values_of(0, 0)[0])
+            write_block(tmp_path / "nowhere", 0, LABELS, 0, 0, values_of(0, 0)[0])
         work.publish()
     assert contents(tmp_path) == whole
 
 
 @pytest.mark.filterwarnings("error")
 def test_parts_are_written_without_a_word(tmp_path: Path) -> None:
-    assert write_part(tmp_path, 0, LABELS, 0, 0, np.zeros((40, 40), np.uint8)) is not None
+    assert write_block(tmp_path, 0, LABELS, 0, 0, np.zeros((40, 40), np.uint8)) is not None
 
 
 @pytest.mark.parametrize(
@@ -205,10 +205,10 @@ def test_other_work_is_not_mixed_with_what_is_there(
         put(work, *ORIGINS)
     others = {**outputs(tmp_path), tmp_path / "labels.tif": layer}
     with pytest.raises(OutputError, match=message + ".*begin anew with --restart, or choose another name"):
-        Work.open(others, grid, identity)
+        ResumableRasterWriter.open(others, grid, identity)
     with open_work(tmp_path) as work:  # which changed nothing
         assert work.finished == set(ORIGINS)
-    with Work.open(others, grid, identity, restart=True) as work:
+    with ResumableRasterWriter.open(others, grid, identity, restart=True) as work:
         assert not work.finished
         assert names(work.folder) == ["identity.json", "journal.jsonl", "lock"]
     assert finish(tmp_path) == ORIGINS
@@ -257,7 +257,7 @@ def test_a_torn_journal_is_read_as_far_as_it_goes(tmp_path: Path, whole: list[by
 
 
 def damage(folder: Path, how: str) -> None:
-    path = part_path(folder, 0, 0, 300)
+    path = block_path(folder, 0, 0, 300)
     content = path.read_bytes()
     if how == "missing":
         path.unlink()
@@ -298,10 +298,10 @@ from pathlib import Path
 from affine import Affine
 from geohp.errors import OutputError
 from geohp.raster.grid import Grid
-from geohp.raster.write.layers import Layer
-from geohp.raster.write.resumable import Work
+from geohp.raster.write.layer import Layer
+from geohp.raster.write.resumable import ResumableRasterWriter
 try:
-    Work.open({Path(sys.argv[1]): Layer()}, Grid(9, 9, Affine.identity()), {}, restart=True)
+    ResumableRasterWriter.open({Path(sys.argv[1]): Layer()}, Grid(9, 9, Affine.identity()), {}, restart=True)
 except OutputError as error:
     print(error)
 """
@@ -335,7 +335,7 @@ def test_outputs_in_other_folders_and_on_other_disks(
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
     monkeypatch.setattr(Path, "replace", replace_on_one_disk)
-    with Work.open(both, GRID, IDENTITY) as work:
+    with ResumableRasterWriter.open(both, GRID, IDENTITY) as work:
         put(work, *ORIGINS)
         work.publish()
     assert [path.read_bytes() for path in both] == whole
@@ -408,14 +408,14 @@ import numpy as np
 from affine import Affine
 from geohp.errors import OutputError
 from geohp.raster.grid import Grid
-from geohp.raster.write.layers import Layer
-from geohp.raster.write.resumable import Work
+from geohp.raster.write.layer import Layer
+from geohp.raster.write.resumable import ResumableRasterWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing further then fails as on a full disk
 values = np.random.default_rng(0).integers(0, 250, (1100, 1100), dtype=np.uint8)
 path = Path(sys.argv[1])
 def run():
     try:
-        with Work.open({path: Layer()}, Grid(1100, 1100, Affine.identity()), {}) as work:
+        with ResumableRasterWriter.open({path: Layer()}, Grid(1100, 1100, Affine.identity()), {}) as work:
             for row in range(0, 1100, 100):
                 if (row, 0) not in work.finished:
                     work.put(row, 0, {path: values[row : row + 100]})
@@ -454,7 +454,7 @@ def test_a_full_disk_at_any_point_is_noticed_and_can_be_mended(tmp_path: Path) -
 
 def test_targets_that_cannot_be_are_refused_before_work_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*paths: Path) -> None:
-        Work.open(dict.fromkeys(paths, LABELS), GRID, IDENTITY)
+        ResumableRasterWriter.open(dict.fromkeys(paths, LABELS), GRID, IDENTITY)
 
     with pytest.raises(OutputError, match="is a folder"):
         refuse(tmp_path)
@@ -465,7 +465,7 @@ def test_targets_that_cannot_be_are_refused_before_work_begins(tmp_path: Path, m
     with pytest.raises(OutputError, match="two outputs cannot be one file"):
         refuse(tmp_path / "a.tif", tmp_path / ".." / tmp_path.name / "a.tif")
     with pytest.raises(TypeError, match="cannot be part of an identity"):
-        Work.open({tmp_path / "a.tif": LABELS}, GRID, {"model": object()})
+        ResumableRasterWriter.open({tmp_path / "a.tif": LABELS}, GRID, {"model": object()})
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(OutputError, match="cannot be written to"):
         refuse(tmp_path / "a.tif")
@@ -494,7 +494,7 @@ def test_blocks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 KILLED = """
 import itertools, os, random, signal, sys, time
 from pathlib import Path
-import test_work as t
+import test_resumable as t
 
 def forked(run):
     child = os.fork()

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from geohp.errors import ConfigError, SceneError
-from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, settle
+from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
 
 
 def settled(
@@ -22,7 +22,7 @@ def settled(
         assert values is not None, "measured although nothing asked for it"
         return values
 
-    return settle(parse_rule(rule), [StoredType(np.dtype(dtype), bits)] * bands, sample, "scene.tif")
+    return resolve_scaling(parse_rule(rule), [StoredType(np.dtype(dtype), bits)] * bands, sample, "scene.tif")
 
 
 @pytest.mark.parametrize(

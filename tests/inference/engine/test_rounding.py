@@ -64,7 +64,7 @@ def run(model, monkeypatch, batch, threads, block=200):
     labels, apart = np.zeros((330, 290), np.uint8), np.zeros((330, 290), np.float32)
     try:
         chosen = EngineSettings(96, 32, batch, block, patch_px=16)
-        for found in label_blocks(scene, model, chosen, wanted=frozenset({"confidence"})):
+        for found in label_blocks(scene, model, chosen, quantities=frozenset({"confidence"})):
             row, col, height, width = found.block
             labels[row : row + height, col : col + width] = found.layers["labels"]
             apart[row : row + height, col : col + width] = margins["last"]

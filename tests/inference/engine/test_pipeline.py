@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.classes import default_classes
-from geohp.inference.engine.blending import Held
+from geohp.inference.engine.blending import ScoreCache
 from geohp.inference.engine.layers import QUANTITIES
 from geohp.inference.engine.pipeline import EngineSettings, default_settings, label_blocks
 from geohp.inference.engine.windows import WindowGrid, blend_weights
@@ -99,7 +99,7 @@ def engine_layers(scene, model, engine_settings, wanted=frozenset(QUANTITIES)):
     if "probabilities" in wanted:
         layers["probabilities"] = np.full((CLUSTERS, *shape), 77, np.uint8)
     covered = np.zeros(shape, dtype=int)
-    for found in label_blocks(scene, model, engine_settings, wanted=wanted):
+    for found in label_blocks(scene, model, engine_settings, quantities=wanted):
         row, col, height, width = found.block
         covered[row : row + height, col : col + width] += 1
         assert set(found.layers) == set(layers)
@@ -166,14 +166,14 @@ def test_windows_without_data_cost_no_forward_pass():
 def test_held_windows_are_forgotten_when_no_block_needs_them(monkeypatch):
     scene, model = make_scene(2000, 64, 4, holes=False), make_model()
     most = 0
-    put = Held.put
+    put = ScoreCache.put
 
     def counted(self, origin, window):
         nonlocal most
         put(self, origin, window)
         most = max(most, len(self))
 
-    monkeypatch.setattr(Held, "put", counted)
+    monkeypatch.setattr(ScoreCache, "put", counted)
     engine_map(scene, model, EngineSettings(32, 8, 1, 64))
     assert len(WindowGrid(2000, 64, 32, 8)) > 200
     assert most < 20

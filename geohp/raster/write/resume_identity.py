@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geohp.raster.grid import Grid
-from geohp.raster.write.layers import Layer
+from geohp.raster.write.layer import Layer
 
 NAME = "identity.json"
 _FORMAT = 1
@@ -95,16 +95,3 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "item"):
         return value.item()
     raise TypeError(f"{value!r} cannot be part of an identity")
-
-
-def file_state(path: Path) -> list[int] | None:
-    """What tells a file from another of its name, also after both were moved: its size and the time of its change.
-
-    Returns:
-        ``None`` where there is no such file.
-    """
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns]

@@ -21,9 +21,9 @@ from rio_cogeo import cog_validate
 from geohp.raster.grid import Grid
 from geohp.raster.read.scene import open_scene
 from geohp.raster.write.cog import check_complete
-from geohp.raster.write.layers import Layer
+from geohp.raster.write.layer import Layer
 from geohp.raster.write.overviews import halve
-from geohp.raster.write.resumable import Work
+from geohp.raster.write.resumable import ResumableRasterWriter
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -39,7 +39,7 @@ def labels(height: int, width: int) -> NDArray[np.uint8]:
 
 def write(path: Path, grid: Grid, values: NDArray[Any], rows: int = 200, **options: Any) -> None:
     """Write (rows, cols) or (bands, rows, cols) in strips."""
-    with Work.open({path: Layer(**options)}, grid, {}) as work:
+    with ResumableRasterWriter.open({path: Layer(**options)}, grid, {}) as work:
         for row in range(0, grid.height, rows):
             work.put(row, 0, {path: values[..., row : row + rows, :]})
         work.publish()
@@ -151,7 +151,7 @@ def test_ground_control_points_survive_the_conversion(tmp_path: Path, crs: CRS |
 def test_other_types(tmp_path: Path, dtype: str, nodata: float | None) -> None:
     values = np.arange(600 * 600).reshape(600, 600).astype(dtype)
     grid = Grid(600, 1200, NORTH_UP, UTM)  # the lower half is never written
-    with Work.open({tmp_path / "a.tif": Layer(dtype, nodata, overviews="average")}, grid, {}) as work:
+    with ResumableRasterWriter.open({tmp_path / "a.tif": Layer(dtype, nodata, overviews="average")}, grid, {}) as work:
         work.put(0, 0, {tmp_path / "a.tif": values})
         work.publish()
     assert cog_validate(tmp_path / "a.tif")[0]
@@ -213,7 +213,7 @@ def test_any_layout_of_blocks_in_any_order_gives_the_same_bytes(
     for name in ("a.tif", "b.tif"):
         rows, cols = data.draw(st.integers(150, 1400)), data.draw(st.integers(150, 1400))
         blocks = [(row, col) for row in range(0, height, rows) for col in range(0, width, cols)]
-        with Work.open({folder / name: Layer()}, grid, {}) as work:
+        with ResumableRasterWriter.open({folder / name: Layer()}, grid, {}) as work:
             for row, col in data.draw(st.permutations(blocks)):
                 work.put(row, col, {folder / name: values[row : row + rows, col : col + cols]})
             work.publish()
@@ -226,7 +226,7 @@ def test_any_layout_of_blocks_in_any_order_gives_the_same_bytes(
 def test_tiles_without_data_cost_nothing_and_read_as_nodata(tmp_path: Path) -> None:
     grid = Grid(60_000, 50_000, NORTH_UP, UTM)
     path = tmp_path / "a.tif"
-    with Work.open({path: Layer()}, grid, {}) as work:
+    with ResumableRasterWriter.open({path: Layer()}, grid, {}) as work:
         work.put(20_480, 30_720, {path: labels(1024, 1024)})
         work.put(0, 0, {path: np.full((1024, 1024), 255, np.uint8)})
         work.put(0, 1024, {path: None})
@@ -244,7 +244,9 @@ def test_tiles_without_data_cost_nothing_and_read_as_nodata(tmp_path: Path) -> N
 
 def test_a_raster_without_any_data_can_be_written(tmp_path: Path) -> None:
     for side in (30, 1500):
-        with Work.open({tmp_path / "a.tif": Layer(colormap=COLOURS)}, Grid(side, side, NORTH_UP, UTM), {}) as work:
+        with ResumableRasterWriter.open(
+            {tmp_path / "a.tif": Layer(colormap=COLOURS)}, Grid(side, side, NORTH_UP, UTM), {}
+        ) as work:
             work.publish()
         assert cog_validate(tmp_path / "a.tif")[0]
         with rasterio.open(tmp_path / "a.tif") as dataset:
@@ -292,12 +294,12 @@ import sys
 import numpy as np
 from affine import Affine
 from geohp.raster.grid import Grid
-from geohp.raster.write.layers import Layer
-from geohp.raster.write.resumable import Work
+from geohp.raster.write.layer import Layer
+from geohp.raster.write.resumable import ResumableRasterWriter
 path, side, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 block = np.random.default_rng(0).integers(0, 6, (32, 32), dtype=np.uint8).repeat(32, 0).repeat(32, 1)
 rows = side // 1024
-with Work.open({path: Layer(overviews="average")}, Grid(side, side, Affine.identity()), {}) as work:
+with ResumableRasterWriter.open({path: Layer(overviews="average")}, Grid(side, side, Affine.identity()), {}) as work:
     for number in np.linspace(0, rows * rows - 1, count).astype(int).tolist():
         work.put(number // rows * 1024, number % rows * 1024, {path: block})
     work.publish()
