@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Literal
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 Refinement = Literal["crf"]
 OnReadError = Literal["stop", "nodata"]
@@ -69,3 +71,40 @@ class PolygonOptions:
     simplify_m: float = 0
     smooth: int = 0
     simplify_boundary: bool = False
+
+
+Fields = ParamSpec("Fields")
+Options = TypeVar("Options")
+A = TypeVar("A")
+B = TypeVar("B")
+R = TypeVar("R")
+
+
+class keywords(Generic[Fields, Options]):  # noqa: N801 - a decorator
+    """Let a function whose last parameter is an options object be called with the fields of that object instead.
+
+    ``@keywords(WindowOptions)`` makes of ``f(scene, options)`` what is called as ``f(scene, overlap=0.5)``: for the
+    type checker, for ``help()`` and in messages as if every field were a parameter of the function.
+    """
+
+    def __init__(self, options: Callable[Fields, Options]) -> None:
+        self._options: Callable[..., Options] = options
+
+    @overload
+    def __call__(self, function: Callable[[A, Options], R]) -> Callable[Concatenate[A, Fields], R]: ...
+    @overload
+    def __call__(self, function: Callable[[A, B, Options], R]) -> Callable[Concatenate[A, B, Fields], R]: ...
+    def __call__(self, function: Callable[..., R]) -> Callable[..., R]:
+        """What takes the fields."""
+        own = inspect.signature(function)
+        *subjects, _ = own.parameters.values()
+        signature = own.replace(parameters=[*subjects, *inspect.signature(self._options).parameters.values()])
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> R:
+            bound = signature.bind(*args, **kwargs).arguments
+            positional = [bound.pop(subject.name) for subject in subjects]
+            return function(*positional, self._options(**bound))
+
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        return call

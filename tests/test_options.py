@@ -1,0 +1,32 @@
+"""Options declared once: what takes an object is called with plain keywords."""
+
+import inspect
+
+import pytest
+
+from geohp.options import WindowOptions, keywords
+
+
+@keywords(WindowOptions)
+def label(scene: str, options: WindowOptions) -> tuple[str, WindowOptions]:
+    """Label a scene."""
+    return scene, options
+
+
+def test_keywords_become_the_object():
+    assert label("a.tif", overlap=0.5, tta=True) == ("a.tif", WindowOptions(overlap=0.5, tta=True))
+    assert label(scene="a.tif") == ("a.tif", WindowOptions())
+
+
+def test_the_signature_shows_every_option_and_its_default():
+    parameters = inspect.signature(label).parameters
+    assert list(parameters) == ["scene", "overlap", "window_px", "pixel_size_m", "tta", "refine"]
+    assert parameters["overlap"].default == 0.25
+    assert label.__doc__ == "Label a scene."
+
+
+def test_an_unknown_keyword_is_a_mistake_of_the_call():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'overlapp'"):
+        label("a.tif", overlapp=0.5)
+    with pytest.raises(TypeError, match="scene"):
+        label(overlap=0.5)
