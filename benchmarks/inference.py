@@ -262,13 +262,13 @@ def work_vit(args: argparse.Namespace) -> dict[str, Any]:
     from geohp.inference.outputs import Outputs
     from geohp.inference.segmenter import Segmenter
     from geohp.methods.kmeans import KMeans
-    from geohp.model.file import describe_backbone
-    from geohp.model.network import LandCoverModel, ModelCard
+    from geohp.model.card import BackboneCard, ModelCard
+    from geohp.model.network import LandCoverModel
 
     torch.manual_seed(0)
     net = create_backbone(VIT, weights=args.vit, block=5)
     method = KMeans(net.channels, CLASSES)
-    card = ModelCard("kmeans", describe_backbone(net), net.channels, net.channels, default_classes(CLASSES))
+    card = ModelCard("kmeans", BackboneCard.of(net), net.channels, net.channels, default_classes(CLASSES))
     segmenter = Segmenter(LandCoverModel(net, method.head, method.probe, card), args.device)
     model = segmenter.model
     warm_up(model, args.device)

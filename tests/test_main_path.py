@@ -260,7 +260,7 @@ def test_a_vision_transformer_trains_and_is_found_again(trained, tmp_path):
     done = train(trained[0], tmp_path / "run", *vit)
     labels = geohp.segment(trained[0], model=done.folder).values
     moved = weights.rename(tmp_path / "moved.safetensors")
-    with pytest.raises(ModelError, match=r"no longer at .*--weights FILE"):
+    with pytest.raises(ModelError, match=r"no longer at .* as weights= or"):
         geohp.segment(trained[0], model=done.folder)
     np.testing.assert_array_equal(geohp.segment(trained[0], model=done.folder, weights=moved).values, labels)
     other = create_backbone("vit_tiny_patch16_224", weights="random", block=1)

@@ -131,7 +131,7 @@ def evaluate(
 ) -> None:
     """Score models on labelled data by the protocol of the paper, beside the published figures."""
     from geohp.evaluation.evaluate import evaluate as run_evaluation
-    from geohp.model.file import newest_run
+    from geohp.model.runs import newest_run
 
     models: list[Path] = model or [run for run in [newest_run()] if run is not None]
     with terminal.progress() as progress:

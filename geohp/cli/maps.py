@@ -132,9 +132,9 @@ def recode(
 ) -> None:
     """Give a map, or a model and so all its maps, the classes of a legend."""
     if source.is_dir() or source.suffix == ".safetensors":
-        from geohp.legend.model import name_model_file
+        from geohp.legend.recode_model import recode_model_file
 
-        named = name_model_file(source, out, legend, weights=weights, overwrite=overwrite)
+        named = recode_model_file(source, out, legend, weights=weights, overwrite=overwrite)
         typer.echo(f"wrote {out}: {', '.join(one.name for one in named.card.classes)}")
         return
     from geohp.files import check_output

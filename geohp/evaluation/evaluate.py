@@ -149,7 +149,8 @@ def evaluate(
     """
     from geohp.data.factory import open_data
     from geohp.evaluation.report import check_report, write_report
-    from geohp.model.file import find_model, torch_device
+    from geohp.model.device import torch_device
+    from geohp.model.runs import find_model
 
     files = [find_model(model) for model in ([models] if isinstance(models, (str, Path)) else models)]
     if not files:

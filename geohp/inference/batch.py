@@ -20,7 +20,7 @@ from geohp.inference.segment import given_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.inference.writing import Skipped
 from geohp.legend.file import Legend
-from geohp.model.file import MODEL_NAME
+from geohp.model.runs import MODEL_NAME
 from geohp.raster.gdal import open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.collection import SceneCollection

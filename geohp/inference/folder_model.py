@@ -14,7 +14,8 @@ from geohp.inference.folder_record import FolderRecord
 from geohp.inference.identity import model_sha256
 from geohp.inference.segment import DEFAULT_CLASSES, resolve_segmenter
 from geohp.inference.segmenter import Segmenter
-from geohp.model.file import MODEL_NAME, load_model, save_model
+from geohp.model.file import load_model, save_model
+from geohp.model.runs import MODEL_NAME
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.scaling import Scaling
 

@@ -20,7 +20,7 @@ _STORED_AS = {"tta": "augment", "cluster_to_class": "cluster_to_class", "input_s
 
 def model_sha256(model: LandCoverModel) -> str:
     """Hexadecimal SHA-256 of what a model computes with: backbone by its fingerprint, head, probes, merged classes."""
-    digest = hashlib.sha256(json.dumps(model.card.backbone, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(asdict(model.card.backbone), sort_keys=True, default=str).encode())
     digest.update(f"{model.card.probe} {model.card.patch_px} {model.card.input_px}".encode())
     if model.card.cluster_to_class is not None:
         digest.update(f"{model.card.cluster_to_class}".encode())

@@ -22,8 +22,8 @@ from geohp.errors import DataError, SceneError
 from geohp.inference.engine.pipeline import default_input_px
 from geohp.inference.engine.reading import NodataOnErrorScene
 from geohp.methods.kmeans import KMeans
-from geohp.model.file import describe_backbone
-from geohp.model.network import LandCoverModel, ModelCard
+from geohp.model.card import BackboneCard, ModelCard
+from geohp.model.network import LandCoverModel
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.patches import THUMBNAIL_PX, Readable, read_patch, sample_origins
 from geohp.raster.read.scene import Scene
@@ -117,7 +117,7 @@ def fit_kmeans(
         method.prepare(lambda _: _as_maps(rows))
     card = ModelCard(
         method="kmeans",
-        backbone=describe_backbone(net),
+        backbone=BackboneCard.of(net),
         in_channels=net.channels,
         code_channels=net.channels,
         classes=default_classes(count),

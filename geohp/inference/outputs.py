@@ -66,7 +66,7 @@ class Outputs:
         common = {
             "GEOHP_VERSION": __version__,
             "GEOHP_METHOD": card.method,
-            "GEOHP_BACKBONE": f"{card.backbone['name']} block {card.backbone['block']}",
+            "GEOHP_BACKBONE": f"{card.backbone.name} block {card.backbone.block}",
             "GEOHP_WINDOW_PX": str(settings.window_px),
             "GEOHP_OVERLAP_PX": str(settings.overlap_px),
             "GEOHP_BLENDING": "sin^2 ramps over the overlap",

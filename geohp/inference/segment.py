@@ -12,7 +12,7 @@ from geohp.inference.outputs import Outputs
 from geohp.inference.segmenter import Progress, Segmenter, as_scene
 from geohp.inference.writing import Skipped
 from geohp.legend.file import Legend
-from geohp.model.file import newest_run
+from geohp.model.runs import newest_run
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.lazy import LazyScene
 

@@ -23,9 +23,11 @@ from geohp.inference.lazy import lazy_labels
 from geohp.inference.outputs import Outputs
 from geohp.inference.writing import Skipped, skipped_in, write_behind
 from geohp.legend.file import Legend
-from geohp.legend.model import name_clusters
-from geohp.model.file import find_model, load_model, torch_device
+from geohp.legend.recode_model import recode_model
+from geohp.model.device import torch_device
+from geohp.model.file import load_model
 from geohp.model.network import LandCoverModel
+from geohp.model.runs import find_model
 from geohp.raster.grid import pixel_size_m
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.lazy import LazyScene
@@ -133,7 +135,7 @@ class Segmenter:
         Raises:
             ConfigError: no legend, or one that names a class that there is not.
         """
-        model = name_clusters(self.model, Legend.of(legend), self.origin or "the model")
+        model = recode_model(self.model, Legend.of(legend), self.origin or "the model")
         return Segmenter(model, self.device, self.origin)
 
     @property

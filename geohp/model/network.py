@@ -1,55 +1,16 @@
-"""A land-cover model: backbone, head and probes in one, and the card that says how to use it."""
+"""A land-cover model: backbone, head and probes in one."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from geohp.backbones.base import Backbone
-from geohp.classes import LandCoverClass
 from geohp.methods.probes import ClusterProbe, LinearProbe
+from geohp.model.card import PROBES, ModelCard
 
-PROBES = ("cluster", "linear")
 CONFIDENCE_TEMPERATURE = 0.1
 """Confidence is the winner's share in a softmax of the scores, divided by their last channel, over this."""
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What has to be known to use a model on other imagery.
-
-    Attributes:
-        method: name of the method that trained it.
-        backbone: name, block, options, weights (where they came from) and fingerprint of the backbone.
-        in_channels: width C of the features; code_channels: width D of the codes.
-        classes: the classes; where ``cluster_to_class`` does not tell, in the order of the predicting probe's clusters.
-        bands: bands as the training configuration asked for them; ``None`` is red, green, blue.
-        scaling: rule that brings values to [0, 1], measured on each scene anew where it measures.
-        patch_px: side of training patches in scene pixels; input_px: side they were resized to.
-        pixel_size_m: ground sampling distance of the training imagery, ``None`` where it had none.
-        config: the whole configuration as resolved; empty where there was none.
-        geohp_version: version that wrote it.
-        probe: which probe predicts, ``"cluster"`` or ``"linear"``; the linear one has learned from labels.
-        cluster_to_class: the number of the class that each cluster belongs to, where a legend has named them.
-    """
-
-    method: str
-    backbone: dict[str, Any]
-    in_channels: int
-    code_channels: int
-    classes: tuple[LandCoverClass, ...]
-    bands: tuple[int | str, ...] | None = None
-    scaling: str = "auto"
-    patch_px: int = 224
-    input_px: int = 224
-    pixel_size_m: float | None = None
-    config: dict[str, Any] = field(default_factory=dict)
-    geohp_version: str = ""
-    probe: str = "cluster"
-    cluster_to_class: tuple[int, ...] | None = None
 
 
 class LandCoverModel(nn.Module):
@@ -91,9 +52,12 @@ class LandCoverModel(nn.Module):
     @property
     def clusters(self) -> int:
         """Number K of clusters, or classes, that the predicting probe tells apart."""
-        if self.linear_probe is not None and self.card.probe == "linear":
-            return self.linear_probe.classifier.out_channels
-        return len(self.probe.clusters)
+        return self._classifier.classifier.out_channels if self._classifier else len(self.probe.clusters)
+
+    @property
+    def _classifier(self) -> LinearProbe | None:
+        """The linear probe where it is the one that predicts."""
+        return self.linear_probe if self.card.probe == "linear" else None
 
     @property
     def input_scale(self) -> float:
@@ -125,8 +89,8 @@ class LandCoverModel(nn.Module):
               softmax of the logits themselves.
         """
         codes = self.codes(images)
-        if self.linear_probe is not None and self.card.probe == "linear":
-            scores = self.linear_probe(codes)
+        if self._classifier:
+            scores = self._classifier(codes)
             divisor = torch.full_like(scores[:, :1], 1 / CONFIDENCE_TEMPERATURE)
         else:
             scores = self.probe.scores(codes)

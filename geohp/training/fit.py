@@ -22,8 +22,9 @@ from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.methods.factory import create_method
 from geohp.methods.kmeans import refit_probe
-from geohp.model.file import describe_backbone, torch_device
-from geohp.model.network import LandCoverModel, ModelCard
+from geohp.model.card import BackboneCard, ModelCard
+from geohp.model.device import torch_device
+from geohp.model.network import LandCoverModel
 from geohp.training.batches import FeatureBatches
 from geohp.training.checkpoints import preserve_rng_state
 from geohp.training.health import Health
@@ -224,7 +225,7 @@ def _finished(method: Method, source: FeatureSampler, card: ModelCard) -> LandCo
 def _card(config: Config, source: FeatureSampler, method: Method, pixel_size_m: float | None) -> ModelCard:
     return ModelCard(
         method=config.method.name,
-        backbone=describe_backbone(source.backbone),
+        backbone=BackboneCard.of(source.backbone),
         in_channels=source.backbone.channels,
         code_channels=method.probe.clusters.shape[1],
         classes=config.classes.described(),

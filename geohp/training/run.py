@@ -129,7 +129,7 @@ def _beginning(
 ) -> tuple[Config, Path]:
     """The configuration and the folder of a new run, or of one that is gone on with."""
     if resume is not None:
-        from geohp.model.file import MODEL_NAME
+        from geohp.model.runs import MODEL_NAME
 
         folder = Path(resume)
         if config is not None or overrides or out is not None or sweep is not None:
@@ -188,7 +188,8 @@ def _leave_behind(
 ) -> Path:
     """Pictures, report, and last of all the model: where it is, everything is."""
     from geohp.evaluation.evaluate import BEST_NAME
-    from geohp.model.file import MODEL_NAME, save_model
+    from geohp.model.file import save_model
+    from geohp.model.runs import MODEL_NAME
     from geohp.training.report import write_run_report
 
     write_run_report(

@@ -21,7 +21,8 @@ from geohp.errors import DataError
 from geohp.evaluation.metrics import SegmentationMetrics
 from geohp.methods.base import Batch
 from geohp.methods.factory import create_method
-from geohp.model.network import LandCoverModel, ModelCard
+from geohp.model.card import BackboneCard, ModelCard
+from geohp.model.network import LandCoverModel
 from geohp.reporting.figures import AGNOSTIC, BOTH, SPECIFIC, draw_positives
 from geohp.reporting.plots import read_series
 from geohp.training.findings import find_positives
@@ -97,7 +98,9 @@ class Made:
         self.logged = []
         if self.method.iterative:
             self._train(steps)
-        card = ModelCard(method, {}, backbone.channels, 8, default_classes(classes), patch_px=64, input_px=64)
+        card = ModelCard(
+            method, BackboneCard("tiny", 0), backbone.channels, 8, default_classes(classes), patch_px=64, input_px=64
+        )
         self.model = LandCoverModel(backbone, self.method.head, self.method.probe, card)
 
     def _train(self, steps):

@@ -23,7 +23,8 @@ from geohp.errors import ClusterError, GeohpError, ModelError, OutputError, Scen
 from geohp.inference.engine.pipeline import EngineSettings, label_blocks
 from geohp.inference.engine.reading import NodataOnErrorScene
 from geohp.inference.writing import write_behind
-from geohp.model.file import load_model, torch_device
+from geohp.model.device import torch_device
+from geohp.model.file import load_model
 from geohp.model.network import LandCoverModel
 from geohp.raster.grid import Block
 from geohp.raster.read.scaling import Scaling

@@ -25,10 +25,11 @@ from geohp.errors import ConfigError, ModelError, OutputError
 from geohp.files import check_output
 from geohp.methods.hp.head import SegmentationHead
 from geohp.methods.probes import ClusterProbe, LinearProbe
-from geohp.model.file import describe_backbone, save_backbone, save_model
+from geohp.model.card import PROBES, BackboneCard, ModelCard
+from geohp.model.file import save_backbone, save_model
 from geohp.model.importing.layouts import Layout, layout_of
 from geohp.model.importing.tensors import Parts
-from geohp.model.network import PROBES, LandCoverModel, ModelCard
+from geohp.model.network import LandCoverModel
 from geohp.version import __version__
 
 _EVALUATED_PX = 320
@@ -179,7 +180,7 @@ def _model_of(
     side = max(1, round(_EVALUATED_PX / transformer.patch_size)) * transformer.patch_size
     card = ModelCard(
         method=layout.method,
-        backbone=describe_backbone(transformer),
+        backbone=BackboneCard.of(transformer),
         in_channels=transformer.channels,
         code_channels=code_channels,
         classes=_classes(parts.path, count, classes),

@@ -1,5 +1,7 @@
 """The engine against a plain whole-array computation of the same map."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,8 @@ from geohp.inference.engine.pipeline import EngineSettings, default_settings, la
 from geohp.inference.engine.windows import WindowGrid, blend_weights
 from geohp.methods.kmeans import Standardise
 from geohp.methods.probes import ClusterProbe
-from geohp.model.network import LandCoverModel, ModelCard
+from geohp.model.card import BackboneCard, ModelCard
+from geohp.model.network import LandCoverModel
 from geohp.raster.read.patches import complete_patch
 
 PATCH, CLUSTERS = 4, 3
@@ -59,7 +62,7 @@ def make_model():
     generator = torch.Generator().manual_seed(3)
     probe = ClusterProbe(6, CLUSTERS)
     probe.clusters.data = torch.randn(CLUSTERS, 6, generator=generator)
-    card = ModelCard("kmeans", {}, 6, 6, default_classes(CLUSTERS), patch_px=32, input_px=32)
+    card = ModelCard("kmeans", BackboneCard("tiny", 0), 6, 6, default_classes(CLUSTERS), patch_px=32, input_px=32)
     return LandCoverModel(PatchMeans(), Standardise(6), probe, card)
 
 
@@ -189,7 +192,7 @@ def test_progress_counts_every_window_once():
 
 def test_a_model_trained_on_resized_patches_sees_resized_windows():
     model = make_model()
-    model.card = ModelCard("kmeans", {}, 6, 6, default_classes(CLUSTERS), patch_px=200, input_px=224)
+    model.card = replace(model.card, patch_px=200, input_px=224)
     chosen = default_settings(model)
     assert chosen.input_px == 448
     assert chosen.window_px == 400

@@ -31,7 +31,8 @@ from geohp.inference.segment import resolve_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.methods.kmeans import Standardise
 from geohp.methods.probes import ClusterProbe
-from geohp.model.network import LandCoverModel, ModelCard
+from geohp.model.card import BackboneCard, ModelCard
+from geohp.model.network import LandCoverModel
 from geohp.raster.grid import Block
 from geohp.raster.read.patches import complete_patch
 from geohp.raster.read.scene import open_scene
@@ -83,7 +84,7 @@ def model():
     generator = torch.Generator().manual_seed(3)
     probe = ClusterProbe(6, CLUSTERS)
     probe.clusters.data = torch.randn(CLUSTERS, 6, generator=generator)
-    card = ModelCard("kmeans", {}, 6, 6, default_classes(CLUSTERS), patch_px=32, input_px=32)
+    card = ModelCard("kmeans", BackboneCard("tiny", 0), 6, 6, default_classes(CLUSTERS), patch_px=32, input_px=32)
     return LandCoverModel(PatchMeans(), Standardise(6), probe, card)
 
 

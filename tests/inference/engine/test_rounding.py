@@ -10,7 +10,8 @@ from geohp.inference.engine import pipeline as engine
 from geohp.inference.engine.pipeline import EngineSettings, label_blocks
 from geohp.methods.hp.head import SegmentationHead
 from geohp.methods.probes import ClusterProbe
-from geohp.model.network import LandCoverModel, ModelCard
+from geohp.model.card import BackboneCard, ModelCard
+from geohp.model.network import LandCoverModel
 
 NEARLY_TIED = 1e-4
 
@@ -33,7 +34,7 @@ def model():
     torch.manual_seed(0)
     backbone = create_backbone("vit_tiny_patch16_224", weights="random", block=2)
     head = SegmentationHead(backbone.channels, 16).eval()
-    card = ModelCard("hp", {}, backbone.channels, 16, default_classes(7))
+    card = ModelCard("hp", BackboneCard("tiny", 0), backbone.channels, 16, default_classes(7))
     return LandCoverModel(backbone, head, ClusterProbe(16, 7), card)
 
 

@@ -30,7 +30,7 @@ from geohp.model.file import load_model, read_card
 TINY, WIDTH, PATCH = "vit_tiny_patch16_224", 192, 16
 CODE, CLUSTERS, LABELLED = 24, 7, 5
 MEAN, STD = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-GOLDEN = Path(__file__).parent / "golden" / "vit_tiny_p16_96x160.npz"
+GOLDEN = Path(__file__).parents[2] / "golden" / "vit_tiny_p16_96x160.npz"
 
 
 def drawn_weight(name, shape):
@@ -301,7 +301,7 @@ def test_the_card_says_how_the_checkpoint_is_used(vit, parts, tmp_path):
     assert (card.patch_px, card.input_px, card.pixel_size_m) == (320, 320, 0.05)
     assert [c.name for c in card.classes] == names
     assert [c.colour for c in card.classes] == [c.colour for c in geohp.classes.default_classes(CLUSTERS)]
-    assert card.backbone["weights"] == "ckpt.pth"
+    assert card.backbone.weights == "ckpt.pth"
     # timm normalises for this name otherwise; what was trained with ImageNet's figures keeps them.
     model = load_model(out)
     assert model.backbone.mean == pytest.approx((0.485, 0.456, 0.406))

@@ -16,7 +16,7 @@ from geohp.inference.engine.layers import confidence_layers
 from geohp.inference.engine.layers import labels as labels_of
 from geohp.inference.segment import resolve_segmenter, segment_file
 from geohp.legend.file import Legend
-from geohp.legend.model import name_clusters, name_model_file
+from geohp.legend.recode_model import recode_model, recode_model_file
 from geohp.model.file import load_model, save_model
 
 LEGEND = Legend.named({0: "water", 2: "water", 1: "roof"})
@@ -75,14 +75,14 @@ def test_a_named_model_gives_named_maps(scene, segmenter, tmp_path):
 def test_names_travel_in_the_model_file(scene, segmenter, tmp_path):
     save_model(segmenter.model, tmp_path / "model.safetensors")
     LEGEND.write(tmp_path / "legend.yaml")
-    name_model_file(tmp_path / "model.safetensors", tmp_path / "named.safetensors", tmp_path / "legend.yaml")
+    recode_model_file(tmp_path / "model.safetensors", tmp_path / "named.safetensors", tmp_path / "legend.yaml")
     loaded = load_model(tmp_path / "named.safetensors")
     assert loaded.card.cluster_to_class == (0, 1, 0, 3)
     np.testing.assert_array_equal(
         geohp.segment(scene, tmp_path / "named.safetensors").to_numpy(), geohp.segment(scene, segmenter, legend=LEGEND)
     )
     # Named again, classes are merged further.
-    twice = name_clusters(loaded, Legend.named({0: "not built", 3: "not built"}))
+    twice = recode_model(loaded, Legend.named({0: "not built", 3: "not built"}))
     assert twice.card.cluster_to_class == (0, 1, 0, 0)
     assert [c.name for c in twice.card.classes] == ["not built", "roof"]
 

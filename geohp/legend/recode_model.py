@@ -7,11 +7,12 @@ from pathlib import Path
 
 from geohp.files import check_output
 from geohp.legend.file import Legend
-from geohp.model.file import find_model, load_model, save_model
+from geohp.model.file import load_model, save_model
 from geohp.model.network import LandCoverModel
+from geohp.model.runs import find_model
 
 
-def name_clusters(model: LandCoverModel, legend: Legend, name: str = "the model") -> LandCoverModel:
+def recode_model(model: LandCoverModel, legend: Legend, name: str = "the model") -> LandCoverModel:
     """The same model, its clusters named, and those of one name one class.
 
     Args:
@@ -23,16 +24,16 @@ def name_clusters(model: LandCoverModel, legend: Legend, name: str = "the model"
         ConfigError: the legend names a class that the model does not have.
     """
     card = model.card
-    legend.check([one.id for one in card.classes], name)
+    legend.check([entry.id for entry in card.classes], name)
     lookup = legend.lookup(card.classes)
-    before = card.cluster_to_class if card.cluster_to_class is not None else tuple(one.id for one in card.classes)
-    cluster_to_class = tuple(lookup[one] for one in before)
-    classes = tuple(one for one in legend.all_classes(card.classes) if one.id in cluster_to_class)
-    named = replace(card, classes=classes, cluster_to_class=cluster_to_class)
-    return LandCoverModel(model.backbone, model.head, model.probe, named, model.linear_probe)
+    before = [entry.id for entry in card.classes] if card.cluster_to_class is None else card.cluster_to_class
+    cluster_to_class = tuple(lookup[number] for number in before)
+    classes = tuple(entry for entry in legend.all_classes(card.classes) if entry.id in cluster_to_class)
+    recoded = replace(card, classes=classes, cluster_to_class=cluster_to_class)
+    return LandCoverModel(model.backbone, model.head, model.probe, recoded, model.linear_probe)
 
 
-def name_model_file(
+def recode_model_file(
     model: str | Path, out: str | Path, legend: Legend | str | Path, *, weights: str | Path | None = None,
     overwrite: bool = False,
 ) -> LandCoverModel:  # fmt: skip
@@ -53,6 +54,6 @@ def name_model_file(
     """
     source = find_model(model)
     out = check_output(out, overwrite=overwrite, inputs=[source])
-    named = name_clusters(load_model(source, weights=weights), Legend.of(legend), str(source))
-    save_model(named, out)
-    return named
+    recoded = recode_model(load_model(source, weights=weights), Legend.of(legend), str(source))
+    save_model(recoded, out)
+    return recoded

@@ -1,0 +1,125 @@
+"""The card of a model: what has to be known to use it on other imagery."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from geohp.backbones.base import Backbone
+from geohp.backbones.weights import fingerprint
+from geohp.classes import LandCoverClass
+from geohp.errors import ModelError
+
+FORMAT_VERSION = 1
+PROBES = ("cluster", "linear")
+
+
+@dataclass(frozen=True)
+class BackboneCard:
+    """Enough to build a backbone again, and to notice another one in its place.
+
+    Attributes:
+        name, block: as :func:`geohp.backbones.factory.create_backbone` takes them.
+        options: its further arguments.
+        weights: where they came from; ``None`` where the backbone has none of its own.
+        fingerprint: of the weights.
+        mean, std: what images are normalised by, one number a band.
+    """
+
+    name: str
+    block: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    fingerprint: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> BackboneCard:
+        """The description of a backbone."""
+        return cls(
+            name=backbone.name,
+            block=backbone.block,
+            options=backbone.options(),
+            weights=getattr(backbone, "weights_source", None),
+            fingerprint=fingerprint(backbone),
+            mean=tuple(backbone.mean),
+            std=tuple(backbone.std),
+        )
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What has to be known to use a model on other imagery.
+
+    Attributes:
+        method: name of the method that trained it.
+        backbone: which one, and with which weights.
+        in_channels: width C of the features; code_channels: width D of the codes.
+        classes: the classes; without ``cluster_to_class`` in the order of the predicting probe's clusters.
+        bands: bands as the training configuration asked for them; ``None`` is red, green, blue.
+        scaling: rule that brings values to [0, 1], measured on each scene anew where it measures.
+        patch_px: side of training patches in scene pixels; input_px: side they were resized to.
+        pixel_size_m: ground sampling distance of the training imagery, ``None`` where it had none.
+        config: the whole configuration as resolved; empty where there was none.
+        geohp_version: version that wrote it.
+        probe: which probe predicts, ``"cluster"`` or ``"linear"``; the linear one has learned from labels.
+        cluster_to_class: the number of the class that each cluster belongs to, where a legend has named them.
+    """
+
+    method: str
+    backbone: BackboneCard
+    in_channels: int
+    code_channels: int
+    classes: tuple[LandCoverClass, ...]
+    bands: tuple[int | str, ...] | None = None
+    scaling: str = "auto"
+    patch_px: int = 224
+    input_px: int = 224
+    pixel_size_m: float | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    geohp_version: str = ""
+    probe: str = "cluster"
+    cluster_to_class: tuple[int, ...] | None = None
+
+    def to_json(self) -> str:
+        """The card as it stands in a model file."""
+        document = {"format_version": FORMAT_VERSION, **asdict(self)}
+        document["members"] = document.pop("cluster_to_class")  # what files have called it from the beginning
+        return json.dumps(document, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, name: str) -> ModelCard:
+        """Read what :meth:`to_json` of this or an earlier version wrote.
+
+        Args:
+            text: the JSON.
+            name: the model in messages.
+
+        Raises:
+            ModelError: it is no such card, or one of a later version.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            version = values.pop("format_version")
+            if version > FORMAT_VERSION:
+                raise ModelError(f"{name}: written by a newer geohp (format {version})", "update geohp to use it")
+            backbone: dict[str, Any] = values.pop("backbone")
+            backbone |= {key: tuple(backbone[key]) for key in ("mean", "std")}
+            values["classes"] = tuple(LandCoverClass(**entry) for entry in values["classes"])
+            values["cluster_to_class"] = _as_tuple(values.pop("members", None))
+            values["bands"] = _as_tuple(values.pop("bands", None))
+            card = cls(backbone=BackboneCard(**backbone), **values)
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ModelError(
+                f"{name}: its model card cannot be read ({error})", "train or copy the model again"
+            ) from error
+        if card.probe not in PROBES:
+            raise ModelError(f"{name}: predicts with a {card.probe!r} probe, unknown here", "update geohp to use it")
+        return card
+
+
+def _as_tuple(values: list[Any] | None) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)

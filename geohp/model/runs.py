@@ -1,0 +1,39 @@
+"""Where models are found: a run is its folder, a model one file in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from geohp.errors import ModelError
+
+MODEL_NAME = "model.safetensors"
+"""The model in a run folder."""
+
+
+def find_model(path: str | Path) -> Path:
+    """The model file at ``path`` or in the run folder ``path``.
+
+    Raises:
+        ModelError: when there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if (path / MODEL_NAME).is_file():
+            return path / MODEL_NAME
+        if (path / "unfinished").is_dir():
+            raise ModelError(
+                f"{path}: its training is not finished",
+                "go on training with {option}",
+                option="resume",
+                value=str(path),
+            )
+        raise ModelError(f"{path}: a folder without {MODEL_NAME}", "give a finished run or a model file")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model", "give a run folder or a .safetensors file, or train one first")
+    return path
+
+
+def newest_run(folder: str | Path = "runs") -> Path | None:
+    """The model file written last in any run below ``folder``; ``None`` where there is none."""
+    models = list(Path(folder).glob(f"*/{MODEL_NAME}"))
+    return max(models, key=lambda model: model.stat().st_mtime, default=None)
