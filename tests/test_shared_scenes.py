@@ -12,7 +12,7 @@ import geohp
 from geohp.cli.app import app
 from geohp.errors import GeohpError
 from geohp.inference.segment import resolve_segmenter, segment_file
-from geohp.raster.grid import Grid, pixel_size_m
+from geohp.raster.grid import Grid
 from geohp.vector.writing import polygonize_file
 
 ODD = [
@@ -63,7 +63,7 @@ def test_polygons_of_real_scenes(shared, tmp_path, name):
         pixel = abs(source.transform.determinant)
         valid = int((source.dataset_mask() != 0).sum())
         crs = source.crs
-        true_pixel = pixel_size_m(Grid.of(source)) ** 2  # which in Web Mercator is another
+        true_pixel = Grid.of(source).pixel_size_m ** 2  # which in Web Mercator is another
     polygonize_file(labels, out, confidence=confidence, block_px=512)
     exact = gpd.read_file(out, layer="landcover")
     assert exact.crs == crs

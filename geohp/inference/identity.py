@@ -15,7 +15,7 @@ from geohp.raster.read.scene import Scene
 from geohp.version import __version__
 
 # Unfinished work, and folders of maps, know these settings by the names that they once had.
-_STORED_AS = {"tta": "augment", "cluster_to_class": "cluster_to_class", "input_scale": "zoom"}
+_STORED_AS = {"tta": "augment", "cluster_to_class": "members", "input_scale": "zoom"}
 
 
 def model_sha256(model: LandCoverModel) -> str:

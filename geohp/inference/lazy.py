@@ -24,7 +24,7 @@ from geohp.classes import NODATA_LABEL
 from geohp.inference.engine.pipeline import EngineSettings, label_blocks
 from geohp.inference.identity import model_sha256
 from geohp.model.network import LandCoverModel
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 from geohp.raster.read.lazy import LazyScene, ReadTransform
 
 if TYPE_CHECKING:

@@ -28,7 +28,6 @@ from geohp.model.device import torch_device
 from geohp.model.file import load_model
 from geohp.model.network import LandCoverModel
 from geohp.model.runs import find_model
-from geohp.raster.grid import pixel_size_m
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.lazy import LazyScene
 from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
@@ -210,7 +209,7 @@ class Segmenter:
         seen = self.model.card.pixel_size_m if wanted is None else wanted
         if not seen:
             return 1.0
-        own = pixel_size_m(scene.grid)
+        own = scene.grid.pixel_size_m
         if own is None:
             if wanted is None:
                 return 1.0
@@ -235,8 +234,7 @@ class Segmenter:
         """
         labels = np.full((scene.height, scene.width), NODATA_LABEL, dtype=np.uint8)
         for found in label_blocks(scene, self.model, self.settings(scene, **cut), progress):
-            row, col, height, width = found.block
-            labels[row : row + height, col : col + width] = found.layers["labels"]
+            labels[found.block.slices] = found.layers["labels"]
         return _as_dataarray(labels, scene, self.classes)
 
     def segment_lazily(self, scene: LazyScene, **cut: Any) -> xr.DataArray:
@@ -297,7 +295,7 @@ class Segmenter:
             if client is None:
                 source = NodataOnErrorScene(scene) if errors_as_nodata else scene
                 layout = settings.blocks(settings.grid(scene.height, scene.width), self.model.clusters)
-                todo = [block for block in layout if (block.row, block.col) not in work.finished]
+                todo = [block for block in layout if block.origin not in work.finished]
                 blocks = label_blocks(source, self.model, settings, progress, quantities=outputs.wanted, blocks=todo)
                 write_behind(work, outputs.paths, blocks, source)
             else:

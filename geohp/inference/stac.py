@@ -15,13 +15,12 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from rasterio.transform import from_gcps
 
 from geohp.classes import LandCoverClass, classes_from_json
 from geohp.errors import SceneError
 from geohp.files import write_text
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
-from geohp.raster.grid import Grid, pixel_size_m
+from geohp.raster.grid import Grid
 from geohp.version import __version__
 
 EXTENSIONS = tuple(
@@ -104,7 +103,7 @@ def describe(path: Path, assets: Mapping[str, Path], scene: str) -> dict[str, An
         tags = labels.tags()
         classes = classes_from_json(labels.tags(1).get("classes", "[]"))
     geometry, box = footprint(grid)
-    size = pixel_size_m(grid)
+    size = grid.pixel_size_m
     now = _text(datetime.now(UTC))
     properties: dict[str, Any] = {
         **_when(scene),
@@ -145,8 +144,8 @@ def footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
     from pyproj.exceptions import ProjError
     from shapely import Polygon, make_valid
 
-    transform = from_gcps(grid.gcps) if grid.gcps else grid.transform
-    x, y = transform * _outline(grid.width, grid.height)
+    edges: Any = tuple(np.append(places, places[0]) for places in grid.edges(_EDGE_STEPS))
+    x, y = grid.affine * edges
     try:
         to_degrees = Transformer.from_crs(CRS.from_wkt(grid.crs.to_wkt()), "EPSG:4326", always_xy=True)
         lon, lat = to_degrees.transform(x, y, errcheck=True)
@@ -161,14 +160,6 @@ def footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
     shape = make_valid(Polygon(np.column_stack([lon, lat])))
     extent = max(np.ptp(lon), np.ptp(lat))
     return _on_the_globe(shape.simplify(_TOLERANCE * extent))
-
-
-def _outline(width: int, height: int) -> tuple[Any, Any]:
-    """Columns and rows along the edges of a raster, the first point again at the end."""
-    along = np.linspace(0, 1, _EDGE_STEPS, endpoint=False)
-    col = np.concatenate([along, np.ones_like(along), 1 - along, np.zeros_like(along), [0.0]]) * width
-    row = np.concatenate([np.zeros_like(along), along, np.ones_like(along), 1 - along, [0.0]]) * height
-    return col, row
 
 
 def _on_the_globe(shape: Any) -> tuple[dict[str, Any], list[float]]:

@@ -12,8 +12,8 @@ from geohp.classes import NODATA_LABEL
 from geohp.files import check_output, file_state
 from geohp.legend.file import Legend
 from geohp.legend.recoding import RecodedLabels
+from geohp.raster.block import Block
 from geohp.raster.blocks import BLOCK_PX, BlockGrid, Progress, Steps
-from geohp.raster.grid import Block
 from geohp.raster.read.labels import LabelRaster, open_labels, opened_raster
 from geohp.raster.write.layer import Layer, label_layer
 from geohp.raster.write.resumable import ResumableRasterWriter
@@ -68,7 +68,7 @@ def recode_file(
         layer = _layer(labels, recoded)
         with ResumableRasterWriter.open({out: layer}, raster.grid, _identity(labels, legend, block_px)) as work:
             for block in layout.blocks:
-                if (block.row, block.col) not in work.finished:
+                if block.origin not in work.finished:
                     work.put(block.row, block.col, {out: _block(recoded, block)})
                 step()
             work.publish()

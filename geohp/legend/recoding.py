@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes
 from geohp.errors import VectorError
 from geohp.legend.file import Legend
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 from geohp.raster.read.labels import LabelRaster
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geohp.classes import is_colour
 from geohp.errors import DataError, SceneError
 from geohp.legend.features import Features, check_crs, layers_with_geometry, read_features
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 from geohp.raster.read.labels import LabelRaster, open_labels
 
 
@@ -108,13 +108,13 @@ class _Polygons:
         self._tree = shapely.STRtree(features.geometries)
 
     def sample(self, block: Block) -> tuple[Any, NDArray[Any]] | None:
-        frame = shapely.box(block.col, block.row, block.col + block.width, block.row + block.height)
+        frame = shapely.box(block.col, block.row, block.right, block.bottom)
         here = np.sort(self._tree.query(frame))  # in the order of the file, later ones on top
         if not len(here):
             return None
         keys = rasterio.features.rasterize(
             zip(self._features.geometries[here], (self._features.keys[here] + 1).tolist(), strict=True),
-            out_shape=(block.height, block.width),
+            out_shape=block.shape,
             transform=Affine.translation(block.col, block.row),
             dtype="int32",
         )
@@ -142,7 +142,7 @@ class _Points:
         self._keys = features.keys[inside][down]
 
     def sample(self, block: Block) -> tuple[Any, NDArray[Any]] | None:
-        first, last = np.searchsorted(self._rows, [block.row, block.row + block.height])
+        first, last = np.searchsorted(self._rows, [block.row, block.bottom])
         cols = self._cols[first:last] - block.col
         here = (cols >= 0) & (cols < block.width)
         if not here.any():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 
 BLOCK_PX = 2048
 """Side of a block, unless asked otherwise."""
@@ -26,7 +26,7 @@ class BlockGrid:
         self.height, self.width, self.side_px = height, width, side_px
         self.columns = -(-width // side_px)
         self.blocks = [
-            Block(row, col, min(side_px, height - row), min(side_px, width - col))
+            Block(row, col, side_px, side_px).clip((height, width))
             for row in range(0, height, side_px)
             for col in range(0, width, side_px)
         ]

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geohp.raster.block import Block
 
 if TYPE_CHECKING:
     from affine import Affine
     from rasterio.control import GroundControlPoint
     from rasterio.crs import CRS
-
-
-class Block(NamedTuple):
-    """A rectangle of pixels, worked off at once: first row and column, and size."""
-
-    row: int
-    col: int
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -42,42 +38,62 @@ class Grid:
     def of(cls, dataset: Any) -> Grid:
         """The grid of an open rasterio dataset."""
         gcps, gcp_crs = dataset.gcps
-        if gcps:
-            return cls(dataset.width, dataset.height, dataset.transform, gcp_crs or dataset.crs, tuple(gcps))
-        return cls(dataset.width, dataset.height, dataset.transform, dataset.crs)
+        crs = (gcp_crs if gcps else None) or dataset.crs
+        return cls(dataset.width, dataset.height, dataset.transform, crs, tuple(gcps))
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.height, self.width
 
+    @property
+    def block(self) -> Block:
+        """All pixels."""
+        return Block(0, 0, self.height, self.width)
 
-def pixel_size_m(grid: Grid) -> float | None:
-    """Ground sampling distance at the middle of a raster, in metres: the side of a square of a pixel's true area.
+    @property
+    def affine(self) -> Affine:
+        """Pixel (column, row) to (x, y) in ``crs``: the transform, or what fits the ground control points best."""
+        from rasterio.transform import from_gcps
 
-    Measured on the ellipsoid, so that degrees, feet and the inflated metres of Mercator maps all come out right.
+        return from_gcps(self.gcps) if self.gcps else self.transform
 
-    Returns:
+    def edges(self, points: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Columns and rows of points along the four edges, from the first pixel's corner on and clockwise.
+
+        Args:
+            points: an edge, its first corner among them.
+        """
+        along = np.linspace(0, 1, points, endpoint=False)
+        low, high = np.zeros_like(along), np.ones_like(along)
+        cols = np.concatenate([along, high, 1 - along, low]) * self.width
+        rows = np.concatenate([low, along, high, 1 - along]) * self.height
+        return cols, rows
+
+    @property
+    def pixel_size_m(self) -> float | None:
+        """Ground sampling distance at the middle, in metres: the side of a square of a pixel's true area.
+
+        Measured on the ellipsoid, so that degrees, feet and the inflated metres of Mercator maps all come out right;
         ``None`` where the raster has no CRS, or one that does not lie on the Earth.
-    """
-    if grid.crs is None:
-        return None
-    from pyproj import CRS as ProjCRS  # noqa: N811
-    from pyproj import Transformer
-    from pyproj.exceptions import ProjError
-    from rasterio.transform import from_gcps
-
-    transform = from_gcps(grid.gcps) if grid.gcps else grid.transform
-    col, row = grid.width / 2, grid.height / 2
-    corners = [transform * (col + dx, row + dy) for dx, dy in ((0, 0), (1, 0), (1, 1), (0, 1))]
-    try:
-        crs = ProjCRS.from_wkt(grid.crs.to_wkt())
-        geod = crs.get_geod()
-        if geod is None:
+        """
+        if self.crs is None:
             return None
-        to_degrees = Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
-        lon, lat = to_degrees.transform([x for x, _ in corners], [y for _, y in corners], errcheck=True)
-    except ProjError:
-        return None
-    area, _ = geod.polygon_area_perimeter(lon, lat)
-    return math.sqrt(abs(area)) if math.isfinite(area) else None
+        from pyproj import CRS as ProjCRS  # noqa: N811
+        from pyproj import Transformer
+        from pyproj.exceptions import ProjError
+
+        col, row = self.width / 2, self.height / 2
+        affine = self.affine
+        corners = [affine * (col + dx, row + dy) for dx, dy in ((0, 0), (1, 0), (1, 1), (0, 1))]
+        try:
+            crs = ProjCRS.from_wkt(self.crs.to_wkt())
+            geod = crs.get_geod()
+            if geod is None:
+                return None
+            to_degrees = Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
+            lon, lat = to_degrees.transform([x for x, _ in corners], [y for _, y in corners], errcheck=True)
+        except ProjError:
+            return None
+        area, _ = geod.polygon_area_perimeter(lon, lat)
+        return math.sqrt(abs(area)) if math.isfinite(area) else None

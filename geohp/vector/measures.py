@@ -26,7 +26,8 @@ import shapely
 from numpy.typing import NDArray
 
 from geohp.errors import VectorError
-from geohp.raster.grid import Block, Grid
+from geohp.raster.block import Block
+from geohp.raster.grid import Grid
 from geohp.vector.placement import Placement
 
 _INFLATING = ("mercator", "equidistant cylindrical", "plate carr", "miller")

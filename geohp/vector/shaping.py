@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geohp.errors import VectorError
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 from geohp.vector.measures import PixelAreas
 from geohp.vector.outlines import Chains, Place, junctions, trace
 from geohp.vector.placement import Placement

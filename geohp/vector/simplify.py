@@ -6,7 +6,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 from geohp.vector.measures import PixelAreas
 from geohp.vector.outlines import junctions, trace
 from geohp.vector.placement import Placement

@@ -13,8 +13,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from geohp.files import temporary_failure
+from geohp.raster.block import Block
 from geohp.raster.blocks import BlockGrid
-from geohp.raster.grid import Block
 from geohp.raster.read.labels import LabelRaster
 from geohp.vector.cleaning import Edges, contract, merge_small, shared_borders, sum_pairs
 from geohp.vector.measures import PixelAreas

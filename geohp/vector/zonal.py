@@ -13,11 +13,11 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.windows import Window
 
 from geohp.errors import SceneError, VectorError
+from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_message
-from geohp.raster.grid import Block, Grid
+from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster, warped_to
 from geohp.vector.regions import Regions
 
@@ -164,10 +164,9 @@ class Zonal:
         }
 
     def _read(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        window = Window(block.col, block.row, block.width, block.height)
         try:
-            stored = self._dataset.read(1, window=window)
-            valid = self._dataset.read_masks(1, window=window) > 0
+            stored = self._dataset.read(1, window=block.window)
+            valid = self._dataset.read_masks(1, window=block.window) > 0
         except FAILURES as error:
             raise SceneError(
                 f"{self._name} cannot be read at row {block.row}, column {block.col} of the label map "

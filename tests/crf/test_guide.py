@@ -9,7 +9,7 @@ from geohp.evaluation.predict import Predictor
 from geohp.inference.engine.reading import Patch
 from geohp.inference.engine.refining import refined
 from geohp.methods.probes import ClusterProbe
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 
 VALUES = (0.1, 0.9, 0.5, 0.2)
 GUIDES = {1: [26, 26, 26], 2: [26, 230, 230], 3: [26, 230, 128], 4: [26, 230, 128]}

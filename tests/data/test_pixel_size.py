@@ -19,7 +19,7 @@ from geohp.data.orthophotos import patch_sets
 from geohp.data.orthophotos.footprints import common_plane, pixel_to_plane, read_footprints
 from geohp.errors import ConfigError, DataError
 from geohp.inference.segmenter import Segmenter
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 from geohp.raster.read.patches import read_patch
 from geohp.raster.read.scene import open_scene
 

@@ -14,7 +14,8 @@ from geohp.data.orthophotos.indexes import read_area
 from geohp.data.orthophotos.regions import Area, area_on
 from geohp.data.orthophotos.splits import make_split
 from geohp.errors import DataError
-from geohp.raster.grid import Block, Grid
+from geohp.raster.block import Block
+from geohp.raster.grid import Grid
 from geohp.raster.read.patches import grid_origins
 
 UTM33, UTM32 = CRS.from_epsg(32633), CRS.from_epsg(32632)

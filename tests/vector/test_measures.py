@@ -11,7 +11,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from geohp.errors import VectorError
-from geohp.raster.grid import Block, Grid
+from geohp.raster.block import Block
+from geohp.raster.grid import Grid
 from geohp.vector.measures import PixelAreas, areas_m2, perimeters_m
 
 SQUARE = shapely.box(0, 0, 10, 20)

@@ -19,11 +19,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.windows import Window
 
 from geohp.classes import NODATA_LABEL
 from geohp.data.benchmarks.folders import some
 from geohp.errors import DataError
+from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
 
 logger = logging.getLogger(__name__)
@@ -231,18 +231,18 @@ class TilePatches:
         self._lock = threading.Lock()
         self._process = os.getpid()
 
-    def _place(self, name: str) -> tuple[str, Window]:
+    def _place(self, name: str) -> tuple[str, Block]:
         tile, row, col = name.rsplit("_", 2)
         side = PATCH_PX * SHRINK
-        return tile, Window(int(col) * side, int(row) * side, side, side)
+        return tile, Block(int(row) * side, int(col) * side, side, side)
 
-    def _read(self, path: str, numbers: list[int], window: Window, *, bands: int) -> NDArray[np.uint8]:
+    def _read(self, path: str, numbers: list[int], block: Block, *, bands: int) -> NDArray[np.uint8]:
         if self._process != os.getpid():
             self._forget()  # forked: the files that are open are the parent's, their positions shared with it
         with self._lock:
             try:
                 with gdal_env():
-                    pixels: NDArray[np.uint8] = self._dataset(path, bands).read(numbers, window=window)
+                    pixels: NDArray[np.uint8] = self._dataset(path, bands).read(numbers, window=block.window)
             except FAILURES as error:
                 # A block that failed to decode would be handed out as sound the next time.
                 if path in self._open:

@@ -16,7 +16,7 @@ from pyproj.exceptions import ProjError
 
 from geohp.data.base import Progress
 from geohp.errors import DataError
-from geohp.raster.grid import Grid, pixel_size_m
+from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster
 
 Float64 = NDArray[np.float64]
@@ -57,7 +57,7 @@ class Footprint:
     @cached_property
     def pixel_size_m(self) -> float | None:
         """Ground sampling distance in metres."""
-        return pixel_size_m(self.grid)
+        return self.grid.pixel_size_m
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,6 @@ def read_footprints(paths: Sequence[str], progress: Progress | None = None) -> l
     return found
 
 
-def transform_of(grid: Grid) -> Any:
-    """The affine transform of a grid, fitted to its ground control points where it has those instead."""
-    from rasterio.transform import from_gcps
-
-    return from_gcps(grid.gcps) if grid.gcps else grid.transform
-
-
 def common_plane(footprints: Sequence[Footprint]) -> CRS | None:
     """A CRS whose unit is a metre on the ground, to about two per cent, and in which all placed images can be shown.
 
@@ -134,14 +127,14 @@ def common_plane(footprints: Sequence[Footprint]) -> CRS | None:
     crs = {f.crs for f in placed}
     if len(crs) == 1:
         own = CRS.from_wkt(crs.pop())
-        scales = [abs(transform_of(f.grid).determinant) ** 0.5 / (f.pixel_size_m or np.inf) for f in placed]
+        scales = [abs(f.grid.affine.determinant) ** 0.5 / (f.pixel_size_m or np.inf) for f in placed]
         if own.is_projected and all(0.98 < scale < 1.02 for scale in scales):
             return own
         if own.get_geod() is None:  # of no planet's: then its own plane is all there is
             return own
     middles = []
     for footprint in placed:
-        x, y = transform_of(footprint.grid) * (footprint.grid.width / 2, footprint.grid.height / 2)
+        x, y = footprint.grid.affine * (footprint.grid.width / 2, footprint.grid.height / 2)
         try:
             middles.append(_transformer(footprint.crs, "EPSG:4326").transform(x, y, errcheck=True))
         except ProjError as error:
@@ -157,18 +150,15 @@ def pixel_to_plane(footprint: Footprint, plane: CRS | None) -> PixelToPlane:
     """How an image lies in a plane; in its own of pixels, where it is not georeferenced."""
     if not footprint.placed or plane is None:
         return PixelToPlane((1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
-    affine = tuple(float(v) for v in transform_of(footprint.grid)[:6])
+    affine = tuple(float(v) for v in footprint.grid.affine[:6])
     own, there = footprint.crs, plane.to_wkt()
     return PixelToPlane(affine) if CRS.from_wkt(own) == plane else PixelToPlane(affine, own, there)
 
 
 def outline(footprint: Footprint, plane: CRS | None) -> Any:
     """An image's outline as a polygon in a plane."""
-    height, width = footprint.grid.shape
-    t = np.linspace(0, 1, _ALONG_EDGE, endpoint=False)
-    low, high = np.zeros_like(t), np.ones_like(t)
-    cols, rows = np.concatenate([t, high, 1 - t, low]) * width, np.concatenate([low, t, high, 1 - t]) * height
-    return shapely.Polygon(np.column_stack(pixel_to_plane(footprint, plane).points(cols, rows)))
+    places = pixel_to_plane(footprint, plane).points(*footprint.grid.edges(_ALONG_EDGE))
+    return shapely.Polygon(np.column_stack(places))
 
 
 def overlapping(footprints: Sequence[Footprint], plane: CRS | None) -> list[tuple[int, int]]:

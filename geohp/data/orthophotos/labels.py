@@ -12,20 +12,20 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.windows import Window
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes, is_colour
 from geohp.data.orthophotos.label_files import LabelFiles
 from geohp.errors import DataError, SceneError
 from geohp.legend.references import open_reference
+from geohp.raster.block import Block
+from geohp.raster.blocks import BlockGrid
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_env, open_raster
-from geohp.raster.grid import Block, Grid
+from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster, warped_to
 
 Int64 = NDArray[np.int64]
 
 _MOST_CLASSES = 254
-_STEP = 2048  # rows and columns looked at once in search of values
 
 
 class Labels(Protocol):
@@ -79,10 +79,9 @@ class _Colours:
         self.colours = dict[str, str]()
 
     def read(self, block: Block) -> Int64:
-        window = Window(block.col, block.row, block.width, block.height)
         try:
             with gdal_env():
-                planes = self._dataset.read([1, 2, 3, *self._alphas], window=window).astype(np.int64)
+                planes = self._dataset.read([1, 2, 3, *self._alphas], window=block.window).astype(np.int64)
         except FAILURES as error:
             raise SceneError(f"{self.name} cannot be read ({gdal_message(error)}): the file may be damaged.") from error
         red, green, blue, *alphas = planes
@@ -106,7 +105,7 @@ class _Shapes:
         self.colours = dict(reference.colours)
 
     def read(self, block: Block) -> Int64:
-        codes = np.full((block.height, block.width), -1, np.int64)
+        codes = np.full(block.shape, -1, np.int64)
         if (known := self._reference.sample(block)) is not None:
             codes[known[0]] = known[1]
         return codes
@@ -285,7 +284,7 @@ class ClassReader:
             DataError: a label that means no class.
             SceneError: labels cannot be read.
         """
-        classes = np.full((block.height, block.width), NODATA_LABEL, np.int64)
+        classes = np.full(block.shape, NODATA_LABEL, np.int64)
         for labels, known in zip(self._labels, self._known, strict=True):
             missing = classes == NODATA_LABEL
             if not missing.any():
@@ -320,15 +319,13 @@ def texts_in(labels: Labels, shape: tuple[int, int]) -> set[str]:
     declared = labels.codes()
     codes: set[int] = set() if declared is None else set(declared)
     if declared is None:
-        for row in range(0, shape[0], _STEP):
-            for col in range(0, shape[1], _STEP):
-                size = min(_STEP, shape[0] - row), min(_STEP, shape[1] - col)
-                codes |= set(np.unique(labels.read(Block(row, col, *size))).tolist()) - {-1}
-                if len(codes) > _MOST_CLASSES:
-                    raise DataError(
-                        f"{labels.name}: holds {len(codes)} or more different values, too many to be classes; name "
-                        "those that are with data.label_classes"
-                    )
+        for block in BlockGrid(*shape).blocks:
+            codes |= set(np.unique(labels.read(block)).tolist()) - {-1}
+            if len(codes) > _MOST_CLASSES:
+                raise DataError(
+                    f"{labels.name}: holds {len(codes)} or more different values, too many to be classes; name "
+                    "those that are with data.label_classes"
+                )
     return {labels.texts(code)[-1] for code in codes}
 
 

@@ -22,7 +22,7 @@ from geohp.data.base import ImageSet
 from geohp.data.orthophotos.label_files import LabelFiles
 from geohp.data.orthophotos.labels import ClassReader, ClassTable, open_labels_of
 from geohp.data.orthophotos.regions import Region
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 from geohp.raster.read.labels import opened_raster
 from geohp.raster.read.patches import read_patch
 from geohp.raster.read.scaling import Scaling
@@ -251,7 +251,7 @@ def strips(block: Block) -> Iterator[Block]:
 
 def _inside(scene: Scene, place: PatchPlace, side: int) -> Block:
     """What of a patch the scene covers."""
-    return Block(place.row, place.col, min(side, scene.height - place.row), min(side, scene.width - place.col))
+    return Block(place.row, place.col, side, side).clip((scene.height, scene.width))
 
 
 def _companions(label: str) -> Sequence[str]:

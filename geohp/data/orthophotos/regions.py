@@ -13,9 +13,9 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
-from geohp.data.orthophotos.footprints import Footprint, PixelToPlane, transform_of
+from geohp.data.orthophotos.footprints import Footprint, PixelToPlane
 from geohp.errors import DataError
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 
 Bool = NDArray[np.bool_]
 
@@ -80,11 +80,11 @@ class Blocks:
     def pixels(self, block: Block) -> Bool:
         """Which pixels (rows, cols) of a block have their centre in blocks of this side."""
         # Most blocks of pixels lie on one side, which is told without placing each pixel.
-        bounds = self.frame.boxes([block.row], [block.col], max(block.height, block.width))
+        bounds = self.frame.boxes([block.row], [block.col], max(block.shape))
         others, touched = self._touched(bounds[:, :2], bounds[:, 2:])
         if others[0] in (0, touched[0]):
-            return np.full((block.height, block.width), others[0] == 0)
-        rows, cols = np.mgrid[block.row : block.row + block.height, block.col : block.col + block.width] + 0.5
+            return np.full(block.shape, others[0] == 0)
+        rows, cols = np.mgrid[block.row : block.bottom, block.col : block.right] + 0.5
         index = self._index(np.stack(self.frame.points(cols, rows), -1), (*rows.shape, 2))
         inside: Bool = self._mine[index[..., 0], index[..., 1]]
         return inside
@@ -130,10 +130,8 @@ class Area:
 
     def pixels(self, block: Block) -> Bool:
         """Which pixels (rows, cols) of a block have their centre in the area."""
-        here = shapely.intersection(
-            self.shape, shapely.box(block.col, block.row, block.col + block.width, block.row + block.height)
-        )
-        inside = np.zeros((block.height, block.width), np.uint8)
+        here = shapely.intersection(self.shape, shapely.box(block.col, block.row, block.right, block.bottom))
+        inside = np.zeros(block.shape, np.uint8)
         if shapely.area(here) > 0:
             rasterize([here], out=inside, transform=Affine.translation(block.col, block.row))
         return inside > 0
@@ -147,7 +145,7 @@ def area_on(area: geopandas.GeoSeries, footprint: Footprint) -> Area | None:
     """
     if not footprint.placed:
         raise DataError(f"{footprint.path} has no coordinate reference system: assign it first, or leave out data.area")
-    to_pixels = ~transform_of(footprint.grid)
+    to_pixels = ~footprint.grid.affine
     a, b, c, d, e, f = to_pixels[:6]
     shape = area.to_crs(footprint.crs).iloc[0]
     placed = shapely.affinity.affine_transform(shape, [a, b, d, e, c, f])

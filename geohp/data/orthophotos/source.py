@@ -24,7 +24,7 @@ from geohp.data.orthophotos.patch_sets import LabelSetting, OrthophotoPatches, P
 from geohp.data.orthophotos.regions import Region, area_on, intersect
 from geohp.data.orthophotos.splits import Split, SplitItem, make_split
 from geohp.errors import DataError
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 from geohp.raster.read.patches import THUMBNAIL_PX, grid_origins, sample_origins, valid_share
 from geohp.raster.read.scaling import Scaling
 from geohp.raster.read.scene import Scene, open_scene
@@ -330,7 +330,7 @@ def _labelled_places(
     for (row, col), share in zip(origins, shares, strict=True):
         # The last row and column of the grid overlap those before: what these have shown is not counted again.
         place = PatchPlace(path, row, col, -row % side, -col % side)
-        block = Block(row, col, min(side, scene.height - row), min(side, scene.width - col))
+        block = Block(row, col, side, side).clip((scene.height, scene.width))
         if share <= 0 and valid.any():
             continue
         if any(_any_labelled(strip, place, classes, region) for strip in strips(block)):
@@ -340,7 +340,7 @@ def _labelled_places(
 
 def _any_labelled(block: Block, place: PatchPlace, classes: ClassReader, region: Region | None) -> bool:
     """Whether a block of a patch has a labelled pixel which is to be counted."""
-    counts = np.ones((block.height, block.width), bool) if region is None else region.pixels(block)
+    counts = np.ones(block.shape, bool) if region is None else region.pixels(block)
     counts[: max(0, place.row + place.skip_rows - block.row)], counts[:, : place.skip_cols] = False, False
     return bool(counts.any() and (classes.read(block)[counts] != NODATA_LABEL).any())
 

@@ -20,6 +20,7 @@ from geohp.data.base import ImageSet, Progress
 from geohp.data.orthophotos.labels import ClassTable
 from geohp.data.orthophotos.patch_sets import resized, resized_mask
 from geohp.errors import DataError
+from geohp.raster.block import Block
 from geohp.raster.read.patches import complete_patch, grid_origins
 from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
 
@@ -168,7 +169,7 @@ class TorchGeoImages(ImageSet):
         if row is None or col is None:
             rng = np.random.default_rng((self.seed, index))
             row, col = (int(rng.integers(max(1, length - self.patch_px + 1))) for length in image.shape[1:])
-        here = np.s_[row : row + self.patch_px, col : col + self.patch_px]
+        here = Block(row, col, self.patch_px, self.patch_px).slices
         return image[:, *here], None if mask is None else mask[here]
 
     def _settle(self, rule: str) -> Scaling:

@@ -18,7 +18,7 @@ from geohp.data.base import DataSource, EvaluationProtocol, Progress
 from geohp.data.orthophotos.labels import ClassTable, natural
 from geohp.data.torchgeo.images import TorchGeoDataset, TorchGeoImages
 from geohp.errors import DataError
-from geohp.raster.grid import Grid, pixel_size_m
+from geohp.raster.grid import Grid
 from geohp.raster.read.scaling import Scaling
 
 Lazy = TorchGeoDataset | Callable[[], TorchGeoDataset]
@@ -236,4 +236,4 @@ def _ground_size(dataset: Any) -> float | None:
     x, y, _ = dataset.bounds
     (across, down), middle = dataset.res, ((x.start + x.stop) / 2, (y.start + y.stop) / 2)
     crs = CRS.from_wkt(dataset.crs.to_wkt())
-    return pixel_size_m(Grid(1, 1, Affine(across, 0, middle[0], 0, -down, middle[1]), crs))
+    return Grid(1, 1, Affine(across, 0, middle[0], 0, -down, middle[1]), crs).pixel_size_m

@@ -32,7 +32,7 @@ from geohp.inference.identity import model_sha256
 from geohp.inference.writing import skipped_in
 from geohp.model.file import save_model
 from geohp.model.network import LandCoverModel
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 from geohp.raster.read.scene import Scene
 from geohp.raster.write.resumable import ResumableRasterWriter
 from geohp.raster.write.stored_blocks import has_full_size
@@ -130,7 +130,7 @@ def run_blocks(
     """
     grid = settings.grid(scene.height, scene.width)
     layout = settings.blocks(grid, model.clusters)
-    todo = [block for block in layout if (block.row, block.col) not in work.finished]
+    todo = [block for block in layout if block.origin not in work.finished]
     if not todo:
         return
     source = Source.of(scene)
@@ -282,7 +282,7 @@ class _Progress:
 
     def __init__(self, told: Callable[[int, int], None] | None, todo: Sequence[Block], grid: WindowGrid) -> None:
         self._told = told
-        self._windows = {(block.row, block.col): _begun_in(block, grid) for block in todo}
+        self._windows = {block.origin: _begun_in(block, grid) for block in todo}
         self._total = sum(self._windows.values())
         self._done = 0
 
@@ -293,8 +293,8 @@ class _Progress:
 
 
 def _begun_in(block: Block, grid: WindowGrid) -> int:
-    rows = bisect_left(grid.rows, block.row + block.height) - bisect_left(grid.rows, block.row)
-    cols = bisect_left(grid.cols, block.col + block.width) - bisect_left(grid.cols, block.col)
+    rows = bisect_left(grid.rows, block.bottom) - bisect_left(grid.rows, block.row)
+    cols = bisect_left(grid.cols, block.right) - bisect_left(grid.cols, block.col)
     return rows * cols
 
 

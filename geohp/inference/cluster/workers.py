@@ -26,7 +26,7 @@ from geohp.inference.writing import write_behind
 from geohp.model.device import torch_device
 from geohp.model.file import load_model
 from geohp.model.network import LandCoverModel
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 from geohp.raster.read.scaling import Scaling
 from geohp.raster.read.scene import BandRequest, Scene, open_scene
 from geohp.raster.write.layer import Layer

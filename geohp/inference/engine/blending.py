@@ -16,7 +16,7 @@ from torch import Tensor
 
 from geohp.files import temporary_failure
 from geohp.inference.engine.windows import Origin
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 
 HELD_BYTES = 32 * 2**20
 """Scores held in memory between blocks; beyond it they wait in a temporary file."""

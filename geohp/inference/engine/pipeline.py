@@ -31,7 +31,7 @@ from geohp.inference.engine.reading import Patch, read_ahead
 from geohp.inference.engine.refining import Refinement, refined, regions
 from geohp.inference.engine.windows import Origin, WindowGrid, blend_weights
 from geohp.model.network import LandCoverModel
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 from geohp.raster.read.patches import Readable
 
 _INPUT_PX = 448

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from geohp.inference.engine.windows import Origin, WindowGrid
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 
 
 class Plan:

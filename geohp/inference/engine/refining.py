@@ -22,7 +22,7 @@ from geohp.inference.engine.blending import Blended, WindowScores
 from geohp.inference.engine.layers import class_probabilities
 from geohp.inference.engine.reading import Patch
 from geohp.inference.engine.windows import Origin, WindowGrid
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 
 # Weights fall no lower than this at a window's rim: every pixel, also one that a single window covers, keeps a
 # strictly positive weight, so that dividing by the sum of weights is always safe.

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_from_json, default_classes, is_colour
 from geohp.errors import SceneError, VectorError
+from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
-from geohp.raster.grid import Block, Grid
+from geohp.raster.grid import Grid
 from geohp.raster.read.arrays import to_memory_file
 
 if TYPE_CHECKING:
@@ -80,15 +80,14 @@ class LabelRaster:
         Raises:
             SceneError: it cannot be read.
         """
-        window = Window(block.col, block.row, block.width, block.height)
         try:
-            values = self._dataset.read(self.band, window=window)
+            values = self._dataset.read(self.band, window=block.window)
             # GDAL's mask shows one kind of validity only, so the nodata value and alpha are looked at beside it.
             valid = values != self._nodata
             if self._masked:
-                valid &= self._dataset.read_masks(self.band, window=window) > 0
+                valid &= self._dataset.read_masks(self.band, window=block.window) > 0
             for alpha in self._alphas:
-                valid &= self._dataset.read(alpha, window=window) > 0
+                valid &= self._dataset.read(alpha, window=block.window) > 0
         except FAILURES as error:
             raise _unreadable(self.name, error, block) from error
         return values, valid

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.windows import Window
 
+from geohp.raster.block import Block
 from geohp.raster.gdal import open_raster
 from geohp.raster.read.arrays import bands_first, stored_as, to_memory_file
 from geohp.raster.read.scaling import Scaling
@@ -70,31 +70,29 @@ class LazyScene(Scene):
         if self.height * self.width <= _SMALL_PX:
             with Scene.from_dataarray(self._array, bands=self.asked, scaling=self.scaling) as whole:
                 return whole.thumbnail(max_px)
-        windows = self._lattice()
-        rows = len({window.row_off for window in windows})
-        patches = [self._scaled(*stored) for stored in self._stored_each(windows)]
+        blocks = self._lattice()
+        rows = len({block.row for block in blocks})
+        patches = [self._scaled(*stored) for stored in self._stored_each(blocks)]
         valid = np.array([valid.mean() for _, valid in patches]).reshape(rows, -1)
         data = np.stack([data.sum((1, 2)) / max(1, valid.sum()) for data, valid in patches], axis=1)
         return data.reshape(len(data), *valid.shape).astype(np.float32), valid >= min(0.5, valid.max() or 1)
 
-    def _stored_each(self, windows: Sequence[Window]) -> list[tuple[NDArray[Any], NDArray[np.bool_]]]:
+    def _stored_each(self, blocks: Sequence[Block]) -> list[tuple[NDArray[Any], NDArray[np.bool_]]]:
         from dask.base import compute
 
         # All at once, so that a chunk with several of them is computed once.
-        rows = [slice(window.row_off, window.row_off + window.height) for window in windows]
-        cols = [slice(window.col_off, window.col_off + window.width) for window in windows]
-        found = compute(*(self.planes[:, *part] for part in zip(rows, cols, strict=True)))
-        return [(planes[self._channels], self._plan.of_values(planes)) for planes in found]
+        computed = compute(*(self.planes[:, *block.slices] for block in blocks))
+        return [(planes[self._channels], self._plan.of_values(planes)) for planes in computed]
 
-    def _read_planes(self, window: Window, shape: tuple[int, int], resampling: Resampling) -> Any:
+    def _read_planes(self, block: Block, shape: tuple[int, int], resampling: Resampling) -> Any:
         rows, cols = (
             # Decimated, GDAL takes the pixel under the middle of each new one.
             slice(start, start + length)
             if length == out
             else start + ((np.arange(out) + 0.5) * length / out).astype(int)
             for start, length, out in (
-                (int(window.row_off), int(window.height), shape[0]),
-                (int(window.col_off), int(window.width), shape[1]),
+                (block.row, block.height, shape[0]),
+                (block.col, block.width, shape[1]),
             )
         )
         return self.planes[:, rows][:, :, cols].compute()

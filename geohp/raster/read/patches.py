@@ -8,6 +8,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from geohp.raster.block import Block
+from geohp.raster.blocks import BlockGrid
+
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 Allowed = Callable[[NDArray[np.int64], NDArray[np.int64]], Bool]
@@ -53,8 +56,8 @@ def read_patch(scene: Readable, row: int, col: int, side: int) -> tuple[Float32,
     Returns:
         Data (bands, side, side) float32 in [0, 1] and validity (side, side), False beyond the scene.
     """
-    height, width = min(side, scene.height - row), min(side, scene.width - col)
-    return complete_patch(*scene.read(row, col, height, width), (side, side))
+    block = Block(row, col, side, side).clip((scene.height, scene.width))
+    return complete_patch(*scene.read(*block), (side, side))
 
 
 def complete_patch(data: Float32, valid: Bool, shape: tuple[int, int]) -> tuple[Float32, Bool]:
@@ -197,14 +200,13 @@ def _valid_share(
 
 def _search(scene: Readable, side: int, count: int, allowed: Allowed | None = None) -> list[tuple[int, int]]:
     """The first ``count`` windows in raster order with a valid pixel."""
-    found: list[tuple[int, int]] = []
-    for row in range(0, scene.height, side):
-        for col in range(0, scene.width, side):
-            if allowed is not None and not allowed(np.array([row]), np.array([col]))[0]:
-                continue
-            _, valid = scene.read(row, col, min(side, scene.height - row), min(side, scene.width - col))
-            if valid.any():
-                found.append((row, col))
-                if len(found) == count:
-                    return found
-    return found
+    origins: list[tuple[int, int]] = []
+    for block in BlockGrid(scene.height, scene.width, side).blocks:
+        if allowed is not None and not allowed(np.array([block.row]), np.array([block.col]))[0]:
+            continue
+        _, valid = scene.read(*block)
+        if valid.any():
+            origins.append(block.origin)
+            if len(origins) == count:
+                break
+    return origins

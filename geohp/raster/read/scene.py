@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.windows import Window
 
 from geohp.errors import SceneError
+from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_env, open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.arrays import to_memory_file
@@ -144,13 +144,13 @@ class Scene:
         Raises:
             SceneError: the window lies outside, the file cannot be decoded there, or the scene is closed.
         """
-        inside = min(row, col) >= 0 and row + height <= self.height and col + width <= self.width
-        if not inside or height < 1 or width < 1:
+        block = Block(row, col, height, width)
+        if self.grid.block.intersect(block) != block:
             raise SceneError(
                 f"{self.path}: window of {height} x {width} px at row {row}, column {col} lies outside "
                 f"the scene of {self.height} x {self.width} px."
             )
-        return self._scaled(*self._stored(Window(col, row, width, height)))
+        return self._scaled(*self._stored(block))
 
     def thumbnail(self, max_px: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Read the whole scene, averaged down so that its longer side has at most ``max_px`` pixels.
@@ -158,11 +158,10 @@ class Scene:
         Returns:
             Data and validity as :meth:`read` gives them; never larger than the scene itself.
         """
-        shrink = min(1.0, max_px / max(self.height, self.width))
-        shape = max(1, round(self.height * shrink)), max(1, round(self.width * shrink))
+        shape = self._shrunk(max_px / max(self.height, self.width))
         # Indices into a colour table have no mean.
         resampling = Resampling.nearest if self._palette is not None else Resampling.average
-        return self._scaled(*self._stored(Window(0, 0, self.width, self.height), shape, resampling))
+        return self._scaled(*self._stored(self.grid.block, shape, resampling))
 
     def _scaled(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         data = self.scaling.apply(values)
@@ -171,15 +170,15 @@ class Scene:
         return data, valid
 
     def _stored(
-        self, window: Window, shape: tuple[int, int] | None = None, resampling: Resampling = Resampling.nearest
+        self, block: Block, shape: tuple[int, int] | None = None, resampling: Resampling = Resampling.nearest
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Stored values ``(channels, rows, columns)`` and validity of a window, decimated to ``shape``."""
-        shape = shape or (int(window.height), int(window.width))
-        with self._reading(window):
-            planes = self._read_planes(window, shape, resampling)
-            masks = [self._dataset.read_masks(n, window=window, out_shape=shape) for n in self._plan.masks]
+        """Stored values ``(channels, rows, columns)`` and validity of a block, decimated to ``shape``."""
+        shape = shape or block.shape
+        with self._reading(block):
+            planes = self._read_planes(block, shape, resampling)
+            masks = [self._dataset.read_masks(n, window=block.window, out_shape=shape) for n in self._plan.masks]
             if self._mask_file is not None:
-                masks.append(self._mask_file.read(1, window=window, out_shape=shape))
+                masks.append(self._mask_file.read(1, window=block.window, out_shape=shape))
         masks += [planes[self._numbers.index(number)] for number in self._plan.alphas]
         valid = self._plan.of_values(planes)
         for mask in masks:
@@ -194,7 +193,7 @@ class Scene:
         return (planes[: len(self._channels)] if in_order else planes[self._channels]), valid
 
     @contextmanager
-    def _reading(self, window: Window) -> Iterator[None]:
+    def _reading(self, block: Block) -> Iterator[None]:
         """One thread at a time, GDAL's complaints in the log, its failures as SceneError."""
         with self._lock:
             if self._dataset.closed:
@@ -205,8 +204,8 @@ class Scene:
             except FAILURES as error:
                 self._open_again()
                 raise SceneError(
-                    f"{self.path} cannot be read at row {window.row_off}, column {window.col_off} "
-                    f"({window.height} x {window.width} px): {gdal_message(error)}; "
+                    f"{self.path} cannot be read at row {block.row}, column {block.col} "
+                    f"({block.height} x {block.width} px): {gdal_message(error)}; "
                     "the file is damaged or cut short, fetch or export it again."
                 ) from error
 
@@ -221,9 +220,9 @@ class Scene:
                 self._mask_file.close()
                 self._mask_file = _open_mask_file(fresh)
 
-    def _read_planes(self, window: Window, shape: tuple[int, int], resampling: Resampling) -> Any:
+    def _read_planes(self, block: Block, shape: tuple[int, int], resampling: Resampling) -> Any:
         """An array ``(planes, rows, columns)``, or a list of planes where their dtypes differ."""
-        options = {"window": window, "resampling": resampling}
+        options = {"window": block.window, "resampling": resampling}
         if len({self._dataset.dtypes[number - 1] for number in self._numbers}) == 1:
             return self._dataset.read(self._numbers, out_shape=(len(self._numbers), *shape), **options)
         return [self._dataset.read(number, out_shape=shape, **options) for number in self._numbers]
@@ -235,7 +234,7 @@ class Scene:
                     f"{self.path}: a scaling of {len(scaling.low)} channels was given for {len(self.bands)} bands."
                 )
             return scaling
-        return resolve_scaling(parse_rule(scaling), self.stored_types, self._sample, self.path)
+        return resolve_scaling(parse_rule(scaling), self.stored_types, self.sample, self.path)
 
     @property
     def stored_types(self) -> tuple[StoredType, ...]:
@@ -258,25 +257,24 @@ class Scene:
             patches = self._stored_each(self._lattice(px))
             if any(valid.any() for _, valid in patches):
                 return np.concatenate([values[:, valid] for values, valid in patches], axis=1)
-        shrink = min(1.0, (px / (self.height * self.width)) ** 0.5)
-        shape = max(1, round(self.height * shrink)), max(1, round(self.width * shrink))
-        values, valid = self._stored(Window(0, 0, self.width, self.height), shape)
+        values, valid = self._stored(self.grid.block, self._shrunk((px / (self.height * self.width)) ** 0.5))
         return values[:, valid]
 
-    def _sample(self) -> NDArray[Any]:
-        return self.sample()
+    def _shrunk(self, factor: float) -> tuple[int, int]:
+        """Rows and columns of the scene decimated, never more than it has."""
+        return max(1, round(self.height * min(1.0, factor))), max(1, round(self.width * min(1.0, factor)))
 
-    def _stored_each(self, windows: Sequence[Window]) -> list[tuple[NDArray[Any], NDArray[np.bool_]]]:
-        return [self._stored(window) for window in windows]
+    def _stored_each(self, blocks: Sequence[Block]) -> list[tuple[NDArray[Any], NDArray[np.bool_]]]:
+        return [self._stored(block) for block in blocks]
 
-    def _lattice(self, px: int = _SAMPLE_PX) -> list[Window]:
+    def _lattice(self, px: int = _SAMPLE_PX) -> list[Block]:
         # Without overviews a decimated read decodes every block of the file; patches decode a few of them.
         count = _SAMPLE_PATCHES
         side = max(1, int(px**0.5) // count)
         tall, wide = min(side, self.height), min(side, self.width)
         rows = np.unique(np.linspace(0, self.height - tall, count).astype(int))
         cols = np.unique(np.linspace(0, self.width - wide, count).astype(int))
-        return [Window(int(col), int(row), wide, tall) for row in rows for col in cols]
+        return [Block(int(row), int(col), tall, wide) for row in rows for col in cols]
 
 
 def array_name(array: Any) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.windows import Window
 
+from geohp.raster.block import Block
 from geohp.raster.gdal import open_raster
 from geohp.raster.write.layer import Layer
 
@@ -68,8 +68,7 @@ def _halve_tiles(below: Any, above: Any, layer: Layer, touched: set[Tile]) -> tu
                     full.add((2 * row + down, 2 * col + right))
         halved = halve(values, layer)
         if not layer.is_blank(halved):
-            window = Window(col * TILE_PX, row * TILE_PX, halved.shape[2], halved.shape[1])
-            above.write(halved, window=window)
+            above.write(halved, window=Block(row * TILE_PX, col * TILE_PX, *halved.shape[1:]).window)
     return full, set(parents)
 
 
@@ -118,9 +117,8 @@ def _average(quads: list[NDArray[Any]], layer: Layer) -> NDArray[Any]:
 
 
 def _read(dataset: Any, row: int, col: int, side: int) -> NDArray[Any]:
-    rows = min(side, dataset.height - row * side)
-    cols = min(side, dataset.width - col * side)
-    values: NDArray[Any] = dataset.read(window=Window(col * side, row * side, cols, rows))
+    block = Block(row * side, col * side, side, side).clip(dataset.shape)
+    values: NDArray[Any] = dataset.read(window=block.window)
     return values
 
 

@@ -33,7 +33,7 @@ from geohp.methods.kmeans import Standardise
 from geohp.methods.probes import ClusterProbe
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
-from geohp.raster.grid import Block
+from geohp.raster.block import Block
 from geohp.raster.read.patches import complete_patch
 from geohp.raster.read.scene import open_scene
 

@@ -1,0 +1,78 @@
+"""Blocks: rectangles of pixels that know where they lie in a raster, in an array, and in one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from rasterio.windows import Window
+
+Slices = tuple[slice, slice]
+
+
+class Block(NamedTuple):
+    """A rectangle of pixels: first row and column, and size."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    @classmethod
+    def around(cls, blocks: Iterable[Block]) -> Block:
+        """The smallest block that holds all of some."""
+        rows, cols, bottoms, rights = zip(*((b.row, b.col, b.bottom, b.right) for b in blocks), strict=True)
+        return cls.between(min(rows), min(cols), max(bottoms), max(rights))
+
+    @classmethod
+    def between(cls, row: int, col: int, bottom: int, right: int) -> Block:
+        """From a first row and column to those after the last."""
+        return cls(row, col, bottom - row, right - col)
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """First row and column."""
+        return self.row, self.col
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.height, self.width
+
+    @property
+    def bottom(self) -> int:
+        """The row after the last."""
+        return self.row + self.height
+
+    @property
+    def right(self) -> int:
+        """The column after the last."""
+        return self.col + self.width
+
+    @property
+    def slices(self) -> Slices:
+        """Its place in an array of the whole raster: ``array[block.slices]``, ``array[:, *block.slices]``."""
+        return slice(self.row, self.bottom), slice(self.col, self.right)
+
+    @property
+    def window(self) -> Window:
+        """The same for rasterio."""
+        return Window(self.col, self.row, self.width, self.height)
+
+    def relative_to(self, frame: Block) -> Block:
+        """The same pixels, counted from the first pixel of another block."""
+        return Block(self.row - frame.row, self.col - frame.col, self.height, self.width)
+
+    def intersect(self, other: Block) -> Block | None:
+        """The pixels that both share; ``None`` where they share none."""
+        shared = Block.between(
+            max(self.row, other.row),
+            max(self.col, other.col),
+            min(self.bottom, other.bottom),
+            min(self.right, other.right),
+        )
+        return shared if shared.height > 0 and shared.width > 0 else None
+
+    def clip(self, shape: tuple[int, int]) -> Block:
+        """As much of it as lies in a raster of so many rows and columns, in which it begins."""
+        return Block(self.row, self.col, min(self.height, shape[0] - self.row), min(self.width, shape[1] - self.col))
