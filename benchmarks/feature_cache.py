@@ -28,6 +28,7 @@ from geohp.demo.town.scene import draw_orthophoto
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Batch
 from geohp.methods.hp.method import HP
+from geohp.methods.hp.settings import HPSettings
 
 
 class Drawn(ImageSet):
@@ -105,7 +106,7 @@ def main() -> None:
 def trained(source: FeatureSampler, epochs: int) -> tuple[HP, list[float], list[float]]:
     """Train; gives the method, the seconds of every step, and those of them until its features were there."""
     torch.manual_seed(0)
-    method = HP(source.backbone.channels, 3, label_classes=6, warmup_steps=5).to(source.device)
+    method = HP(source.backbone.channels, 3, HPSettings(warmup_steps=5), label_classes=6).to(source.device)
     method.prepare(source.sample)
     optimizers = method.optimizers()
     loader = source.batches()

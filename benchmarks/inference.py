@@ -261,7 +261,7 @@ def work_vit(args: argparse.Namespace) -> dict[str, Any]:
     from geohp.classes import default_classes
     from geohp.inference.outputs import Outputs
     from geohp.inference.segmenter import Segmenter
-    from geohp.methods.kmeans import KMeans
+    from geohp.methods.kmeans.method import KMeans
     from geohp.model.card import BackboneCard, ModelCard
     from geohp.model.network import LandCoverModel
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from geohp.backbones.base import PatchFeatures
 from geohp.methods.base import Batch
 from geohp.methods.hp.method import HP
+from geohp.methods.hp.settings import HPSettings
 
 
 def main() -> None:
@@ -61,7 +62,7 @@ def training_step(
 ) -> Callable[[], dict[str, Tensor]]:
     """HP and a labelled batch of cached features: what one step of the loop does, giving its losses."""
     half = device != "cpu"
-    method = HP(channels, 3, label_classes=3, code_channels=code_channels, warmup_steps=0).to(device)
+    method = HP(channels, 3, HPSettings(code_channels=code_channels, warmup_steps=0), label_classes=3).to(device)
     features = images_of_things(images, channels, side, device)
     batch = Batch(
         PatchFeatures(

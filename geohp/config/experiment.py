@@ -7,16 +7,16 @@ misspelt; :mod:`geohp.config.loading` reads files.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from geohp.classes import LandCoverClass, default_classes, is_colour
 from geohp.config.data import DATA_SOURCES, DataConfig
 from geohp.config.strict import Strict
-
-Derived = Annotated[int | None, BeforeValidator(lambda value: None if value == "auto" else value)]
-"""A number that ``auto`` (or ``null``) leaves to :func:`geohp.training.defaults.resolve`, which knows the images."""
+from geohp.methods.factory import METHODS
+from geohp.methods.hp.settings import HPSettings
+from geohp.methods.settings import Bounds, MethodSettings
 
 
 class BackboneConfig(Strict):
@@ -32,63 +32,14 @@ class BackboneConfig(Strict):
     """Further arguments of the backbone's constructor (patch_size, filters, ...)."""
 
 
-class LearningRates(Strict):
-    """AdamW for the head, Adam for the rest; the published values."""
+if TYPE_CHECKING:
+    MethodConfig = MethodSettings
+else:  # told apart by their names
+    MethodConfig = Annotated[Union[tuple(settings for settings, _ in METHODS.values())], Field(discriminator="name")]  # noqa: UP007
 
-    head: float = Field(default=5e-4, gt=0)
-    projection: float = Field(default=5e-4, gt=0)
-    linear_probe: float = Field(default=1e-3, gt=0)
-    cluster_probe: float = Field(default=5e-3, gt=0)
-    weight_decay: float = Field(default=0.1, ge=0)
-
-
-class HPConfig(Strict):
-    """Hidden Positives (CVPR 2023); symbols of the paper in brackets."""
-
-    name: Literal["hp"] = "hp"
-    code_channels: int = Field(default=256, ge=2)
-    """Width of the codes (D)."""
-    temperature: float = Field(default=0.4, gt=0)
-    """Softmax temperature of the contrastive loss (tau)."""
-    consistency_weight: float = Field(default=0.0, ge=0)
-    """Weight of the photometric consistency term (alpha); 0 skips the augmented view altogether."""
-    keep_rate: float = Field(default=1.0, ge=0, le=1)
-    """Share of non-positives that stay in the denominator (rho)."""
-    pool_size: Derived = Field(default=None, ge=1)
-    """Rows of each reference pool (R); ``auto`` goes by the number of images."""
-    ema_momentum: float = Field(default=0.999, ge=0, lt=1)
-    """Momentum of the averaged head (m)."""
-    warmup_steps: Derived = Field(default=None, ge=0)
-    """Steps before task-specific positives come in; their weight (lambda) then grows linearly to 1. ``auto`` goes by
-    the number of steps."""
-    renew_interval: Derived = Field(default=None, ge=1)
-    """Steps of an epoch between refills of the task-specific pool; ``auto`` goes by the steps of an epoch."""
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of channels dropped, per image."""
-    reweight: bool = True
-    """Weight each anchor by how many positives it found."""
-    refit_probe: bool = True
-    """Settle the clusters by k-means on the trained codes; false keeps the published gradient-trained probe."""
-    learning_rates: LearningRates = LearningRates()
-    clip_norm: float = Field(default=10.0, gt=0)
-    """Largest gradient norm of the head."""
-
-
-class KMeansConfig(Strict):
-    """Spherical k-means on standardised backbone features: the baseline, and the answer without training."""
-
-    name: Literal["kmeans"] = "kmeans"
-    samples: int = Field(default=100_000, ge=1)
-    """Patch features drawn to fit the centroids."""
-    iterations: int = Field(default=50, ge=1)
-    restarts: int = Field(default=5, ge=1)
-
-
-_METHODS: dict[str, type[HPConfig | KMeansConfig]] = {"hp": HPConfig, "kmeans": KMeansConfig}
-MethodConfig = Annotated[HPConfig | KMeansConfig, Field(discriminator="name")]
-VARIANTS: dict[str, tuple[str, str, Mapping[str, type[BaseModel]]]] = {
+VARIANTS: dict[str, tuple[str, str, Mapping[str, type]]] = {
     "data": ("source", "orthophotos", DATA_SOURCES),
-    "method": ("name", "hp", _METHODS),
+    "method": ("name", "hp", {name: settings for name, (settings, _) in METHODS.items()}),
 }
 """Sections that come in variants: the key that tells which, the one meant where it is left out, and all of them."""
 
@@ -141,8 +92,8 @@ class ClassesConfig(Strict):
 class TrainConfig(Strict):
     """The training loop."""
 
-    epochs: Derived = Field(default=None, ge=1)
-    """Passes over the images; ``auto`` derives them from how many there are."""
+    epochs: Annotated[int | None, Bounds(ge=1, auto=True)] = None
+    """Passes over the images; ``auto`` leaves them to :func:`geohp.training.defaults.resolve`, which knows how many."""
     batch_size: int = Field(default=16, ge=1)
     """Images a step, on each device."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -190,7 +141,7 @@ class Config(Strict):
     """Names the run folder."""
     data: DataConfig
     backbone: BackboneConfig = BackboneConfig()
-    method: MethodConfig = HPConfig()
+    method: MethodConfig = HPSettings()
     classes: ClassesConfig = ClassesConfig()
     train: TrainConfig = TrainConfig()
 
@@ -199,9 +150,9 @@ class Config(Strict):
     def _variants_have_defaults(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        told = {
+        sections = {
             section: {key: usual, **value[section]}
             for section, (key, usual, _) in VARIANTS.items()
             if isinstance(value.get(section), dict)
         }
-        return {**value, **told}
+        return {**value, **sections}

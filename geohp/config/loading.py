@@ -10,8 +10,9 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -151,8 +152,8 @@ def _explain(error: ValidationError) -> Iterable[str]:
         shown = ".".join(k for i, k in enumerate(keys) if not (i == 1 and keys[0] in VARIANTS))
         given = json.dumps(item["input"], default=str) if not isinstance(item["input"], dict) else "a mapping"
         match item["type"]:
-            case "extra_forbidden":
-                yield f"unknown key {shown!r}{nearest(keys[-1], _fields(keys[:-1]))}"
+            case "extra_forbidden" | "unexpected_keyword_argument":
+                yield f"unknown key {shown!r}{nearest(keys[-1], _keys_at(keys[:-1]))}"
             case "missing":
                 yield f"key {shown!r} is missing"
             case "union_tag_invalid" | "union_tag_not_found":
@@ -165,19 +166,21 @@ def _explain(error: ValidationError) -> Iterable[str]:
                 yield f"{shown} = {given}: {message.replace('input should', 'it should')}"
 
 
-def _fields(keys: Sequence[str]) -> Iterable[str]:
-    """The keys that the model at this place knows."""
-    model: Any = Config
-    for key in keys:
-        if isinstance(model, dict):
-            model = model.get(key)
-        elif model is Config and key in VARIANTS:
-            model = VARIANTS[key][2]
-        elif model is not None and key in model.model_fields:
-            model = model.model_fields[key].annotation
-        if not isinstance(model, dict) and not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return ()
-    return () if isinstance(model, dict) else model.model_fields
+def _keys_at(path: Sequence[str]) -> Iterable[str]:
+    """The keys that are known at this place of a configuration."""
+    known = _fields(Config)
+    for depth, key in enumerate(path):
+        known = VARIANTS[key][2] if depth == 0 and key in VARIANTS else _fields(known.get(key))
+    return known
+
+
+def _fields(kind: Any) -> Mapping[str, Any]:
+    """Fields of a section with their types; none where there is a value, or no such section."""
+    if is_dataclass(kind):
+        return get_type_hints(kind)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    return {}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from geohp.config.experiment import BackboneConfig
 from geohp.errors import DataError, SceneError
 from geohp.inference.engine.pipeline import default_input_px
 from geohp.inference.engine.reading import NodataOnErrorScene
-from geohp.methods.kmeans import KMeans
+from geohp.methods.kmeans.method import KMeans
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
 from geohp.raster.read.collection import SceneCollection

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from geohp.backbones.base import PatchFeatures
-from geohp.methods.probes import ClusterProbe
+from geohp.methods.probes import ClusterProbe, LinearProbe
 
 SampleFeatures = Callable[[int], Iterable[Tensor]]
 """Given a number of images, yields feature maps (B, C, h, w) of that many images, freshly shuffled."""
@@ -40,6 +40,9 @@ class Method(nn.Module, ABC):
         probe: clusters of the codes: one class each.
         iterative: it learns by gradient steps; otherwise :meth:`prepare` does all the work.
         wants_augmented: batches must carry features of a photometrically augmented view.
+        probe_is_final: the clusters of training are those to be kept; otherwise :meth:`finish` settles others.
+        head_learning_rate: what to lower where a training diverges.
+        linear_probe: trained on labels along with the head, where there are any and the method does that.
     """
 
     name: str
@@ -47,6 +50,13 @@ class Method(nn.Module, ABC):
     probe: ClusterProbe
     iterative: bool = True
     wants_augmented: bool = False
+    probe_is_final: bool = True
+    head_learning_rate: float | None = None
+    linear_probe: LinearProbe | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear_probe = None
 
     @abstractmethod
     def prepare(self, sample: SampleFeatures) -> None:
@@ -79,3 +89,11 @@ class Method(nn.Module, ABC):
     def figures(self) -> dict[str, float]:
         """Further figures of the last step worth logging."""
         return {}
+
+    def describe(self, figures: Mapping[str, Tensor]) -> str:
+        """The losses and figures of a step in a line."""
+        return ", ".join(f"{name.replace('_', ' ')} {float(value):.3g}" for name, value in figures.items())
+
+    def warnings(self) -> list[str]:
+        """What is wrong with the last step, in sentences that name a remedy."""
+        return []

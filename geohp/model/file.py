@@ -20,7 +20,7 @@ from geohp.backbones.vit import VisionTransformer
 from geohp.backbones.weights import RANDOM, fingerprint
 from geohp.errors import ModelError, OutputError, WeightsError
 from geohp.methods.hp.head import SegmentationHead
-from geohp.methods.kmeans import Standardise
+from geohp.methods.kmeans.method import Standardise
 from geohp.methods.probes import ClusterProbe, LinearProbe
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel

@@ -21,7 +21,7 @@ from geohp.evaluation.metrics import SegmentationScores
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.methods.factory import create_method
-from geohp.methods.kmeans import refit_probe
+from geohp.methods.kmeans.clustering import refit_probe
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.device import torch_device
 from geohp.model.network import LandCoverModel
@@ -94,10 +94,13 @@ def fit(
     """
     settings = config.train
     source = _source(config, images, tell, announce)
-    options = {**config.method.model_dump(exclude={"name"}), "seed": settings.seed}
-    if images.labelled and config.method.name == "hp":
-        options["label_classes"] = len(classes)
-    method = create_method(config.method.name, source.backbone.channels, config.classes.clusters, options)
+    method = create_method(
+        config.method,
+        source.backbone.channels,
+        config.classes.clusters,
+        label_classes=len(classes) if images.labelled else 0,
+        seed=settings.seed,
+    )
     method.to(source.device)
     _check_patches(config, source)
     method.prepare(source.sample)
@@ -218,8 +221,7 @@ def _finished(method: Method, source: FeatureSampler, card: ModelCard) -> LandCo
             refit_probe(method, source.sample, len(card.classes), seed=int(card.config["train"]["seed"]))
         else:
             method.finish(source.sample)
-    linear_probe = getattr(method, "linear_probe", None)
-    return LandCoverModel(source.backbone, method.head, method.probe, card, linear_probe)
+    return LandCoverModel(source.backbone, method.head, method.probe, card, method.linear_probe)
 
 
 def _card(config: Config, source: FeatureSampler, method: Method, pixel_size_m: float | None) -> ModelCard:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from geohp.errors import TrainingError
 from geohp.methods.base import Method, SampleFeatures
-from geohp.methods.kmeans import gather_rows
+from geohp.methods.kmeans.clustering import gather_rows
 from geohp.methods.probes import ClusterProbe
 
 DOMINANT_SHARE = 0.95
@@ -125,17 +125,6 @@ def cluster_warnings(codes: Tensor, probe: ClusterProbe) -> list[str]:
     return said
 
 
-def positives_warnings(figures: Mapping[str, float]) -> list[str]:
-    """What is wrong with the positives that HP found in a step, by :meth:`geohp.methods.base.Method.figures`."""
-    if figures.get("anchor_share", 1.0) > 0:
-        return []
-    return [
-        "no patch is more similar to another than to the reference pool, so nothing is learnt: the images are all "
-        "alike, or the pool is too large for a batch; give other imagery, raise train.batch_size or lower "
-        "method.pool_size"
-    ]
-
-
 @torch.no_grad()
 def examine(method: Method, sample: SampleFeatures, images: int = 256) -> list[str]:
     """Everything wrong with a trained method's codes and clusters, in sentences; empty where it is well.
@@ -194,7 +183,7 @@ class Health(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Check the step's numbers, before any checkpoint is written."""
         terms = {name: value for name, value in trainer.callback_metrics.items() if isinstance(value, Tensor)}
-        rate = getattr(_method(pl_module), "rates", {}).get("head")
+        rate = _method(pl_module).head_learning_rate
         seen = self._seen[-1] if self._seen else None
         check_finite(terms, self._steps, features=seen, rate=rate, precision=str(trainer.precision).split("-")[0])
         self._steps += 1
@@ -202,13 +191,13 @@ class Health(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look for a collapse."""
         method = _method(pl_module)
-        said = positives_warnings(method.figures())
+        said = method.warnings()
         if self._seen:
             with _Evaluating(method), torch.no_grad():
                 # A row of pixels: a head looks at each patch by itself.
                 codes = method.head(torch.cat(list(self._seen)).T[None, :, None])[0, :, 0].T
             said += code_warnings(codes)
-            if not getattr(method, "refit_probe", False):
+            if method.probe_is_final:
                 said += cluster_warnings(codes, method.probe)
         for sentence in filter(self._new, said):
             self.warnings.append(f"epoch {trainer.current_epoch + 1}: {sentence}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -189,7 +190,7 @@ def _facts(config: Config, method: Method, model: LandCoverModel, source: Featur
     card, backbone = model.card, model.backbone
     names = {entry.name for entry in card.classes}
     named = names != {f"class {number}" for number in range(len(card.classes))}
-    settings = config.method.model_dump(exclude={"name", "learning_rates"})
+    settings = {k: v for k, v in asdict(config.method).items() if k not in ("name", "learning_rates")}
     steps = f"{config.train.epochs} epochs, {config.train.batch_size} images a step" if method.iterative else "no steps"
     pixel = f", {card.pixel_size_m:.3g} m a pixel" if card.pixel_size_m else ""
     cut = f", cut at {card.patch_px} px" if card.patch_px != card.input_px else ""

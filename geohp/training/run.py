@@ -94,7 +94,7 @@ def train(
     with ExitStack() as stack:
         images = source.training(lambda done, total: tell("surveying images", done, total))
         stack.enter_context(closing(images))
-        config, derived = resolve(config, len(images), devices=config.train.devices)
+        config, derived = resolve(config, len(images))
         for sentence in derived:
             say(sentence)
         judged = None

@@ -98,8 +98,7 @@ class EpochScores(L.Callback):
             codes: Tensor = method.head(source.encode(images, affinities=False).features)
             return codes
 
-        linear_probe: Any = getattr(method, "linear_probe", None)
-        predictor = Predictor(encoder, method.probe, linear_probe, patch_px=source.backbone.patch_size)
+        predictor = Predictor(encoder, method.probe, method.linear_probe, patch_px=source.backbone.patch_size)
         counted = count_confusion(
             predictor,
             self.images,

@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from geohp.config.experiment import ClassesConfig, Config
 from geohp.errors import ConfigError, DataError
 from geohp.methods.base import Method, SampleFeatures
-from geohp.methods.kmeans import spherical_kmeans
+from geohp.methods.kmeans.clustering import spherical_kmeans
 from geohp.training.sweep_result import Candidate, SweepResult
 
 _IMAGES = 1024
@@ -94,7 +94,7 @@ def sweep_method(
     """Sweep the numbers of clusters of a trained method; see :func:`sweep_classes`.
 
     Args:
-        method: trained, in eval mode; not changed. :func:`geohp.methods.kmeans.refit_probe` gives it another number.
+        method: trained, in eval mode; not changed.
         sample: of the backbone's features.
         counts, images, seed, progress: as there.
     """

@@ -38,7 +38,7 @@ class StepReport(L.Callback):
         if not trainer.is_global_zero:
             return
         if time.monotonic() - self._read_at >= _READ_EVERY:
-            self._words, self._read_at = _in_words(trainer.callback_metrics), time.monotonic()
+            self._words, self._read_at = task.method.describe(trainer.callback_metrics), time.monotonic()
         self.tell("training", task.steps_done, task.total_steps, self._words)
 
 
@@ -147,22 +147,3 @@ class MethodTask(L.LightningModule):
         if self.method.wants_augmented:
             augmented = self.source.encode(photometric(batch["image"], self._augmenting), affinities=False)
         return Batch(self.source.patches(batch), augmented, batch.get("mask"))
-
-
-_SHOWN = (
-    ("loss", "loss"),
-    ("contrastive", "contrastive"),
-    ("consistency", "consistency"),
-    ("cluster", "cluster"),
-    ("linear", "linear"),
-    ("task_specific_weight", "lambda"),
-)
-
-
-def _in_words(figures: Any) -> str:
-    """The figures of a step in one line."""
-    parts = [f"{word} {float(figures[name]):.3g}" for name, word in _SHOWN if name in figures]
-    positives = [figures[name] for name in ("positives_agnostic", "positives_specific") if name in figures]
-    if positives:
-        parts.append(f"positives {' + '.join(f'{float(count):.0f}' for count in positives)} an anchor")
-    return ", ".join(parts)

@@ -33,6 +33,8 @@ ABSENT = [
             "geohp.methods.factory, geohp.methods.hp.method, geohp.methods.probes, geohp.backbones.factory",
             [*ABSENT, "lightning"],
         ),
+        ("geohp.methods.factory, geohp.methods.hp.settings", ["torch", "timm", *ABSENT]),
+        ("geohp.config.loading", ["torch", "timm", "lightning", "rasterio"]),
         ("geohp.training.task, geohp.features.sampler", [m for m in ABSENT if m.startswith(("raster", "geo", "pyd"))]),
     ],
 )

@@ -9,6 +9,7 @@ from geohp.data.base import ImageSet
 from geohp.errors import DataError
 from geohp.methods.base import Batch
 from geohp.methods.hp.method import HP
+from geohp.methods.hp.settings import HPSettings
 
 
 class Squares(ImageSet):
@@ -59,9 +60,8 @@ def small_backbone(name="vit", seed=0, block=1):
 def trained(source, epochs=2):
     """What a short training on features ends at, as a hash."""
     torch.manual_seed(11)
-    method = HP(
-        source.backbone.channels, 3, label_classes=4, code_channels=8, pool_size=10, warmup_steps=1, renew_interval=2
-    )
+    settings = HPSettings(code_channels=8, pool_size=10, warmup_steps=1, renew_interval=2)
+    method = HP(source.backbone.channels, 3, settings, label_classes=4)
     method.prepare(source.sample)
     optimizers = method.optimizers()
     loader = source.batches()

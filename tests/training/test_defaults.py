@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geohp.config.loading import load_config, parse_config
-from geohp.training.defaults import epochs_for, pool_size_for, renew_interval_for, resolve, warmup_for
+from geohp.methods.hp.settings import pool_size_for, renew_interval_for, warmup_for
+from geohp.training.defaults import epochs_for, resolve
 
 OPEN = {"pool_size": "auto", "warmup_steps": "auto", "renew_interval": None}
 
@@ -58,7 +59,8 @@ def test_open_epochs_are_derived():
     found, said = resolve(open_epochs, 600)
     assert settings(found) == (9, 600, 96, 20)
     assert said[0] == "9 epochs of 75 steps (600 images in batches of 8)"
-    assert resolve(open_epochs, 600, devices=2)[0].train.epochs == 19
+    two_devices = open_epochs.train.model_copy(update={"devices": 2})
+    assert resolve(open_epochs.model_copy(update={"train": two_devices}), 600)[0].train.epochs == 19
 
 
 def test_numbers_that_were_given_stay():

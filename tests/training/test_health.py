@@ -10,7 +10,8 @@ from geohp.backbones.affinities import neighbour_affinities
 from geohp.backbones.base import PatchFeatures
 from geohp.errors import GeohpError, TrainingError
 from geohp.methods.base import Batch
-from geohp.methods.hp.method import HP
+from geohp.methods.hp.method import HP, positives_warnings
+from geohp.methods.hp.settings import HPSettings, LearningRates
 from geohp.methods.probes import ClusterProbe
 from geohp.training.health import (
     Health,
@@ -19,7 +20,6 @@ from geohp.training.health import (
     code_warnings,
     examine,
     not_finite,
-    positives_warnings,
 )
 
 CHANNELS, SIDE = 12, 4
@@ -61,7 +61,7 @@ def features(images=16, classes=4, noise=0.5):
 def trained(maps, tmp_path, epochs=2, **options):
     """A method trained on feature maps, and its watch."""
     torch.manual_seed(0)
-    method = HP(CHANNELS, 4, code_channels=8, **{"pool_size": len(maps), "warmup_steps": 2, **options})
+    method = HP(CHANNELS, 4, HPSettings(code_channels=8, **{"pool_size": len(maps), "warmup_steps": 2, **options}))
     method.prepare(sampler(maps))
     told = []
     health = Health(told.append)
@@ -92,7 +92,7 @@ def test_a_good_training_is_not_disturbed(tmp_path):
 
 def test_a_huge_learning_rate_is_named(tmp_path):
     with pytest.raises(TrainingError) as caught:
-        trained(features(), tmp_path, epochs=20, learning_rates={"head": 1e6})
+        trained(features(), tmp_path, epochs=20, learning_rates=LearningRates(head=1e6))
     message = str(caught.value)
     assert message.startswith("step ")
     assert "= nan" in message or "= inf" in message
@@ -177,7 +177,7 @@ def test_no_anchor():
 
 
 def test_a_broken_head_is_an_error():
-    method = HP(CHANNELS, 3, code_channels=8, pool_size=4).eval()
+    method = HP(CHANNELS, 3, HPSettings(code_channels=8, pool_size=4)).eval()
     nn.init.constant_(method.head.linear.weight, float("nan"))
     with pytest.raises(TrainingError, match="not finite"):
         examine(method, sampler(features()))
@@ -198,7 +198,7 @@ def test_positives_are_counted_as_by_hand():
     """Figures of a step against a count on all pairs."""
     torch.manual_seed(0)
     maps = features(4)
-    method = HP(CHANNELS, 3, code_channels=8, pool_size=4, warmup_steps=0, dropout=0.0)
+    method = HP(CHANNELS, 3, HPSettings(code_channels=8, pool_size=4, warmup_steps=0, dropout=0.0))
     method.prepare(sampler(maps))
     affinities = neighbour_affinities(torch.randn(4, SIDE * SIDE, SIDE * SIDE), (SIDE, SIDE))
     for step in (0, 30):

@@ -49,8 +49,7 @@ def one_process(photograph):
     config = load_config("orthophotos", [f"data.images={photograph}", *SETTINGS])
     images = open_data(config.data, 0).training()
     source = fitting._source(config, images, lambda *_: None, lambda _: None)
-    options = {**config.method.model_dump(exclude={"name"}), "seed": 0}
-    method = HP(source.backbone.channels, 3, **options)
+    method = HP(source.backbone.channels, 3, config.method, seed=0)
     with preserve_rng_state(source):
         next(iter(source.sample(1)))
     method.prepare(source.sample)

@@ -92,8 +92,7 @@ class Made:
         backbone = create_backbone("rcf", in_channels=images.channels, seed=0, filters=16)
         backbone.fit([images[len(images) - 1]["image"][None] - 0.5])
         self.source = Source(images, backbone)
-        options = {**self.config.method.model_dump(exclude={"name"}), "seed": 0}
-        self.method = create_method(method, backbone.channels, classes, options)
+        self.method = create_method(self.config.method, backbone.channels, classes, seed=0)
         self.method.prepare(self.source.sample)
         self.logged = []
         if self.method.iterative:

@@ -11,8 +11,10 @@ from sklearn.metrics import adjusted_rand_score
 
 from geohp.config.loading import parse_config
 from geohp.errors import ConfigError, DataError
-from geohp.methods.hp.method import HP
-from geohp.methods.kmeans import KMeans, refit_probe, spherical_kmeans
+from geohp.methods.factory import create_method
+from geohp.methods.hp.settings import HPSettings
+from geohp.methods.kmeans.clustering import refit_probe, spherical_kmeans
+from geohp.methods.kmeans.settings import KMeansSettings
 from geohp.training.sweep import (
     adjusted_rand,
     count_is_given,
@@ -204,7 +206,8 @@ def test_what_it_leaves_behind(tmp_path):
 @pytest.mark.parametrize("name", ["hp", "kmeans"])
 def test_one_training_serves_all_numbers(name):
     maps = maps_of(4, images=12)
-    method = HP(16, 3, code_channels=8, pool_size=12) if name == "hp" else KMeans(16, 3, samples=500)
+    settings = HPSettings(code_channels=8, pool_size=12) if name == "hp" else KMeansSettings(samples=500)
+    method = create_method(settings, 16, 3)
     sample = sampler(maps)
     method.prepare(sample)
     method.eval()

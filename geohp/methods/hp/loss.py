@@ -59,7 +59,7 @@ def contrastive_loss(
     task_specific_weight: float,
     keep: Tensor | float,
     reweight: bool = True,
-    tell: Callable[[FoundPositives], None] | None = None,
+    on_positives: Callable[[FoundPositives], None] | None = None,
 ) -> Tensor:
     """Mean over images of the loss of z and of z_mix, whose positives are discovered in features and codes.
 
@@ -81,7 +81,7 @@ def contrastive_loss(
         task_specific_weight: lambda; at 0 the codes are not looked at.
         keep: rho, drawn once for all images' anchors, or the draw itself: bool (n / images, n).
         reweight: weigh an anchor by the mass of its positives relative to its image's mean.
-        tell: told how many positives were found, which the loss knows without counting them.
+        on_positives: called with how many positives were found, which the loss knows without counting them.
 
     Returns:
         A scalar, float64 for float64 inputs and float32 otherwise; sums are never taken in less. Half-precision rows
@@ -114,11 +114,11 @@ def contrastive_loss(
             keep=_kept(keep, n // images, n, z.device),
             reweight=reweight,
         )
-    wanted = [torch.is_grad_enabled() and view.requires_grad for view in (z, z_mix)]
+    with_gradient = [torch.is_grad_enabled() and view.requires_grad for view in (z, z_mix)]
     loss: Tensor
-    loss, *found = _Streamed.apply(z, z_mix, problem, wanted)
-    if tell is not None:
-        tell(FoundPositives(found[0], found[1], found[2] if specific is not None else None))
+    loss, anchors, agnostic, task_specific = _Streamed.apply(z, z_mix, problem, with_gradient)
+    if on_positives is not None:
+        on_positives(FoundPositives(anchors, agnostic, task_specific if specific is not None else None))
     return loss
 
 
@@ -126,16 +126,18 @@ class _Streamed(torch.autograd.Function):
     """The loss; its gradients are computed along with it and only scaled in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, z_mix: Tensor, problem: Problem, wanted: list[bool]) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, z: Tensor, z_mix: Tensor, problem: Problem, with_gradient: list[bool]) -> tuple[Tensor, ...]:
         with torch.autocast(z.device.type, enabled=False):
             views = [operand(view.detach()) for view in (z, z_mix)]
             passes = fused(views, problem) or streaming
             sums = passes.row_sums(views, problem)
             loss, share = _value(sums, problem)
             counted = _positives_per_anchor(sums, problem)
-            found = passes.gradients(views, _forces(sums, share), problem, wanted) if any(wanted) else [None, None]
+            gradients: list[Tensor | None] = [None, None]
+            if any(with_gradient):
+                gradients = passes.gradients(views, _forces(sums, share), problem, with_gradient)
             ctx.save_for_backward(
-                *(None if g is None else g.to(view.dtype) for g, view in zip(found, (z, z_mix), strict=True))
+                *(None if g is None else g.to(view.dtype) for g, view in zip(gradients, (z, z_mix), strict=True))
             )
             ctx.mark_non_differentiable(*counted)
         return loss, *counted

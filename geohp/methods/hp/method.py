@@ -14,8 +14,20 @@ from geohp.methods.hp.head import EMAHead, SegmentationHead
 from geohp.methods.hp.loss import FoundPositives, contrastive_loss
 from geohp.methods.hp.mixing import mix_neighbours
 from geohp.methods.hp.positives import ReferencePool
-from geohp.methods.kmeans import refit_probe
+from geohp.methods.hp.settings import HPSettings
+from geohp.methods.kmeans.clustering import refit_probe
 from geohp.methods.probes import ClusterProbe, LinearProbe
+
+_DEFAULTS = HPSettings()
+_POOL_SIZE, _WARMUP_STEPS, _RENEW_INTERVAL = 1024, 100, 20
+_SHOWN = {
+    "loss": "loss",
+    "contrastive": "contrastive",
+    "consistency": "consistency",
+    "cluster": "cluster",
+    "linear": "linear",
+    "task_specific_weight": "lambda",
+}
 
 
 class HP(Method):
@@ -24,20 +36,8 @@ class HP(Method):
     Args:
         in_channels: width C of the backbone's features.
         clusters: number of classes K to find.
+        settings: numbers that they leave open are those published for Potsdam-3.
         label_classes: number of labelled classes for a linear probe; 0 where there are no labels.
-        code_channels: width D of the codes.
-        temperature: tau.
-        consistency_weight: alpha, of the photometric consistency term.
-        keep_rate: rho, the share of non-positives kept in the denominator.
-        pool_size: rows R of each reference pool.
-        ema_momentum: m, of the averaged head.
-        warmup_steps: steps during which only task-agnostic positives count.
-        renew_interval: steps of an epoch between refills of the task-specific pool.
-        dropout: rate of whole-channel dropout.
-        reweight: weight anchors by the mass of their positives.
-        refit_probe: settle the centroids by spherical k-means on the trained codes, see :meth:`finish`.
-        learning_rates: head, projection, linear_probe, cluster_probe and weight_decay.
-        clip_norm: bound on the head's gradient norm.
         seed: of the pools' draws.
     """
 
@@ -47,42 +47,27 @@ class HP(Method):
         self,
         in_channels: int,
         clusters: int,
+        settings: HPSettings = _DEFAULTS,
         *,
         label_classes: int = 0,
-        code_channels: int = 256,
-        temperature: float = 0.4,
-        consistency_weight: float = 0.0,
-        keep_rate: float = 1.0,
-        pool_size: int = 1024,
-        ema_momentum: float = 0.999,
-        warmup_steps: int = 100,
-        renew_interval: int = 20,
-        dropout: float = 0.1,
-        reweight: bool = True,
-        refit_probe: bool = True,
-        learning_rates: Mapping[str, float] | None = None,
-        clip_norm: float = 10.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.head: SegmentationHead = SegmentationHead(in_channels, code_channels, dropout)
-        self.averaged = EMAHead(self.head, ema_momentum)
+        self.settings, self.seed = settings, seed
+        self.warmup_steps = _or(settings.warmup_steps, _WARMUP_STEPS)
+        self.renew_interval = _or(settings.renew_interval, _RENEW_INTERVAL)
+        code_channels, pool_size = settings.code_channels, _or(settings.pool_size, _POOL_SIZE)
+        self.head: SegmentationHead = SegmentationHead(in_channels, code_channels, settings.dropout)
+        self.averaged = EMAHead(self.head, settings.ema_momentum)
         self.projection = nn.Linear(code_channels, code_channels)
         self.pool_agnostic = ReferencePool(pool_size, in_channels)
         self.pool_specific = ReferencePool(pool_size, code_channels)
         self.probe = ClusterProbe(code_channels, clusters)
         self.linear_probe = LinearProbe(code_channels, label_classes) if label_classes else None
-        self.drop = nn.Dropout2d(dropout)
-        self.temperature, self.keep_rate, self.reweight = temperature, keep_rate, reweight
-        self.consistency_weight = consistency_weight
-        self.warmup_steps, self.renew_interval = warmup_steps, renew_interval
-        self.clip_norm = clip_norm
-        self.refit_probe, self.seed = refit_probe, seed
-        self.rates = {
-            "head": 5e-4, "projection": 5e-4, "linear_probe": 1e-3, "cluster_probe": 5e-3, "weight_decay": 0.1,
-            **(learning_rates or {}),
-        }  # fmt: skip
-        self.wants_augmented = consistency_weight > 0
+        self.drop = nn.Dropout2d(settings.dropout)
+        self.wants_augmented = settings.consistency_weight > 0
+        self.probe_is_final = not settings.refit_probe
+        self.head_learning_rate = settings.learning_rates.head
         self._generator = torch.Generator().manual_seed(seed)
         self._figures: dict[str, Tensor | float] = {}
 
@@ -115,7 +100,7 @@ class HP(Method):
         # The average takes the head as it is before this step's update: one step of lag, as published.
         self.averaged.update(self.head)
         mixed = mix_neighbours(codes, batch.patches.affinities)
-        weight = self.task_specific_weight(step, total_steps)
+        weight, settings = self.task_specific_weight(step, total_steps), self.settings
         z = self._project(codes)
         self._figures = {"task_specific_weight": weight}
         contrastive = contrastive_loss(
@@ -126,18 +111,18 @@ class HP(Method):
             self.pool_agnostic.rows,
             self.pool_specific.rows,
             images=len(features),
-            temperature=self.temperature,
+            temperature=settings.temperature,
             task_specific_weight=weight,
-            keep=self.keep_rate,
-            reweight=self.reweight,
-            tell=self._note,
+            keep=settings.keep_rate,
+            reweight=settings.reweight,
+            on_positives=self._note,
         )
         losses = {"contrastive": contrastive, "cluster": self.probe.loss(codes.detach())}
         if self.wants_augmented:
             if batch.augmented is None:
                 raise ValueError("consistency_weight > 0 needs the features of an augmented view")
             other = self._project(self.head(batch.augmented.features))
-            losses["consistency"] = self.consistency_weight * F.pairwise_distance(z, other).mean()
+            losses["consistency"] = settings.consistency_weight * F.pairwise_distance(z, other).mean()
         if self.linear_probe is not None and batch.labels is not None:
             losses["linear"] = self.linear_probe.loss(codes.detach(), batch.labels)
         return losses
@@ -150,24 +135,24 @@ class HP(Method):
         a small set of images affords it lags behind, and clusters may stay empty; k-means on the final codes is what
         it would converge to.
         """
-        if self.refit_probe:
+        if self.settings.refit_probe:
             refit_probe(self, sample, seed=self.seed)
 
     def optimizers(self) -> list[Optimizer]:
         """AdamW for the head; Adam for projection, cluster probe and linear probe."""
-        rates = self.rates
-        chosen: list[Optimizer] = [
-            AdamW(self.head.parameters(), lr=rates["head"], weight_decay=rates["weight_decay"]),
-            Adam(self.projection.parameters(), lr=rates["projection"]),
-            Adam(self.probe.parameters(), lr=rates["cluster_probe"]),
+        rates = self.settings.learning_rates
+        optimizers: list[Optimizer] = [
+            AdamW(self.head.parameters(), lr=rates.head, weight_decay=rates.weight_decay),
+            Adam(self.projection.parameters(), lr=rates.projection),
+            Adam(self.probe.parameters(), lr=rates.cluster_probe),
         ]
         if self.linear_probe is not None:
-            chosen.append(Adam(self.linear_probe.parameters(), lr=rates["linear_probe"]))
-        return chosen
+            optimizers.append(Adam(self.linear_probe.parameters(), lr=rates.linear_probe))
+        return optimizers
 
     def clip_gradients(self) -> None:
         """Bound the norm of the head's gradient."""
-        self._figures["gradient_norm"] = nn.utils.clip_grad_norm_(self.head.parameters(), self.clip_norm)
+        self._figures["gradient_norm"] = nn.utils.clip_grad_norm_(self.head.parameters(), self.settings.clip_norm)
 
     def random_state(self) -> dict[str, Tensor]:
         """The state of the pools' draws."""
@@ -186,10 +171,22 @@ class HP(Method):
         """
         return {name: float(value) for name, value in self._figures.items()}
 
-    def _note(self, found: FoundPositives) -> None:
-        self._figures.update(anchor_share=found.anchors, positives_agnostic=found.agnostic)
-        if found.specific is not None:
-            self._figures["positives_specific"] = found.specific
+    def describe(self, figures: Mapping[str, Tensor]) -> str:
+        """Losses, lambda, and how many positives an anchor found."""
+        parts = [f"{word} {float(figures[name]):.3g}" for name, word in _SHOWN.items() if name in figures]
+        positives = [figures[name] for name in ("positives_agnostic", "positives_specific") if name in figures]
+        if positives:
+            parts.append(f"positives {' + '.join(f'{float(count):.0f}' for count in positives)} an anchor")
+        return ", ".join(parts)
+
+    def warnings(self) -> list[str]:
+        """That no patch found a positive."""
+        return positives_warnings(self.figures())
+
+    def _note(self, positives: FoundPositives) -> None:
+        self._figures.update(anchor_share=positives.anchors, positives_agnostic=positives.agnostic)
+        if positives.specific is not None:
+            self._figures["positives_specific"] = positives.specific
 
     def _project(self, codes: Tensor) -> Tensor:
         rows = codes.flatten(2).transpose(1, 2).reshape(-1, codes.shape[1])
@@ -204,6 +201,21 @@ class HP(Method):
     def _fill_specific(self, sample: SampleFeatures) -> None:
         maps = (self.drop(self.averaged(features)) for features in sample(len(self.pool_specific.rows)))
         self.pool_specific.fill(maps, self._generator)
+
+
+def positives_warnings(figures: Mapping[str, float]) -> list[str]:
+    """What is wrong with the positives found in a step, by :meth:`HP.figures`, in sentences."""
+    if figures.get("anchor_share", 1.0) > 0:
+        return []
+    return [
+        "no patch is more similar to another than to the reference pool, so nothing is learnt: the images are all "
+        "alike, or the pool is too large for a batch; give other imagery, raise train.batch_size or lower "
+        "method.pool_size"
+    ]
+
+
+def _or(number: int | None, otherwise: int) -> int:
+    return otherwise if number is None else number
 
 
 def _unit_rows(maps: Tensor) -> Tensor:

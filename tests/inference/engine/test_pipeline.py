@@ -15,7 +15,7 @@ from geohp.inference.engine.blending import ScoreCache
 from geohp.inference.engine.layers import QUANTITIES
 from geohp.inference.engine.pipeline import EngineSettings, default_settings, label_blocks
 from geohp.inference.engine.windows import WindowGrid, blend_weights
-from geohp.methods.kmeans import Standardise
+from geohp.methods.kmeans.method import Standardise
 from geohp.methods.probes import ClusterProbe
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel

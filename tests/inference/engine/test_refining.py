@@ -29,7 +29,7 @@ from geohp.inference.identity import run_identity
 from geohp.inference.outputs import Outputs
 from geohp.inference.segment import resolve_segmenter
 from geohp.inference.segmenter import Segmenter
-from geohp.methods.kmeans import Standardise
+from geohp.methods.kmeans.method import Standardise
 from geohp.methods.probes import ClusterProbe
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel

@@ -354,8 +354,8 @@ def test_training_keeps_its_linear_probe(write_scene, three_fields, tmp_path, mo
 
     made = []
 
-    def with_labels(name, channels, clusters, settings):
-        made.append(HP(channels, clusters, **settings, label_classes=4))
+    def with_labels(settings, channels, clusters, *, label_classes, seed):
+        made.append(HP(channels, clusters, settings, label_classes=4, seed=seed))
         return made[0]
 
     monkeypatch.setattr("geohp.training.fit.create_method", with_labels)

@@ -1,13 +1,12 @@
-"""Spherical k-means on backbone features: the baseline of every paper, and the answer when nothing was trained."""
+"""Spherical k-means on rows of features or codes, and a method's clusters settled by it."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
-from torch.optim import Optimizer
+from torch import Generator, Tensor
 
-from geohp.methods.base import Batch, Method, SampleFeatures
+from geohp.methods.base import Method, SampleFeatures
 from geohp.methods.probes import ClusterProbe
 
 
@@ -40,76 +39,6 @@ def spherical_kmeans(
     return max(runs, key=lambda run: run[1])
 
 
-class Standardise(nn.Module):
-    """Features minus their mean, over their deviation: k-means' whole head. (B, C, h, w) to the same shape.
-
-    Without it a few strong channels decide every cosine.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("deviation", torch.ones(channels))
-
-    def fit(self, rows: Tensor) -> None:
-        """Measure on feature rows (n, C)."""
-        self.mean.copy_(rows.mean(0))
-        self.deviation.copy_(rows.std(0, correction=0).clamp_min(1e-6))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(x - mean) / deviation, channel by channel."""
-        return (features - self.mean[:, None, None]) / self.deviation[:, None, None]
-
-
-class KMeans(Method):
-    """The k-means baseline as a method: it looks at the data once and is done."""
-
-    name = "kmeans"
-    iterative = False
-    head: Standardise
-
-    def __init__(
-        self,
-        in_channels: int,
-        clusters: int,
-        *,
-        samples: int = 100_000,
-        iterations: int = 50,
-        restarts: int = 5,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        self.head = Standardise(in_channels)
-        self.probe = ClusterProbe(in_channels, clusters)
-        self.samples, self.iterations, self.restarts, self.seed = samples, iterations, restarts, seed
-
-    def prepare(self, sample: SampleFeatures) -> None:
-        """Draw up to ``samples`` patches evenly from the images and fit the centroids.
-
-        Raises:
-            ValueError: when there are fewer patches than clusters.
-        """
-        rows = gather_rows(sample, self.samples, self.seed)
-        self.head.fit(rows)
-        standardised = self.head(rows.T[None, :, :, None])[0, :, :, 0].T
-        centroids, self.mean_cosine = spherical_kmeans(
-            standardised, len(self.probe.clusters), iterations=self.iterations, restarts=self.restarts, seed=self.seed
-        )
-        with torch.no_grad():
-            self.probe.clusters.copy_(centroids)
-
-    def losses(self, batch: Batch, *, step: int, total_steps: int) -> dict[str, Tensor]:
-        """k-means has no gradient steps; see :meth:`prepare`."""
-        raise NotImplementedError("k-means is fitted by prepare(), not by gradient steps")
-
-    def optimizers(self) -> list[Optimizer]:
-        """None: nothing is learnt by gradient."""
-        return []
-
-
 @torch.no_grad()
 def refit_probe(
     method: Method,
@@ -136,29 +65,24 @@ def refit_probe(
         ValueError: when there are fewer patches than clusters.
     """
     codes = gather_rows(lambda count: (method.head(maps) for maps in sample(count)), rows, seed)
-    held = method.probe.clusters
-    centroids, _ = spherical_kmeans(codes, clusters or len(held), restarts=restarts, seed=seed)
-    if len(centroids) != len(held):
-        method.probe = ClusterProbe(held.shape[1], len(centroids)).to(held)
+    present = method.probe.clusters
+    centroids, _ = spherical_kmeans(codes, clusters or len(present), restarts=restarts, seed=seed)
+    if len(centroids) != len(present):
+        method.probe = ClusterProbe(present.shape[1], len(centroids)).to(present)
     method.probe.clusters.copy_(centroids)
 
 
 def gather_rows(sample: SampleFeatures, count: int, seed: int, images: int = 4096) -> Tensor:
     """Up to ``count`` feature rows (n, C) drawn evenly from up to ``images`` images, in bounded memory."""
     generator = Generator().manual_seed(seed)
-    kept: list[Tensor] = []
-    seen = 0
+    drawn: list[Tensor] = []
     for maps in sample(images):
         rows = maps.flatten(2).transpose(1, 2).reshape(-1, maps.shape[1]).float()
-        seen += len(rows)
-        kept.append(rows)
-        held = sum(map(len, kept))
-        if held > 2 * count:
+        drawn.append(rows)
+        if sum(map(len, drawn)) > 2 * count:
             # Keeping an even share of each arrival keeps the sample uniform over everything seen so far.
-            kept = [_subset(torch.cat(kept), count, generator)]
-    if not kept:
-        return torch.empty(0, 0)
-    return _subset(torch.cat(kept), count, generator)
+            drawn = [_subset(torch.cat(drawn), count, generator)]
+    return _subset(torch.cat(drawn), count, generator) if drawn else torch.empty(0, 0)
 
 
 def _subset(rows: Tensor, count: int, generator: Generator) -> Tensor:

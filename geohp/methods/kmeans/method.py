@@ -1,0 +1,96 @@
+"""K-means as a method: the baseline of every paper, and the answer when nothing was trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from geohp.methods.base import Batch, Method, SampleFeatures
+from geohp.methods.kmeans.clustering import gather_rows, spherical_kmeans
+from geohp.methods.kmeans.settings import KMeansSettings
+from geohp.methods.probes import ClusterProbe
+
+_DEFAULTS = KMeansSettings()
+
+
+class Standardise(nn.Module):
+    """Features minus their mean, over their deviation: k-means' whole head. (B, C, h, w) to the same shape.
+
+    Without it a few strong channels decide every cosine.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
+
+    def fit(self, rows: Tensor) -> None:
+        """Measure on feature rows (n, C)."""
+        self.mean.copy_(rows.mean(0))
+        self.deviation.copy_(rows.std(0, correction=0).clamp_min(1e-6))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(x - mean) / deviation, channel by channel."""
+        return (features - self.mean[:, None, None]) / self.deviation[:, None, None]
+
+
+class KMeans(Method):
+    """It looks at the data once and is done.
+
+    Args:
+        in_channels: width C of the features.
+        clusters: number of classes K to find.
+        settings: of the draw and of k-means.
+        label_classes: of no use: training fits a linear probe to methods that have none.
+        seed: of the draw and of the seedings.
+    """
+
+    name = "kmeans"
+    iterative = False
+    head: Standardise
+
+    def __init__(
+        self,
+        in_channels: int,
+        clusters: int,
+        settings: KMeansSettings = _DEFAULTS,
+        *,
+        label_classes: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.head = Standardise(in_channels)
+        self.probe = ClusterProbe(in_channels, clusters)
+        self.settings, self.seed = settings, seed
+
+    def prepare(self, sample: SampleFeatures) -> None:
+        """Draw up to ``samples`` patches evenly from the images and fit the centroids.
+
+        Raises:
+            ValueError: when there are fewer patches than clusters.
+        """
+        settings = self.settings
+        rows = gather_rows(sample, settings.samples, self.seed)
+        self.head.fit(rows)
+        standardised = self.head(rows.T[None, :, :, None])[0, :, :, 0].T
+        centroids, self.mean_cosine = spherical_kmeans(
+            standardised,
+            len(self.probe.clusters),
+            iterations=settings.iterations,
+            restarts=settings.restarts,
+            seed=self.seed,
+        )
+        with torch.no_grad():
+            self.probe.clusters.copy_(centroids)
+
+    def losses(self, batch: Batch, *, step: int, total_steps: int) -> dict[str, Tensor]:
+        """k-means has no gradient steps; see :meth:`prepare`."""
+        raise NotImplementedError("k-means is fitted by prepare(), not by gradient steps")
+
+    def optimizers(self) -> list[Optimizer]:
+        """None: nothing is learnt by gradient."""
+        return []
