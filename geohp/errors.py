@@ -77,6 +77,10 @@ class DataError(GeohpError, ValueError):
     """Training or reference data that is missing, empty or inconsistent."""
 
 
+class SourceError(SceneError, DataError):
+    """What was named as imagery, to map or to train on, means no images."""
+
+
 class ModelError(GeohpError, ValueError):
     """A model file or run folder that cannot be used, or does not fit the scene."""
 

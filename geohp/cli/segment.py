@@ -245,10 +245,10 @@ def _one(
     from geohp.files import check_output
     from geohp.inference.outputs import Outputs
     from geohp.inference.segment import resolve_segmenter, segment_file
-    from geohp.raster.sources import find_scenes
+    from geohp.raster.sources.resolve import find_images
     from geohp.vector.writing import check_target
 
-    scenes = find_scenes(given)
+    scenes = find_images(given)
     if len(scenes) != 1:
         raise ConfigError(f"--out: names one map, but there are {len(scenes)} scenes; give --out-dir FOLDER instead")
     scene = scenes[0]

@@ -24,7 +24,8 @@ from geohp.model.runs import MODEL_NAME
 from geohp.raster.gdal import open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.collection import SceneCollection
-from geohp.raster.sources import find_scenes, scene_name
+from geohp.raster.sources.paths import scene_name
+from geohp.raster.sources.resolve import find_images
 from geohp.raster.write.layer import label_layer
 from geohp.raster.write.resumable import work_folder
 from geohp.raster.write.vrt import GridMismatch, common_grid, write_mosaic_vrt
@@ -162,7 +163,7 @@ def segment_files(
     """
     wanted = _wanted(products)
     folder = Path(out_dir)
-    paths = find_scenes([scenes] if isinstance(scenes, (str, Path)) else scenes, leave_out=folder)
+    paths = find_images([scenes] if isinstance(scenes, (str, Path)) else scenes, leave_out=folder)
     if not paths:
         raise SceneError("no scenes to label: give files, folders or patterns such as 'tiles/*.tif'")
     targets = _targets(paths, folder, wanted)

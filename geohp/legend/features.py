@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from geohp.errors import DataError
 from geohp.raster.grid import Grid
+from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layers_with_geometry
 from geohp.vector.measures import parse_crs
-
-FAILURES = (OSError, RuntimeError, ValueError)  # pyogrio's and pyarrow's derive from these
 
 # Numbers of rows that programs add by themselves, never classes.
 _ROW_NUMBERS = ("id", "fid", "gid", "objectid", "ogc_fid")
@@ -44,16 +43,6 @@ class Features:
     names: tuple[str, ...]
     points: bool
     notes: tuple[str, ...]
-
-
-def layers_with_geometry(path: str | Path) -> list[str] | None:
-    """Names of the layers that hold geometries; ``None`` where the file is none of vectors."""
-    if _is_parquet(path):
-        return [Path(path).stem]
-    try:
-        return [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-    except FAILURES:
-        return None
 
 
 def read_features(
@@ -120,11 +109,11 @@ def _read(
     """The features with their class, the field, and a name for messages."""
     if isinstance(source, geopandas.GeoDataFrame):
         frame, name = source, "the reference"
-    elif _is_parquet(source):
+    elif is_parquet(source):
         name = str(source)
         try:
             frame = geopandas.read_parquet(source)
-        except FAILURES as error:
+        except VECTOR_FAILURES as error:
             raise DataError(f"{name} cannot be read as GeoParquet ({error}): mend it or give another file.") from error
     else:
         return _read_layer(source, grid, map_name, field, layer)
@@ -160,7 +149,7 @@ def _read_layer(
         frame = pyogrio.read_dataframe(path, layer=layer, columns=[field], bbox=extent)
     except DataError:
         raise
-    except FAILURES as error:
+    except VECTOR_FAILURES as error:
         raise DataError(f"{name} cannot be read ({error}): mend it or give another file.") from error
     return frame, field, name
 
@@ -258,14 +247,6 @@ def _extent(grid: Grid, crs: Any) -> tuple[float, float, float, float] | None:
     # The map's sides bend in the other CRS, a little more than at the points looked at.
     across, along = 0.01 * (right - left), 0.01 * (top - bottom)
     return left - across, bottom - along, right + across, top + along
-
-
-def _is_parquet(path: str | Path) -> bool:
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(4) == b"PAR1"
-    except OSError:
-        return False
 
 
 def _left_out(rows: NDArray[np.bool_], why: str) -> tuple[str, ...]:

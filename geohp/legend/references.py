@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from geohp.classes import is_colour
 from geohp.errors import DataError, SceneError
-from geohp.legend.features import Features, check_crs, layers_with_geometry, read_features
+from geohp.legend.features import Features, check_crs, read_features
 from geohp.raster.block import Block
 from geohp.raster.read.labels import LabelRaster, open_labels
+from geohp.raster.sources.vector_files import layers_with_geometry
 
 
 class Reference(Protocol):

@@ -1,7 +1,4 @@
-"""Images as folders, indices and catalogues list them."""
-
-import json
-import os
+"""Where images lie, and areas of interest."""
 
 import geopandas as gpd
 import numpy as np
@@ -9,7 +6,7 @@ import pytest
 import shapely
 
 from geohp.data.orthophotos.footprints import read_footprints
-from geohp.data.orthophotos.indexes import find_images, read_area
+from geohp.data.orthophotos.regions import read_area
 from geohp.errors import DataError
 
 
@@ -24,98 +21,6 @@ def tiles(write_scene, tmp_path):
     ]
 
 
-def shapes(tiles):
-    return [shapely.box(*_bounds(t)) for t in tiles]
-
-
-def _bounds(path):
-    import rasterio
-
-    with rasterio.open(path) as dataset:
-        return tuple(dataset.bounds)
-
-
-@pytest.mark.parametrize("name", ["index.gpkg", "index.geojson", "index.parquet", "index.shp"])
-@pytest.mark.parametrize("absolute", [True, False])
-def test_an_index_of_footprints(tiles, tmp_path, name, absolute):
-    paths = [str(t) if absolute else f"tiles/{t.name}" for t in tiles]
-    frame = gpd.GeoDataFrame({"location": paths}, geometry=shapes(tiles), crs="EPSG:32633")
-    frame.to_parquet(tmp_path / name) if name.endswith("parquet") else frame.to_file(tmp_path / name)
-    assert find_images([str(tmp_path / name)]) == [str(t) for t in tiles]
-    west = read_area(list(frame.iloc[:1].buffer(-1).to_crs(4326).total_bounds))
-    assert find_images([str(tmp_path / name)], area=west) == [str(tiles[0])]
-
-
-def test_addresses_are_passed_on_and_paths_may_be_seen_from_the_working_folder(tiles, tmp_path, monkeypatch):
-    (tmp_path / "lists").mkdir()
-    monkeypatch.chdir(tmp_path)
-    places = ["https://example.org/a.tif", "/vsizip/b.zip/b.tif", "tiles/0.tif"]
-    frame = gpd.GeoDataFrame({"Path": places}, geometry=shapes(tiles), crs="EPSG:32633")
-    frame.to_file(tmp_path / "lists" / "i.gpkg")
-    assert set(find_images(["lists/i.gpkg"])) == set(places)
-    assert find_images(["https://example.org/a.tif"]) == ["https://example.org/a.tif"]
-
-
-def test_an_index_without_paths_names_its_columns(tiles, tmp_path):
-    gpd.GeoDataFrame({"town": ["a"]}, geometry=shapes(tiles)[:1], crs="EPSG:32633").to_file(tmp_path / "i.gpkg")
-    with pytest.raises(DataError, match=r"no column with the images' paths \(its columns: town, geometry\)"):
-        find_images([str(tmp_path / "i.gpkg")])
-
-
-def item(tile, number, base, **assets):
-    wgs = gpd.GeoSeries([shapely.box(*_bounds(tile))], crs="EPSG:32633").to_crs(4326).iloc[0]
-    image = {"href": os.path.relpath(tile, base), "type": "image/tiff; application=geotiff", "roles": ["data"]}
-    return {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "id": f"i{number}",
-        "geometry": json.loads(shapely.to_geojson(wgs)),
-        "bbox": list(wgs.bounds),
-        "properties": {"datetime": "2024-01-01T00:00:00Z"},
-        "links": [],
-        "assets": {
-            "image": image,
-            "small": {"href": "small.png", "type": "image/png", "roles": ["thumbnail"]},
-            "meta": {"href": "meta.xml", "type": "application/xml"},
-            **assets,
-        },
-    }
-
-
-def test_a_stac_item_collection(tiles, tmp_path):
-    items = [item(t, n, tmp_path) for n, t in enumerate(tiles)]
-    path = tmp_path / "items.json"
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
-    assert find_images([str(path)]) == [str(t) for t in tiles]
-    area = read_area([*items[2]["bbox"][:2], items[2]["bbox"][0] + 1e-5, items[2]["bbox"][1] + 1e-5])
-    assert str(tiles[2]) in find_images([str(path)], area=area)
-    assert str(tiles[0]) not in find_images([str(path)], area=area)
-
-
-def test_a_folder_with_a_stac_catalogue(tiles, tmp_path):
-    folder = tmp_path / "stac"
-    (folder / "items").mkdir(parents=True)
-    for n, tile in enumerate(tiles):
-        (folder / "items" / f"{n}.json").write_text(json.dumps(item(tile, n, folder / "items")))
-    links = [{"rel": "item", "href": f"./items/{n}.json"} for n in range(3)] + [{"rel": "root", "href": "catalog.json"}]
-    catalogue = {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "description": "", "links": links}
-    (folder / "catalog.json").write_text(json.dumps(catalogue))
-    assert find_images([str(folder)]) == find_images([str(folder / "catalog.json")]) == [str(t) for t in tiles]
-
-
-def test_which_asset_is_asked_for_where_there_are_several(tiles, tmp_path):
-    nir = {"href": "https://example.org/nir.tif", "type": "image/tiff", "roles": ["data"]}
-    path = tmp_path / "item.json"
-    path.write_text(json.dumps(item(tiles[0], 0, tmp_path, nir=nir)))
-    with pytest.raises(
-        DataError, match=r"several assets that may be the image \(image, nir\); name one with data.asset"
-    ):
-        find_images([str(path)])
-    assert find_images([str(path)], asset="nir") == [nir["href"]]
-    with pytest.raises(DataError, match="no asset 'red'"):
-        find_images([str(path)], asset="red")
-
-
 def test_areas_that_cannot_be_used(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         read_area(str(tmp_path / "none.gpkg"))
@@ -128,22 +33,3 @@ def test_keys_are_seen_from_the_folder_all_images_share(tiles):
     assert [f.key for f in read_footprints([str(t) for t in tiles])] == ["0.tif", "1.tif", "2.tif"]
     assert read_footprints([str(tiles[0])])[0].key == "0.tif"
     assert read_footprints([str(tiles[0])])[0].pixel_size_m == pytest.approx(0.5, rel=1e-2)
-
-
-def test_stac_as_geoparquet(tiles, tmp_path):
-    items = [item(t, n, tmp_path) for n, t in enumerate(tiles)]
-    rows = {"id": [i["id"] for i in items], "assets": [i["assets"] for i in items]}
-    frame = gpd.GeoDataFrame(rows, geometry=shapes(tiles), crs="EPSG:32633").to_crs(4326)
-    frame.to_parquet(tmp_path / "items.parquet")
-    assert find_images([str(tmp_path / "items.parquet")]) == [str(t) for t in tiles]
-
-
-def test_a_geopackage_of_tiles_is_an_image(write_scene):
-    image = write_scene(np.full((3, 64, 64), 90, np.uint8), "tiles.gpkg", driver="GPKG")
-    assert find_images([str(image)]) == [str(image)]
-
-
-def test_broken_json_is_one_sentence(tmp_path):
-    (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(DataError, match="no readable JSON"):
-        find_images([str(tmp_path / "broken.json")])

@@ -13,6 +13,7 @@ from rasterio.transform import from_origin
 
 from geohp.config.loading import parse_config
 from geohp.data.factory import open_data
+from geohp.data.orthophotos.label_files import match_labels
 from geohp.errors import DataError, GeohpError
 
 SIZE = (96, 128)
@@ -71,6 +72,16 @@ def test_labels_beside_images_are_found_by_name_and_are_no_images(pairs):
     assert "labels were used" in data.protocol.text
     assert not data.training().labelled
     assert data.protocol.benchmark is None
+
+
+def test_hidden_files_are_neither_images_nor_labels(pairs):
+    """Such as those macOS leaves, and the unfinished blocks of a map that is being made."""
+    (pairs / ".part0_map.tif.geohp").mkdir()
+    for path in (".part0_map.tif.geohp/0_0.png", "tile0/._part0.png", "tile0/._part0_labels.png"):
+        save(pairs / path, picture(quarters()))
+    paths = {place.path for place in own(pairs, exclude="*_labels.png").training().places}
+    assert paths <= {str(pairs / f"tile{t}" / f"part{p}.png") for t in range(3) for p in range(2)}
+    assert not any("._" in file for file in match_labels([str(pairs)], []).files)
 
 
 @pytest.mark.parametrize("seed", range(3))

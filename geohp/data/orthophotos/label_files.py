@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +15,9 @@ import shapely
 from pyproj import CRS
 
 from geohp.data.orthophotos.footprints import Footprint, outline, read_footprints
-from geohp.data.orthophotos.indexes import is_remote
 from geohp.errors import DataError
-from geohp.legend.features import layers_with_geometry
-from geohp.raster.sources import IMAGE_SUFFIXES
+from geohp.raster.sources.paths import IMAGE_SUFFIXES, is_remote, list_files
+from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layers_with_geometry
 
 _VECTORS = frozenset({".gpkg", ".geojson", ".json", ".parquet", ".geoparquet", ".shp", ".fgb", ".gml", ".kml"})
 
@@ -160,16 +158,13 @@ def _files(pattern: str) -> list[str]:
     path = Path(pattern).expanduser()
     if is_remote(pattern) or path.is_file():
         return [str(pattern) if is_remote(pattern) else str(path)]
-    if path.is_dir():
-        some = [p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES | _VECTORS]
-    else:
-        some = [p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file()]  # noqa: PTH207
-    if not some:
+    files = list_files(path, IMAGE_SUFFIXES | _VECTORS)
+    if not files:
         raise DataError(
             f"data.labels = {pattern}: no labels there; give files, folders or patterns such as {{stem}}_labels.png "
             f"(seen from {Path.cwd()})"
         )
-    return [str(p) for p in sorted(some)]
+    return [str(file) for file in files]
 
 
 def _is_vector(path: str) -> bool:
@@ -179,13 +174,13 @@ def _is_vector(path: str) -> bool:
 def _bounds(vector: str, layer: str | None) -> geopandas.GeoSeries:
     """The bounding boxes of features."""
     try:
-        if Path(vector).suffix.lower() in (".parquet", ".geoparquet"):
+        if is_parquet(vector):
             shapes = geopandas.read_parquet(vector).geometry
             return geopandas.GeoSeries(shapely.box(*shapes.bounds.to_numpy().T), crs=shapes.crs)
         layer = layer or next(iter(layers_with_geometry(vector) or ()), None)
         _, bounds = pyogrio.read_bounds(vector, layer=layer)
         crs = pyogrio.read_info(vector, layer=layer)["crs"]
-    except (OSError, RuntimeError, ValueError) as error:
+    except VECTOR_FAILURES as error:
         raise DataError(f"{vector} cannot be read ({error}): mend it or give other labels.") from error
     boxes = shapely.box(*bounds[:, np.isfinite(bounds).all(axis=0)])
     if crs is None:

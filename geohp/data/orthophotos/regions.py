@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import geopandas
@@ -16,6 +17,7 @@ from rasterio.features import rasterize
 from geohp.data.orthophotos.footprints import Footprint, PixelToPlane
 from geohp.errors import DataError
 from geohp.raster.block import Block
+from geohp.raster.sources.vector_files import read_vectors
 
 Bool = NDArray[np.bool_]
 
@@ -135,6 +137,28 @@ class Area:
         if shapely.area(here) > 0:
             rasterize([here], out=inside, transform=Affine.translation(block.col, block.row))
         return inside > 0
+
+
+def read_area(area: str | Sequence[float]) -> geopandas.GeoSeries:
+    """An area of interest as one geometry with its CRS.
+
+    Args:
+        area: a file of polygons, or west, south, east and north in degrees.
+
+    Raises:
+        DataError: it cannot be read, holds no polygons or has no CRS.
+    """
+    if not isinstance(area, str):
+        return geopandas.GeoSeries([shapely.box(*area)], crs="EPSG:4326")
+    path = Path(area).expanduser()
+    if not path.is_file():
+        raise DataError(f"data.area = {area}: no such file; give polygons, or [west, south, east, north] in degrees")
+    frame = read_vectors(path)
+    shapes = frame.geometry[frame.geom_type.isin(["Polygon", "MultiPolygon"])]
+    if not len(shapes) or frame.crs is None:
+        lacks = "no polygons" if not len(shapes) else "no coordinate reference system"
+        raise DataError(f"data.area = {area}: has {lacks}; give polygons that say where on Earth they lie")
+    return geopandas.GeoSeries([shapely.make_valid(shapely.union_all(shapes.to_numpy()))], crs=frame.crs)
 
 
 def area_on(area: geopandas.GeoSeries, footprint: Footprint) -> Area | None:

@@ -17,17 +17,18 @@ from geohp.classes import NODATA_LABEL
 from geohp.config.data import OrthophotosConfig
 from geohp.data.base import DataSource, EvaluationProtocol, Progress
 from geohp.data.orthophotos.footprints import Footprint, common_plane, read_footprints
-from geohp.data.orthophotos.indexes import find_images, is_remote, read_area
 from geohp.data.orthophotos.label_files import LabelFiles, match_labels
 from geohp.data.orthophotos.labels import ClassReader, ClassTable, natural, open_labels_of, texts_in
 from geohp.data.orthophotos.patch_sets import LabelSetting, OrthophotoPatches, PatchPlace, strips
-from geohp.data.orthophotos.regions import Region, area_on, intersect
+from geohp.data.orthophotos.regions import Region, area_on, intersect, read_area
 from geohp.data.orthophotos.splits import Split, SplitItem, make_split
 from geohp.errors import DataError
 from geohp.raster.block import Block
 from geohp.raster.read.patches import THUMBNAIL_PX, grid_origins, sample_origins, valid_share
 from geohp.raster.read.scaling import Scaling
 from geohp.raster.read.scene import Scene, open_scene
+from geohp.raster.sources.paths import is_remote
+from geohp.raster.sources.resolve import find_images
 
 logger = logging.getLogger(__name__)
 
@@ -140,12 +141,10 @@ class Orthophotos(DataSource):
         """The images, who of them goes where, and their labels; only headers are read."""
         config = self.config
         area = None if config.area is None else read_area(config.area)
-        paths = find_images(config.images, config.exclude, area=area, asset=config.asset)
+        paths = _find(config.images, config, area, "data.images")
         tests: list[str] = []
         if config.test_images:
-            tests = find_images(
-                config.test_images, config.exclude, area=area, asset=config.asset, key="data.test_images"
-            )
+            tests = _find(config.test_images, config, area, "data.test_images")
             # The same image by two names would be learnt from and judged.
             one_name = {p if is_remote(p) else str(Path(p).resolve()): p for p in (*paths, *tests)}
             paths = sorted(one_name.values(), key=Path)
@@ -215,6 +214,12 @@ class _Images:
         """Whether images to train on may have labels."""
         over_ground = self.files.rasters or self.files.vectors
         return bool(over_ground or any(p.footprint.path in self.files.of_image for p in self.split.train))
+
+
+def _find(patterns: Sequence[str], config: OrthophotosConfig, area: geopandas.GeoSeries | None, key: str) -> list[str]:
+    """The images that patterns mean, in an order that does not depend on theirs."""
+    images = find_images(patterns, exclude=config.exclude, area=area, asset=config.asset, key=key)
+    return sorted(images, key=Path)
 
 
 def _within(area: geopandas.GeoSeries, footprints: Sequence[Footprint]) -> tuple[list[Footprint], dict[str, Region]]:

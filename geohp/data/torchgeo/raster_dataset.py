@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from torchgeo.datasets import RasterDataset
 
 from geohp.config.data import OrthophotosConfig
 from geohp.config.experiment import Config
-from geohp.data.orthophotos.indexes import find_images, read_area
+from geohp.data.orthophotos.regions import read_area
 from geohp.errors import DataError
 from geohp.raster.gdal import open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster, warped_to
 from geohp.raster.read.scaling import Scaling
 from geohp.raster.read.scene import Scene, open_scene
+from geohp.raster.sources.resolve import find_images
 
 
 class GeohpRasterDataset(RasterDataset):
@@ -53,7 +55,8 @@ class GeohpRasterDataset(RasterDataset):
         if not isinstance(data, OrthophotosConfig):
             raise DataError(f"data.source = {data.source}: only one's own imagery can be a RasterDataset")
         area = None if data.area is None else read_area(data.area)
-        self._images = find_images(data.images, data.exclude, area=area, asset=data.asset)
+        images = find_images(data.images, exclude=data.exclude, area=area, asset=data.asset, key="data.images")
+        self._images = sorted(images, key=Path)
         for path in self._images:
             with opened_raster(path) as (dataset, _):
                 if dataset.crs is None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from geohp.errors import SceneError
-from geohp.raster.sources import find_scenes, scene_name
+from geohp.raster.sources.paths import scene_name
+from geohp.raster.sources.resolve import find_images
 
 
 @pytest.fixture
@@ -40,15 +41,15 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 def test_what_is_meant(folder, given, found):
-    assert find_scenes(given, leave_out="out") == found
+    assert find_images(given, leave_out="out") == found
     absolute = [one if "://" in one else str(folder / one) for one in given]
-    assert [Path(one).name for one in find_scenes(absolute, leave_out=folder / "out")] == [Path(o).name for o in found]
+    assert [Path(one).name for one in find_images(absolute, leave_out=folder / "out")] == [Path(o).name for o in found]
 
 
 @pytest.mark.parametrize("nothing", ["*.jp2", "out"])
 def test_a_pattern_or_folder_of_nothing_is_refused(folder, nothing):
     with pytest.raises(SceneError, match="no images there"):
-        find_scenes([nothing], leave_out="out")
+        find_images([nothing], leave_out="out")
 
 
 @pytest.mark.parametrize(

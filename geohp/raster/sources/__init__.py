@@ -1,0 +1,1 @@
+"""Which images are meant: files, folders, patterns, addresses, footprint indices, STAC items and catalogues."""

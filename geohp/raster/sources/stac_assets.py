@@ -1,0 +1,126 @@
+"""Images as STAC items, item collections and catalogues list them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import geopandas
+import shapely
+
+from geohp.errors import SourceError
+from geohp.raster.sources.paths import IMAGE_SUFFIXES, is_remote, resolve_href
+
+_IMAGE_TYPES = ("image/tiff", "image/jp2", "image/jpeg", "image/png", "image/vnd.stac.geotiff")
+_NO_DATA_ROLES = frozenset({"thumbnail", "overview", "metadata", "labels", "label"})
+
+
+def load_json(path: Path) -> Any:
+    """A JSON document.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path} is no readable JSON ({error})", "export it again") from error
+
+
+def is_stac(document: Any, *, collections: bool = False) -> bool:
+    """Whether a JSON document is STAC; ``collections`` also those of items that do not say so themselves."""
+    if not isinstance(document, dict):
+        return False
+    if "stac_version" in document:
+        return True
+    features = document.get("features") if collections else None
+    return bool(isinstance(features, list) and features and "assets" in features[0])
+
+
+def images_of_stac(
+    path: Path,
+    area: geopandas.GeoSeries | None,
+    asset: str | None,
+    document: Any = None,
+    visited: set[Path] | None = None,
+) -> Iterator[str]:
+    """Images of an item, an item collection, or a catalogue and all below it.
+
+    Args:
+        path: of the document.
+        area: one geometry; items that lie elsewhere are left out.
+        asset: key of the asset that holds the image.
+        document: what the file holds, where it is read already.
+        visited: documents that need no second look.
+
+    Raises:
+        SourceError: a document that cannot be read, or an item that does not tell which asset is its image.
+    """
+    visited = set() if visited is None else visited
+    if path.resolve() in visited:
+        return
+    visited.add(path.resolve())
+    document = load_json(path) if document is None else document
+    match document.get("type"):
+        case "Feature":
+            items = [document]
+        case "FeatureCollection":
+            items = document["features"]
+        case _:
+            for href in _linked(document, path):
+                yield from images_of_stac(Path(href), area, asset, visited=visited)
+            return
+    outline = None if area is None else area.to_crs("EPSG:4326").iloc[0]
+    for item in items:
+        shape = item.get("geometry")
+        if outline is None or not shape or outline.intersects(shapely.from_geojson(json.dumps(shape))):
+            yield resolve_href(asset_href(item, path, asset), path)
+
+
+def _linked(document: Mapping[str, Any], path: Path) -> Iterator[str]:
+    """Paths of the items and catalogues that a catalogue links to."""
+    for link in document.get("links", ()):
+        if link.get("rel") in ("item", "child"):
+            href = resolve_href(str(link["href"]), path)
+            if is_remote(href):
+                raise SourceError(f"{path} links to {href}", "download the catalogue, its images may stay away")
+            yield href
+
+
+def asset_href(item: Mapping[str, Any], path: Path, asset: str | None) -> str:
+    """Where the image of a STAC item lies, as the item says.
+
+    Raises:
+        SourceError: it has no such asset, or several that may be the image.
+    """
+    assets: Mapping[str, Any] = {k: v for k, v in (item.get("assets") or {}).items() if v}
+    name, keys = f"{path}: the item {item.get('id')!r}", ", ".join(assets) or "none"
+    if asset is not None:
+        if asset not in assets:
+            raise SourceError(f"{name} has no asset {asset!r}", f"data.asset can be one of {keys}")
+        return str(assets[asset]["href"])
+    images = [k for k, v in assets.items() if _may_be_image(v)]
+    data = [k for k in images if "data" in _roles(assets[k])] or images
+    if len(data) != 1:
+        what = f"several assets that may be the image ({', '.join(data)})" if data else "no asset that is an image"
+        raise SourceError(
+            f"{name} has {what}", f"name one with data.asset (it has {keys}), or give the images themselves"
+        )
+    return str(assets[data[0]]["href"])
+
+
+def _roles(asset: Mapping[str, Any]) -> set[str]:
+    roles = asset.get("roles")  # from GeoParquet it comes as an array
+    return set() if roles is None else {str(role) for role in roles}
+
+
+def _may_be_image(asset: Mapping[str, Any]) -> bool:
+    if _roles(asset) & _NO_DATA_ROLES:
+        return False
+    media_type = str(asset.get("type") or "").lower()
+    if media_type:
+        return media_type.startswith(_IMAGE_TYPES)
+    return Path(urlparse(str(asset.get("href"))).path).suffix.lower() in IMAGE_SUFFIXES
