@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from geohp.inference.segmenter import Segmenter
     from geohp.legend.file import Legend
     from geohp.legend.naming import name_classes
-    from geohp.legend.recode import recode_file
+    from geohp.legend.recode_raster import recode_file
     from geohp.model.importing.convert import import_checkpoint
     from geohp.raster.read.scene import open_scene
     from geohp.training.run import train
@@ -37,7 +37,7 @@ _HOME = {
     "open_scene": "geohp.raster.read.scene",
     "polygonize": "geohp.vector.polygonize",
     "polygonize_file": "geohp.vector.writing",
-    "recode_file": "geohp.legend.recode",
+    "recode_file": "geohp.legend.recode_raster",
     "segment": "geohp.inference.segment",
     "segment_file": "geohp.inference.segment",
     "segment_files": "geohp.inference.batch",

@@ -42,10 +42,10 @@ def polygonize(
     smooth: Annotated[
         int, typer.Option(min=0, max=5, metavar="ROUNDS", help="Then cut their corners, so many times; 2 look round.")
     ] = 0,
-    simplify_margins: Annotated[
+    simplify_boundary: Annotated[
         bool,
         typer.Option(
-            "--simplify-margins", help="Also the margins of areas without data, which may then be covered a little."
+            "--simplify-boundary", help="Also the margins of areas without data, which may then be covered a little."
         ),
     ] = False,
     confidence: Annotated[
@@ -73,7 +73,7 @@ def polygonize(
             min_area_m2=min_area,
             simplify_m=simplify,
             smooth=smooth,
-            simplify_boundary=simplify_margins,
+            simplify_boundary=simplify_boundary,
             confidence=confidence,
             stats=stats or (),
             qml=qml,
@@ -138,9 +138,9 @@ def recode(
         typer.echo(f"wrote {out}: {', '.join(one.name for one in named.card.classes)}")
         return
     from geohp.files import check_output
-    from geohp.legend.recode import recode_file
+    from geohp.legend.recode_raster import recode_file
     from geohp.raster.read.labels import read_classes
-    from geohp.vector.style import write_styles
+    from geohp.style import write_styles
 
     if qml:
         check_output(out.with_suffix(".qml"), overwrite=overwrite)

@@ -278,7 +278,7 @@ def _one(
                 count = _polygonize(outputs, polygons, wishes, stages)
                 written.append(f"{polygons} ({count:,} polygons)")
             if wishes.qml:
-                from geohp.vector.style import write_styles
+                from geohp.style import write_styles
 
                 written.append(str(write_styles(out, segmenter.classes, overwrite=wishes.overwrite)))
             if stac:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from geohp.classes import LandCoverClass
 from geohp.errors import ConfigError, DataError
 from geohp.legend.file import Legend, coloured
-from geohp.legend.recoding import ranked
+from geohp.legend.recoded_labels import ranked
 from geohp.legend.references import Reference, open_reference
 from geohp.raster.blocks import BLOCK_PX, BlockGrid, Progress, Steps
 from geohp.raster.read.labels import LabelRaster, open_labels

@@ -14,8 +14,8 @@ import pyogrio
 
 from geohp.classes import LandCoverClass
 from geohp.errors import OutputError
+from geohp.style import categorised_qml
 from geohp.vector.formats import Batches, write_batches
-from geohp.vector.style import categorised_qml
 
 FAILURES = (OSError, sqlite3.Error, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from geohp.classes import LandCoverClass, classes_to_json
 from geohp.errors import VectorError
 from geohp.legend.file import Legend
-from geohp.legend.recoding import RecodedLabels
+from geohp.legend.recoded_labels import RecodedLabels
 from geohp.raster.blocks import BLOCK_PX, BlockGrid, Progress, Steps
 from geohp.raster.read.labels import LabelRaster, complete_classes, open_labels
 from geohp.vector.measures import PixelAreas, areas_m2, parse_crs, perimeters_m

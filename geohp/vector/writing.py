@@ -15,10 +15,10 @@ from geohp.classes import LandCoverClass, classes_from_json
 from geohp.errors import GeohpError, OutputError
 from geohp.files import check_output
 from geohp.raster.read.labels import complete_classes
+from geohp.style import write_styles
 from geohp.vector.formats import Batches, write_batches, write_parquet
 from geohp.vector.geopackage import FAILURES, class_table, layers_of, write_geopackage
 from geohp.vector.polygonize import open_polygons
-from geohp.vector.style import write_styles
 
 if TYPE_CHECKING:
     from xarray import DataArray

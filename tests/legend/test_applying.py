@@ -18,8 +18,8 @@ from rasterio.enums import ColorInterp
 from geohp.classes import LandCoverClass, classes_from_json, classes_to_json, default_classes
 from geohp.errors import ConfigError, OutputError, VectorError
 from geohp.legend.file import Legend
-from geohp.legend.recode import recode_file
-from geohp.legend.recoding import ranked
+from geohp.legend.recode_raster import recode_file
+from geohp.legend.recoded_labels import ranked
 from geohp.raster.read.labels import read_classes
 from geohp.vector.polygonize import polygonize
 from geohp.vector.writing import polygonize_file

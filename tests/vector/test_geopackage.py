@@ -25,8 +25,8 @@ from geopandas.testing import assert_geodataframe_equal
 
 from geohp.classes import LandCoverClass
 from geohp.errors import OutputError, SceneError
+from geohp.style import categorised_qml
 from geohp.vector.polygonize import polygonize
-from geohp.vector.style import categorised_qml
 from geohp.vector.survey import Survey
 from geohp.vector.writing import polygonize_file, write_polygons
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from geohp.methods.hp.head import SegmentationHead
 from geohp.methods.probes import ClusterProbe, LinearProbe
 from geohp.model.card import PROBES, BackboneCard, ModelCard
 from geohp.model.file import save_backbone, save_model
-from geohp.model.importing.layouts import Layout, layout_of
-from geohp.model.importing.tensors import Parts
+from geohp.model.importing.layouts import CheckpointLayout, layout_of
+from geohp.model.importing.tensors import CheckpointTensors
 from geohp.model.network import LandCoverModel
 from geohp.version import __version__
 
@@ -59,14 +59,14 @@ class ImportedCheckpoint:
 
     def report(self) -> str:
         """All of it in one line."""
-        parts = [self.kind, self.backbone]
+        facts = [self.kind, self.backbone]
         if self.probe is not None:
-            parts.append(f"{self.clusters} clusters")
+            facts.append(f"{self.clusters} clusters")
         if self.linear_classes:
-            parts.append(f"linear probe with {self.linear_classes} classes")
+            facts.append(f"linear probe with {self.linear_classes} classes")
         if self.probe == "linear":
-            parts.append("which predicts")
-        return f"{', '.join(parts)}: wrote {self.path}"
+            facts.append("which predicts")
+        return f"{', '.join(facts)}: wrote {self.path}"
 
 
 def import_checkpoint(
@@ -105,135 +105,152 @@ def import_checkpoint(
     """
     path, out = Path(path), Path(out)
     if out.suffix.lower() != ".safetensors":
-        raise OutputError(f"{out}: model files are safetensors; give a name that ends in .safetensors")
+        raise OutputError(f"{out}: model files are safetensors", "give a name that ends in .safetensors")
     check_output(out, overwrite=overwrite, inputs=[path])
     if probe is not None and probe not in PROBES:
         raise ConfigError(f"probe {probe}: must be {' or '.join(PROBES)}")
     if pixel_size_m is not None and not (math.isfinite(pixel_size_m) and pixel_size_m > 0):
         raise ConfigError(f"pixel size {pixel_size_m}: must be a positive number of metres")
     if not path.is_file():
-        raise ModelError(f"{path}: no such checkpoint; check the path")
-    parts = Parts(path, read_state(path))
-    layout = layout_of(parts.tensors)
+        raise ModelError(f"{path}: no such checkpoint", "check the path")
+    checkpoint = CheckpointTensors(path, read_state(path))
+    layout = layout_of(checkpoint.tensors)
     if layout is None:
         if probe is not None or classes is not None or pixel_size_m is not None:
             raise ConfigError(
-                f"{path}: no HP or STEGO checkpoint, and a backbone alone has neither probe nor classes nor pixel "
-                f"size; leave these options out"
+                f"{path}: no HP or STEGO checkpoint, and a backbone alone has neither probe nor classes nor pixel size",
+                "leave these options out",
             )
-        return _import_backbone(parts, backbone, out)
-    model = _model_of(parts, layout, backbone, probe or PROBES[0], classes, pixel_size_m)
+        return _import_backbone(checkpoint, backbone, out)
+    model = _model(checkpoint, layout, backbone, probe or PROBES[0], classes, pixel_size_m)
     save_model(model, out, embed_backbone=True)
-    linear = model.linear_probe
+    linear_probe = model.linear_probe
     return ImportedCheckpoint(
         path=out,
         kind=f"{layout.title} checkpoint",
         backbone=model.backbone.name,
         clusters=len(model.probe.clusters),
-        linear_classes=linear.classifier.out_channels if linear is not None else 0,
+        linear_classes=linear_probe.classifier.out_channels if linear_probe is not None else 0,
         probe=model.card.probe,
     )
 
 
-def _import_backbone(parts: Parts, name: str | None, out: Path) -> ImportedCheckpoint:
-    if {"probe.clusters", "head.linear.weight"} & parts.tensors.keys():
-        raise ModelError(f"{parts.path}: is a geohp model already; use it as it is, with geohp segment --model")
-    if not any(each.endswith("patch_embed.proj.weight") for each in parts.tensors):
+def _import_backbone(checkpoint: CheckpointTensors, name: str | None, out: Path) -> ImportedCheckpoint:
+    path, tensors = checkpoint.path, checkpoint.tensors
+    if {"probe.clusters", "head.linear.weight"} & tensors.keys():
+        raise ModelError(f"{path}: is a geohp model already", "use it as it is, as {option}", option="model")
+    if not any(tensor_name.endswith("patch_embed.proj.weight") for tensor_name in tensors):
         raise ModelError(
-            f"{parts.path}: neither a checkpoint of HP or STEGO nor the weights of a vision transformer; give one of "
-            f"these"
+            f"{path}: neither a checkpoint of HP or STEGO nor the weights of a vision transformer",
+            "give one of these",
         )
-    transformer = _transformer(parts.path, unwrap(parts.tensors, parts.path), name)
+    transformer = _transformer(path, unwrap(tensors, path), name)
     save_backbone(transformer, out)
     return ImportedCheckpoint(out, "backbone", transformer.name)
 
 
-def _model_of(
-    parts: Parts,
-    layout: Layout,
+def _model(
+    checkpoint: CheckpointTensors,
+    layout: CheckpointLayout,
     name: str | None,
     probe: str,
     classes: Sequence[str] | None,
     pixel_size_m: float | None,
 ) -> LandCoverModel:
-    state = parts.below(f"{layout.net}model.")
-    if "patch_embed.proj.weight" not in state:
-        raise ModelError(
-            f"{parts.path}: lacks {layout.net}model.patch_embed.proj.weight, so its backbone is no vision transformer "
-            f"or missing; give a checkpoint with one"
-        )
-    # HP and STEGO normalise by ImageNet's figures and resize positions as DINO does, whatever timm would do for
-    # weights of that name.
-    registers = "register_tokens" in state or "reg_token" in state
-    positions = "antialias" if registers else "offset"
-    transformer = _transformer(parts.path, state, name, mean=IMAGENET_MEAN, std=IMAGENET_STD, positions=positions)
-    head = _head(parts, layout, transformer.channels)
+    """The model that a checkpoint of HP or STEGO holds; arguments as for :func:`import_checkpoint`."""
+    transformer = _backbone(checkpoint, layout, name)
+    head = _head(checkpoint, layout, transformer.channels)
     code_channels = head.linear.out_channels
-    clusters = ClusterProbe(code_channels, parts.rows(layout.clusters, code_channels))
-    parts.fill(clusters, {"clusters": layout.clusters})
-    linear_probe = _linear_probe(parts, layout, code_channels)
-    if probe == "linear" and linear_probe is None:
-        raise ConfigError(f"{parts.path}: holds no linear probe; leave --probe linear out to predict by its clusters")
-    count = len(clusters.clusters)
-    if probe == "linear" and linear_probe is not None:
+    cluster_probe = ClusterProbe(code_channels, checkpoint.rows(layout.clusters, code_channels))
+    checkpoint.fill(cluster_probe, {"clusters": layout.clusters})
+    linear_probe = _linear_probe(checkpoint, layout, code_channels)
+    count = len(cluster_probe.clusters)
+    if probe == "linear":
+        if linear_probe is None:
+            raise ConfigError(
+                f"{checkpoint.path}: holds no linear probe",
+                "leave {option} out to predict by its clusters",
+                option="probe",
+                value=probe,
+            )
         count = linear_probe.classifier.out_channels
-    side = max(1, round(_EVALUATED_PX / transformer.patch_size)) * transformer.patch_size
+    side_px = max(1, round(_EVALUATED_PX / transformer.patch_size)) * transformer.patch_size
     card = ModelCard(
         method=layout.method,
         backbone=BackboneCard.of(transformer),
         in_channels=transformer.channels,
         code_channels=code_channels,
-        classes=_classes(parts.path, count, classes),
+        classes=_classes(checkpoint.path, count, classes),
         scaling="type",
-        patch_px=side,
-        input_px=side,
+        patch_px=side_px,
+        input_px=side_px,
         pixel_size_m=pixel_size_m,
         geohp_version=__version__,
         probe=probe,
     )
-    return LandCoverModel(transformer, head, clusters, card, linear_probe)
+    return LandCoverModel(transformer, head, cluster_probe, card, linear_probe)
 
 
-def _transformer(path: Path, state: Mapping[str, Tensor], name: str | None, **options: Any) -> VisionTransformer:
+def _backbone(checkpoint: CheckpointTensors, layout: CheckpointLayout, name: str | None) -> VisionTransformer:
+    prefix = f"{layout.net}model."
+    tensors = checkpoint.below(prefix)
+    if "patch_embed.proj.weight" not in tensors:
+        raise ModelError(
+            f"{checkpoint.path}: lacks {prefix}patch_embed.proj.weight, so its backbone is no vision transformer "
+            "or missing",
+            "give a checkpoint with one",
+        )
+    # HP and STEGO normalise by ImageNet's figures and resize positions as DINO does, whatever timm would do for
+    # weights of that name.
+    positions = "antialias" if {"register_tokens", "reg_token"} & tensors.keys() else "offset"
+    return _transformer(checkpoint.path, tensors, name, mean=IMAGENET_MEAN, std=IMAGENET_STD, positions=positions)
+
+
+def _transformer(path: Path, tensors: Mapping[str, Tensor], name: str | None, **options: Any) -> VisionTransformer:
     """The vision transformer that these weights belong to, filled with them."""
-    name = name or recognise(state)
+    name = name or recognise(tensors)
     if name is None:
-        raise ModelError(f"{path}: its vision transformer has no shape known here; name it as timm does by --backbone")
+        raise ModelError(
+            f"{path}: its vision transformer has no shape known here", "name it as timm does by {option}",
+            option="backbone",
+        )  # fmt: skip
     transformer = None
     if name != RandomConvolutionalFeatures.name:
         transformer = create_backbone(name, weights=RANDOM, **options)
     if not isinstance(transformer, VisionTransformer):
-        raise ConfigError(f"backbone {name}: no vision transformer; name the checkpoint's own as timm does")
-    load_state(transformer, state, path)
+        raise ConfigError(f"backbone {name}: no vision transformer", "name the checkpoint's own as timm does")
+    load_state(transformer, tensors, path)
     transformer.weights_source = path.name
     return transformer
 
 
-def _head(parts: Parts, layout: Layout, in_channels: int) -> SegmentationHead:
+def _head(checkpoint: CheckpointTensors, layout: CheckpointLayout, in_channels: int) -> SegmentationHead:
     linear, nonlinear = f"{layout.net}cluster1.0", f"{layout.net}cluster2"
-    code_channels = parts.rows(f"{linear}.weight", in_channels)
-    both = not layout.linear_head or bool(parts.below(f"{nonlinear}."))
-    branches = {"linear": linear} | ({f"nonlinear.{i}": f"{nonlinear}.{i}" for i in (0, 2)} if both else {})
-    head = SegmentationHead(in_channels, code_channels, nonlinear=both)
-    parts.fill(head, {f"{own}.{kind}": f"{name}.{kind}" for own, name in branches.items() for kind in _LAYER})
+    code_channels = checkpoint.rows(f"{linear}.weight", in_channels)
+    has_both = not layout.linear_head or bool(checkpoint.below(f"{nonlinear}."))
+    branches = {"linear": linear} | ({f"nonlinear.{i}": f"{nonlinear}.{i}" for i in (0, 2)} if has_both else {})
+    head = SegmentationHead(in_channels, code_channels, nonlinear=has_both)
+    checkpoint.fill(head, {f"{own}.{kind}": f"{name}.{kind}" for own, name in branches.items() for kind in _LAYER})
     return head
 
 
-def _linear_probe(parts: Parts, layout: Layout, code_channels: int) -> LinearProbe | None:
-    if not parts.below(layout.linear_probe):
+def _linear_probe(checkpoint: CheckpointTensors, layout: CheckpointLayout, code_channels: int) -> LinearProbe | None:
+    if not checkpoint.below(layout.linear_probe):
         return None
-    probe = LinearProbe(code_channels, parts.rows(f"{layout.linear_probe}weight", code_channels))
-    parts.fill(probe, {f"classifier.{kind}": f"{layout.linear_probe}{kind}" for kind in _LAYER})
+    probe = LinearProbe(code_channels, checkpoint.rows(f"{layout.linear_probe}weight", code_channels))
+    checkpoint.fill(probe, {f"classifier.{kind}": f"{layout.linear_probe}{kind}" for kind in _LAYER})
     return probe
 
 
 def _classes(path: Path, count: int, names: Sequence[str] | None) -> tuple[LandCoverClass, ...]:
     if count >= NODATA_LABEL:
-        raise ModelError(f"{path}: tells {count} classes apart, a label map {NODATA_LABEL - 1}; import one with fewer")
+        raise ModelError(
+            f"{path}: tells {count} classes apart, a label map {NODATA_LABEL - 1}", "import one with fewer"
+        )
     defaults = default_classes(count)
     if names is None:
         return defaults
-    given = [name.strip() for name in names]
-    if len(given) != count or not all(given):
-        raise ConfigError(f"classes: {sum(map(bool, given))} names for {count} classes; give as many as there are")
-    return tuple(LandCoverClass(each.id, name, each.colour) for each, name in zip(defaults, given, strict=True))
+    names = [name.strip() for name in names]
+    if len(names) != count or not all(names):
+        raise ConfigError(f"classes: {sum(map(bool, names))} names for {count} classes", "give as many as there are")
+    return tuple(replace(default, name=name) for default, name in zip(defaults, names, strict=True))

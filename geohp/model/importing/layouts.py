@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Layout:
+class CheckpointLayout:
     """Names in a project's checkpoints.
 
     Attributes:
@@ -30,7 +30,7 @@ class Layout:
     linear_head: bool = False
 
 
-HP = Layout(
+HP = CheckpointLayout(
     method="hp",
     title="HP",
     told_by=("net_model_state_dict.",),
@@ -39,7 +39,7 @@ HP = Layout(
     linear_probe="linear_model_state_dict.",
 )
 
-STEGO = Layout(
+STEGO = CheckpointLayout(
     method="stego",
     title="STEGO",
     told_by=("net.model.", "net.cluster1.", "net.cluster2.", "cluster_probe."),
@@ -50,7 +50,7 @@ STEGO = Layout(
 )
 
 
-def layout_of(names: Iterable[str]) -> Layout | None:
+def layout_of(names: Iterable[str]) -> CheckpointLayout | None:
     """The layout that a checkpoint with tensors of these names has; ``None`` for any other file."""
     names = list(names)
     return next((layout for layout in (HP, STEGO) if any(name.startswith(layout.told_by) for name in names)), None)

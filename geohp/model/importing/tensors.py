@@ -10,8 +10,10 @@ from torch import Size, Tensor, nn
 
 from geohp.errors import ModelError
 
+_REMEDY = "give the checkpoint as it was released"
 
-class Parts:
+
+class CheckpointTensors:
     """What a checkpoint holds.
 
     Names are without what DataParallel puts into them (``module.``) and what Lightning puts before them
@@ -68,15 +70,12 @@ class Parts:
 
     def _get(self, name: str) -> Tensor:
         if name not in self.tensors:
-            raise ModelError(f"{self.path}: lacks {name}; give the checkpoint as it was released")
+            raise ModelError(f"{self.path}: lacks {name}", _REMEDY)
         return self.tensors[name]
 
     def _misfit(self, name: str, expected: str) -> ModelError:
-        found = _size(self.tensors[name].shape)
-        return ModelError(
-            f"{self.path}: {name} is {found}, where {expected} fits its other parts; give the checkpoint as it was "
-            f"released"
-        )
+        size = _size(self.tensors[name].shape)
+        return ModelError(f"{self.path}: {name} is {size}, where {expected} fits its other parts", _REMEDY)
 
 
 def _size(shape: Size) -> str:

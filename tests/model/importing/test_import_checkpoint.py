@@ -320,7 +320,7 @@ def test_extra_clusters_are_classes_and_a_linear_probe_need_not_be(vit, parts, t
     model = load_model(tmp_path / "m.safetensors")
     assert len(model.card.classes) == model.clusters == CLUSTERS + 4
     assert model.linear_probe is None
-    with pytest.raises(ConfigError, match="holds no linear probe; leave --probe linear out"):
+    with pytest.raises(ConfigError, match="holds no linear probe; leave probe='linear' out"):
         geohp.import_checkpoint(tmp_path / "ckpt.pth", tmp_path / "n.safetensors", probe="linear")
 
 
@@ -404,7 +404,7 @@ def test_dinov2_s_weights_become_weight_files(registers, tmp_path):
 def test_a_shape_that_is_not_known_is_named_by_the_user(vit, parts, tmp_path):
     nine = {n: t for n, t in vit.items() if not n.startswith("blocks.") or int(n.split(".")[1]) < 9}
     save(hp_checkpoint(nine, parts), tmp_path / "ckpt.pth")
-    with pytest.raises(ModelError, match="has no shape known here; name it as timm does by --backbone"):
+    with pytest.raises(ModelError, match="has no shape known here; name it as timm does by backbone="):
         geohp.import_checkpoint(tmp_path / "ckpt.pth", tmp_path / "m.safetensors")
     with pytest.raises(ModelError, match="holds 9 of the 12 blocks"):
         geohp.import_checkpoint(tmp_path / "ckpt.pth", tmp_path / "m.safetensors", backbone=TINY)

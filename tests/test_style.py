@@ -8,7 +8,7 @@ import pytest
 
 from geohp.classes import LandCoverClass
 from geohp.errors import OutputError
-from geohp.vector.style import paletted_qml, write_styles
+from geohp.style import paletted_qml, write_styles
 
 CLASSES = [LandCoverClass(0, "wet & <wild>", "#0077bb"), LandCoverClass(7, "forêt", "#117733")]
 

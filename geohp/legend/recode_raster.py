@@ -11,7 +11,7 @@ import numpy as np
 from geohp.classes import NODATA_LABEL
 from geohp.files import check_output, file_state
 from geohp.legend.file import Legend
-from geohp.legend.recoding import RecodedLabels
+from geohp.legend.recoded_labels import RecodedLabels
 from geohp.raster.block import Block
 from geohp.raster.blocks import BLOCK_PX, BlockGrid, Progress, Steps
 from geohp.raster.read.labels import LabelRaster, open_labels, opened_raster
