@@ -132,24 +132,22 @@ def evaluate(
     """Score models on labelled data by the protocol of the paper, beside the published figures."""
     from geohp.evaluation.evaluate import evaluate as run_evaluation
     from geohp.model.runs import newest_run
+    from geohp.options import EvaluationOptions
 
     models: list[Path] = model or [run for run in [newest_run()] if run is not None]
+    options = EvaluationOptions(
+        crf=crf,
+        tta=tta,
+        report=report,
+        overwrite=overwrite,
+        weights=weights,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+    )
     with terminal.progress() as progress:
-        made = run_evaluation(
-            models,
-            data,
-            set_ or [],
-            crf=crf,
-            tta=tta,
-            report=report,
-            overwrite=overwrite,
-            weights=weights,
-            device=device,
-            batch_size=batch_size,
-            workers=workers,
-            progress=terminal.Stages(progress),
-        )
-    typer.echo(made.report(terminal.width()), nl=False)
+        evaluation = run_evaluation(models, data, set_ or [], options, progress=terminal.Stages(progress))
+    typer.echo(evaluation.report(terminal.width()), nl=False)
     if report is not None:
         typer.echo(f"wrote {report / 'index.html'}")
 

@@ -190,7 +190,7 @@ def _draw_picture(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from geohp.reporting.plots import colourise, legend_handles
+    from geohp.reporting.figures import colourise, legend_handles
 
     captions = [
         f"{name}\nmIoU {score['miou']:.1f} %" for name, score in zip(("HP", "k-means, RGB"), scores, strict=True)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from geohp.data.base import ImageSet, reader_options
 from geohp.errors import OutputError
 from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
 from geohp.evaluation.predict import PredictionMode, Predictor
+from geohp.progress import Progress, no_progress
 
-_KEPT_EVERY = 20
+_SAVED_EVERY = 20
 """Batches between two writes of the counts: they are small, but a disk may be far away."""
 
 
@@ -27,7 +29,7 @@ class ConfusionCounts:
     Args:
         classes: number of classes of the labels.
         clusters: number of clusters of the cluster probe.
-        modes: the ways of reading to count.
+        modes: of the predictions to count.
 
     Attributes:
         images: how many images have been counted.
@@ -42,16 +44,15 @@ class ConfusionCounts:
             for mode in modes
         }
 
-    def add(self, labels: dict[PredictionMode, torch.Tensor], masks: torch.Tensor) -> None:
+    def add(self, labels: Mapping[PredictionMode, Tensor], masks: Tensor) -> None:
         """Count a batch: labels (B, H, W) of every mode against masks (B, H, W)."""
         for mode, metrics in self._metrics.items():
             metrics.update(labels[mode].cpu(), masks)
         self.images += len(masks)
 
-    def scores(self, mode: PredictionMode) -> SegmentationScores:
-        """Accuracy, mean IoU and the rest over everything counted."""
-        scores: SegmentationScores = self._metrics[mode].compute()
-        return scores
+    def scores(self) -> dict[PredictionMode, SegmentationScores]:
+        """Accuracy, mean IoU and the rest of every mode, over everything counted."""
+        return {mode: metrics.compute() for mode, metrics in self._metrics.items()}
 
     def save(self, path: Path) -> None:
         """Write the counts whole or not at all.
@@ -67,56 +68,55 @@ class ConfusionCounts:
             draft.replace(path)
         except OSError as error:
             draft.unlink(missing_ok=True)
-            raise OutputError(f"{path}: counts cannot be kept ({error.strerror}); free some space there") from error
+            raise OutputError(f"{path}: counts cannot be kept ({error.strerror})", "free some space there") from error
 
     def load(self, path: Path) -> None:
         """Go on from counts that :meth:`save` wrote; damaged or other ones are passed over."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 images = int(file["images"])
-                kept = {mode: torch.from_numpy(file[str(mode)]) for mode in self._metrics}
+                saved = {mode: torch.from_numpy(file[str(mode)]) for mode in self._metrics}
         except (OSError, KeyError, ValueError, zipfile.BadZipFile):
             return
-        if all(kept[mode].shape == metrics.confusion.shape for mode, metrics in self._metrics.items()):
+        if all(saved[mode].shape == metrics.confusion.shape for mode, metrics in self._metrics.items()):
             self.images = images
             for mode, metrics in self._metrics.items():
                 metrics.update(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))  # no longer new
-                metrics.confusion.copy_(kept[mode])
+                metrics.confusion.copy_(saved[mode])
 
 
 def count_confusion(
     predictor: Predictor,
     images: ImageSet,
-    counts: ConfusionCounts,
+    classes: int,
     *,
     device: torch.device,
     batch_size: int = 16,
     workers: int = 0,
-    keep: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    counts_file: Path | None = None,
+    stage: str = "evaluating",
+    progress: Progress = no_progress,
 ) -> ConfusionCounts:
     """Count all images that have not been counted yet.
 
     Args:
-        predictor: reads labels off images.
+        predictor: labels of images.
         images: with masks.
-        counts: where to count; goes on from what ``keep`` holds.
+        classes: number of classes of the masks.
         device: where the predictor computes.
         batch_size: images at a time.
         workers: processes that read images.
-        keep: file for the counts of an unfinished count; left to the caller to remove.
+        counts_file: the counts of an unfinished count, to go on from; left to the caller to remove.
+        stage: under which the images done are reported.
         progress: told of the images done and their number.
     """
-    if keep is not None:
-        counts.load(keep)
-    todo = Subset(images, range(counts.images, len(images)))
-    loader = DataLoader(todo, batch_size=batch_size, **reader_options(workers))
-    for number, batch in enumerate(loader, start=1):
+    counts = ConfusionCounts(classes, len(predictor.probe.clusters), predictor.modes)
+    if counts_file is not None:
+        counts.load(counts_file)
+    rest = Subset(images, range(counts.images, len(images)))
+    for number, batch in enumerate(DataLoader(rest, batch_size=batch_size, **reader_options(workers)), start=1):
         counts.add(predictor(batch["image"].to(device)), batch["mask"])
-        if keep is not None and number % _KEPT_EVERY == 0:
-            counts.save(keep)
-        if progress:
-            progress(counts.images, len(images))
-    if keep is not None and len(todo):
-        counts.save(keep)
+        if counts_file is not None and (number % _SAVED_EVERY == 0 or counts.images == len(images)):
+            counts.save(counts_file)
+        progress(stage, counts.images, len(images))
     return counts

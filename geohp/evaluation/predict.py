@@ -16,9 +16,6 @@ from geohp.methods.probes import ClusterProbe, LinearProbe
 CRF_SHARPNESS = 2.0
 """The CRF takes softmax(2 cosine) for a cluster's probability, as the reference does."""
 
-LAST, BEST = "last checkpoint", "best on labels"
-"""Names of checkpoints: the result, and the one whose choice looked at the labels it is scored on."""
-
 Encoder = Callable[[Tensor], Tensor]
 """Images (B, bands, H, W) in [0, 1] to codes (B, D, h, w)."""
 

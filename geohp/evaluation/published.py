@@ -38,11 +38,27 @@ class PublishedRow:
         return f"{self.method}, {self.backbone}" if self.backbone else self.method
 
     @property
+    def figures(self) -> tuple[str, ...]:
+        """Accuracy and mean IoU by clusters, then by a linear probe, as texts; empty where nothing was published."""
+        values = (self.cluster_accuracy, self.cluster_miou, self.linear_accuracy, self.linear_miou)
+        return tuple("" if value is None else f"{value:.1f}" for value in values)
+
+    @property
     def remark(self) -> str:
         """The protocol in words, beside our figures."""
         if self.protocol == "hp":
             return "published: CRF, checkpoint chosen by the test labels, as in our row 'best on labels + CRF'"
         return "published: by the protocol of its authors, not checked against ours"
+
+    def as_dict(self) -> dict[str, object]:
+        """In plain values, for JSON."""
+        return {
+            "method": self.method,
+            "backbone": self.backbone,
+            "cluster": {"accuracy": self.cluster_accuracy, "miou": self.cluster_miou},
+            "linear": {"accuracy": self.linear_accuracy, "miou": self.linear_miou},
+            "remark": self.remark,
+        }
 
 
 @cache

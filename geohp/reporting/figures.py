@@ -1,96 +1,76 @@
-"""The single figures of a run's report, each as the bytes of a PNG file: charts, and images with patches marked."""
+"""Images and what was found in them, each as the bytes of a PNG file: samples, and photographs with patches marked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+import torch
+from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
-from geohp.classes import LandCoverClass
-from geohp.reporting.plots import Series, as_png, as_rgb, draw_series, new_figure
+from geohp.classes import NODATA_LABEL, LandCoverClass
+from geohp.reporting.plots import as_png, new_figure
 
 AGNOSTIC, SPECIFIC, BOTH = "#0077bb", "#ee7733", "#aa1155"
 """Colours of positives that are task-agnostic only, task-specific only, and both."""
-LINES = ("#332288", "#cc6677", "#117733", "#88ccee")
+ANCHOR = "#ffdd00"
 _SIDE = 224
 """Pixels of an image's longer side, as shown."""
 _TONES = 128
 """Colours of a photograph in a report: a third of the bytes, and no eye sees it at this size."""
-_NUMBERED = 12
-"""Up to so many classes, a matrix has room for its figures."""
-_NAMED = 60
-"""Up to so many rows, each is named."""
 _AROUND = 2
 """Patches shown to each side of the one whose neighbourhood is drawn."""
 
-
-def draw_curve(
-    title: str, lines: Mapping[str, Series], *, legend: bool = False, bound: float | None = None, shares: bool = False
-) -> bytes:
-    """Lines over the steps, smoothed.
-
-    Args:
-        title: above.
-        lines: by name.
-        legend: name the lines.
-        bound: a level to mark, where values come near it.
-        shares: values lie between 0 and 1.
-    """
-    axes = _chart()
-    for colour, (name, series) in zip(LINES, lines.items(), strict=False):
-        draw_series(axes, series, colour, name)
-    if bound is not None and max(values.max() for _, values in lines.values()) > bound / 3:
-        axes.axhline(bound, color="#777777", linestyle="--", linewidth=1)
-    axes.set_title(title, fontsize=11)
-    axes.set_xlabel("step")
-    if shares:
-        axes.set_ylim(-0.05, 1.05)
-    if legend:
-        axes.legend(frameon=False, fontsize=9)
-    return _chart_png(axes)
+Pixels = NDArray[np.float32] | NDArray[np.uint8]
+"""(H, W, 3), in [0, 1] or of 8 bits."""
 
 
-def draw_scores(title: str, lines: Mapping[str, Series]) -> bytes:
-    """Percentages by epoch, a dot each."""
-    axes = _chart()
-    for colour, (name, (epochs, values)) in zip(LINES, lines.items(), strict=False):
-        axes.plot(epochs, values, "o-", color=colour, label=name, markersize=4)
-    axes.set_title(title, fontsize=11)
-    axes.set(xlabel="epoch", ylabel="%")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=9)
-    return _chart_png(axes)
+def as_rgb(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(bands, H, W) in [0, 1] to (H, W, 3): the first three bands, or the first as grey."""
+    shown = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
+    return np.moveaxis(shown, 0, -1)
 
 
-def draw_similarity(cosines: NDArray[np.float32], classes: Sequence[LandCoverClass]) -> bytes:
-    """Cosines (K, K) of centroids as a map of colours, with figures where there is room for them."""
-    count = len(cosines)
-    side = min(9.0, 1.8 + 0.45 * count)
-    figure = new_figure(side + 0.9, side)
-    axes = figure.subplots()
-    shown = axes.imshow(cosines, cmap="RdBu_r", vmin=-1, vmax=1)
-    ticks = range(0, count, -(-count // _NAMED))
-    names = [classes[number].name for number in ticks]
-    size = 9 if count <= _NUMBERED else 6
-    axes.set_xticks(ticks, names, rotation=90, fontsize=size)
-    axes.set_yticks(ticks, names, fontsize=size)
-    if count <= _NUMBERED:
-        for row, col in np.ndindex(*cosines.shape):
-            colour = "white" if abs(cosines[row, col]) > 0.6 else "black"
-            axes.text(col, row, f"{cosines[row, col]:.2f}", ha="center", va="center", color=colour, fontsize=8)
-    figure.colorbar(shown, ax=axes, label="cosine", shrink=0.8)
+def colourise(labels: NDArray[np.uint8], classes: Sequence[LandCoverClass]) -> NDArray[np.uint8]:
+    """Labels (H, W) in the colours of their classes, (H, W, 3) uint8; white where there is no data."""
+    table = np.zeros((256, 3), dtype=np.uint8)
+    for entry in classes:
+        table[entry.id] = entry.rgb
+    table[NODATA_LABEL] = 255
+    colours: NDArray[np.uint8] = table[labels]
+    return colours
+
+
+def legend_handles(classes: Sequence[LandCoverClass]) -> list[Patch]:
+    """One coloured patch a class, for a matplotlib legend."""
+    return [Patch(facecolor=entry.colour, edgecolor="#777777", linewidth=0.6, label=entry.name) for entry in classes]
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Up to ``most`` indices spread evenly over ``count``."""
+    return sorted(set(torch.linspace(0, count - 1, min(count, most)).round().int().tolist()))
+
+
+def draw_samples(rows: Sequence[tuple[str, Sequence[Pixels]]], handles: Sequence[Patch]) -> bytes:
+    """Rows of images under one another, each with its title, and a legend below."""
+    images = len(rows[0][1])
+    columns = max(1, min(6, images))
+    lines = -(-len(handles) // columns)
+    figure = new_figure(2.3 * max(2, images), 2.1 * len(rows) + 0.6 + 0.22 * lines)
+    grid = figure.subplots(len(rows), images, squeeze=False)
+    for axes_of_row, (title, pictures) in zip(grid, rows, strict=True):
+        for axes, pixels in zip(axes_of_row, pictures, strict=True):
+            axes.imshow(pixels)
+            axes.set(xticks=[], yticks=[])
+        axes_of_row[0].set_ylabel(title)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
     return as_png(figure)
 
 
-def draw_image(pixels: NDArray[np.float32] | NDArray[np.uint8]) -> bytes:
+def draw_image(pixels: Pixels) -> bytes:
     """Pixels (H, W, 3), in [0, 1] or of 8 bits, at the size of a report's images."""
     return _png(_enlarged(pixels, Image.Resampling.NEAREST if pixels.dtype == np.uint8 else Image.Resampling.BILINEAR))
 
@@ -107,8 +87,7 @@ def draw_positives(
     kinds = agnostic.astype(np.uint8) + 2 * specific.astype(np.uint8)
     marked = np.asarray(Image.fromarray(kinds).resize(photo.size, Image.Resampling.NEAREST))
     for kind, colour in ((1, AGNOSTIC), (2, SPECIFIC), (3, BOTH)):
-        there = marked == kind
-        pale[there] = 0.3 * pale[there] + 0.7 * _rgb(colour)
+        pale[marked == kind] = 0.3 * pale[marked == kind] + 0.7 * np.array(ImageColor.getrgb(colour), np.float32)
     drawn = Image.fromarray(pale.clip(0, 255).astype(np.uint8))
     if anchor is not None:
         _frame(drawn, anchor, agnostic.shape)
@@ -147,21 +126,8 @@ def draw_neighbourhood(
             style = {"boxstyle": "round,pad=0.12", "facecolor": "white", "alpha": 0.75, "edgecolor": "none"}
             axes.text(x + 0.5, y + 0.5, f"{share:.0f}", ha="center", va="center", fontsize=11, bbox=style)
             axes.add_patch(_square(x, y, "white", 0.8))
-    axes.add_patch(_square(col, row, "#ffdd00", 2.2))
+    axes.add_patch(_square(col, row, ANCHOR, 2.2))
     return as_png(figure, 96)
-
-
-def _chart() -> Axes:
-    """Of fixed margins: laying out a chart anew takes longer than drawing it."""
-    figure = new_figure(4.4, 2.9)
-    figure.set_layout_engine("none")
-    return figure.add_axes((0.15, 0.17, 0.82, 0.72))
-
-
-def _chart_png(axes: Axes) -> bytes:
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    return as_png(figure, 120)
 
 
 def _square(x: float, y: float, colour: str, width: float) -> Rectangle:
@@ -173,11 +139,11 @@ def _frame(drawn: Image.Image, patch: tuple[int, int], grid: tuple[int, int]) ->
     draw = ImageDraw.Draw(drawn)
     high, wide = drawn.height / grid[0], drawn.width / grid[1]
     top, left = patch[0] * high, patch[1] * wide
-    for margin, colour in ((5, "#000000"), (4, "#ffdd00"), (3, "#ffdd00"), (2, "#ffdd00"), (1, "#000000")):
+    for margin, colour in ((5, "#000000"), (4, ANCHOR), (3, ANCHOR), (2, ANCHOR), (1, "#000000")):
         draw.rectangle((left - margin, top - margin, left + wide + margin - 1, top + high + margin - 1), outline=colour)
 
 
-def _enlarged(pixels: NDArray[np.float32] | NDArray[np.uint8], how: Image.Resampling) -> Image.Image:
+def _enlarged(pixels: Pixels, how: Image.Resampling) -> Image.Image:
     if pixels.dtype != np.uint8:
         pixels = (255 * np.nan_to_num(pixels).clip(0, 1)).round().astype(np.uint8)
     photo = Image.fromarray(np.ascontiguousarray(pixels))
@@ -189,7 +155,3 @@ def _png(drawn: Image.Image) -> bytes:
     file = BytesIO()
     drawn.quantize(_TONES, Image.Quantize.FASTOCTREE).save(file, format="PNG", optimize=True)
     return file.getvalue()
-
-
-def _rgb(colour: str) -> NDArray[np.float32]:
-    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.float32)

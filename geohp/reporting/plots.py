@@ -1,26 +1,22 @@
-"""What a run looks like: the loss curve, sample patches beside their clusters, and what all pictures are made with."""
+"""Charts of numbers, each as the bytes of a PNG file: curves, scores by epoch, similarities, confusion."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from torch import Tensor
 
-from geohp.classes import NODATA_LABEL, LandCoverClass
-from geohp.model.network import LandCoverModel
-
-LOSS_TERMS = ("contrastive", "consistency", "cluster", "linear")
+LINES = ("#332288", "#cc6677", "#117733", "#88ccee")
+_NUMBERED = 12
+"""Up to so many classes, a matrix has room for its figures."""
+_NAMED = 60
+"""Up to so many rows, each is named."""
 
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Steps and values, both (n,)."""
@@ -40,22 +36,115 @@ def as_png(figure: Figure, dpi: int = 110) -> bytes:
     return file.getvalue()
 
 
-def read_series(file: Path, over: str = "step") -> dict[str, Series]:
-    """The columns of a CSV file that hold finite numbers, over one of them; ``{}`` where there is no such file."""
-    if not file.is_file():
-        return {}
-    with file.open(newline="", encoding="utf-8") as opened:
-        rows = list(csv.DictReader(opened))
-    found: dict[str, Series] = {}
-    for name in rows[0] if rows else ():
-        values = np.array([(_number(row.get(over)), _number(row.get(name))) for row in rows])
-        values = values[np.isfinite(values).all(1)]
-        if name not in ("step", "epoch") and len(values):
-            found[name] = (values[:, 0], values[:, 1])
-    return found
+def draw_losses(terms: Mapping[str, Series]) -> bytes:
+    """Loss terms over the steps, side by side; an empty picture where there are none."""
+    figure = new_figure(4.2 * max(1, len(terms)), 3.4)
+    for number, (term, series) in enumerate(terms.items(), start=1):
+        axes = figure.add_subplot(1, len(terms), number)
+        _draw_series(axes, series, LINES[0])
+        axes.set(title=term, xlabel="step")
+    return as_png(figure)
 
 
-def draw_series(axes: Axes, series: Series, colour: str = "#332288", label: str | None = None) -> None:
+def draw_curve(
+    title: str, lines: Mapping[str, Series], *, legend: bool = False, bound: float | None = None, shares: bool = False
+) -> bytes:
+    """Lines over the steps, smoothed.
+
+    Args:
+        title: above.
+        lines: by name.
+        legend: name the lines.
+        bound: a level to mark, where values come near it.
+        shares: values lie between 0 and 1.
+    """
+    axes = _chart(title, "step")
+    for colour, (name, series) in zip(LINES, lines.items(), strict=False):
+        _draw_series(axes, series, colour, name)
+    if bound is not None and max(values.max() for _, values in lines.values()) > bound / 3:
+        axes.axhline(bound, color="#777777", linestyle="--", linewidth=1)
+    if shares:
+        axes.set_ylim(-0.05, 1.05)
+    if legend:
+        axes.legend(frameon=False, fontsize=9)
+    return _chart_png(axes)
+
+
+def draw_scores(title: str, lines: Mapping[str, Series]) -> bytes:
+    """Percentages by epoch, a dot each."""
+    axes = _chart(title, "epoch")
+    for colour, (name, (epochs, values)) in zip(LINES, lines.items(), strict=False):
+        axes.plot(epochs, values, "o-", color=colour, label=name, markersize=4)
+    axes.set_ylabel("%")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=9)
+    return _chart_png(axes)
+
+
+def draw_similarity(cosines: NDArray[np.float32], names: Sequence[str]) -> bytes:
+    """Cosines (K, K) of the named centroids as a map of colours, with figures where there is room for them."""
+    count = len(cosines)
+    side = min(9.0, 1.8 + 0.45 * count)
+    figure = new_figure(side + 0.9, side)
+    axes = figure.subplots()
+    shown = axes.imshow(cosines, cmap="RdBu_r", vmin=-1, vmax=1)
+    ticks = range(0, count, -(-count // _NAMED))
+    size = 9 if count <= _NUMBERED else 6
+    axes.set_xticks(ticks, [names[tick] for tick in ticks], rotation=90, fontsize=size)
+    axes.set_yticks(ticks, [names[tick] for tick in ticks], fontsize=size)
+    _number_cells(axes, cosines, ".2f", np.abs(cosines) > 0.6)
+    figure.colorbar(shown, ax=axes, label="cosine", shrink=0.8)
+    return as_png(figure)
+
+
+def draw_confusion(
+    confusion: NDArray[np.int64],
+    unlabelled: NDArray[np.int64],
+    names: Sequence[str],
+    title: str,
+    assignment: NDArray[np.int64] | None = None,
+) -> bytes:
+    """Rows are true classes, in percent of each; below, as what they were found.
+
+    Args:
+        confusion: (classes, classes) pixels, predicted class by true class.
+        unlabelled: (classes,) pixels of each true class for which nothing was predicted.
+        names: of the classes.
+        title: what was judged.
+        assignment: (clusters,) class of every cluster, where clusters were matched: they stand beside the classes.
+    """
+    pixels = confusion.T.astype(float)
+    total = pixels.sum(1, keepdims=True) + unlabelled[:, None]
+    shares = 100 * np.divide(pixels, total, out=np.zeros_like(pixels), where=total > 0)
+    side = 2.5 + 0.34 * len(names)
+    figure = new_figure(side + 0.6, side)
+    axes = figure.subplots()
+    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    predicted = list(names)
+    if assignment is not None:
+        clusters = [", ".join(map(str, np.flatnonzero(assignment == number))) for number in range(len(names))]
+        predicted = [f"{name} ({ids})" if ids else name for name, ids in zip(names, clusters, strict=True)]
+    axes.set_xticks(range(len(names)), predicted, rotation=90)
+    axes.set_xlabel("found" if assignment is None else "found (cluster)")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylabel("true")
+    axes.set_title(title, fontsize=10)
+    _number_cells(axes, shares, ".0f", shares > 55)
+    figure.colorbar(shown, ax=axes, label="percent", shrink=0.8)
+    return as_png(figure)
+
+
+def _number_cells(axes: Axes, values: NDArray[np.floating], form: str, dark: NDArray[np.bool_]) -> None:
+    """Write the values into the cells of a matrix, white on dark ones, where there is room for them."""
+    if len(values) > _NUMBERED:
+        return
+    for (row, col), value in np.ndenumerate(values):
+        colour = "white" if dark[row, col] else "black"
+        axes.text(col, row, f"{value:{form}}", ha="center", va="center", color=colour, fontsize=8)
+
+
+def _draw_series(axes: Axes, series: Series, colour: str, label: str | None = None) -> None:
     """Thin as logged, bold as a running mean over a twentieth of the run."""
     steps, values = series
     width = max(1, len(values) // 20)
@@ -66,69 +155,17 @@ def draw_series(axes: Axes, series: Series, colour: str = "#332288", label: str 
     axes.grid(alpha=0.3)
 
 
-def draw_losses(metrics: Path, out: Path) -> None:
-    """The loss terms in ``metrics.csv`` over the steps; an empty picture where there are none."""
-    terms = {name: series for name, series in read_series(metrics).items() if name in LOSS_TERMS}
-    figure = new_figure(4.2 * max(1, len(terms)), 3.4)
-    for number, (term, series) in enumerate(sorted(terms.items(), key=lambda item: LOSS_TERMS.index(item[0]))):
-        axes = figure.add_subplot(1, len(terms), number + 1)
-        draw_series(axes, series)
-        axes.set(title=term, xlabel="step")
-    figure.savefig(out, dpi=110)
+def _chart(title: str, xlabel: str) -> Axes:
+    """Of fixed margins: laying out a chart anew takes longer than drawing it."""
+    figure = new_figure(4.4, 2.9)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0.15, 0.17, 0.82, 0.72))
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(xlabel)
+    return axes
 
 
-def draw_samples(images: Sequence[Tensor], model: LandCoverModel, out: Path) -> None:
-    """Images (bands, H, W) in [0, 1] in the upper row, the clusters of their pixels in the lower, and a legend."""
-    columns = max(1, min(6, len(images)))
-    width = 2.3 * max(2, len(images))
-    lines = -(-len(model.card.classes) // columns)
-    figure = new_figure(width, 4.8 + 0.22 * lines)
-    axes = figure.subplots(2, len(images), squeeze=False)
-    for column, image in enumerate(images):
-        axes[0, column].imshow(as_rgb(image.numpy()))
-        axes[1, column].imshow(colourise(predicted_labels(image, model), model.card.classes))
-    for axis in axes.flat:
-        axis.set_axis_off()
-    figure.legend(handles=legend_handles(model.card.classes), loc="outside lower center", ncols=columns, frameon=False)
-    figure.savefig(out, dpi=110)
-
-
-def predicted_labels(image: Tensor, model: LandCoverModel) -> NDArray[np.uint8]:
-    """Classes (H, W) of an image (bands, H, W) in [0, 1], from scores interpolated to its pixels."""
-    scores = model(image[None].to(model.device))[:, : model.clusters]
-    fine = F.interpolate(scores, size=image.shape[-2:], mode="bilinear", align_corners=False)
-    labels: NDArray[np.uint8] = fine[0].argmax(0).cpu().numpy().astype(np.uint8)
-    return labels
-
-
-def as_rgb(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(bands, H, W) in [0, 1] to (H, W, 3): the first three bands, or the first as grey."""
-    shown = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
-    return np.moveaxis(shown, 0, -1)
-
-
-def colourise(labels: NDArray[np.uint8], classes: Sequence[LandCoverClass]) -> NDArray[np.uint8]:
-    """Labels (H, W) in the colours of their classes, (H, W, 3) uint8; white where there is no data."""
-    table = np.zeros((256, 3), dtype=np.uint8)
-    for entry in classes:
-        table[entry.id] = entry.rgb
-    table[NODATA_LABEL] = 255
-    colours: NDArray[np.uint8] = table[labels]
-    return colours
-
-
-def legend_handles(classes: Sequence[LandCoverClass]) -> list[Patch]:
-    """One coloured patch a class, for a matplotlib legend."""
-    return [Patch(facecolor=entry.colour, edgecolor="#777777", linewidth=0.6, label=entry.name) for entry in classes]
-
-
-def spread(count: int, wanted: int) -> list[int]:
-    """Up to ``wanted`` indices spread evenly over ``count``."""
-    return sorted(set(torch.linspace(0, count - 1, min(count, wanted)).round().int().tolist()))
-
-
-def _number(text: str | None) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return float("nan")
+def _chart_png(axes: Axes) -> bytes:
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    return as_png(figure, 120)

@@ -114,7 +114,7 @@ def fit(
                 len(classes),
                 every=settings.score_every,
                 work=work,
-                tell=partial(tell, "scoring"),
+                progress=tell,  # type: ignore[arg-type]
             )
         with tell.listening(), announce.listening():
             _learn(config, method, source, work, tell, [health, *([scores] if scores else [])])

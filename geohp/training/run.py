@@ -187,7 +187,7 @@ def _leave_behind(
     folder: Path, config: Config, trained: Trained, classes: Sequence[LandCoverClass], seconds: float
 ) -> Path:
     """Pictures, report, and last of all the model: where it is, everything is."""
-    from geohp.evaluation.evaluate import BEST_NAME
+    from geohp.evaluation.results import BEST_NAME
     from geohp.model.file import save_model
     from geohp.model.runs import MODEL_NAME
     from geohp.training.report import write_run_report

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from geohp.data.base import ImageSet
-from geohp.evaluation.confusion import ConfusionCounts, count_confusion
+from geohp.evaluation.confusion import count_confusion
 from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.predict import Predictor
+from geohp.evaluation.results import BEST_NAME
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
+from geohp.progress import Progress, no_progress
 from geohp.training.checkpoints import preserve_rng_state
 
 SCORES_NAME = "scores.csv"
-_BEST = "best_on_labels.safetensors"
 _PARTS = ("head.", "probe.", "linear_probe.")
 
 
@@ -35,19 +35,19 @@ class EpochScores(L.Callback):
         classes: number of their classes.
         every: epochs between two scores.
         work: the run folder: ``scores.csv`` goes there.
-        tell: told of the images judged.
+        progress: told of the images judged.
 
     Attributes:
         last: the scores of the last epoch that this process has scored, by probe.
     """
 
     def __init__(
-        self, images: ImageSet, classes: int, *, every: int, work: Path, tell: Callable[[int, int], None]
+        self, images: ImageSet, classes: int, *, every: int, work: Path, progress: Progress = no_progress
     ) -> None:
         self.images, self.classes = images, classes
-        self.every, self.tell = every, tell
+        self.every, self.progress = every, progress
         self.last: dict[str, SegmentationScores] = {}
-        self.out, self.best_file = work / SCORES_NAME, work / "unfinished" / _BEST
+        self.out, self.best_file = work / SCORES_NAME, work / "unfinished" / BEST_NAME
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget the scores of epochs that are made again."""
@@ -99,16 +99,17 @@ class EpochScores(L.Callback):
             return codes
 
         predictor = Predictor(encoder, method.probe, method.linear_probe, patch_px=source.backbone.patch_size)
-        counted = count_confusion(
+        counts = count_confusion(
             predictor,
             self.images,
-            ConfusionCounts(self.classes, len(method.probe.clusters), predictor.modes),
+            self.classes,
             device=source.device,
             batch_size=source.batch_size,
             workers=source.workers,
-            progress=self.tell,
+            stage="scoring",
+            progress=self.progress,
         )
-        self.last = {mode.probe: counted.scores(mode) for mode in predictor.modes}
+        self.last = {mode.probe: scores for mode, scores in counts.scores().items()}
         found: dict[str, float] = {}
         for probe, scores in self.last.items():
             found[f"{probe}_accuracy"], found[f"{probe}_miou"] = scores["accuracy"], scores["miou"]

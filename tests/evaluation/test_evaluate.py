@@ -16,10 +16,11 @@ import geohp
 from geohp.cli.app import app
 from geohp.crf.mean_field import dense_crf
 from geohp.errors import ModelError, OutputError
-from geohp.evaluation.evaluate import BEST, LAST, evaluate
+from geohp.evaluation.evaluate import evaluate
 from geohp.evaluation.metrics import SegmentationMetrics
 from geohp.evaluation.predict import PredictionMode, Predictor
 from geohp.evaluation.published import published_rows
+from geohp.evaluation.results import BEST, LAST
 from geohp.evaluation.tables import mean_and_deviation
 from geohp.methods.probes import ClusterProbe, LinearProbe
 from geohp.model.file import load_model
@@ -126,7 +127,7 @@ def test_kmeans_gets_a_linear_probe_where_there_are_labels(made_up, tmp_path):
 def test_interrupted_evaluation_goes_on_where_it_was(runs, tmp_path, monkeypatch):
     run = without_best(runs[0], tmp_path)
     whole = evaluate(run, batch_size=2)
-    monkeypatch.setattr("geohp.evaluation.confusion._KEPT_EVERY", 1)
+    monkeypatch.setattr("geohp.evaluation.confusion._SAVED_EVERY", 1)
 
     def stop_at_six(stage, done, total, detail=""):
         if stage == "evaluating" and done >= 6:

@@ -2,8 +2,14 @@
 
 from html.parser import HTMLParser
 
-from geohp.reporting import pages as html
-from geohp.reporting.pages import Markup, element, join, markup
+import pytest
+from jinja2 import UndefinedError
+
+from geohp.classes import LandCoverClass
+from geohp.evaluation.tables import ScoreRow
+from geohp.reporting.pages import Picture, listed, page_templates, render_page
+
+EVIL = "</table><script>alert(1)</script> 'x' \"y\" &"
 
 
 class Balanced(HTMLParser):
@@ -32,36 +38,55 @@ def parse(page):
     return "".join(parser.texts)
 
 
+def macro(call, **content):
+    source = '{% from "macros.html.j2" import figure, section, swatch %}' + call
+    return page_templates().from_string(source).render(content)
+
+
+def evaluation_page(text, **changes):
+    content = {
+        "title": text,
+        "summary": text,
+        "scores": [ScoreRow(text, ("1",) * 4, text), ScoreRow(text, ("2",) * 4, text, published=True)],
+        "columns": [text],
+        "classes": [(LandCoverClass(0, text, "#aabbcc"), "50.0", ["3"])],
+        "notes": [text],
+        "pictures": [Picture(b"\x89PNG", text, text)],
+    }
+    return render_page("evaluation.html.j2", **{**content, **changes})
+
+
 def test_texts_are_escaped_once_and_markup_is_not():
-    assert markup("<b> & 'c'") == "&lt;b&gt; &amp; &#x27;c&#x27;"
-    assert markup(markup("<b>")) == "&lt;b&gt;"
-    assert join(["<", Markup("<br>")]) == "&lt;<br>"
-    assert element("p", "a < b", class_="x", title='"') == '<p class="x" title="&quot;">a &lt; b</p>'
+    assert macro("{{ text }}", text="<b> & 'c'") == "&lt;b&gt; &amp; &#39;c&#39;"
+    assert '<p title="&#34;">a &lt; b</p>' in macro(
+        '{% call section("x", "y") %}<p title="{{ quote }}">{{ text }}</p>{% endcall %}', quote='"', text="a < b"
+    )
 
 
 def test_a_page_is_well_formed_whatever_its_texts():
-    evil = "</table><script>alert(1)</script> 'x' \"y\" &"
-    parts = [
-        evil,
-        html.picture(b"\x89PNG", evil, evil),
-        html.table([evil, "b"], [[evil, "1"], [element("i", evil), "2"]], kinds=[evil]),
-        html.swatch("#aabbcc"),
-    ]
-    page = html.page(evil, parts)
+    page = evaluation_page(EVIL)
     assert "<script>" not in page
-    assert parse(page).count("alert(1)") >= 5
+    assert parse(page).count("alert(1)") >= 9
     assert page.startswith("<!doctype html>")
+    assert 'class="published first"' in page
 
 
-def test_pictures_are_inside_from_bytes_and_from_files(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"picture")
-    assert html.picture(b"picture", "a") == html.picture(tmp_path / "a.png", "a")
-    assert 'src="data:image/png;base64,cGljdHVyZQ=="' in html.picture(b"picture", "a")
-    assert "figcaption" not in html.picture(b"picture", "a")
+def test_what_a_template_needs_has_to_be_given():
+    with pytest.raises(UndefinedError, match="summary"):
+        render_page("evaluation.html.j2", title="a")
+
+
+def test_pictures_are_inside():
+    assert 'src="data:image/png;base64,cGljdHVyZQ=="' in macro("{{ figure(it) }}", it=Picture(b"picture", "a"))
+    assert "figcaption" not in macro("{{ figure(it) }}", it=Picture(b"picture", "a"))
+    assert "<figcaption>c</figcaption>" in macro("{{ figure(it) }}", it=Picture(b"picture", "a", "c"))
 
 
 def test_columns_of_words_and_of_figures_are_told_apart():
-    found = html.table(["name", "1"], [["a", "2"]])
-    assert '<th class="words">name</th><th>1</th>' in found
-    assert '<td class="words">a</td><td>2</td>' in found
-    assert "thead" not in html.table([], [["a"]])
+    page = evaluation_page("a")
+    assert '<th class="words">class</th><th>share</th>' in page
+    assert '<td class="words">a</td><td>1</td>' in page
+
+
+def test_words_are_listed_as_in_a_sentence():
+    assert [listed(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]

@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
-from io import BytesIO
 
 import numpy as np
 import pytest
@@ -23,10 +22,8 @@ from geohp.methods.base import Batch
 from geohp.methods.factory import create_method
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
-from geohp.reporting.figures import AGNOSTIC, BOTH, SPECIFIC, draw_positives
-from geohp.reporting.plots import read_series
 from geohp.training.findings import find_positives
-from geohp.training.report import write_run_report
+from geohp.training.report import read_series, write_run_report
 from geohp.training.sample_images import load_sample_images
 
 COLOURS = np.array([[60, 140, 50, 200], [128, 128, 128, 90], [170, 110, 60, 120]])
@@ -331,20 +328,6 @@ def test_a_report_leaves_the_method_and_random_numbers_as_they_were(labelled, wh
     assert all(torch.equal(value, before[name]) for name, value in labelled.method.state_dict().items())
     positives = re.compile('<section id="positives">.*?</section>', re.DOTALL)
     assert positives.search(again)[0] == positives.search(whole[1].html)[0]
-
-
-def test_positives_are_drawn_where_they_are():
-    kinds = np.array([[0, 1, 2], [3, 0, 1]])
-    image = np.random.default_rng(0).random((3, 64, 96), np.float32)
-    png = draw_positives(image, kinds % 2 == 1, kinds > 1, (1, 1))
-    pixels = np.asarray(Image.open(BytesIO(png)).convert("RGB"), float)
-    side = pixels.shape[1] // 3
-    shown = np.array([[pixels[(2 * r + 1) * side // 2, (2 * c + 1) * side // 2] for c in range(3)] for r in range(2)])
-    for kind, colour in ((1, AGNOSTIC), (2, SPECIFIC), (3, BOTH)):
-        wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
-        assert (abs(shown[kinds == kind] - wanted).max(1) < 80).all()
-    assert (np.ptp(shown[kinds == 0], axis=1) < 16).all()  # grey
-    assert (abs(pixels - [255, 221, 0]).max(2) < 40).sum() > 4 * side  # the frame
 
 
 # In a browser.
