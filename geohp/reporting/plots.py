@@ -82,6 +82,35 @@ def draw_scores(title: str, lines: Mapping[str, Series]) -> bytes:
     return _chart_png(axes)
 
 
+def draw_counts(
+    counts: Sequence[int], curves: Mapping[str, tuple[Sequence[float], Sequence[float] | None]], recommended: int
+) -> bytes:
+    """What four measures say of numbers of classes.
+
+    Args:
+        counts: the numbers.
+        curves: by title, values and their standard deviations; the first is a number of classes itself.
+        recommended: the number to mark.
+    """
+    figure = new_figure(10, 6.4)
+    panels = figure.subplots(2, 2, sharex=True)
+    panels[0, 0].plot(counts, counts, color="#999999", linewidth=0.9, linestyle=":", label="all of them")
+    style = {"color": LINES[0], "ecolor": "#77aadd", "marker": "o", "markersize": 4, "linewidth": 1.5, "capsize": 3}
+    for axes, (title, (values, deviations)) in zip(panels.flat, curves.items(), strict=True):
+        axes.errorbar(counts, values, yerr=deviations, **style)
+        axes.axvline(recommended, color=LINES[1], linewidth=1.2, linestyle="--", label="recommended")
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.3)
+    for axes in panels[1]:
+        axes.set_xlabel("number of classes")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[0, 0].set_ylim(bottom=0)
+    panels[0, 1].set_ylim(top=1.05)
+    panels[0, 0].legend(fontsize=8, frameon=False, loc="upper left")
+    figure.suptitle(f"{recommended} classes are recommended", fontsize=12)
+    return as_png(figure)
+
+
 def draw_similarity(cosines: NDArray[np.float32], names: Sequence[str]) -> bytes:
     """Cosines (K, K) of the named centroids as a map of colours, with figures where there is room for them."""
     count = len(cosines)

@@ -13,12 +13,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from geohp.classes import LandCoverClass
-from geohp.config.experiment import Config
 from geohp.config.loading import dump_config
 from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.report import confusion_png
 from geohp.features.sampler import FeatureSampler
-from geohp.methods.base import Method
 from geohp.methods.hp.method import HP
 from geohp.model.network import LandCoverModel
 from geohp.reporting.curves import LOSS_TERMS, training_curves
@@ -27,6 +25,7 @@ from geohp.reporting.pages import Picture, render_page
 from geohp.reporting.plots import Series, draw_losses, draw_scores, draw_similarity
 from geohp.training.discovery import Discovery, show_findings
 from geohp.training.findings import find_positives
+from geohp.training.fit import Trained
 from geohp.training.health import DOMINANT_SHARE
 from geohp.training.sample_images import SampleImages, load_sample_images, predict_labels
 from geohp.training.sweep_result import PICTURE_NAME
@@ -41,44 +40,24 @@ _ALIKE = 0.95
 """Centroids of a higher cosine are hardly two clusters."""
 
 
-def write_run_report(
-    work: Path,
-    config: Config,
-    method: Method,
-    model: LandCoverModel,
-    source: FeatureSampler,
-    *,
-    seconds: float,
-    warnings: Sequence[str] = (),
-    scores: Mapping[str, SegmentationScores] | None = None,
-    label_classes: Sequence[LandCoverClass] = (),
-) -> None:
+def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandCoverClass], seconds: float) -> None:
     """Write ``report.html``, ``samples.png`` and, where there is a ``metrics.csv``, ``loss.png`` into a run folder.
 
     What does not apply is left out: curves without a ``metrics.csv``, positives and affinities where the method
-    discovers none, scores without a ``scores.csv``, confusion without ``scores``.
+    discovers none, scores without a ``scores.csv``, confusion where no epoch was scored.
 
     Args:
         work: the run folder; ``metrics.csv`` and ``scores.csv`` are read from it.
-        config: the experiment.
-        method: trained and finished, on the device of the source's backbone.
-        model: what the run gives, of the same head and probe.
-        source: what it was trained on.
+        trained: what training has come to, on the device of the source's backbone.
+        label_classes: the classes of the labels that epochs were scored on.
         seconds: how long the run took so far.
-        warnings: what was noticed during training, one sentence each.
-        scores: how the last epoch does on labels, by probe (``"cluster"``, ``"linear"``).
-        label_classes: the classes of those labels.
 
     Raises:
         DataError, SceneError: no image can be read any more.
         OSError: the folder cannot be written to.
     """
-    samples = load_sample_images(source, model, config.train.batch_size)
-    shown = samples.spread(_SAMPLES)
-    photos = [as_rgb(samples.images[place].numpy()) for place in shown]
-    labels = [colourise(predict_labels(samples.images[place], model), model.card.classes) for place in shown]
-    handles = legend_handles(model.card.classes)
-    (work / "samples.png").write_bytes(draw_samples([("", photos), ("", labels)], handles))
+    config, model = trained.config, trained.model
+    samples = load_sample_images(trained.source, model, config.train.batch_size)
     metrics, sweep = work / "metrics.csv", work / PICTURE_NAME
     logged = read_series(metrics)
     terms = {name: logged[name] for name in LOSS_TERMS if name in logged}
@@ -87,24 +66,18 @@ def write_run_report(
     page = render_page(
         "run.html.j2",
         name=config.name,
-        method=method.name,
-        warnings=warnings,
-        facts=_facts(config, method, model, source, seconds),
+        method=config.method.name,
+        warnings=trained.warnings,
+        facts=_facts(trained, seconds),
         config=dump_config(config),
         loss_terms=list(terms),
         curves=list(training_curves(logged, getattr(config.method, "clip_norm", None))),
-        samples=[
-            (
-                Picture(draw_image(photo), f"Image {samples.names[place]}"),
-                Picture(draw_image(clusters), f"Clusters of image {samples.names[place]}"),
-            )
-            for place, photo, clusters in zip(shown, photos, labels, strict=True)
-        ],
-        clusters=_clusters(source, model),
+        samples=_samples(samples, model, work / "samples.png"),
+        clusters=_clusters(trained.source, model),
         sweep=Picture(sweep.read_bytes(), "Numbers of classes") if sweep.exists() else None,
-        discovery=_discovery(config, method, model, samples),
+        discovery=_discovery(trained, samples),
         score_curves=list(_score_curves(read_series(work / "scores.csv", over="epoch"))),
-        confusions=[_confusion(probe, each, label_classes) for probe, each in (scores or {}).items()],
+        confusions=[_confusion(probe, scores, label_classes) for probe, scores in trained.scores.items()],
     )
     (work / REPORT_NAME).write_text(page, encoding="utf-8")
 
@@ -131,27 +104,25 @@ def _number(text: str | None) -> float:
         return float("nan")
 
 
-def _facts(
-    config: Config, method: Method, model: LandCoverModel, source: FeatureSampler, seconds: float
-) -> list[tuple[str, str]]:
-    card, backbone = model.card, model.backbone
+def _facts(trained: Trained, seconds: float) -> list[tuple[str, str]]:
+    config, card, backbone, images = trained.config, trained.model.card, trained.model.backbone, trained.source.images
     names = [entry.name for entry in card.classes]
     named = set(names) != {f"class {number}" for number in range(len(names))}
     settings = {k: v for k, v in asdict(config.method).items() if k not in ("name", "learning_rates")}
-    steps = f"{config.train.epochs} epochs, {config.train.batch_size} images a step" if method.iterative else "no steps"
+    steps = f"{config.train.epochs} epochs, {config.train.batch_size} images a step"
     pixel = f", {card.pixel_size_m:.3g} m a pixel" if card.pixel_size_m else ""
     cut = f", cut at {card.patch_px} px" if card.patch_px != card.input_px else ""
     block = f", block {backbone.block}" if backbone.block >= 0 else ""
     return [
-        ("data", f"{config.data.source}, {len(source):,} images of {card.input_px} px{cut}{pixel}"),
+        ("data", f"{config.data.source}, {len(images):,} images of {card.input_px} px{cut}{pixel}"),
         ("bands", "red, green, blue" if card.bands is None else ", ".join(map(str, card.bands))),
-        ("labels", "for the linear probe and for scores only" if source.images.labelled else "none"),
+        ("labels", "for the linear probe and for scores only" if images.labelled else "none"),
         ("backbone", f"{backbone.name}{block}: {backbone.channels} channels, patches of {backbone.patch_size} px"),
         ("method", config.method.name + "".join(f", {k.replace('_', ' ')} {v}" for k, v in settings.items())),
         ("classes", f"{len(names)}" + (": " + ", ".join(names) if named else "")),
-        ("training", steps),
+        ("training", steps if trained.method.iterative else "no steps"),
         ("seed", f"{config.train.seed}"),
-        ("device", f"{model.device.type}, precision {config.train.precision}"),
+        ("device", f"{trained.model.device.type}, precision {config.train.precision}"),
         ("time", _duration(seconds)),
         ("geohp", card.geohp_version),
     ]
@@ -161,6 +132,21 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _samples(samples: SampleImages, model: LandCoverModel, out: Path) -> list[tuple[Picture, Picture]]:
+    """Images and their clusters, all of them also in one picture of its own."""
+    places, classes = samples.spread(_SAMPLES), model.card.classes
+    photos = [as_rgb(samples.images[place].numpy()) for place in places]
+    labels = [colourise(predict_labels(samples.images[place], model), classes) for place in places]
+    out.write_bytes(draw_samples([("", photos), ("", labels)], legend_handles(classes)))
+    return [
+        (
+            Picture(draw_image(photo), f"Image {samples.names[place]}"),
+            Picture(draw_image(clusters), f"Clusters of image {samples.names[place]}"),
+        )
+        for place, photo, clusters in zip(places, photos, labels, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -176,48 +162,27 @@ class _Cluster:
 
 @dataclass(frozen=True)
 class _Clusters:
-    """What the page tells of the clusters.
+    """All clusters: how many images were counted, how many pairs have a cosine above ``bound``, and all cosines."""
 
-    Attributes:
-        rows: one for each.
-        images: whose patches were counted.
-        dominant: the one that takes nearly all patches.
-        closest: names and cosine of the two nearest centroids.
-        alike: how many pairs have a cosine above ``bound``.
-        picture: all cosines.
-    """
-
-    rows: tuple[_Cluster, ...]
+    rows: list[_Cluster]
     images: int
-    dominant: _Cluster | None
-    closest: tuple[str, str, float]
     alike: int
     picture: Picture
     bound: float = _ALIKE
+    dominant: float = 100 * DOMINANT_SHARE
 
 
 def _clusters(source: FeatureSampler, model: LandCoverModel) -> _Clusters:
-    """Shares and centroids."""
-    classes, centroids = model.card.classes, F.normalize(model.probe.clusters.detach(), dim=1)
+    names = [entry.name for entry in model.card.classes]
+    centroids = F.normalize(model.probe.clusters.detach(), dim=1)
     cosines = (centroids @ centroids.T).cpu().numpy()
     others = cosines - 4 * np.eye(len(cosines), dtype=np.float32)
-    nearest = others.argmax(1)
-    rows = tuple(
-        _Cluster(entry.name, entry.colour, 100 * share, classes[other].name, row[other])
-        for entry, share, other, row in zip(classes, _shares(source, model), nearest, others, strict=True)
-    )
-    first, second = divmod(int(others.argmax()), len(others))
-    largest = max(rows, key=lambda row: row.share)
-    return _Clusters(
-        rows,
-        images=min(_COUNTED_IMAGES, len(source)),
-        dominant=largest if largest.share > 100 * DOMINANT_SHARE else None,
-        closest=(classes[first].name, classes[second].name, others[first, second]),
-        alike=int((np.triu(others, 1) > _ALIKE).sum()),
-        picture=Picture(
-            draw_similarity(cosines, [entry.name for entry in classes]), "Cosines of the clusters' centroids"
-        ),
-    )
+    rows = [
+        _Cluster(entry.name, entry.colour, 100 * share, names[row.argmax()], row.max())
+        for entry, share, row in zip(model.card.classes, _shares(source, model), others, strict=True)
+    ]
+    picture = Picture(draw_similarity(cosines, names), "Cosines of the clusters' centroids")
+    return _Clusters(rows, min(_COUNTED_IMAGES, len(source)), int((np.triu(others, 1) > _ALIKE).sum()), picture)
 
 
 @torch.no_grad()
@@ -231,15 +196,13 @@ def _shares(source: FeatureSampler, model: LandCoverModel) -> NDArray[np.float32
     return shares
 
 
-def _discovery(config: Config, method: Method, model: LandCoverModel, samples: SampleImages) -> Discovery | None:
+def _discovery(trained: Trained, samples: SampleImages) -> Discovery | None:
     """Positives and affinities, where the method has any."""
-    if not isinstance(method, HP):
+    if not isinstance(trained.method, HP):
         return None
-    features, labels = samples.patches.features, samples.labels
-    findings = find_positives(
-        method, features, samples.clusters, anchors=_ANCHORS, seed=config.train.seed, labels=labels
-    )
-    return show_findings(findings, samples, model.card.classes)
+    features, clusters, seed = samples.patches.features, samples.clusters, trained.config.train.seed
+    found = find_positives(trained.method, features, clusters, anchors=_ANCHORS, seed=seed, labels=samples.labels)
+    return show_findings(found, samples, trained.model.card.classes)
 
 
 def _score_curves(by_epoch: Mapping[str, Series]) -> Iterator[Picture]:

@@ -114,7 +114,7 @@ def train(
             pixel_size_m=source.pixel_size_m,
         )
         seconds = time.monotonic() - started
-        model = _leave_behind(folder, trained.config, trained, source.classes, seconds)
+        model = _leave_behind(folder, trained, source.classes, seconds)
         # Not before: its checkpoints are of as many clusters as the configuration had when training began.
         (folder / CONFIG_NAME).write_text(dump_config(trained.config), encoding="utf-8")
     return Run(folder, model, seconds, tuple(trained.warnings))
@@ -183,26 +183,14 @@ def _run_folder(folder: Path, *, resumed: bool) -> Iterator[None]:
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
 
 
-def _leave_behind(
-    folder: Path, config: Config, trained: Trained, classes: Sequence[LandCoverClass], seconds: float
-) -> Path:
+def _leave_behind(folder: Path, trained: Trained, classes: Sequence[LandCoverClass], seconds: float) -> Path:
     """Pictures, report, and last of all the model: where it is, everything is."""
     from geohp.evaluation.results import BEST_NAME
     from geohp.model.file import save_model
     from geohp.model.runs import MODEL_NAME
     from geohp.training.report import write_run_report
 
-    write_run_report(
-        folder,
-        config,
-        trained.method,
-        trained.model,
-        trained.source,
-        seconds=seconds,
-        warnings=trained.warnings,
-        scores=trained.scores,
-        label_classes=classes,
-    )
+    write_run_report(folder, trained, classes, seconds)
     if trained.best_on_labels is not None:
         save_model(trained.best_on_labels, folder / BEST_NAME)
     return save_model(trained.model, folder / MODEL_NAME)

@@ -23,6 +23,7 @@ from geohp.methods.factory import create_method
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
 from geohp.training.findings import find_positives
+from geohp.training.fit import Trained
 from geohp.training.report import read_series, write_run_report
 from geohp.training.sample_images import load_sample_images
 
@@ -122,7 +123,8 @@ class Made:
         (folder / "metrics.csv").write_text("\n".join([*lines, ""]))
 
     def write(self, folder, **options):
-        write_run_report(folder, self.config, self.method, self.model, self.source, seconds=75, **options)
+        trained = Trained(self.model, self.config, self.method, self.source, **options)
+        write_run_report(folder, trained, LABELS, seconds=75)
         return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
@@ -166,7 +168,7 @@ def whole(labelled, tmp_path_factory):
     metrics = SegmentationMetrics(3)
     metrics.update(torch.tensor([0, 1, 2, 2]), torch.tensor([1, 0, 2, 1]))
     scores = {"cluster": metrics.compute(), "linear": metrics.compute()}
-    page = labelled.write(folder, scores=scores, label_classes=LABELS, warnings=["2 images <were> skipped"])
+    page = labelled.write(folder, scores=scores, warnings=["2 images <were> skipped"])
     return folder, page
 
 
