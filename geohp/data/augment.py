@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+
+from geohp.data.base import Item
 
 KINDS = ("crop", "flip", "turn", "colour")
 _SMALLEST_SHARE = 0.5  # of an image's area, that a random crop takes
@@ -66,14 +67,13 @@ class Augmentation:
         if unknown := self.kinds.difference(KINDS):
             raise ValueError(f"no augmentation is called {min(unknown)}; there are {', '.join(KINDS)}")
 
-    def __call__(self, item: dict[str, Any], epoch: int, index: int) -> dict[str, Any]:
+    def __call__(self, item: Item, epoch: int, index: int) -> Item:
         """The item with ``image`` (bands, H, W) and, where it has one, ``mask`` (H, W) changed together.
 
         Quarter turns are for square images.
         """
         generator = seeded(self.seed, epoch, index)
-        image: Tensor = item["image"]
-        mask: Tensor | None = item.get("mask")
+        image, mask = item["image"], item.get("mask")
         if "colour" in self.kinds:
             image = photometric(image[None], generator)[0]
         if "crop" in self.kinds:
@@ -82,7 +82,7 @@ class Augmentation:
         if "flip" in self.kinds:
             axes = [axis for axis, draw in zip((-2, -1), torch.rand(2, generator=generator), strict=True) if draw < 0.5]
         quarters = int(torch.randint(4, (1,), generator=generator)) if "turn" in self.kinds else 0
-        changed = {**item, "image": image.flip(axes).rot90(quarters, (-2, -1)).contiguous()}
+        changed: Item = {**item, "image": image.flip(axes).rot90(quarters, (-2, -1)).contiguous()}
         if mask is not None:
             changed["mask"] = mask.flip(axes).rot90(quarters, (-2, -1)).contiguous()
         return changed

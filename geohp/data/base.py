@@ -6,29 +6,42 @@ import hashlib
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import NotRequired, TypedDict
 
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from geohp.classes import LandCoverClass
 from geohp.errors import DataError, SceneError
+from geohp.progress import Progress, no_progress
 
-Progress = Callable[[int, int], None]
-"""Called with how much of a survey is done, and how much there is."""
-
-_LOOKED_AT = 16
+_SAMPLED = 16
 """Items whose content enters a set's identity."""
 
 
-class ImageSet(Dataset[dict[str, Any]], ABC):
+class Item(TypedDict):
+    """An image and its labels, as TorchGeo's data sets hand them out.
+
+    Attributes:
+        image: (bands, H, W) float32 in [0, 1].
+        mask: (H, W) int64, classes from 0, 255 where unknown; only of labelled sets.
+        index: number of the image, where items are drawn in another order.
+        unreadable: why images could not be read in whose place this one stands, by their numbers.
+    """
+
+    image: Tensor
+    mask: NotRequired[Tensor]
+    index: NotRequired[int]
+    unreadable: NotRequired[dict[int, str]]
+
+
+class ImageSet(Dataset[Item], ABC):
     """Images of one size, with labels where there are any.
 
-    Items are those of TorchGeo's data sets: ``{"image": (bands, H, W) float32 in [0, 1]}`` and, where
-    :attr:`labelled`, ``"mask": (H, W) int64``, classes from 0, 255 where unknown. The size is the same for all items
-    of a set, so that they can be put together into batches.
+    The size is the same for all items of a set, so that they can be put together into batches.
 
     Attributes:
         channels: bands of an image.
@@ -43,7 +56,7 @@ class ImageSet(Dataset[dict[str, Any]], ABC):
         """How many images."""
 
     @abstractmethod
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Item:
         """Image number ``index``, and its mask.
 
         Raises:
@@ -75,15 +88,15 @@ class ImageSet(Dataset[dict[str, Any]], ABC):
             path = Path(file)
             state = path.stat() if path.is_file() else None
             digest.update(f"{file}\0{state and (state.st_size, state.st_mtime_ns)}\0".encode())
-        for index in range(0, count, max(1, count // _LOOKED_AT) if files else 1):
+        for index in range(0, count, max(1, count // _SAMPLED) if files else 1):
             try:
                 item = self[index]
             except (DataError, SceneError):
                 digest.update(b"unreadable")
                 continue
-            for key in ("image", "mask"):
-                if key in item:
-                    digest.update(f"{key} {tuple(item[key].shape)}".encode() + item[key].contiguous().numpy().tobytes())
+            for key, values in (("image", item["image"]), ("mask", item.get("mask"))):
+                if values is not None:
+                    digest.update(f"{key} {tuple(values.shape)}".encode() + values.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -117,32 +130,48 @@ class DataSource(ABC):
     protocol: EvaluationProtocol = EvaluationProtocol(None, same=False, text="own data")
     pixel_size_m: float | None = None
 
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels to evaluate against."""
+        return True
+
     @abstractmethod
-    def training(self, progress: Progress | None = None) -> ImageSet:
+    def training(self, progress: Progress = no_progress) -> ImageSet:
         """The images to train on, ``model_input_px`` square.
+
+        Args:
+            progress: told of images that are looked at.
 
         Raises:
             DataError, SceneError: what is missing or wrong, where, and the remedy.
         """
 
-    def evaluation(self, progress: Progress | None = None) -> ImageSet:
+    def evaluation(self, progress: Progress = no_progress) -> ImageSet:
         """The labelled images to be judged on, ``evaluation_px`` square.
 
         Raises:
             DataError: where there are no labels.
         """
-        raise DataError("the data have no labels to evaluate against; name them with data.labels")
+        raise self.no_labels()
+
+    @staticmethod
+    def no_labels() -> DataError:
+        """What to raise where there are no labels."""
+        return DataError("the data have no labels to evaluate against", "name them with data.labels")
 
 
 class GivenImages(DataSource):
     """Images at hand, to train on."""
 
-    labelled = False
-
     def __init__(self, images: ImageSet) -> None:
         self._images = images
 
-    def training(self, progress: Progress | None = None) -> ImageSet:
+    @property
+    def labelled(self) -> bool:
+        """Labels of theirs only teach."""
+        return False
+
+    def training(self, progress: Progress = no_progress) -> ImageSet:
         """The images."""
         return self._images
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightning import LightningDataModule
-from torch import Generator, Tensor
+from torch import Generator
 from torch.utils.data import DataLoader
 
 from geohp.config.experiment import Config
 from geohp.config.loading import load_config
-from geohp.data.base import reader_options
+from geohp.data.base import Item, reader_options
 from geohp.data.factory import open_data
 
 if TYPE_CHECKING:
@@ -68,26 +68,26 @@ class GeohpDataModule(LightningDataModule):
         Raises:
             DataError, SceneError: what is missing or wrong; for all stages but "fit" also where there are no labels.
         """
-        labelled = getattr(self.source, "labelled", True)
+        labelled = self.source.labelled
         if stage in ("fit", None) or not labelled:
             self._make("training")
         if stage in ("validate", "test") or labelled:
             self._make("evaluation")
 
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+    def train_dataloader(self) -> DataLoader[Item]:
         """Images to train on, shuffled."""
         images = self._make("training")
         return self._loader(images, shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[dict[str, Tensor]] | list[Any]:
+    def val_dataloader(self) -> DataLoader[Item] | list[DataLoader[Item]]:
         """Labelled images to be judged on; none where there are no labels."""
         return self._loader(self._sets["evaluation"]) if "evaluation" in self._sets else []
 
-    def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+    def test_dataloader(self) -> DataLoader[Item]:
         """Labelled images to be judged on."""
         return self._loader(self._make("evaluation"))
 
-    def predict_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+    def predict_dataloader(self) -> DataLoader[Item]:
         """The same images, or those to train on where there are no labels."""
         return self._loader(self._sets.get("evaluation") or self._make("training"))
 
@@ -101,7 +101,7 @@ class GeohpDataModule(LightningDataModule):
             self._sets[side] = self.source.training() if side == "training" else self.source.evaluation()
         return self._sets[side]
 
-    def _loader(self, images: ImageSet, *, shuffle: bool = False) -> DataLoader[dict[str, Tensor]]:
+    def _loader(self, images: ImageSet, *, shuffle: bool = False) -> DataLoader[Item]:
         return DataLoader(
             images,
             batch_size=self.batch_size,

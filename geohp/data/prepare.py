@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from geohp.data.benchmarks.crops import PhotographSource
 from geohp.data.benchmarks.potsdam import Potsdam
 from geohp.data.factory import open_data
 from geohp.errors import DataError
+from geohp.progress import Progress, no_progress
 
 _MOST_WORKERS = 8
 
@@ -49,7 +50,7 @@ def prepare(
     config: Config | str | Path,
     out: str | Path,
     overrides: Sequence[str] = (),
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress = no_progress,
     *,
     jpeg_quality: int | None = None,
     workers: int | None = None,
@@ -63,7 +64,7 @@ def prepare(
         config: a configuration, its file, or the bare name of a packaged one.
         out: the folder to fill: new, empty, or one of the same preparation.
         overrides: such as ``data.root=FOLDER``, for a configuration that is read from a file.
-        progress: told what is done, how much of it, and how much there is.
+        progress: told of what is cut.
         jpeg_quality: of crops, 1 to 95; ``None`` keeps every value, as PNG. The published ones are of quality 75.
         workers: threads that cut crops; by default one a core, eight at most.
 
@@ -77,16 +78,15 @@ def prepare(
         raise DataError(f"a JPEG quality of {jpeg_quality}: it must be from 1 to 95")
     out = Path(out).expanduser()
     source = open_data(config.data, config.train.seed)
-    tell = progress or (lambda *_: None)
     if isinstance(source, Potsdam):
-        written, found = source.prepare(out, lambda done, total: tell("cutting patches", done, total))
+        written, found = source.prepare(out, progress)
         return Preparation(out, "patches", written, found, f"data.root={out}", source.protocol.text)
     if isinstance(source, PhotographSource):
         written, found = source.prepare(
             out,
             jpeg_quality=jpeg_quality,
             workers=workers or min(os.cpu_count() or 1, _MOST_WORKERS),
-            progress=lambda done, total: tell("cutting photographs", done, total),
+            progress=progress,
         )
         return Preparation(out, "crops", written, found, f"data.prepared={out}", source.protocol.text)
     raise DataError(

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ def evaluate(
         check_report(Path(options.report), overwrite=options.overwrite)
     config = _data_config(data, overrides, files[0])
     source = factory.open_data(config.data, config.train.seed)
-    with closing(source.evaluation(partial(progress, "surveying images"))) as images:
+    with closing(source.evaluation(progress)) as images:
         if not len(images):
             raise DataError("no labelled image to evaluate on", "check the lists of the data set")
         jobs = list(_jobs(files, config, images, options))

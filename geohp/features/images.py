@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 
 from geohp.data.augment import Augmentation, seeded
-from geohp.data.base import ImageSet
+from geohp.data.base import ImageSet, Item
 from geohp.errors import DataError, SceneError
 
-UNREADABLE = "unreadable"
+UNREADABLE: Final = "unreadable"
 """Key of what could not be read: the reason by the number of the image."""
 
 _TOLERATED = 0.01
@@ -90,7 +90,7 @@ class SkipUnreadable(ImageSet):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Item:
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         failed: dict[int, str] = {}
@@ -164,7 +164,7 @@ class UnreadableLog:
         return [f"{self._images.name(number)}: left out of training ({reason})" for number, reason in new.items()]
 
 
-class IndexedImages(Dataset[dict[str, Any]]):
+class IndexedImages(Dataset[Item]):
     """Images at positions of an epoch, augmented where asked for, with their numbers as ``index``.
 
     Args:
@@ -179,7 +179,7 @@ class IndexedImages(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.usable)
 
-    def __getitem__(self, place: int) -> dict[str, Any]:
+    def __getitem__(self, place: int) -> Item:
         epoch, position = divmod(place, len(self.usable))
         index = int(self.usable[position])
         item = self.images[index]
@@ -188,7 +188,7 @@ class IndexedImages(Dataset[dict[str, Any]]):
         return {**item, "index": index}
 
 
-def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def collate(items: Sequence[Item]) -> dict[str, Any]:
     """IndexedImages as a batch; what could not be read is gathered under :data:`UNREADABLE`, where there is any."""
     failed: dict[int, str] = {}
     for item in items:

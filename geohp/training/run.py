@@ -14,6 +14,7 @@ from geohp.config.experiment import Config
 from geohp.config.loading import dump_config, load_config
 from geohp.errors import ConfigError, OutputError
 from geohp.files import check_new_folder
+from geohp.progress import no_progress
 
 if TYPE_CHECKING:
     from geohp.classes import LandCoverClass
@@ -81,7 +82,7 @@ def train(
     from geohp.training.fit import fit
 
     started = time.monotonic()
-    tell, say = progress or (lambda *_: None), announce or (lambda _: None)
+    tell, say = progress or no_progress, announce or (lambda _: None)
     config, folder = _beginning(config, overrides, out, resume, sweep)
     if sweep is not None:
         config = _with_sweep(config, sweep, overrides)
@@ -92,14 +93,14 @@ def train(
 
         source = source_of(data, config.data, config.train.seed)
     with ExitStack() as stack:
-        images = source.training(lambda done, total: tell("surveying images", done, total))
+        images = source.training(tell)
         stack.enter_context(closing(images))
         config, derived = resolve(config, len(images))
         for sentence in derived:
             say(sentence)
         judged = None
         if config.train.score_every:
-            judged = source.evaluation(lambda done, total: tell("surveying labelled images", done, total))
+            judged = source.evaluation(tell)
             stack.enter_context(closing(judged))
         stack.enter_context(_run_folder(folder, resumed=resume is not None))
         (folder / CONFIG_NAME).write_text(dump_config(config), encoding="utf-8")

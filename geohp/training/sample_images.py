@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geohp.backbones.base import PatchFeatures
-from geohp.data.base import ImageSet
+from geohp.data.base import ImageSet, Item
 from geohp.errors import DataError, GeohpError
 from geohp.features.images import UNREADABLE
 from geohp.features.sampler import FeatureSampler
@@ -77,7 +76,7 @@ def load_sample_images(source: FeatureSampler, model: LandCoverModel, batch_size
     return SampleImages(images, tuple(map(source.images.name, items)), patches, clusters, labels)
 
 
-def _readable(images: ImageSet, most: int) -> dict[int, dict[str, Any]]:
+def _readable(images: ImageSet, most: int) -> dict[int, Item]:
     """Items by index, as many as can be read of up to so many."""
     items = {}
     failure: GeohpError = DataError("no image can be read any more", "look whether files were moved")

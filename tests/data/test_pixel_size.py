@@ -71,7 +71,7 @@ def test_patches_show_the_same_ground_whatever_the_images_pixels(two):
     data = own(*two, layout="grid", pixel_size_m=0.5)
     images = data.training()
     assert data.pixel_size_m == 0.5
-    assert [images.side(str(path)) for path in two] == [64, 32]
+    assert [images.images[str(path)].side_px for path in two] == [64, 32]
     places = {path: [(p.row, p.col) for p in images.places if p.path == str(path)] for path in two}
     assert places[two[0]] == [(2 * row, 2 * col) for row, col in places[two[1]]]
     closer = own(*two, layout="grid", pixel_size_m=0.5, stride_px=20).training().places
@@ -129,16 +129,17 @@ def test_no_test_pixel_lies_in_a_patch_to_train_on_and_each_is_judged_once(write
     plane = common_plane(list(footprints.values()))
     judged = []
     for path, footprint in footprints.items():
-        frame, side = pixel_to_plane(footprint, plane), test.side(path)
+        image = test.images.get(path)
+        frame, side = pixel_to_plane(footprint, plane), 0 if image is None else image.side_px
         times = np.zeros(footprint.grid.shape, int)
         for place in (p for p in test.places if p.path == path):
             rows, cols = (
                 slice(a + skip, a + side) for a, skip in ((place.row, place.skip_rows), (place.col, place.skip_cols))
             )
             times[rows, cols] += 1
-        if path in test.regions:
+        if image is not None and image.region is not None:
             assert side == round(16 * wanted / footprint.pixel_size_m)
-            there = test.regions[path].pixels(Block(0, 0, *footprint.grid.shape))
+            there = image.region.pixels(Block(0, 0, *footprint.grid.shape))
             assert (times[there] == 1).all()
             rows, cols = np.nonzero(there)
             judged.append(np.column_stack(frame.points(cols + 0.5, rows + 0.5)))
@@ -147,7 +148,7 @@ def test_no_test_pixel_lies_in_a_patch_to_train_on_and_each_is_judged_once(write
     tree = shapely.STRtree(shapely.points(np.concatenate(judged)))
     assert len(train) > 5
     for place in train.places:
-        side, frame = train.side(place.path), pixel_to_plane(footprints[place.path], plane)
+        side, frame = train.images[place.path].side_px, pixel_to_plane(footprints[place.path], plane)
         dx, dy = np.array([0, side, side, 0]), np.array([0, 0, side, side])
         patch = shapely.Polygon(np.column_stack(frame.points(place.col + dx, place.row + dy)))
         assert patch.area == pytest.approx((16 * wanted) ** 2, rel=0.2)
@@ -177,7 +178,7 @@ def test_degrees_and_pixels_that_are_no_squares(write):
     tall, wide = 0.5 / 111_300, 0.25 / 68_700  # degrees, at 52 degrees north
     path = write("degrees", (200, 400), 0.35, crs=CRS.from_epsg(4326), transform=from_origin(13.0, 52.0, wide, tall))
     images = own(path, pixel_size_m=0.7071).training()
-    assert images.side(str(path)) == 64
+    assert images.images[str(path)].side_px == 64
     assert images[0]["image"].shape == (3, 32, 32)
 
 

@@ -172,7 +172,7 @@ def test_prepared_tiles_are_patches_like_the_published_ones(layouts, tmp_path, m
 
 
 def test_an_unfinished_folder_of_patches_is_told(layouts, tmp_path):
-    def stop(done, _):
+    def stop(_, done, __):
         if done == 5:
             raise KeyboardInterrupt
 

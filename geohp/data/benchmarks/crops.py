@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geohp.config.data import CityscapesConfig, CocoStuffConfig
-from geohp.data.base import DataSource, Progress
+from geohp.data.base import DataSource
 from geohp.data.benchmarks.folders import PreparedFolder, listing, read_manifest, some
 from geohp.data.benchmarks.framing import CROPS, five_boxes
 from geohp.data.benchmarks.photographs import Photograph, Photographs, decode
 from geohp.errors import DataError
+from geohp.progress import Progress, no_progress
 
 _AS_STORED = np.arange(256, dtype=np.uint8)
 _FAST_PNG = 1  # the least compression: writing takes longer than anything else
@@ -58,19 +59,19 @@ class PhotographSource(DataSource):
     def evaluation_photographs(self) -> list[Photograph]:
         """What is evaluated: files that are known to be there."""
 
-    def training(self, progress: Progress | None = None) -> Photographs:
+    def training(self, progress: Progress = no_progress) -> Photographs:
         """Five crops of each training image, or whole ones."""
         config = self.config
         if config.prepared is None:
             return Photographs(self.training_photographs(), config.model_input_px, self.table, config.crop_ratio)
         return Photographs(self._prepared(Path(config.prepared).expanduser()), config.model_input_px, _AS_STORED)
 
-    def evaluation(self, progress: Progress | None = None) -> Photographs:
+    def evaluation(self, progress: Progress = no_progress) -> Photographs:
         """Whole images."""
         return Photographs(self.evaluation_photographs(), self.config.evaluation_px, self.table)
 
     def prepare(
-        self, out: Path, *, jpeg_quality: int | None, workers: int, progress: Progress | None = None
+        self, out: Path, *, jpeg_quality: int | None, workers: int, progress: Progress = no_progress
     ) -> tuple[int, int]:
         """Write the training crops into a folder.
 
@@ -102,8 +103,7 @@ class PhotographSource(DataSource):
             try:
                 done = pool.map(lambda p: self._cut(p, folder, jpeg_quality), missing)
                 for number, _ in enumerate(done, start=found + 1):
-                    if progress:
-                        progress(number, len(photographs))
+                    progress("cutting photographs", number, len(photographs))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise

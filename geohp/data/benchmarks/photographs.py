@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from geohp.classes import NODATA_LABEL
-from geohp.data.base import ImageSet
+from geohp.data.base import ImageSet, Item
 from geohp.data.benchmarks.framing import CROPS, SMALLEST_PX, five_boxes, framed
 from geohp.errors import DataError
 
@@ -67,7 +67,7 @@ class Photographs(ImageSet):
     def __len__(self) -> int:
         return len(self.photographs) * (CROPS if self.crop_ratio else 1)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Item:
         number, crop = self._place(index)
         colours, labels = self._decoded(number)
         if self.crop_ratio is not None:

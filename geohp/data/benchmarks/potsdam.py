@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from geohp.classes import LandCoverClass
 from geohp.config.data import PotsdamConfig
-from geohp.data.base import DataSource, EvaluationProtocol, ImageSet, Progress
+from geohp.data.base import DataSource, EvaluationProtocol, ImageSet, Item
 from geohp.data.benchmarks.folders import PreparedFolder, listing, read_manifest
 from geohp.data.benchmarks.framing import framed
 from geohp.data.benchmarks.photographs import label_table
 from geohp.data.benchmarks.potsdam_patches import ALL, TEST, TRAIN, UNLABELLED, MatPatches, write_mat
 from geohp.data.benchmarks.potsdam_tiles import LABELLED_TILES, TILE_PX, TILES, TilePatches, Tiles
 from geohp.errors import DataError
+from geohp.progress import Progress, no_progress
 
 POTSDAM_CLASSES: Final = (
     LandCoverClass(0, "road and car", "#ffffff"),
@@ -76,9 +77,9 @@ class PotsdamPatches(ImageSet):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Item:
         name = self.ids[index]
-        item = {"image": torch.from_numpy(framed(self.patches.image(name), self.side)).float().div_(255)}
+        item: Item = {"image": torch.from_numpy(framed(self.patches.image(name), self.side)).float().div_(255)}
         if self.labelled:
             item["mask"] = torch.from_numpy(self._table[framed(self.patches.labels(name), self.side)]).long()
         return item
@@ -112,15 +113,15 @@ class Potsdam(DataSource):
         self.splits = self._splits()
         self.protocol = self._protocol()
 
-    def training(self, progress: Progress | None = None) -> PotsdamPatches:
+    def training(self, progress: Progress = no_progress) -> PotsdamPatches:
         """The patches of ``train_split``; only ``labelled_train`` with labels."""
         return self._set(self.config.train_split, self.config.model_input_px, labelled=self.config.train_split == TRAIN)
 
-    def evaluation(self, progress: Progress | None = None) -> PotsdamPatches:
+    def evaluation(self, progress: Progress = no_progress) -> PotsdamPatches:
         """The patches of ``labelled_test``."""
         return self._set(TEST, self.config.evaluation_px, labelled=True)
 
-    def prepare(self, out: Path, progress: Progress | None = None) -> tuple[int, int]:
+    def prepare(self, out: Path, progress: Progress = no_progress) -> tuple[int, int]:
         """Write the patches of ISPRS tiles in the prepared form, all four bands where there are four.
 
         Returns:
@@ -147,8 +148,7 @@ class Potsdam(DataSource):
                 if file not in images or (name in with_labels and file not in labels):
                     _write_patch(folder, tiles, name, labelled=name in with_labels)
                     written += 1
-                if progress:
-                    progress(number, len(ids))
+                progress("cutting patches", number, len(ids))
         for split in (TRAIN, TEST) if used is LABELLED_TILES else self.splits:
             text = "".join(f"{name}\n" for name in self.splits[split])
             folder.write(f"{split}.txt", partial(_write_text, text))

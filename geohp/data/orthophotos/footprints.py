@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
-from geohp.data.base import Progress
 from geohp.errors import DataError
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster
@@ -97,20 +96,19 @@ class PixelToPlane:
         return bounds
 
 
-def read_footprints(paths: Sequence[str], progress: Progress | None = None) -> list[Footprint]:
+def read_footprints(paths: Sequence[str]) -> list[Footprint]:
     """Open images just to see where they lie.
 
     Raises:
         SceneError: one cannot be opened.
     """
     shared = _shared_folder(paths)
-    found = []
-    for number, path in enumerate(paths, start=1):
+    footprints = []
+    for path in paths:
         with opened_raster(path) as (dataset, _):
-            found.append(Footprint(path, Path(path).as_posix()[len(shared) :].lstrip("/"), Grid.of(dataset)))
-        if progress:
-            progress(number, len(paths))
-    return found
+            key = Path(path).as_posix()[len(shared) :].lstrip("/")
+            footprints.append(Footprint(path, key, Grid.of(dataset)))
+    return footprints
 
 
 def common_plane(footprints: Sequence[Footprint]) -> CRS | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -13,7 +13,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
 
-from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes, is_colour
+from geohp.classes import NODATA_LABEL
+from geohp.data.class_table import MOST_CLASSES, ClassTable
 from geohp.data.orthophotos.label_files import LabelFiles
 from geohp.errors import DataError, SceneError
 from geohp.legend.references import open_reference
@@ -24,8 +25,6 @@ from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster, warped_to
 
 Int64 = NDArray[np.int64]
-
-_MOST_CLASSES = 254
 
 
 class Labels(Protocol):
@@ -83,7 +82,9 @@ class _Colours:
             with gdal_env():
                 planes = self._dataset.read([1, 2, 3, *self._alphas], window=block.window).astype(np.int64)
         except FAILURES as error:
-            raise SceneError(f"{self.name} cannot be read ({gdal_message(error)}): the file may be damaged.") from error
+            raise SceneError(
+                f"{self.name} cannot be read ({gdal_message(error)})", "the file may be damaged"
+            ) from error
         red, green, blue, *alphas = planes
         codes: Int64 = red << 16 | green << 8 | blue
         for alpha in alphas:
@@ -117,71 +118,76 @@ class _Shapes:
         return None
 
 
-@contextmanager
-def open_labels_of(
-    image: str, grid: Grid, files: LabelFiles, *, field: str | None = None, layer: str | None = None
-) -> Iterator[list[Labels]]:
-    """All labels that may lie on an image, those of its own first.
+@dataclass(frozen=True)
+class LabelReading:
+    """Where labels are, and how those of polygons are read.
 
-    Args:
-        image: its path.
-        grid: its pixels.
+    Attributes:
         files: labels and their images.
         field, layer: of polygons.
-
-    Raises:
-        DataError: labels of another size without a place on Earth, or that cannot be used.
-        SceneError: labels that cannot be opened.
     """
-    with ExitStack() as stack:
-        found: list[Labels] = []
-        if image in files.of_image:
-            found.append(stack.enter_context(_open_raster(files.of_image[image], image, grid)))
-        found += [stack.enter_context(_open_raster(r, image, grid, files.images > 1)) for r in files.rasters]
-        for vector in files.vectors:
-            place = cast(LabelRaster, SimpleNamespace(grid=grid, name=image))  # all that a reference asks of a map
-            with _in_words_of_the_configuration():
-                found.append(
-                    _Shapes(stack.enter_context(open_reference(vector, place, field=field, layer=layer)), vector)
-                )
-        yield found
 
+    files: LabelFiles
+    field: str | None = None
+    layer: str | None = None
 
-@contextmanager
-def _in_words_of_the_configuration() -> Iterator[None]:
-    try:
-        yield
-    except DataError as error:
-        said = str(error).replace("--field", "data.label_field").replace("--layer", "data.label_layer")
-        raise DataError(said) from error
+    @contextmanager
+    def open(self, image: str, grid: Grid) -> Iterator[list[Labels]]:
+        """All labels that may lie on an image, those of its own first.
+
+        Args:
+            image: its path.
+            grid: its pixels.
+
+        Raises:
+            DataError: labels of another size without a place on Earth, or that cannot be used.
+            SceneError: labels that cannot be opened.
+        """
+        files = self.files
+        with ExitStack() as stack:
+            labels: list[Labels] = []
+            if image in files.of_image:
+                labels.append(stack.enter_context(_open_raster(files.of_image[image], image, grid)))
+            labels += [stack.enter_context(_open_raster(r, image, grid, files.images > 1)) for r in files.rasters]
+            labels += [stack.enter_context(self._open_vectors(path, image, grid)) for path in files.vectors]
+            yield labels
+
+    @contextmanager
+    def _open_vectors(self, path: str, image: str, grid: Grid) -> Iterator[Labels]:
+        pixels = cast(LabelRaster, SimpleNamespace(grid=grid, name=image))  # all that a reference asks of a map
+        with ExitStack() as stack:
+            try:
+                reference = stack.enter_context(open_reference(path, pixels, field=self.field, layer=self.layer))
+            except DataError as error:
+                words = error.render(lambda option, _: f"--{option}")
+                words = words.replace("--field", "data.label_field").replace("--layer", "data.label_layer")
+                raise DataError(words) from error
+            yield _Shapes(reference, path)
 
 
 @contextmanager
 def _open_raster(path: str, image: str, grid: Grid, over_many: bool = False) -> Iterator[Labels]:
     """A label raster on the pixels of an image; ``over_many`` where it is not named after this one."""
     with _opened(path) as dataset, ExitStack() as stack:
-        name = path
-        kinds = dict(enumerate(dataset.colorinterp, start=1))
-        alphas = [band for band, kind in kinds.items() if kind == ColorInterp.alpha]
         own = Grid.of(dataset)
         if over_many and not _placed(own):
             raise DataError(
-                f"{name} neither says where on Earth it lies nor is called like an image: georeference it, or name "
-                "labels by a pattern such as data.labels = {stem}_labels.png"
+                f"{path} neither says where on Earth it lies nor is called like an image",
+                "georeference it, or name labels by a pattern such as data.labels = {stem}_labels.png",
             )
-        warp = _needs_warp(own, name, grid, image)
-        if len(kinds) - len(alphas) == 3:
-            if warp:
-                place: dict[str, Any] = {} if own.gcps else {"src_transform": own.transform}
-                if own.crs is None or grid.crs is None:
-                    place["src_crs"] = grid.crs or own.crs
-                options = {"resampling": Resampling.nearest, "add_alpha": not alphas, **place}
-                dataset = stack.enter_context(warped_to(grid, dataset, name, **options))
-                alphas = alphas or [4]
-            yield _Colours(dataset, name, alphas)
+        warp = _needs_warp(own, path, grid, image)
+        alphas = [band for band, kind in enumerate(dataset.colorinterp, start=1) if kind == ColorInterp.alpha]
+        if dataset.count - len(alphas) != 3:
+            raster = LabelRaster(dataset, path)
+            yield _Values(stack.enter_context(raster.warped(grid)) if warp else raster, path, raster)
             return
-        raster = LabelRaster(dataset, name)
-        yield _Values(stack.enter_context(raster.warped(grid)) if warp else raster, name, raster)
+        if warp:
+            source: dict[str, Any] = {} if own.gcps else {"src_transform": own.transform}
+            if own.crs is None or grid.crs is None:
+                source["src_crs"] = grid.crs or own.crs
+            warped = warped_to(grid, dataset, path, resampling=Resampling.nearest, add_alpha=not alphas, **source)
+            dataset, alphas = stack.enter_context(warped), alphas or [4]
+        yield _Colours(dataset, path, alphas)
 
 
 def _opened(path: str) -> Any:
@@ -190,7 +196,7 @@ def _opened(path: str) -> Any:
         with open_env(path):
             return open_raster(path, sharing=False)
     except (*FAILURES, ValueError) as error:
-        raise SceneError(f"{path} cannot be opened as a raster ({gdal_message(error)}): give other labels.") from error
+        raise SceneError(f"{path} cannot be opened as a raster ({gdal_message(error)})", "give other labels") from error
 
 
 def _needs_warp(own: Grid, name: str, grid: Grid, image: str) -> bool:
@@ -200,69 +206,21 @@ def _needs_warp(own: Grid, name: str, grid: Grid, image: str) -> bool:
     if _placed(own) and _placed(grid):
         if grid.gcps:
             raise DataError(
-                f"{image} is placed by ground control points and {name} on another grid: warp one to the other first "
-                "(gdalwarp)."
+                f"{image} is placed by ground control points and {name} on another grid",
+                "warp one to the other first (gdalwarp)",
             )
         return True
     if own.shape != grid.shape:
         raise DataError(
             f"{name} has {own.height} x {own.width} px but {image} {grid.height} x {grid.width}, and they do not both "
-            "say where on Earth they lie: give labels of the image's size, or georeference both."
+            "say where on Earth they lie",
+            "give labels of the image's size, or georeference both",
         )
     return False
 
 
 def _placed(grid: Grid) -> bool:
     return grid.crs is not None or grid.transform != Affine.identity()
-
-
-@dataclass(frozen=True)
-class ClassTable:
-    """Classes, and which texts mean them.
-
-    Attributes:
-        classes: numbered from 0.
-        numbers: class of a text; ``None`` where it is to be left out.
-        open: values that no text names are left out rather than a mistake.
-    """
-
-    classes: tuple[LandCoverClass, ...]
-    numbers: dict[str, int | None]
-
-    @classmethod
-    def of_config(cls, told: Mapping[str, str | None], colours: Mapping[str, str] | None = None) -> ClassTable:
-        """From what a configuration says: text to class name, ``None`` left out, ``*`` all others.
-
-        Raises:
-            DataError: no classes, or too many.
-        """
-        names = list(dict.fromkeys(name for name in told.values() if name is not None))
-        if not names or len(names) > _MOST_CLASSES:
-            raise DataError(
-                f"data.label_classes: makes {len(names)} classes; there can be 1 to {_MOST_CLASSES}, give a class to "
-                "the values that have one"
-            )
-        known = {name: colour for name, colour in (colours or {}).items() if is_colour(colour)}
-        for text, told_name in told.items():
-            if told_name is not None and (is_colour(text) or text in known):
-                known.setdefault(told_name, text if is_colour(text) else known[text])
-        defaults = default_classes(len(names))
-        classes = tuple(
-            LandCoverClass(i, n, known.get(n, d.colour)) for i, (n, d) in enumerate(zip(names, defaults, strict=True))
-        )
-        numbers = {t.lower() if is_colour(t) else t: None if n is None else names.index(n) for t, n in told.items()}
-        return cls(classes, numbers)
-
-    def number(self, texts: Sequence[str]) -> int | None:
-        """The class of a label by any of its texts.
-
-        Raises:
-            KeyError: none is known.
-        """
-        for text in (*texts, "*"):
-            if text in self.numbers:
-                return self.numbers[text]
-        raise KeyError(texts[0])
 
 
 class ClassReader:
@@ -275,7 +233,6 @@ class ClassReader:
 
     def __init__(self, labels: Sequence[Labels], table: ClassTable) -> None:
         self._labels, self._table = labels, table
-        self._known: list[dict[int, int]] = [{} for _ in labels]
 
     def read(self, block: Block) -> Int64:
         """(rows, cols) classes, 255 where unknown.
@@ -285,29 +242,12 @@ class ClassReader:
             SceneError: labels cannot be read.
         """
         classes = np.full(block.shape, NODATA_LABEL, np.int64)
-        for labels, known in zip(self._labels, self._known, strict=True):
+        for labels in self._labels:
             missing = classes == NODATA_LABEL
             if not missing.any():
                 break
-            codes, places = np.unique(labels.read(block), return_inverse=True)
-            numbers = [self._number(labels, int(code), known) for code in codes]
-            classes[missing] = np.array(numbers)[places.reshape(missing.shape)][missing]
+            classes[missing] = self._table.translate(labels.read(block), labels.texts, labels.name)[missing]
         return classes
-
-    def _number(self, labels: Labels, code: int, known: dict[int, int]) -> int:
-        if code == -1:
-            return NODATA_LABEL
-        if code not in known:
-            texts = labels.texts(code)
-            try:
-                number = self._table.number(texts)
-            except KeyError:
-                raise DataError(
-                    f"{labels.name}: holds the label {' = '.join(texts)}, which data.label_classes does not name; add "
-                    f'it with its class, or leave it out with "{texts[0]}": null'
-                ) from None
-            known[code] = NODATA_LABEL if number is None else number
-        return known[code]
 
 
 def texts_in(labels: Labels, shape: tuple[int, int]) -> set[str]:
@@ -321,17 +261,9 @@ def texts_in(labels: Labels, shape: tuple[int, int]) -> set[str]:
     if declared is None:
         for block in BlockGrid(*shape).blocks:
             codes |= set(np.unique(labels.read(block)).tolist()) - {-1}
-            if len(codes) > _MOST_CLASSES:
+            if len(codes) > MOST_CLASSES:
                 raise DataError(
-                    f"{labels.name}: holds {len(codes)} or more different values, too many to be classes; name "
-                    "those that are with data.label_classes"
+                    f"{labels.name}: holds {len(codes)} or more different values, too many to be classes",
+                    "name those that are with data.label_classes",
                 )
     return {labels.texts(code)[-1] for code in codes}
-
-
-def natural(text: str) -> tuple[int, float, str]:
-    """Sorts numbers by value, before texts."""
-    try:
-        return 0, float(text), text
-    except ValueError:
-        return 1, 0.0, text.casefold()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from geohp.classes import NODATA_LABEL
-from geohp.data.base import ImageSet
-from geohp.data.orthophotos.label_files import LabelFiles
-from geohp.data.orthophotos.labels import ClassReader, ClassTable, open_labels_of
+from geohp.data.base import ImageSet, Item
+from geohp.data.class_table import ClassTable
+from geohp.data.orthophotos.labels import ClassReader, LabelReading
 from geohp.data.orthophotos.regions import Region
+from geohp.data.resize import interpolated, resized, resized_index, resized_mask
 from geohp.raster.block import Block
 from geohp.raster.read.labels import opened_raster
 from geohp.raster.read.patches import read_patch
@@ -31,6 +31,25 @@ from geohp.raster.read.scene import Scene, open_scene
 _OPEN_SCENES = 16
 _AT_ONCE_PX = 1 << 22
 """Pixels of a scene that are held at once, where a patch has more."""
+
+
+@dataclass(frozen=True)
+class PatchImage:
+    """An image that patches are cut from.
+
+    Attributes:
+        path: the image.
+        scaling: of its values.
+        side_px: of a patch, in its own pixels.
+        region: where pixels count; ``None`` is everywhere.
+        files: what it consists of.
+    """
+
+    path: str
+    scaling: Scaling
+    side_px: int
+    region: Region | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,162 +68,160 @@ class PatchPlace:
     skip_rows: int = 0
     skip_cols: int = 0
 
+    def block(self, scene: Scene, side: int) -> Block:
+        """What of the patch the scene covers."""
+        return Block(self.row, self.col, side, side).clip((scene.height, scene.width))
+
+    def counted_classes(
+        self, block: Block, valid: NDArray[np.bool_], classes: ClassReader, region: Region | None
+    ) -> NDArray[np.int64]:
+        """Classes (rows, cols) of a block of the patch, 255 where they do not count.
+
+        Args:
+            block: of the image.
+            valid: which of its pixels (rows, cols) hold data.
+            classes: of the image.
+            region: where pixels count.
+        """
+        counts = valid.copy()
+        counts[: max(0, self.row + self.skip_rows - block.row)] = False
+        counts[:, : self.skip_cols] = False
+        if region is not None:
+            counts &= region.pixels(block)
+        return (
+            np.where(counts, classes.read(block), NODATA_LABEL) if counts.any() else np.full(block.shape, NODATA_LABEL)
+        )
+
 
 @dataclass(frozen=True)
 class LabelSetting:
-    """What it takes to read the classes of an image's pixels.
+    """What it takes to read the classes of an image's pixels: the labels, and what they mean."""
 
-    Attributes:
-        files: labels and their images.
-        table: their classes.
-        field, layer: of polygons.
-    """
-
-    files: LabelFiles
+    reading: LabelReading
     table: ClassTable
-    field: str | None = None
-    layer: str | None = None
 
-    def reader(self, image: str, scene: Scene, stack: ExitStack) -> ClassReader:
+    def open(self, image: str, scene: Scene, stack: ExitStack) -> ClassReader:
         """Open the labels of an image, to be closed with the stack.
 
         Raises:
             DataError, SceneError: labels that cannot be used.
         """
-        opened = open_labels_of(image, scene.grid, self.files, field=self.field, layer=self.layer)
-        return ClassReader(stack.enter_context(opened), self.table)
+        return ClassReader(stack.enter_context(self.reading.open(image, scene.grid)), self.table)
 
 
 class OrthophotoPatches(ImageSet):
     """Square patches of a set of images.
 
-    Items are ``{"image": (bands, input_px, input_px) float32 in [0, 1]}`` and, where there are labels, ``"mask":
-    (input_px, input_px) int64``, classes from 0, 255 where unknown, without data or not to be counted.
+    Items are ``{"image": (bands, input_px, input_px)}`` and, where there are labels, ``"mask": (input_px, input_px)``,
+    255 where unknown, without data or not to be counted.
 
     Args:
+        images: that patches are cut from.
         places: where patches are cut.
-        scalings: of each image.
         channels: bands of a patch.
-        patch_px: side of a patch in the images' pixels.
-        windows: the same of images whose pixels are of another size than patches are wanted at, by path.
+        patch_px: side of a patch in pixels of what the images are brought to.
         input_px: side it is resized to, bilinearly; masks by the nearest pixel.
+        one_pixel_size: images are brought to one pixel size, so that sides of patches differ.
         bands: see :func:`geohp.raster.read.scene.open_scene`.
         labels: how to read classes.
-        regions: of images of which only the pixels in a part count.
-        files: what an image consists of, where that is more than the file it is called by.
     """
 
     def __init__(
         self,
+        images: Sequence[PatchImage],
         places: Sequence[PatchPlace],
         *,
-        scalings: Mapping[str, Scaling],
         channels: int,
         patch_px: int,
-        windows: Mapping[str, int] | None = None,
-        input_px: int | None = None,
+        input_px: int,
+        one_pixel_size: bool = False,
         bands: Sequence[int | str] | None = None,
         labels: LabelSetting | None = None,
-        regions: Mapping[str, Region] | None = None,
-        files: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self.places, self.scalings, self.channels = list(places), dict(scalings), channels
-        self.patch_px, self.input_px, self.bands = patch_px, input_px or patch_px, bands
-        self.labels, self.regions = labels, dict(regions or {})
-        self.windows, self._files = dict(windows or {}), dict(files or {})
-        self.labelled = labels is not None
-        self._open: OrderedDict[str, _Opened] = OrderedDict()
+        self.images, self.places, self.channels = {image.path: image for image in images}, list(places), channels
+        self.patch_px, self.input_px, self.bands = patch_px, input_px, bands
+        self.one_pixel_size, self.labels, self.labelled = one_pixel_size, labels, labels is not None
+        self._open: OrderedDict[str, _OpenImage] = OrderedDict()
         self._process = os.getpid()
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Item:
         place = self.places[index]
-        opened, side = self._opened(place.path), self.side(place.path)
+        image, side = self._opened(place.path), self.images[place.path].side_px
         # What needs no other pixel size is read as ever, however large.
-        if side**2 > _AT_ONCE_PX and place.path in self.windows:
-            return self._shrunk(place, opened, side)
-        data, valid = read_patch(opened.scene, place.row, place.col, side)
-        item: dict[str, Any] = {"image": resized(torch.from_numpy(data), self.input_px)}
-        if opened.classes is not None:
-            inside = _inside(opened.scene, place, side)
+        if side**2 > _AT_ONCE_PX and self.one_pixel_size:
+            return self._by_strips(place, image, side)
+        data, valid = read_patch(image.scene, place.row, place.col, side)
+        item: Item = {"image": resized(torch.from_numpy(data), self.input_px)}
+        if image.classes is not None:
+            block = place.block(image.scene, side)
+            inside = np.s_[: block.height, : block.width]
             mask = np.full(valid.shape, NODATA_LABEL, np.int64)
-            here = np.s_[: inside.height, : inside.width]
-            mask[here] = self._classes(place, opened.classes, inside, valid[here])
+            mask[inside] = self._classes(place, block, valid[inside], image.classes)
             item["mask"] = resized_mask(torch.from_numpy(mask), self.input_px)
         return item
 
     def _classes(
-        self, place: PatchPlace, classes: ClassReader, block: Block, valid: NDArray[np.bool_]
+        self, place: PatchPlace, block: Block, valid: NDArray[np.bool_], classes: ClassReader
     ) -> NDArray[np.int64]:
-        """Classes (rows, cols) of a block of a patch, 255 where they do not count."""
-        counts = valid.copy()
-        counts[: max(0, place.row + place.skip_rows - block.row)] = False
-        counts[:, : place.skip_cols] = False
-        if place.path in self.regions:
-            counts &= self.regions[place.path].pixels(block)
-        return np.where(counts, classes.read(block), NODATA_LABEL)
+        return place.counted_classes(block, valid, classes, self.images[place.path].region)
 
-    def _shrunk(self, place: PatchPlace, opened: _Opened, side: int) -> dict[str, Any]:
+    def _by_strips(self, place: PatchPlace, image: _OpenImage, side: int) -> Item:
         """A patch of so many pixels that it is read and resized strip by strip; but for rounding the same."""
-        scene, out = opened.scene, self.input_px
-        inside = _inside(scene, place, side)
+        out, block = self.input_px, place.block(image.scene, side)
         picked = resized_index(side, out)
-        cols = picked < inside.width
+        cols = picked < block.width
         mask = np.full((out, out), NODATA_LABEL, np.int64)
         narrow, total, count = list[Tensor](), np.zeros(self.channels), 0
-        for strip in strips(inside):
-            data, valid = scene.read(*strip)
+        for strip in strips(block):
+            data, valid = image.scene.read(*strip)
             total, count = total + data.sum((1, 2), dtype=np.float64), count + int(valid.sum())
-            both = np.concatenate([data, valid[None].astype(np.float32)])
-            both = np.pad(both, ((0, 0), (0, 0), (0, side - inside.width)), mode="symmetric")
-            narrow.append(_interpolated(torch.from_numpy(both), (strip.height, out)))
+            planes = np.concatenate([data, valid[None].astype(np.float32)])
+            planes = np.pad(planes, ((0, 0), (0, 0), (0, side - block.width)), mode="symmetric")
+            narrow.append(interpolated(torch.from_numpy(planes), (strip.height, out)))
             first = strip.row - place.row
             rows = (picked >= first) & (picked < first + strip.height)
-            if opened.classes is not None and rows.any():
-                classes = self._classes(place, opened.classes, strip, valid)
+            if image.classes is not None and rows.any():
+                classes = self._classes(place, strip, valid, image.classes)
                 mask[np.ix_(rows, cols)] = classes[np.ix_(picked[rows] - first, picked[cols])]
-        tall = np.pad(torch.cat(narrow, 1).numpy(), ((0, 0), (0, side - inside.height), (0, 0)), mode="symmetric")
-        small = _interpolated(torch.from_numpy(tall), (out, out))
+        tall = np.pad(torch.cat(narrow, 1).numpy(), ((0, 0), (0, side - block.height), (0, 0)), mode="symmetric")
+        small = interpolated(torch.from_numpy(tall), (out, out))
         # Resizing is linear, so that what is invalid, read as 0, may take the mean of the valid afterwards.
         mean = torch.from_numpy(total / max(count, 1)).float()
-        item: dict[str, Any] = {"image": small[:-1] + (1 - small[-1:]) * mean[:, None, None]}
-        if opened.classes is not None:
-            item["mask"] = torch.from_numpy(mask)
-        return item
-
-    def side(self, path: str) -> int:
-        """Side of a patch in pixels of the image it is cut from."""
-        return self.windows.get(path, self.patch_px)
+        item: Item = {"image": small[:-1] + (1 - small[-1:]) * mean[:, None, None]}
+        return item if image.classes is None else {**item, "mask": torch.from_numpy(mask)}
 
     def name(self, index: int) -> str:
         """File, row and column; and the side, where patches are not all of the same."""
         place = self.places[index]
-        side = f" ({self.windows[place.path]} px)" if place.path in self.windows else ""
+        side = f" ({self.images[place.path].side_px} px)" if self.one_pixel_size else ""
         return f"{place.path} row {place.row} column {place.col}{side}"
 
     def files(self) -> Sequence[str]:
         """Images that patches are cut from, with what these consist of, and labels that may lie on them."""
         images = {place.path for place in self.places}
-        found = {file for image in images for file in (image, *self._files.get(image, ()))}
+        files = {file for image in images for file in (image, *self.images[image].files)}
         if self.labels is not None:
-            of_image, over = self.labels.files.of_image, (*self.labels.files.rasters, *self.labels.files.vectors)
-            for label in (*over, *(of_image[image] for image in images if image in of_image)):
-                found |= {label, *_companions(label)}
-        return sorted(found)
+            label_files = self.labels.reading.files
+            own = (label_files.of_image[image] for image in images if image in label_files.of_image)
+            for label in (*label_files.rasters, *label_files.vectors, *own):
+                files |= {label, *_companions(label)}
+        return sorted(files)
 
     def identity(self) -> str:
         """What tells this set from others: a hash; of what labels mean and which pixels count in full."""
         digest = hashlib.sha256(super().identity().encode())
-        told = None if self.labels is None else (self.labels.table.numbers, self.labels.field, self.labels.layer)
+        reading = None if self.labels is None else self.labels.reading
+        meaning = self.labels and reading and (self.labels.table.numbers, reading.field, reading.layer)
         skipped = [(place.skip_rows, place.skip_cols) for place in self.places]
-        digest.update(repr((self.patch_px, self.input_px, self.bands, told, skipped)).encode())
+        digest.update(repr((self.patch_px, self.input_px, self.bands, meaning, skipped)).encode())
         for place in self.places:
-            side = self.side(place.path)
-            digest.update(repr(self.scalings.get(place.path)).encode())
-            if place.path in self.regions:
-                counts = self.regions[place.path].pixels(Block(place.row, place.col, side, side))
+            image = self.images[place.path]
+            digest.update(repr(image.scaling).encode())
+            if image.region is not None:
+                counts = image.region.pixels(Block(place.row, place.col, image.side_px, image.side_px))
                 digest.update(np.packbits(counts).tobytes())
         return digest.hexdigest()
 
@@ -217,7 +234,7 @@ class OrthophotoPatches(ImageSet):
         # Reader processes open the images anew: GDAL handles do not travel.
         return {**self.__dict__, "_open": OrderedDict()}
 
-    def _opened(self, path: str) -> _Opened:
+    def _opened(self, path: str) -> _OpenImage:
         if self._process != os.getpid():
             # A process that was forked shares its parent's handles, and with them the place each reads at.
             self._open, self._process = OrderedDict(), os.getpid()
@@ -227,14 +244,14 @@ class OrthophotoPatches(ImageSet):
         if len(self._open) >= _OPEN_SCENES:
             self._open.popitem(last=False)[1].stack.close()
         with ExitStack() as stack:
-            scene = stack.enter_context(open_scene(path, bands=self.bands, scaling=self.scalings[path]))
-            classes = None if self.labels is None else self.labels.reader(path, scene, stack)
-            self._open[path] = _Opened(scene, classes, stack.pop_all())
+            scene = stack.enter_context(open_scene(path, bands=self.bands, scaling=self.images[path].scaling))
+            classes = None if self.labels is None else self.labels.open(path, scene, stack)
+            self._open[path] = _OpenImage(scene, classes, stack.pop_all())
         return self._open[path]
 
 
 @dataclass(frozen=True)
-class _Opened:
+class _OpenImage:
     """An image and its classes, as long as they are in use."""
 
     scene: Scene
@@ -249,11 +266,6 @@ def strips(block: Block) -> Iterator[Block]:
         yield Block(block.row + first, block.col, min(step, block.height - first), block.width)
 
 
-def _inside(scene: Scene, place: PatchPlace, side: int) -> Block:
-    """What of a patch the scene covers."""
-    return Block(place.row, place.col, side, side).clip((scene.height, scene.width))
-
-
 def _companions(label: str) -> Sequence[str]:
     """Files that labels also lie in."""
     if Path(label).suffix.lower() == ".shp":
@@ -262,27 +274,3 @@ def _companions(label: str) -> Sequence[str]:
         with opened_raster(label) as (dataset, _):
             return [str(name) for name in dataset.files]
     return ()
-
-
-def resized(image: Tensor, side: int) -> Tensor:
-    """(bands, H, W) to (bands, side, side), bilinear, antialiased where it shrinks."""
-    return image if image.shape[-2:] == (side, side) else _interpolated(image, (side, side))
-
-
-def _interpolated(image: Tensor, shape: tuple[int, int]) -> Tensor:
-    return F.interpolate(image[None], size=shape, mode="bilinear", antialias=True)[0]
-
-
-def resized_mask(mask: Tensor, side: int) -> Tensor:
-    """(H, W) to (side, side), the nearest pixel."""
-    if mask.shape == (side, side):
-        return mask
-    # Labels are below 2**24, which float32 holds exactly.
-    return F.interpolate(mask[None, None].float(), size=(side, side), mode="nearest-exact")[0, 0].long()
-
-
-def resized_index(length: int, side: int) -> NDArray[np.int64]:
-    """Which of ``length`` rows or columns are the (side,) that :func:`resized_mask` takes."""
-    every = torch.arange(length, dtype=torch.float32)
-    found: NDArray[np.int64] = F.interpolate(every[None, None], size=side, mode="nearest-exact")[0, 0].long().numpy()
-    return found

@@ -16,10 +16,11 @@ from torchgeo.datasets import GeoDataset, NonGeoDataset
 from torchgeo.samplers import GridGeoSampler, RandomGeoSampler
 
 from geohp.classes import NODATA_LABEL
-from geohp.data.base import ImageSet, Progress
-from geohp.data.orthophotos.labels import ClassTable
-from geohp.data.orthophotos.patch_sets import resized, resized_mask
+from geohp.data.base import ImageSet, Item
+from geohp.data.class_table import ClassTable
+from geohp.data.resize import resized, resized_mask
 from geohp.errors import DataError
+from geohp.progress import Progress, no_progress
 from geohp.raster.block import Block
 from geohp.raster.read.patches import complete_patch, grid_origins
 from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
@@ -50,8 +51,8 @@ class Cut:
 class TorchGeoImages(ImageSet):
     """Patches of a TorchGeo data set.
 
-    Items are ``{"image": (bands, input_px, input_px) float32 in [0, 1]}`` and, where a table of classes is given,
-    ``"mask": (input_px, input_px) int64``, classes from 0, 255 where unknown or beyond the data.
+    Items are ``{"image": (bands, input_px, input_px)}`` and, where a table of classes is given, ``"mask": (input_px,
+    input_px)``, 255 where unknown or beyond the data.
 
     Args:
         dataset: gives samples with an ``image`` (bands, H, W).
@@ -59,7 +60,7 @@ class TorchGeoImages(ImageSet):
         input_px: side it is resized to.
         patches: how many at random places; ``None`` covers all there is with a grid.
         bands: numbers from 1; all by default.
-        scaling: a rule of :func:`geohp.raster.read.scaling.parse_rule`, or a settled scaling.
+        scaling: a rule of :func:`geohp.raster.read.scaling.parse_rule`, or a resolved one.
         table: what labels mean; ``None`` gives no masks.
         seed: of the places.
         progress: called where all images are looked at.
@@ -79,14 +80,14 @@ class TorchGeoImages(ImageSet):
         scaling: str | Scaling = "auto",
         table: ClassTable | None = None,
         seed: int = 0,
-        progress: Progress | None = None,
+        progress: Progress = no_progress,
     ) -> None:
         self.dataset, self.patch_px, self.input_px = dataset, patch_px, input_px or patch_px
         self.bands, self.table, self.seed = bands, table, seed
         self.labelled = table is not None
         self._title = type(dataset).__name__
         if not len(cast(Any, dataset)):
-            raise DataError(f"{self._title}: the data set is empty; check its options")
+            raise DataError(f"{self._title}: the data set is empty", "check its options")
         if isinstance(dataset, GeoDataset):
             self.cuts = _geo_cuts(dataset, patch_px, patches, seed)
         elif patches is not None:
@@ -95,16 +96,16 @@ class TorchGeoImages(ImageSet):
             self.cuts = _grid_cuts(dataset, patch_px, progress)
         if not self.cuts:
             raise DataError(
-                f"{self._title}: none of its {len(cast(Any, dataset))} images is as large as a patch of {patch_px} px; "
-                "set data.patch_px lower"
+                f"{self._title}: none of its {len(cast(Any, dataset))} images is as large as a patch of {patch_px} px",
+                "set data.patch_px lower",
             )
-        self.scaling = scaling if isinstance(scaling, Scaling) else self._settle(scaling)
+        self.scaling = scaling if isinstance(scaling, Scaling) else self._resolve_scaling(scaling)
         self.channels = len(self.scaling.low)
 
     def __len__(self) -> int:
         return len(self.cuts)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Item:
         image, mask = self._read(index)
         valid = np.isfinite(image).all(axis=0) if image.dtype.kind == "f" else np.ones(image.shape[1:], bool)
         cut = self.cuts[index]
@@ -112,12 +113,13 @@ class TorchGeoImages(ImageSet):
             valid &= _covered(self.dataset, cut.key, image.shape[1:])
         shape = (self.patch_px, self.patch_px)
         data, complete = complete_patch(self.scaling.apply(image), valid, shape)
-        item: dict[str, Any] = {"image": resized(torch.from_numpy(data), self.input_px)}
+        item: Item = {"image": resized(torch.from_numpy(data), self.input_px)}
         if self.table is not None:
             if mask is None:
-                raise DataError(f"{self.name(index)}: has no mask; leave labels out, or choose a data set with masks")
+                raise DataError(f"{self.name(index)}: has no mask", "leave labels out, or choose a data set with masks")
+            codes = np.where(mask == NODATA_LABEL, -1, mask)
             classes = np.full(shape, NODATA_LABEL, np.int64)
-            classes[: mask.shape[0], : mask.shape[1]] = self._classes(mask)
+            classes[: mask.shape[0], : mask.shape[1]] = self.table.translate(codes, lambda v: (str(v),), self._title)
             classes[~complete] = NODATA_LABEL
             classes[: cut.skip_rows], classes[:, : cut.skip_cols] = NODATA_LABEL, NODATA_LABEL
             item["mask"] = resized_mask(torch.from_numpy(classes), self.input_px)
@@ -132,30 +134,14 @@ class TorchGeoImages(ImageSet):
         place = f"patch {index}" if cut.row is None else f"row {cut.row} column {cut.col}"
         return f"{self._title} {cut.key} {place}"
 
-    def values(self, progress: Progress | None = None) -> set[int]:
+    def values(self, progress: Progress = no_progress) -> set[int]:
         """All labels that occur; every patch is read."""
-        found: set[int] = set()
+        values: set[int] = set()
         for index in range(len(self)):
             _, mask = self._read(index)
-            found |= set() if mask is None else set(np.unique(mask).tolist())
-            if progress:
-                progress(index + 1, len(self))
-        return found
-
-    def _classes(self, mask: NDArray[np.int64]) -> NDArray[np.int64]:
-        assert self.table is not None
-        values, places = np.unique(mask, return_inverse=True)
-        numbers = []
-        for value in values.tolist():
-            try:
-                number = NODATA_LABEL if value in (NODATA_LABEL, -1) else self.table.number((str(value),))
-            except KeyError:
-                raise DataError(
-                    f"{self._title}: holds the label {value}, which data.label_classes does not name; add it with its "
-                    f'class, or leave it out with "{value}": null'
-                ) from None
-            numbers.append(NODATA_LABEL if number is None else number)
-        return np.array(numbers, np.int64)[places.reshape(mask.shape)]
+            values |= set() if mask is None else set(np.unique(mask).tolist())
+            progress("reading labels", index + 1, len(self))
+        return values
 
     def _read(self, index: int) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
         """Chosen bands as stored, and labels, of a patch or as much of it as there is."""
@@ -172,7 +158,7 @@ class TorchGeoImages(ImageSet):
         here = Block(row, col, self.patch_px, self.patch_px).slices
         return image[:, *here], None if mask is None else mask[here]
 
-    def _settle(self, rule: str) -> Scaling:
+    def _resolve_scaling(self, rule: str) -> Scaling:
         first, _ = self._read(0)
 
         def sample() -> NDArray[Any]:
@@ -194,7 +180,7 @@ def _image_and_mask(dataset: Any, key: Any) -> tuple[NDArray[Any], NDArray[np.in
     if not isinstance(image, Tensor) or image.ndim != 3:
         what = "no image" if image is None else f"images of shape {tuple(getattr(image, 'shape', ()))}"
         raise DataError(
-            f"{type(dataset).__name__}: gives {what}, where (bands, rows, columns) are needed; choose others"
+            f"{type(dataset).__name__}: gives {what}, where (bands, rows, columns) are needed", "choose others"
         )
     mask = sample.get("mask")
     if not isinstance(mask, Tensor):
@@ -203,7 +189,8 @@ def _image_and_mask(dataset: Any, key: Any) -> tuple[NDArray[Any], NDArray[np.in
     if mask.shape != image.shape[1:]:
         raise DataError(
             f"{type(dataset).__name__}: gives masks of shape {tuple(mask.shape)} for images of "
-            f"{tuple(image.shape)}, where (rows, columns) are needed; choose another data set"
+            f"{tuple(image.shape)}, where (rows, columns) are needed",
+            "choose another data set",
         )
     return image.numpy(), mask.numpy().astype(np.int64)
 
@@ -218,14 +205,13 @@ def _random_cuts(dataset: Any, side: int, patches: int, seed: int) -> list[Cut]:
     return [Cut(int(i), None, None) for i in order]
 
 
-def _grid_cuts(dataset: Any, side: int, progress: Progress | None) -> list[Cut]:
+def _grid_cuts(dataset: Any, side: int, progress: Progress) -> list[Cut]:
     """A grid over every image; each is read once, for nothing else tells its size."""
     cuts = []
     for i in range(len(dataset)):
         _, height, width = _image_and_mask(dataset, i)[0].shape
         cuts += [Cut(i, r, c, -r % side, -c % side) for r, c in grid_origins(height, width, side, side)]
-        if progress:
-            progress(i + 1, len(dataset))
+        progress("surveying labelled images", i + 1, len(dataset))
     return cuts
 
 

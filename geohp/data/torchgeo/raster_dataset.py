@@ -60,7 +60,7 @@ class GeohpRasterDataset(RasterDataset):
         for path in self._images:
             with opened_raster(path) as (dataset, _):
                 if dataset.crs is None:
-                    raise DataError(f"{path} has no coordinate reference system: assign it first (gdal_edit -a_srs)")
+                    raise DataError(f"{path} has no coordinate reference system", "assign it first (gdal_edit -a_srs)")
         self._data, self._scalings = data, dict[str, tuple[Scaling, tuple[int, ...]]]()
         super().__init__(self._images, crs=crs, res=res, transforms=transforms, cache=False)
 
@@ -82,7 +82,7 @@ class GeohpRasterDataset(RasterDataset):
             if merged is None:
                 merged = np.zeros_like(data)
             if len(data) != len(merged):
-                raise DataError(f"{path}: gives {len(data)} band(s), others {len(merged)}; name them with data.bands")
+                raise DataError(f"{path}: gives {len(data)} band(s), others {len(merged)}", "name them with data.bands")
             fresh = valid & ~known
             merged[:, fresh] = data[:, fresh]
             known |= valid

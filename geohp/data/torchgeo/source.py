@@ -14,10 +14,11 @@ from torchgeo.datasets import GeoDataset, NonGeoDataset
 
 from geohp.classes import NODATA_LABEL
 from geohp.config.data import AnyDataConfig, TorchGeoConfig
-from geohp.data.base import DataSource, EvaluationProtocol, Progress
-from geohp.data.orthophotos.labels import ClassTable, natural
+from geohp.data.base import DataSource, EvaluationProtocol
+from geohp.data.class_table import ClassTable, natural
 from geohp.data.torchgeo.images import TorchGeoDataset, TorchGeoImages
 from geohp.errors import DataError
+from geohp.progress import Progress, no_progress
 from geohp.raster.grid import Grid
 from geohp.raster.read.scaling import Scaling
 
@@ -72,58 +73,49 @@ class TorchGeoData(DataSource):
         """Whether there are labels to evaluate against."""
         return _has_masks(self._dataset("test" if self._lazy["test"] is not None else "train"))
 
-    def training(self, progress: Progress | None = None) -> TorchGeoImages:
+    def training(self, progress: Progress = no_progress) -> TorchGeoImages:
         """Patches at random places."""
-        config = self.config
         dataset = self._dataset("train")
         self.pixel_size_m = _ground_size(dataset)
-        images = self._images(
-            dataset, config.patch_px, config.model_input_px, config.patches, self._scaling or config.scaling
-        )
-        self._scaling = images.scaling
-        if self._lazy["test"] is not None and _has_masks(dataset):
-            images.table, images.labelled = self._table(progress), True
-        return images
+        teaches = self._lazy["test"] is not None and _has_masks(dataset)
+        return self._training_patches(self._table(progress) if teaches else None)
 
-    def evaluation(self, progress: Progress | None = None) -> TorchGeoImages:
+    def evaluation(self, progress: Progress = no_progress) -> TorchGeoImages:
         """Patches of a grid over all labelled images."""
         config = self.config
         dataset = self._dataset("test" if self._lazy["test"] is not None else "train")
         if not _has_masks(dataset):
             raise DataError(
-                f"{type(dataset).__name__}: gives no masks to evaluate against; name a data set of labels with "
-                "data.label_dataset, or one that has masks"
+                f"{type(dataset).__name__}: gives no masks to evaluate against",
+                "name a data set of labels with data.label_dataset, or one that has masks",
             )
         table = self._table(progress)
-        if self._scaling is None:  # one range for both sides, that of what is learnt from
-            train = self._images(
-                self._dataset("train"), config.patch_px, config.model_input_px, config.patches, config.scaling
-            )
-            self._scaling = train.scaling
-        side = max(1, round(config.evaluation_px * config.patch_px / config.model_input_px))
         self.pixel_size_m = _ground_size(dataset)
         return TorchGeoImages(
             dataset,
-            patch_px=side,
+            patch_px=max(1, round(config.evaluation_px * config.patch_px / config.model_input_px)),
             input_px=config.evaluation_px,
             bands=config.bands,
-            scaling=self._scaling,
+            # One range for both sides, that of what is learnt from.
+            scaling=self._scaling or self._training_patches().scaling,
             table=table,
             progress=progress,
         )
 
-    def _images(
-        self, dataset: TorchGeoDataset, patch_px: int, input_px: int, patches: int, scaling: str | Scaling
-    ) -> TorchGeoImages:
-        return TorchGeoImages(
-            dataset,
-            patch_px=patch_px,
-            input_px=input_px,
-            patches=patches,
-            bands=self.config.bands,
-            scaling=scaling,
+    def _training_patches(self, table: ClassTable | None = None) -> TorchGeoImages:
+        config = self.config
+        images = TorchGeoImages(
+            self._dataset("train"),
+            patch_px=config.patch_px,
+            input_px=config.model_input_px,
+            patches=config.patches,
+            bands=config.bands,
+            scaling=self._scaling or config.scaling,
+            table=table,
             seed=self.seed,
         )
+        self._scaling = images.scaling
+        return images
 
     def _dataset(self, side: str) -> TorchGeoDataset:
         lazy = self._lazy[side]
@@ -137,23 +129,24 @@ class TorchGeoData(DataSource):
         self.protocol = EvaluationProtocol(None, same=False, text=text)
         return lazy
 
-    def _table(self, progress: Progress | None) -> ClassTable:
-        told: Mapping[str, str | None] = self.config.label_classes
-        dataset = self._dataset("train")
-        names, colours = _declared(dataset)
-        if not told and names:
-            told = {str(value): name for value, name in enumerate(names)}
-        if not told:
-            sides = [self._dataset(side) for side in ("train", "test") if self._lazy[side] is not None]
-            values: set[int] = set()
-            for one in sides:
-                every = TorchGeoImages(one, patch_px=self.config.patch_px, bands=self.config.bands, scaling="0,1")
-                values |= every.values(progress)
-            texts = [str(value) for value in values - {NODATA_LABEL, -1}]
-            told = {text: text for text in sorted(texts, key=natural)}
-        table = ClassTable.of_config(told, {told.get(text) or text: colour for text, colour in colours.items()})
+    def _table(self, progress: Progress) -> ClassTable:
+        declared, colours = _declared(self._dataset("train"))
+        names: Mapping[str, str | None] = self.config.label_classes or {str(i): name for i, name in enumerate(declared)}
+        if not names:
+            texts = [str(value) for value in self._label_values(progress) - {NODATA_LABEL, -1}]
+            names = {text: text for text in sorted(texts, key=natural)}
+        table = ClassTable.of_config(names, {names.get(text) or text: colour for text, colour in colours.items()})
         self.classes = table.classes
         return table
+
+    def _label_values(self, progress: Progress) -> set[int]:
+        """All labels that occur on either side."""
+        values: set[int] = set()
+        for side in (side for side, dataset in self._lazy.items() if dataset is not None):
+            dataset = self._dataset(side)
+            patches = TorchGeoImages(dataset, patch_px=self.config.patch_px, bands=self.config.bands, scaling="0,1")
+            values |= patches.values(progress)
+        return values
 
 
 def dataset_class(name: str) -> type[TorchGeoDataset]:
@@ -163,14 +156,14 @@ def dataset_class(name: str) -> type[TorchGeoDataset]:
         DataError: there is none of that name.
     """
     kinds = (GeoDataset, NonGeoDataset)
-    found = getattr(torchgeo_datasets, name, None)
-    if inspect.isclass(found) and issubclass(found, kinds):
-        return found
+    candidate = getattr(torchgeo_datasets, name, None)
+    if inspect.isclass(candidate) and issubclass(candidate, kinds):
+        return candidate
     known = [n for n, c in vars(torchgeo_datasets).items() if inspect.isclass(c) and issubclass(c, kinds)]
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     raise DataError(
-        f"data.dataset = {name}: torchgeo.datasets has no such data set"
-        + (f"; did you mean {close[0]!r}?" if close else "; see TorchGeo's documentation for those it has")
+        f"data.dataset = {name}: torchgeo.datasets has no such data set",
+        f"did you mean {close[0]!r}?" if close else "see TorchGeo's documentation for those it has",
     )
 
 
@@ -181,8 +174,8 @@ def _make(config: TorchGeoConfig, further: Mapping[str, Any]) -> TorchGeoDataset
     labels = _construct(config.label_dataset, config.label_options)
     if not (isinstance(images, GeoDataset) and isinstance(labels, GeoDataset)):
         raise DataError(
-            f"data.label_dataset = {config.label_dataset}: only GeoDatasets can be laid over one another; choose "
-            f"another one than {config.dataset}"
+            f"data.label_dataset = {config.label_dataset}: only GeoDatasets can be laid over one another",
+            f"choose another one than {config.dataset}",
         )
     if config.label_dataset == "RasterDataset":
         cast(Any, labels).is_image = False  # of a plain raster nothing else says that it holds labels
@@ -190,7 +183,7 @@ def _make(config: TorchGeoConfig, further: Mapping[str, Any]) -> TorchGeoDataset
         return images & labels
     except (RuntimeError, ValueError) as error:
         raise DataError(
-            f"data.label_dataset = {config.label_dataset}: does not lie over {config.dataset} ({error}); check both"
+            f"data.label_dataset = {config.label_dataset}: does not lie over {config.dataset} ({error})", "check both"
         ) from error
 
 
@@ -200,8 +193,8 @@ def _construct(name: str, options: Mapping[str, Any]) -> TorchGeoDataset:
     except DataError:
         raise
     except Exception as error:  # whatever a data set of others' raises
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"data.dataset = {name}: cannot be opened: {said}; check data.options") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"data.dataset = {name}: cannot be opened: {reason}", "check data.options") from error
 
 
 def _has_masks(dataset: TorchGeoDataset) -> bool:
