@@ -1,7 +1,7 @@
 """Draw the packages of geohp and their imports into docs/architecture.md; with --check, tell whether it is up to date.
 
 The order of the floors is read from the contract in pyproject.toml that CI holds the code to; the imports are read from
-the code. Every dot of the drawing is an import: one to the left of the diagonal goes down, as all must.
+the code. Every dot of the drawing is an import: one to the right of the staircase goes down, as all must.
 """
 
 from __future__ import annotations
