@@ -82,6 +82,7 @@ def test_polygons_of_real_scenes(shared, tmp_path, name):
 
 
 @pytest.mark.slow
+@pytest.mark.cheap
 def test_the_shared_vision_transformer_maps_the_urban_scene(shared, tmp_path):
     weights = shared / "weights" / "vit_small_patch14_dinov2_9blocks_fp16.safetensors"
     scene = shared / "data" / "scenes" / "urban_0.25m_rdnew.tif"

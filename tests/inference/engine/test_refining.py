@@ -326,6 +326,7 @@ def test_command_line(scene_file, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.cheap
 def test_on_workers(scene_file, segmenter, tmp_path):
     pytest.importorskip("distributed")
     from geohp.inference.cluster.client import connect
