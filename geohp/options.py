@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
+from geohp.errors import VectorError
+
 Refinement = Literal["crf"]
 OnReadError = Literal["stop", "nodata"]
+
+_MOST_ROUNDS = 5  # nobody can see more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +70,22 @@ class PolygonOptions:
         simplify_m: tolerance of simplification in metres; shared borders stay shared.
         smooth: rounds of corner cutting after that.
         simplify_boundary: also simplify the margins of areas without data, which may then be covered a little.
+
+    Raises:
+        VectorError: a number that is none of these.
     """
 
     min_area_m2: float = 0
     simplify_m: float = 0
     smooth: int = 0
     simplify_boundary: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("min_area_m2", self.min_area_m2), ("simplify_m", self.simplify_m)):
+            if not 0 <= value < math.inf:
+                raise VectorError(f"{name} is {value}, but must be a number of at least 0")
+        if not 0 <= self.smooth <= _MOST_ROUNDS:
+            raise VectorError(f"smooth is {self.smooth}, but must be a number of rounds from 0 to {_MOST_ROUNDS}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ def polygonize(
             stats=stats or (),
             qml=qml,
             overwrite=overwrite,
-            progress=terminal.Stages(progress).of("polygons"),
+            progress=terminal.Stages(progress),
         )
     typer.echo(f"wrote {out} ({count:,} polygons)")
 
@@ -111,7 +111,7 @@ def legend(
             field=field,
             layer=layer,
             matching=matching.value,
-            progress=terminal.Stages(progress).of("comparing"),
+            progress=terminal.Stages(progress),
         )
     found.legend.write(out, overwrite=overwrite)
     typer.echo(found.report(terminal.width()))
@@ -145,7 +145,7 @@ def recode(
     if qml:
         check_output(out.with_suffix(".qml"), overwrite=overwrite)
     with terminal.progress() as progress:
-        recode_file(source, out, legend, overwrite=overwrite, progress=terminal.Stages(progress).of("recoding"))
+        recode_file(source, out, legend, overwrite=overwrite, progress=terminal.Stages(progress))
     if qml:
         write_styles(out, read_classes(out), overwrite=overwrite)
     typer.echo(f"wrote {out}")

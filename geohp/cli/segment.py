@@ -301,7 +301,7 @@ def _polygonize(outputs: Outputs, polygons: Path, wishes: _Wishes, stages: termi
         polygons,
         overwrite=wishes.overwrite,
         confidence=outputs.confidence,
-        progress=stages.of("polygons"),
+        progress=stages,
         **wishes.shapes,
     )
 

@@ -332,7 +332,7 @@ class _Run:
             path,
             overwrite=True,
             confidence=target.paths.get("confidence"),
-            progress=lambda done, total: self._tell("polygons", done, total, Path(target.scene).name),
+            progress=lambda stage, done, total, _="": self._tell(stage, done, total, Path(target.scene).name),
             **self.polygons,
         )
         self.record.end([path])

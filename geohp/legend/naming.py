@@ -18,7 +18,8 @@ from geohp.errors import ConfigError, DataError
 from geohp.legend.file import Legend, coloured
 from geohp.legend.recoded_labels import ranked
 from geohp.legend.references import Reference, open_reference
-from geohp.raster.blocks import BLOCK_PX, BlockGrid, Progress, Steps
+from geohp.progress import Progress, no_progress
+from geohp.raster.blocks import BLOCK_PX, BlockGrid
 from geohp.raster.read.labels import LabelRaster, open_labels
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def name_classes(
     matching: str = "majority",
     layer: str | None = None,
     block_px: int = BLOCK_PX,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Naming:
     """Name the labels of a map after the classes of a reference.
 
@@ -99,7 +100,7 @@ def name_classes(
             with the most agreement in all; labels left over have no name.
         layer: of a vector file with several.
         block_px: side of a block.
-        progress: called with the blocks done and their number.
+        progress: called after every block with the stage "comparing".
 
     Raises:
         SceneError: a raster that cannot be opened or read.
@@ -112,11 +113,10 @@ def name_classes(
         raise ConfigError(f"matching is {matching!r}, but must be one of {', '.join(MATCHINGS)}.")
     with open_labels(labels) as raster, open_reference(reference, raster, field=field, layer=layer) as known:
         counts = _Counts(raster.labels or ())
-        layout = BlockGrid(raster.grid.height, raster.grid.width, block_px)
-        step = Steps(progress, len(layout.blocks))
-        for block in layout.blocks:
+        blocks = BlockGrid(raster.grid.height, raster.grid.width, block_px).blocks
+        for number, block in enumerate(blocks):
             counts.add(raster, known, block)
-            step()
+            progress("comparing", number + 1, len(blocks))
         notes = [*known.notes]
         if known.outside:
             notes.append(f"{known.outside} of {known.outside + counts.sampled} points lie beyond the map.")

@@ -12,8 +12,9 @@ from geohp.classes import NODATA_LABEL
 from geohp.files import check_output, file_state
 from geohp.legend.file import Legend
 from geohp.legend.recoded_labels import RecodedLabels
+from geohp.progress import Progress, no_progress
 from geohp.raster.block import Block
-from geohp.raster.blocks import BLOCK_PX, BlockGrid, Progress, Steps
+from geohp.raster.blocks import BLOCK_PX, BlockGrid
 from geohp.raster.read.labels import LabelRaster, open_labels, opened_raster
 from geohp.raster.write.layer import Layer, label_layer
 from geohp.raster.write.resumable import ResumableRasterWriter
@@ -30,7 +31,7 @@ def recode_file(
     *,
     overwrite: bool = False,
     block_px: int = BLOCK_PX,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Path:
     """Write a label raster with the classes of a legend.
 
@@ -45,7 +46,7 @@ def recode_file(
         legend: the names, or the file that has them.
         overwrite: replace an existing file.
         block_px: side of a block.
-        progress: called with the steps done and their number.
+        progress: called after every block with the stage "recoding"; the raster is gone through twice.
 
     Returns:
         ``out``.
@@ -59,18 +60,17 @@ def recode_file(
     out = check_output(out, overwrite=overwrite, inputs=[labels, *([] if isinstance(legend, Legend) else [legend])])
     legend = Legend.of(legend)
     with open_labels(labels) as raster:
-        layout = BlockGrid(raster.grid.height, raster.grid.width, block_px)
-        step = Steps(progress, 2 * len(layout.blocks))
+        blocks = BlockGrid(raster.grid.height, raster.grid.width, block_px).blocks
         recoded = RecodedLabels(raster, legend)
-        for block in layout.blocks:  # only now all classes are known, which the file begins with
+        for number, block in enumerate(blocks):  # only then all classes are known, which the file begins with
             recoded.read(block)
-            step()
+            progress("recoding", number + 1, 2 * len(blocks))
         layer = _layer(labels, recoded)
         with ResumableRasterWriter.open({out: layer}, raster.grid, _identity(labels, legend, block_px)) as work:
-            for block in layout.blocks:
+            for number, block in enumerate(blocks):
                 if block.origin not in work.finished:
                     work.put(block.row, block.col, {out: _block(recoded, block)})
-                step()
+                progress("recoding", len(blocks) + number + 1, 2 * len(blocks))
             work.publish()
     return out
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,35 @@ from scipy.sparse.csgraph import connected_components
 
 from geohp.vector.regions import rank_by_first
 
-Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-"""Pairs of regions, counted from 0, the smaller first, and how many pixel sides they share."""
+
+class Borders(NamedTuple):
+    """Pairs of regions, counted from 0, that touch along pixel sides, and how many sides they share.
+
+    Attributes:
+        low, high: (n,) the smaller and the larger number of each pair.
+        length: (n,) shared sides.
+    """
+
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+    @classmethod
+    def joined(cls, several: Sequence[Borders]) -> Borders:
+        """Each pair once, with the sum of its lengths; pairs may be in either order."""
+        one, other, length = (np.concatenate(column) for column in zip(*several, strict=True))
+        if not len(one):
+            return cls(one, other, length)
+        low, high = np.minimum(one, other), np.maximum(one, other)
+        order = np.lexsort((high, low))
+        low, high, length = low[order], high[order], length[order]
+        new = np.ones(len(low), bool)
+        new[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
+        return cls(low[new], high[new], np.add.reduceat(length, np.flatnonzero(new)))
 
 
 def merge_small(
-    values: NDArray[Any], areas: NDArray[Any], edges: Edges, minimum: float
+    values: NDArray[Any], areas: NDArray[Any], borders: Borders, minimum: float
 ) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Give every region smaller than a minimum area to a neighbour, smallest first, until none is left.
 
@@ -32,7 +56,7 @@ def merge_small(
     Args:
         values: (n,) labels of the regions.
         areas: (n,) their areas, in any unit.
-        edges: which regions touch.
+        borders: which regions touch.
         minimum: regions of at least this area stay.
 
     Returns:
@@ -43,55 +67,42 @@ def merge_small(
     minimum *= 1 - 1e-7
     current = np.arange(len(values))
     while True:
-        chosen, target = _smallest_and_heirs(areas, edges, minimum)
+        chosen, target = _smallest_and_heirs(areas, borders, minimum)
         if len(chosen) == 0:
             break
         values = values.copy()
         values[chosen] = values[target]
-        component, first = _fuse(values, edges)
+        component, first = _fuse(values, borders)
         current = component[current]
         sums = np.zeros(len(first), areas.dtype)
         np.add.at(sums, component, areas)
         areas = sums
         values = values[first]
-        edges = contract(edges, component)
+        borders = contract(borders, component)
     # Numbered anew, again by first pixel: original regions are, so merged ones are by their first member.
     renumbered, first = rank_by_first(current)
     return renumbered.astype(np.int64) - 1, values[current[first]]
 
 
-def shared_borders(ids: NDArray[np.int32]) -> Edges:
-    """Pairs of regions (from 0) that touch along pixel sides, the smaller first, and how many sides they share.
+def shared_borders(ids: NDArray[np.int32]) -> Borders:
+    """The borders in an array of regions.
 
     Args:
         ids: (rows, cols) regions from 1, 0 for none.
     """
-    pairs = []
+    borders = []
     for one, other in ((ids[:, :-1], ids[:, 1:]), (ids[:-1], ids[1:])):
         border = (one != other) & (one > 0) & (other > 0)
-        pairs.append((one[border].astype(np.int64) - 1, other[border].astype(np.int64) - 1))
-    a = np.concatenate([p[0] for p in pairs])
-    b = np.concatenate([p[1] for p in pairs])
-    return sum_pairs(a, b, np.ones(len(a), np.int64))
-
-
-def sum_pairs(a: NDArray[np.int64], b: NDArray[np.int64], length: NDArray[np.int64]) -> Edges:
-    """Each pair once, the smaller first, with the sum of its lengths."""
-    if len(a) == 0:
-        return a, b, length
-    low, high = np.minimum(a, b), np.maximum(a, b)
-    order = np.lexsort((high, low))
-    low, high, length = low[order], high[order], length[order]
-    new = np.ones(len(low), bool)
-    new[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
-    return low[new], high[new], np.add.reduceat(length, np.flatnonzero(new))
+        pairs = one[border].astype(np.int64) - 1, other[border].astype(np.int64) - 1
+        borders.append(Borders(*pairs, np.ones(len(pairs[0]), np.int64)))
+    return Borders.joined(borders)
 
 
 def _smallest_and_heirs(
-    areas: NDArray[np.float64], edges: Edges, minimum: float
+    areas: NDArray[np.float64], borders: Borders, minimum: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The small regions that are smaller than all their small neighbours, and who takes over each of them."""
-    low, high, length = edges
+    low, high, length = borders
     one, other = np.concatenate([low, high]), np.concatenate([high, low])
     length = np.concatenate([length, length])
     concerned = areas[one] < minimum
@@ -112,9 +123,9 @@ def _smallest_and_heirs(
     return one[best], other[best]
 
 
-def _fuse(values: NDArray[Any], edges: Edges) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _fuse(values: NDArray[Any], borders: Borders) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Join neighbours of equal value: the new number of every region, and the first member of every new one."""
-    low, high, _ = edges
+    low, high = borders.low, borders.high
     same = values[low] == values[high]
     graph = coo_array((np.ones(int(same.sum()), np.int8), (low[same], high[same])), shape=(len(values),) * 2)
     _, component = connected_components(graph, directed=False)
@@ -122,11 +133,11 @@ def _fuse(values: NDArray[Any], edges: Edges) -> tuple[NDArray[np.int64], NDArra
     return numbers.astype(np.int64) - 1, first
 
 
-def contract(edges: Edges, component: NDArray[np.int64]) -> Edges:
+def contract(borders: Borders, component: NDArray[np.int64]) -> Borders:
     """The pairs after regions were joined; those of one and the same are dropped."""
-    a, b, length = component[edges[0]], component[edges[1]], edges[2]
-    apart = a != b
-    return sum_pairs(a[apart], b[apart], length[apart])
+    one, other = component[borders.low], component[borders.high]
+    apart = one != other
+    return Borders.joined([Borders(one[apart], other[apart], borders.length[apart])])
 
 
 def _scramble(numbers: NDArray[Any]) -> NDArray[np.uint64]:

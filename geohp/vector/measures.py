@@ -102,6 +102,10 @@ class PixelAreas:
             return np.ones((1, 1), np.int64)
         return np.rint(self._m2(block) / self.unit_m2).astype(np.int64)
 
+    def mean_m2(self, block: Block) -> float:
+        """Mean area of a block's pixels."""
+        return float(self.units(block).mean()) * self.unit_m2
+
     def _m2(self, block: Block) -> NDArray[np.float64]:
         cols = 1 if self._placement.axis_aligned else block.width
         areas = np.empty((block.height, cols))

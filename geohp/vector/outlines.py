@@ -17,13 +17,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from geohp.vector.rings import Rings
 
-
-class Place(NamedTuple):
-    """Where a block lies: its first row and column in a raster, and that raster's width in pixels."""
-
-    row: int = 0
-    col: int = 0
-    raster_width: int = 2**31
+_STRIDE = 2**31  # no raster has more columns
 
 
 class Chains(NamedTuple):
@@ -49,6 +43,13 @@ class Chains(NamedTuple):
     ends: NDArray[np.int64]
 
 
+class Outlines(NamedTuple):
+    """All outlines of a block: those that close within it, and those that go on in others."""
+
+    rings: Rings
+    chains: Chains
+
+
 def junctions(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
     """The corners at which outlines turn or meet.
 
@@ -67,8 +68,8 @@ def trace(
     ids: NDArray[np.int32],
     corners: NDArray[np.bool_],
     vertices: NDArray[np.bool_] | None = None,
-    place: Place | None = None,
-) -> tuple[Rings, Chains]:
+    origin: tuple[int, int] = (0, 0),
+) -> Outlines:
     """Walk around all regions of a block at once.
 
     Every pixel side with another region (or nothing) behind it is walked with its own pixel on the right: the
@@ -84,82 +85,93 @@ def trace(
             the raster.
         corners: (rows + 1, cols + 1) where steps end: :func:`junctions` at least.
         vertices: (rows + 1, cols + 1) which corners the outlines keep; all by default.
-        place: where the block lies.
-
-    Returns:
-        the rings that lie within the block, and the chains.
+        origin: the block's first row and column in the raster.
     """
-    width = ids.shape[1]
-    flat = ids.ravel()
-    ahead = np.array((1, width, -1, -width))  # east, south, west, north as steps in the flat raster
-    place = Place() if place is None else place
-    vertices = corners if vertices is None else vertices
-    first, last, direction = _stretches(ids, corners)
-    if not len(first):
-        return Rings.none(), Chains(*(np.empty(0, np.int64),) * 4, *(np.empty((0, 2), np.int64),) * 2)
-
-    forward = ahead[direction]
-    leftward = ahead[(direction + 3) % 4]
-    own = flat[last]
-    left_pixel, front_pixel = last + forward + leftward, last + forward
-    # Turning left wherever possible crosses over to a pixel of the region that touches only at the corner.
-    # Because the region is 4-connected that closes a ring before it could touch itself.
-    turn_left = flat[left_pixel] == own
-    straight = ~turn_left & (flat[front_pixel] == own)
-    next_pixel = np.where(turn_left, left_pixel, np.where(straight, front_pixel, last))
-    next_direction = np.where(turn_left, direction + 3, np.where(straight, direction, direction + 1)) % 4
-    following = _find(first * 4 + direction, next_pixel * 4 + next_direction)
-
+    steps = _stretches(ids, corners)
+    if not len(steps.first):
+        return Outlines(Rings.none(), Chains(*(np.empty(0, np.int64),) * 4, *(np.empty((0, 2), np.int64),) * 2))
+    next_pixel, next_direction = _turns(ids.ravel(), ids.shape[1], steps)
+    following = _find(steps.first * 4 + steps.direction, next_pixel * 4 + next_direction)
     order, starts = _walks(following)
-    begins = np.zeros(len(order), bool)
-    begins[starts] = True
-    begins = np.append(np.flatnonzero(begins[order]), len(order))
+    is_start = np.zeros(len(order), bool)
+    is_start[starts] = True
+    begins = np.append(np.flatnonzero(is_start[order]), len(order))
     walk = np.repeat(np.arange(len(starts)), np.diff(begins))
     ends = order[begins[1:] - 1]
     is_open = following[ends] < 0
 
-    def corner(pixel: NDArray[np.int64], way: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Row and column, within the block, at which a side of a pixel begins."""
-        row, col = np.divmod(pixel, width)
-        return row - 1 + (way >= 2), col - 1 + ((way == 1) | (way == 2))
-
-    row, col = corner(first[order], direction[order])
-    kept = vertices[row, col]
-    path = np.column_stack([col + place.col, row + place.row])[kept]
-    out = ends[is_open]
-    end_row, end_col = corner(last[out], (direction[out] + 1) % 4)
-    lengths = np.bincount(walk[kept], minlength=len(starts))
-    of_chain = is_open[walk[kept]]
-    regions = flat[first[starts]].astype(np.int64)
-
-    def steps(pixel: NDArray[np.int64], way: NDArray[Any]) -> NDArray[np.int64]:
-        row, col = np.divmod(pixel, width)
-        return np.asarray(((row - 1 + place.row) * place.raster_width + (col - 1 + place.col)) * 4 + way)
-
+    place = _Place(ids.shape[1], *origin)
+    path = place.corners(steps.first[order], steps.direction[order])
+    vertices = corners if vertices is None else vertices
+    is_vertex = vertices[path[:, 1] - place.row, path[:, 0] - place.col]
+    path, walk = path[is_vertex], walk[is_vertex]
+    lengths = np.bincount(walk, minlength=len(starts))
+    of_chain = is_open[walk]
+    regions = ids.ravel()[steps.first[starts]].astype(np.int64)
+    heads, tails = starts[is_open], ends[is_open]
     chains = Chains(
-        steps(first[starts[is_open]], direction[starts[is_open]]),
-        steps(next_pixel[out], next_direction[out]),
-        regions[is_open],
-        lengths[is_open],
-        path[of_chain],
-        np.column_stack([end_col + place.col, end_row + place.row]),
+        first=place.steps(steps.first[heads], steps.direction[heads]),
+        following=place.steps(next_pixel[tails], next_direction[tails]),
+        regions=regions[is_open],
+        lengths=lengths[is_open],
+        corners=path[of_chain],
+        ends=place.corners(steps.last[tails], (steps.direction[tails] + 1) % 4),
     )
-    return Rings(regions[~is_open], lengths[~is_open], path[~of_chain]), chains
+    return Outlines(Rings(regions[~is_open], lengths[~is_open], path[~of_chain]), chains)
 
 
-def _stretches(
-    ids: NDArray[np.int32], corners: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """First pixel, last pixel (flat indices) and direction of every straight stretch of outline within the block."""
+class _Stretches(NamedTuple):
+    """Straight stretches of outline: (n,) first and last pixel (flat indices) and direction, 0 to 3 for E, S, W, N."""
+
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    direction: NDArray[np.int64]
+
+
+class _Place(NamedTuple):
+    """Where a block lies: the width of its array of regions, and its first row and column in the raster."""
+
+    width: int
+    row: int
+    col: int
+
+    def corners(self, pixel: NDArray[np.int64], direction: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n, 2) column and row in the raster at which sides of (n,) pixels begin."""
+        row, col = np.divmod(pixel, self.width)
+        east, south = (direction == 1) | (direction == 2), direction >= 2
+        return np.column_stack([col - 1 + self.col + east, row - 1 + self.row + south])
+
+    def steps(self, pixel: NDArray[np.int64], direction: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) sides of pixels as numbers that are the same in every block."""
+        row, col = np.divmod(pixel, self.width)
+        return np.asarray(((row - 1 + self.row) * _STRIDE + col - 1 + self.col) * 4 + direction)
+
+
+def _turns(flat: NDArray[np.int32], width: int, steps: _Stretches) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pixel and direction of the stretch that follows each."""
+    ahead = np.array((1, width, -1, -width))  # the directions as steps in the flat array
+    last, direction = steps.last, steps.direction
+    front = last + ahead[direction]
+    left = front + ahead[(direction + 3) % 4]
+    # Turning left wherever possible crosses over to a pixel of the region that touches only at the corner.
+    # Because the region is 4-connected that closes a ring before it could touch itself.
+    turns_left = flat[left] == flat[last]
+    straight = ~turns_left & (flat[front] == flat[last])
+    next_pixel = np.where(turns_left, left, np.where(straight, front, last))
+    return next_pixel, np.where(turns_left, direction + 3, np.where(straight, direction, direction + 1)) % 4
+
+
+def _stretches(ids: NDArray[np.int32], corners: NDArray[np.bool_]) -> _Stretches:
+    """The stretches within a block; arguments as for :func:`trace`."""
     height, width = corners.shape
     margin = np.zeros_like(corners)
     margin[[0, -1], :] = margin[:, [0, -1]] = True
     at = np.flatnonzero(corners | margin)
     row, col = np.divmod(at, width)
     # At the block's margin stretches are cut; the corner becomes no vertex for that.
-    corner = corners.ravel()[at]
-    across = corner | (col == 0) | (col == width - 1)
-    down = corner | (row == 0) | (row == height - 1)
+    is_corner = corners.ravel()[at]
+    across = is_corner | (col == 0) | (col == width - 1)
+    down = is_corner | (row == 0) | (row == height - 1)
     se = (row + 1) * (width + 1) + col + 1
     sw, ne, nw = se - 1, se - width - 1, se - width - 2
     inner = {"n": row > 0, "s": row < height - 1, "w": col > 0, "e": col < width - 1}
@@ -174,23 +186,24 @@ def _stretches(
     column_by_column = np.lexsort((row, col))
     first: list[NDArray[np.int64]] = []
     last: list[NDArray[np.int64]] = []
-    for way, ends in enumerate(sides):
+    for direction, ends in enumerate(sides):
         # Along a row (or, going south and north, along a column) stretches do not interleave: the n-th
         # beginning belongs to the n-th end.
-        for (own, behind, which), found in zip(ends, (first, last), strict=True):
-            there = (across if way % 2 == 0 else down) & inner[which[0]] & inner[which[1]]
-            there &= (flat[own] > 0) & (flat[own] != flat[behind])
-            found.append(own[there] if way % 2 == 0 else own[column_by_column][there[column_by_column]])
-    direction = np.repeat(np.arange(4), [len(f) for f in first])
-    return np.concatenate(first), np.concatenate(last), direction
+        along_row = direction % 2 == 0
+        for (own, behind, quarter), pixels in zip(ends, (first, last), strict=True):
+            here = (across if along_row else down) & inner[quarter[0]] & inner[quarter[1]]
+            here &= (flat[own] > 0) & (flat[own] != flat[behind])
+            pixels.append(own[here] if along_row else own[column_by_column][here[column_by_column]])
+    return _Stretches(
+        np.concatenate(first), np.concatenate(last), np.repeat(np.arange(4), [len(pixels) for pixels in first])
+    )
 
 
-def _find(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Where each wanted key is among the keys; -1 where it is not."""
+def _find(keys: NDArray[np.int64], sought: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Where each key sought is among the keys; -1 where it is not."""
     order = np.argsort(keys)
-    place = np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)
-    found = order[place]
-    return np.where(keys[found] == wanted, found, -1).astype(np.int32)
+    index = order[np.minimum(np.searchsorted(keys, sought, sorter=order), len(keys) - 1)]
+    return np.where(keys[index] == sought, index, -1).astype(np.int32)
 
 
 def _walks(following: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -227,7 +240,7 @@ def _walks(following: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.
 
 def _graph(following: NDArray[np.int32]) -> csr_array:
     """The map as a graph with at most one edge out of every node."""
-    there = following >= 0
-    indptr = np.concatenate([[0], np.cumsum(there)]).astype(np.int32)
+    has_edge = following >= 0
+    indptr = np.concatenate([[0], np.cumsum(has_edge)]).astype(np.int32)
     n = len(following)
-    return csr_array((np.ones(int(indptr[-1]), np.int8), following[there], indptr), shape=(n, n))
+    return csr_array((np.ones(int(indptr[-1]), np.int8), following[has_edge], indptr), shape=(n, n))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,33 +18,43 @@ from geohp.classes import LandCoverClass, classes_to_json
 from geohp.errors import VectorError
 from geohp.legend.file import Legend
 from geohp.legend.recoded_labels import RecodedLabels
-from geohp.raster.blocks import BLOCK_PX, BlockGrid, Progress, Steps
-from geohp.raster.read.labels import LabelRaster, complete_classes, open_labels
+from geohp.options import PolygonOptions, keywords
+from geohp.progress import Progress, no_progress
+from geohp.raster.blocks import BLOCK_PX, BlockGrid
+from geohp.raster.read.labels import complete_classes, open_labels
 from geohp.vector.measures import PixelAreas, areas_m2, parse_crs, perimeters_m
 from geohp.vector.placement import Placement
 from geohp.vector.shaping import Shaper
 from geohp.vector.stitching import Stitcher
-from geohp.vector.survey import RegionTable, Survey, survey
+from geohp.vector.survey import Survey, survey
 from geohp.vector.zonal import Statistics, Zonal, confidence_of, open_statistics
 
 if TYPE_CHECKING:
     from xarray import DataArray
 
+_COLUMNS = ("class_id", "class_name", "area_m2", "perimeter_m", "n_pixels", "geometry")
 
-def polygonize(
-    labels: str | Path | DataArray,
-    *,
-    classes: Sequence[LandCoverClass] | None = None,
-    legend: Legend | str | Path | None = None,
-    min_area_m2: float = 0,
-    simplify_m: float = 0,
-    smooth: int = 0,
-    simplify_boundary: bool = False,
-    confidence: str | Path | DataArray | None = None,
-    stats: Sequence[Statistics | str] = (),
-    block_px: int = BLOCK_PX,
-    progress: Progress | None = None,
-) -> geopandas.GeoDataFrame:
+
+@dataclass(frozen=True, kw_only=True)
+class PolygonizeOptions(PolygonOptions):
+    """All that :func:`polygonize` takes besides the labels; described there."""
+
+    classes: Sequence[LandCoverClass] | None = None
+    legend: Legend | str | Path | None = None
+    confidence: str | Path | DataArray | None = None
+    stats: Sequence[Statistics | str] = ()
+    block_px: int = BLOCK_PX
+    progress: Progress = no_progress
+
+    def __post_init__(self) -> None:
+        """Raises VectorError: an impossible shape, or both classes and a legend."""
+        super().__post_init__()
+        if self.classes is not None and self.legend is not None:
+            raise VectorError("classes and a legend are both given", "name the labels in one of them only")
+
+
+@keywords(PolygonizeOptions)
+def polygonize(labels: str | Path | DataArray, options: PolygonizeOptions) -> geopandas.GeoDataFrame:
     """Turn a label map into polygons, one for every 4-connected region of equal label.
 
     Every pixel with data is covered exactly once and pixels without are not covered. Outlines run along pixel edges
@@ -54,27 +65,27 @@ def polygonize(
 
     The raster is gone through block by block; what comes out does not depend on the blocks, but for
     simplification, see there. For more polygons than fit into memory there is
-    :func:`geohp.vector.polygonize_file`.
+    :func:`geohp.polygonize_file`.
 
     Args:
         labels: path of a label raster, or an array with dims (y, x) and rioxarray's CRS, transform and nodata:
             one band of integers. No data is what the raster declares, and 255 where it declares no value.
-        classes: names of the labels; by default those the raster declares, and "class 0", ... for the others.
-        legend: names for the labels, or the file that has them, instead of ``classes``. Labels of one class are one
-            before regions are looked for, so that neighbours become one polygon. Labels without a name are kept,
-            numbered as in :meth:`geohp.legend.Legend.lookup`.
         min_area_m2: regions below it go to the neighbour with the longest shared border, see
             :func:`geohp.vector.cleaning.merge_small`.
-        simplify_m: tolerance in metres, see :class:`geohp.vector.simplify.Simplifier`; 0 for exact outlines.
+        simplify_m: tolerance in metres, see :func:`geohp.vector.simplify.simplified_corners`; 0 for exact outlines.
         smooth: how often to cut the corners of outlines, after simplification, see
             :func:`geohp.vector.smoothing.smooth`; 2 or 3 make them look round.
         simplify_boundary: whether the margins of areas without data are simplified and smoothed, too. Polygons may then
             cover a little of them.
+        classes: names of the labels; by default those the raster declares, and "class 0", ... for the others.
+        legend: names for the labels, or the file that has them, instead of ``classes``. Labels of one class are one
+            before regions are looked for, so that neighbours become one polygon. Labels without a name are kept,
+            numbered as in :meth:`geohp.Legend.lookup`.
         confidence: a raster on the same grid; adds the columns ``mean_confidence`` and ``min_confidence``.
         stats: statistics of other rasters, on whatever grid, over the regions' pixels: texts like ``dsm.tif:mean,p90``,
             or :class:`geohp.vector.zonal.Statistics`.
         block_px: side of a block.
-        progress: called with the steps done and their number.
+        progress: called after every block with the stage "polygons"; the raster is gone through twice.
 
     Returns:
         rows in the order of the regions' first pixels, with the columns class_id, class_name, area_m2, perimeter_m
@@ -87,87 +98,59 @@ def polygonize(
         VectorError: no label map (floats, several bands), or an impossible argument.
         ConfigError: no legend, or one that names a label that the raster does not have.
     """
-    with open_polygons(
-        labels,
-        classes=classes,
-        legend=legend,
-        min_area_m2=min_area_m2,
-        simplify_m=simplify_m,
-        smooth=smooth,
-        simplify_boundary=simplify_boundary,
-        confidence=confidence,
-        stats=stats,
-        block_px=block_px,
-        progress=progress,
-    ) as found:
-        frame = pd.concat(list(found.batches()) or [found.none()])
+    with open_polygons(labels, options) as polygons:
+        frame = pd.concat(list(polygons.batches()) or [polygons.empty()])
         frame = frame.sort_index(ignore_index=True)
-        frame.attrs["classes"] = classes_to_json(found.classes)
+        frame.attrs["classes"] = classes_to_json(polygons.classes)
         return frame
 
 
 @contextmanager
-def open_polygons(
-    labels: str | Path | DataArray,
-    *,
-    classes: Sequence[LandCoverClass] | None = None,
-    legend: Legend | str | Path | None = None,
-    min_area_m2: float = 0,
-    simplify_m: float = 0,
-    smooth: int = 0,
-    simplify_boundary: bool = False,
-    confidence: str | Path | DataArray | None = None,
-    stats: Sequence[Statistics | str] = (),
-    block_px: int = BLOCK_PX,
-    progress: Progress | None = None,
-) -> Iterator[Polygons]:
+def open_polygons(labels: str | Path | DataArray, options: PolygonizeOptions) -> Iterator[Polygons]:
     """Survey a label map; its polygons can then be had batch by batch. Arguments as for :func:`polygonize`."""
-    _check("min_area_m2", min_area_m2)
-    _check("simplify_m", simplify_m)
-    if classes is not None and legend is not None:
-        raise VectorError("classes and a legend are both given: name the labels in one of them only.")
     with ExitStack() as stack:
         raster = stack.enter_context(open_labels(labels))
-        if legend is not None:
-            raster = RecodedLabels(raster, Legend.of(legend))
+        if options.legend is not None:
+            raster = RecodedLabels(raster, Legend.of(options.legend))
         grid = raster.grid
-        parse_crs(grid.crs) if grid.crs is not None else None
-        wanted = [one if isinstance(one, Statistics) else Statistics.parse(one) for one in stats]
-        if confidence is not None:
-            wanted.insert(0, confidence_of(confidence))
-        _check_columns([column for one in wanted for column in one.names])
-        zonal = [stack.enter_context(open_statistics(one, grid)) for one in wanted]
-        layout = BlockGrid(grid.height, grid.width, block_px)
-        count = Steps(progress, 2 * len(layout.blocks))
-        areas = PixelAreas(grid)
-        shaper = Shaper(
-            areas, Placement(grid), grid.width, simplify_m=simplify_m, smooth=smooth, outer=simplify_boundary
+        crs = None if grid.crs is None else parse_crs(grid.crs)
+        zonal = [stack.enter_context(open_statistics(request, grid)) for request in _statistics(options)]
+        areas, placement = PixelAreas(grid), Placement(grid)
+        blocks = BlockGrid(grid.height, grid.width, options.block_px)
+        surveyed = survey(raster, blocks, areas, min_area_m2=options.min_area_m2, progress=options.progress)
+        classes = raster.classes if options.classes is None else tuple(options.classes)
+        yield Polygons(
+            classes=complete_classes(classes, np.unique(surveyed.table.values)),
+            crs=crs,
+            survey=surveyed,
+            shaper=Shaper(areas, placement, options),
+            zonal=zonal,
+            progress=options.progress,
         )
-        known = survey(raster, layout, areas, min_area_m2=min_area_m2, step=count)
-        yield Polygons(raster, known, shaper, zonal, classes, count)
 
 
+@dataclass(frozen=True)
 class Polygons:
     """The polygons of a surveyed label map.
 
     Attributes:
         classes: all of them, those that only their number is known of included.
-        crs: of the polygons.
-        table: what is known of the regions besides their outlines.
+        crs: of the polygons; ``None`` where the raster has none.
+        survey: the regions.
+        shaper: of their outlines.
+        zonal: statistics to gather.
+        progress: see :func:`polygonize`.
     """
 
-    def __init__(
-        self, raster: LabelRaster, known: Survey, shaper: Shaper, zonal: Sequence[Zonal],
-        classes: Sequence[LandCoverClass] | None, step: Callable[[], None],
-    ) -> None:  # fmt: skip
-        """See :func:`open_polygons`."""
-        self._raster, self._survey, self._step = raster, known, step
-        self._shaper, self._zonal = shaper, zonal
-        given = tuple(classes) if classes is not None else raster.classes
-        self.classes = complete_classes(given, np.unique(known.table.values))
-        self.crs = None if raster.grid.crs is None else parse_crs(raster.grid.crs)
-        self.table: RegionTable = known.table
-        self._names = {c.id: c.name for c in self.classes}
+    classes: tuple[LandCoverClass, ...]
+    crs: Any
+    survey: Survey
+    shaper: Shaper
+    zonal: Sequence[Zonal]
+    progress: Progress
+
+    def __len__(self) -> int:
+        return len(self.survey.table)
 
     def batches(self) -> Iterator[geopandas.GeoDataFrame]:
         """The polygons, as soon as a block completes them; the index is the region's number, from 1.
@@ -175,53 +158,55 @@ class Polygons:
         Yields:
             frames with the columns of :func:`polygonize`, none of them empty.
         """
-        layout, placement = self._survey.layout, Placement(self._raster.grid)
-        left = self._survey.blocks_left.copy()
-        stitcher = Stitcher()
-        for number, block in enumerate(layout.blocks):
-            ids = self._survey.regions(number)
-            rings, chains = self._shaper.outlines(ids, block)
-            here = self._survey.regions_in(number)
-            if self._zonal:
-                parts = self._survey.parts(number)
-                for one in self._zonal:
-                    one.add(block, parts, here)
-            left[here] -= 1
-            regions, polygons = stitcher.add(rings, chains, here[left[here] == 0]).polygons(placement)
-            self._step()
+        blocks, stitcher = self.survey.blocks.blocks, Stitcher()
+        blocks_left = self.survey.blocks_left.copy()
+        for number, block in enumerate(blocks):
+            outlines = self.shaper.outlines(self.survey.regions(number), block)
+            here = self.survey.regions_in(number)
+            if self.zonal:
+                parts = self.survey.parts(number)
+                for statistics in self.zonal:
+                    statistics.add(block, parts, here)
+            blocks_left[here] -= 1
+            complete = stitcher.add(outlines, here[blocks_left[here] == 0])
+            regions, polygons = complete.polygons(self.shaper.placement)
+            self.progress("polygons", len(blocks) + number + 1, 2 * len(blocks))
             if len(regions):
-                yield self.tabulate(regions, polygons)
+                yield self._frame(regions, polygons)
 
-    def none(self) -> geopandas.GeoDataFrame:
+    def empty(self) -> geopandas.GeoDataFrame:
         """A frame without rows."""
-        return self.tabulate(np.empty(0, np.int64), np.empty(0, object))
+        return self._frame(np.empty(0, np.int64), np.empty(0, object))
 
-    def tabulate(self, regions: NDArray[np.int64], polygons: NDArray[Any]) -> geopandas.GeoDataFrame:
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        return {entry.id: entry.name for entry in self.classes}
+
+    def _frame(self, regions: NDArray[np.int64], polygons: NDArray[Any]) -> geopandas.GeoDataFrame:
         """(k,) polygons of (k,) regions with their attributes, see :func:`polygonize`."""
-        table, rows = self.table, regions - 1
+        table, rows = self.survey.table, regions - 1
         class_ids = table.values[rows].astype(np.int64)
         # From the pixels: coordinates in the millions of metres have not the digits for areas of single pixels.
-        areas = table.areas_m2[rows] if self._shaper.exact else areas_m2(polygons, self.crs)
-        columns: dict[str, Any] = {
+        areas = table.areas_m2[rows] if self.shaper.exact else areas_m2(polygons, self.crs)
+        columns: dict[str, NDArray[Any]] = {
             "class_id": class_ids,
-            "class_name": np.array([self._names[i] for i in class_ids.tolist()], dtype=object),
+            "class_name": np.array([self._names[number] for number in class_ids.tolist()], dtype=object),
             "area_m2": areas,
             "perimeter_m": perimeters_m(polygons, self.crs),
             "n_pixels": table.pixels[rows],
         }
-        for one in self._zonal:
-            columns |= one.take(regions)
+        for statistics in self.zonal:
+            columns |= statistics.take(regions)
         return geopandas.GeoDataFrame(columns, geometry=polygons, crs=self.crs, index=regions)
 
 
-def _check_columns(names: Sequence[str]) -> None:
-    taken = {"class_id", "class_name", "area_m2", "perimeter_m", "n_pixels", "geometry"}
-    for name in names:
-        if name in taken:
-            raise VectorError(f"two columns would be called {name!r}: give one of the rasters another name.")
-        taken.add(name)
-
-
-def _check(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value >= 0):
-        raise VectorError(f"{name} is {value}, but must be a number of at least 0.")
+def _statistics(options: PolygonizeOptions) -> list[Statistics]:
+    """The statistics asked for, each with columns of its own."""
+    requests = [Statistics.parse(request) if isinstance(request, str) else request for request in options.stats]
+    if options.confidence is not None:
+        requests.insert(0, confidence_of(options.confidence))
+    columns = [*_COLUMNS, *(name for request in requests for name in request.names)]
+    for name in columns:
+        if columns.count(name) > 1:
+            raise VectorError(f"two columns would be called {name!r}", "give one of the rasters another name")
+    return requests

@@ -22,14 +22,12 @@ class Regions:
         starts: (runs,) first pixel of every run, counted row by row.
         of_run: (runs,) int32, the region of each.
         values: (count,) label value of region 1, 2, ...: ``values[i]`` belongs to region ``i + 1``.
-        first: (count,) each region's first pixel, counted row by row.
     """
 
     shape: tuple[int, int]
     starts: NDArray[np.int64]
     of_run: NDArray[np.int32]
     values: NDArray[Any]
-    first: NDArray[np.int64]
 
     @property
     def count(self) -> int:
@@ -45,6 +43,13 @@ class Regions:
     def lengths(self) -> NDArray[np.int64]:
         """(runs,) pixels of each run."""
         return np.diff(self.starts, append=self.shape[0] * self.shape[1])
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        """(count,) each region's first pixel, counted row by row."""
+        first = np.empty(self.count + 1, np.int64)
+        first[self.of_run[::-1]] = self.starts[::-1]  # of several, the last assigned stays
+        return first[1:]
 
     def at(self, pixels: NDArray[np.int64]) -> NDArray[np.int32]:
         """The regions of pixels, counted row by row."""
@@ -102,8 +107,7 @@ def find_regions(values: NDArray[Any], valid: NDArray[np.bool_]) -> Regions:
     ids, first = rank_by_first(component[run_valid])
     of_run = np.zeros(len(starts), np.int32)
     of_run[run_valid] = ids
-    first_pixels = starts[run_valid][first]
-    return Regions((values.shape[0], values.shape[1]), starts, of_run, values.ravel()[first_pixels], first_pixels)
+    return Regions((values.shape[0], values.shape[1]), starts, of_run, values.ravel()[starts[run_valid][first]])
 
 
 def rank_by_first(keys: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:

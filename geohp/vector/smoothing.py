@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geohp.vector.outlines import Chains, Place
+from geohp.vector.outlines import Outlines
 from geohp.vector.rings import Rings
 
 
-def fixed_corners(ids: NDArray[np.int32], *, outer: bool = False) -> NDArray[np.bool_]:
+def fixed_corners(ids: NDArray[np.int32], *, simplify_boundary: bool) -> NDArray[np.bool_]:
     """Corners of a block that smoothing must leave where they are.
 
     These are junctions, where outlines of more than two regions meet, and the block's margin, so that outlines of
@@ -20,7 +20,7 @@ def fixed_corners(ids: NDArray[np.int32], *, outer: bool = False) -> NDArray[np.
 
     Args:
         ids: (rows + 2, cols + 2) regions, with those around the block; 0 for none.
-        outer: whether outlines that have no data on the other side may move.
+        simplify_boundary: whether outlines that have no data on the other side may move.
 
     Returns:
         (rows + 1, cols + 1)
@@ -29,7 +29,7 @@ def fixed_corners(ids: NDArray[np.int32], *, outer: bool = False) -> NDArray[np.
     borders = (nw != ne).astype(np.int8) + (ne != se) + (se != sw) + (sw != nw)
     fixed = np.asarray(borders > 2)
     fixed[[0, -1], :] = fixed[:, [0, -1]] = True
-    if not outer:
+    if not simplify_boundary:
         fixed |= (nw == 0) | (ne == 0) | (sw == 0) | (se == 0)
     return fixed
 
@@ -45,13 +45,13 @@ def crossings(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
     """
     beside, below = ids[:, 1:] != ids[:, :-1], ids[1:] != ids[:-1]
     across, down = beside[:-1] | beside[1:], below[:, :-1] | below[:, 1:]
-    found = np.zeros(across.shape, bool)
-    found[[0, -1], :] = across[[0, -1], :]
-    found[:, [0, -1]] |= down[:, [0, -1]]
-    return found
+    crossed = np.zeros(across.shape, bool)
+    crossed[[0, -1], :] = across[[0, -1], :]
+    crossed[:, [0, -1]] |= down[:, [0, -1]]
+    return crossed
 
 
-def smooth(rings: Rings, chains: Chains, fixed: NDArray[np.bool_], place: Place, rounds: int) -> tuple[Rings, Chains]:
+def smooth(outlines: Outlines, fixed: NDArray[np.bool_], origin: tuple[int, int], rounds: int) -> Outlines:
     """Cut corners, as Chaikin does: each becomes two, a quarter of the way to its neighbours, in every round.
 
     A corner is cut only where the triangle that it forms with its neighbours holds no other corner. Cuts then stay
@@ -59,85 +59,88 @@ def smooth(rings: Rings, chains: Chains, fixed: NDArray[np.bool_], place: Place,
     can come to touch another, and every polygon stays valid.
 
     Args:
-        rings, chains: a block's outlines; chains must begin and end on the block's margin with a corner.
+        outlines: a block's; chains must begin and end on the block's margin with a corner.
         fixed: (rows + 1, cols + 1) corners to leave, see :func:`fixed_corners`.
-        place: where the block lies.
+        origin: the block's first row and column.
         rounds: how often; twice the corners each time.
 
     Returns:
         the outlines with corners between those of pixels.
     """
+    rings, chains = outlines
     n = len(rings.lengths)
     # A chain's last corner belongs to the chain that follows, but has its part in the shape of this one.
-    whole = np.insert(chains.corners, np.cumsum(chains.lengths), chains.ends, axis=0)
-    points = np.concatenate([rings.corners, whole]).astype(np.float64)
+    chain_corners = np.insert(chains.corners, np.cumsum(chains.lengths), chains.ends, axis=0)
     lengths = np.concatenate([rings.lengths, chains.lengths + 1])
-    if not rounds or not len(points):
-        return rings, chains
-    closed = np.arange(len(lengths)) < n
-    cut = _free(points, lengths, closed, fixed, place)
+    lines = _Lines(
+        np.concatenate([rings.corners, chain_corners]).astype(np.float64), lengths, np.arange(len(lengths)) < n
+    )
+    if not len(lines.points):
+        return outlines
+    may_cut = _may_cut(lines, fixed, origin)
     for _ in range(rounds):
-        points, lengths, cut = _cut(points, lengths, closed, cut)
-    split = int(lengths[:n].sum())
-    longer = lengths[n:]
-    without_last = np.delete(points[split:], np.cumsum(longer) - 1, axis=0)
-    return (
-        Rings(rings.regions, lengths[:n], points[:split]),
-        chains._replace(lengths=longer - 1, corners=without_last),
+        lines, may_cut = _cut(lines, may_cut)
+    ring_lengths, chain_lengths = lines.lengths[:n], lines.lengths[n:]
+    ring_corners, chain_corners = np.split(lines.points, [ring_lengths.sum()])
+    without_last = np.delete(chain_corners, np.cumsum(chain_lengths) - 1, axis=0)
+    return Outlines(
+        Rings(rings.regions, ring_lengths, ring_corners),
+        chains._replace(lengths=chain_lengths - 1, corners=without_last),
     )
 
 
-def _neighbours(
-    lengths: NDArray[np.int64], closed: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Which points come before and after each, and which have both."""
-    starts = np.cumsum(lengths) - lengths
-    some = lengths > 0
-    first, last = starts[some], (starts + lengths - 1)[some]
-    before, after = np.arange(lengths.sum()) - 1, np.arange(lengths.sum()) + 1
-    before[first], after[last] = last, first
-    both = np.ones(len(before), bool)
-    ends = ~closed[some]
-    both[first[ends]] = both[last[ends]] = False
-    return before, after, both
+class _Lines(NamedTuple):
+    """Lines one after another: all points (sum of lengths, 2), (n,) numbers of points, and (n,) which are closed."""
+
+    points: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    closed: NDArray[np.bool_]
+
+    def neighbours(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Which points come before and after each, and which have both."""
+        starts = np.cumsum(self.lengths) - self.lengths
+        some = self.lengths > 0
+        first, last = starts[some], (starts + self.lengths - 1)[some]
+        before, after = np.arange(len(self.points)) - 1, np.arange(len(self.points)) + 1
+        before[first], after[last] = last, first
+        has_both = np.ones(len(before), bool)
+        ends = ~self.closed[some]
+        has_both[first[ends]] = has_both[last[ends]] = False
+        return before, after, has_both
 
 
-def _free(
-    points: NDArray[np.float64], lengths: NDArray[np.int64], closed: NDArray[np.bool_],
-    fixed: NDArray[np.bool_], place: Place,
-) -> NDArray[np.bool_]:  # fmt: skip
+def _may_cut(lines: _Lines, fixed: NDArray[np.bool_], origin: tuple[int, int]) -> NDArray[np.bool_]:
     """Which points may be cut."""
-    before, after, both = _neighbours(lengths, closed)
-    col, row = np.rint(points).astype(np.int64).T
-    lattice = (row - place.row) * fixed.shape[1] + col - place.col
-    free = both & ~fixed.ravel()[lattice]
+    before, after, has_both = lines.neighbours()
+    col, row = np.rint(lines.points).astype(np.int64).T
+    lattice = (row - origin[0]) * fixed.shape[1] + col - origin[1]
+    free = has_both & ~fixed.ravel()[lattice]
     # The outline of the region on the other side has the same corner: one triangle does for both.
     corners, first = np.unique(lattice, return_index=True)
-    asked = first[free[first]]
-    triangles = shapely.polygons(np.stack([points[before[asked]], points[asked], points[after[asked]]], axis=1))
-    tree = shapely.STRtree(shapely.points(points[first]))
+    tips = first[free[first]]
+    around = [before[tips], tips, after[tips]]
+    triangles = shapely.polygons(np.stack([lines.points[at] for at in around], axis=1))
+    tree = shapely.STRtree(shapely.points(lines.points[first]))
     triangle, inside = tree.query(triangles, predicate="intersects")
-    own = np.stack([lattice[before[asked]], lattice[asked], lattice[after[asked]]])
-    other = (corners[inside][None] != own[:, triangle]).all(axis=0)
-    occupied = np.zeros(len(asked), bool)
-    occupied[triangle[other]] = True
+    own = np.stack([lattice[at] for at in around])
+    is_other = (corners[inside][None] != own[:, triangle]).all(axis=0)
+    occupied = np.zeros(len(tips), bool)
+    occupied[triangle[is_other]] = True
     flat = shapely.area(triangles) == 0
     allowed = np.zeros(fixed.size, bool)
-    allowed[lattice[asked[~occupied & ~flat]]] = True
+    allowed[lattice[tips[~occupied & ~flat]]] = True
     return np.asarray(free & allowed[lattice])
 
 
-def _cut(
-    points: NDArray[np.float64], lengths: NDArray[np.int64], closed: NDArray[np.bool_], cut: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
+def _cut(lines: _Lines, cut: NDArray[np.bool_]) -> tuple[_Lines, NDArray[np.bool_]]:
     """One round."""
-    before, after, _ = _neighbours(lengths, closed)
-    count = 1 + cut
+    before, after, _ = lines.neighbours()
+    points, count = lines.points, 1 + cut
     at = np.cumsum(count) - count
-    found: NDArray[Any] = np.empty((int(count.sum()), 2))
-    found[at] = points
-    found[at[cut]] = points[cut] + (points[before[cut]] - points[cut]) / 4
-    found[at[cut] + 1] = points[cut] + (points[after[cut]] - points[cut]) / 4
-    outline = np.repeat(np.arange(len(lengths)), lengths)
-    longer = lengths + np.bincount(outline[cut], minlength=len(lengths))
-    return found, longer, np.repeat(cut, count)
+    longer: NDArray[Any] = np.empty((int(count.sum()), 2))
+    longer[at] = points
+    longer[at[cut]] = points[cut] + (points[before[cut]] - points[cut]) / 4
+    longer[at[cut] + 1] = points[cut] + (points[after[cut]] - points[cut]) / 4
+    line = np.repeat(np.arange(len(lines.lengths)), lines.lengths)
+    lengths = lines.lengths + np.bincount(line[cut], minlength=len(lines.lengths))
+    return _Lines(longer, lengths, lines.closed), np.repeat(cut, count)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from geohp.vector.outlines import Chains
+from geohp.vector.outlines import Chains, Outlines
 from geohp.vector.rings import Rings
-
-_Pieces = list[NDArray[np.int64]]
 
 
 class Stitcher:
@@ -16,27 +16,27 @@ class Stitcher:
 
     def __init__(self) -> None:
         self._waiting: dict[int, list[Rings]] = {}
-        self._by_first: dict[int, _Open] = {}
-        self._by_following: dict[int, _Open] = {}
+        self._by_first: dict[int, _OpenChain] = {}
+        self._by_following: dict[int, _OpenChain] = {}
 
-    def add(self, rings: Rings, chains: Chains, complete: NDArray[np.int64]) -> Rings:
+    def add(self, outlines: Outlines, complete: NDArray[np.int64]) -> Rings:
         """Add what one block holds.
 
         Args:
-            rings, chains: the block's.
+            outlines: the block's.
             complete: (k,) ascending regions whose outlines are all there with this block.
 
         Returns:
             all rings of the complete regions.
         """
-        is_complete = np.isin(rings.regions, complete)
-        found = [rings.where(is_complete)]
-        for region, own in rings.where(~is_complete).split():
+        is_complete = np.isin(outlines.rings.regions, complete)
+        rings = [outlines.rings.where(is_complete)]
+        for region, own in outlines.rings.where(~is_complete).split():
             self._waiting.setdefault(region, []).append(own)
-        self._join(chains)
+        self._join(outlines.chains)
         for region in complete.tolist():
-            found.extend(self._waiting.pop(region, ()))
-        return Rings.joined(found)
+            rings.extend(self._waiting.pop(region, ()))
+        return Rings.joined(rings)
 
     def _join(self, chains: Chains) -> None:
         ends = np.cumsum(chains.lengths)
@@ -44,7 +44,7 @@ class Stitcher:
             chains.first.tolist(), chains.following.tolist(), chains.regions.tolist(),
             np.split(chains.corners, ends[:-1]), strict=False,
         ):  # fmt: skip
-            chain = _Open(first, following, [corners])
+            chain = _OpenChain(first, following, [corners])
             before = self._by_following.pop(chain.first, None)
             if before is not None:
                 del self._by_first[before.first]
@@ -58,29 +58,28 @@ class Stitcher:
             else:
                 self._by_first[chain.first] = self._by_following[chain.following] = chain
 
-    def _close(self, region: int, chain: _Open) -> None:
+    def _close(self, region: int, chain: _OpenChain) -> None:
         corners = np.concatenate(chain.pieces)
         ring = Rings(np.array([region]), np.array([len(corners)]), corners)
         self._waiting.setdefault(region, []).append(ring)
 
 
-class _Open:
+class _OpenChain(NamedTuple):
     """A chain with loose ends: the step it begins with, the one that must follow, and its corners in pieces."""
 
-    __slots__ = ("first", "following", "pieces")
-
-    def __init__(self, first: int, following: int, pieces: _Pieces) -> None:
-        self.first, self.following, self.pieces = first, following, pieces
+    first: int
+    following: int
+    pieces: list[NDArray[np.int64]]
 
     @property
     def closed(self) -> bool:
         """Whether it is a ring."""
         return self.first == self.following
 
-    def then(self, other: _Open) -> _Open:
+    def then(self, other: _OpenChain) -> _OpenChain:
         """Both as one; the longer list takes in the shorter."""
         if len(self.pieces) >= len(other.pieces):
             self.pieces.extend(other.pieces)
-            return _Open(self.first, other.following, self.pieces)
+            return _OpenChain(self.first, other.following, self.pieces)
         other.pieces[:0] = self.pieces
-        return _Open(self.first, other.following, other.pieces)
+        return _OpenChain(self.first, other.following, other.pieces)

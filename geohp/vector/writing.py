@@ -6,19 +6,21 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import geopandas
 
 from geohp.classes import LandCoverClass, classes_from_json
 from geohp.errors import GeohpError, OutputError
 from geohp.files import check_output
+from geohp.options import keywords
 from geohp.raster.read.labels import complete_classes
 from geohp.style import write_styles
 from geohp.vector.formats import Batches, write_batches, write_parquet
 from geohp.vector.geopackage import FAILURES, class_table, layers_of, write_geopackage
-from geohp.vector.polygonize import open_polygons
+from geohp.vector.polygonize import PolygonizeOptions, open_polygons
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -65,25 +67,26 @@ def write_polygons(
     return path
 
 
-def polygonize_file(
-    labels: str | Path | DataArray,
-    path: str | Path,
-    *,
-    layer: str = "landcover",
-    qml: bool = False,
-    overwrite: bool = False,
-    **options: Any,
-) -> int:
+@dataclass(frozen=True, kw_only=True)
+class PolygonFileOptions(PolygonizeOptions):
+    """All that :func:`polygonize_file` takes besides labels and path; described there."""
+
+    layer: str = "landcover"
+    qml: bool = False
+    overwrite: bool = False
+
+
+@keywords(PolygonFileOptions)
+def polygonize_file(labels: str | Path | DataArray, path: str | Path, options: PolygonFileOptions) -> int:
     """Turn a label map of any size into a file of polygons, in memory that does not grow with the map.
 
     Memory does grow, slowly, with the number of regions, and with the outlines of those that are not complete yet.
     Polygons come in the order in which they are completed.
 
     Args:
-        labels: as for :func:`geohp.vector.polygonize`.
+        labels: as for :func:`geohp.polygonize`, as are all arguments that are not described here.
         path, layer, overwrite: as for :func:`write_polygons`.
         qml: also write QGIS's style beside the file; a GeoPackage carries it in any case.
-        **options: the other arguments of :func:`geohp.vector.polygonize`.
 
     Returns:
         how many polygons there are.
@@ -91,16 +94,17 @@ def polygonize_file(
     Raises:
         SceneError: a raster that cannot be opened or read.
         VectorError: no label map (floats, several bands), or an impossible argument.
+        ConfigError: no legend, or one that names a label that the raster does not have.
         OutputError: see :func:`write_polygons`.
     """
-    path = check_target(path, layer=layer, overwrite=overwrite)
-    if qml:
-        check_output(path.with_suffix(".qml"), overwrite=overwrite)
-    with open_polygons(labels, **options) as found:
-        _write(Batches(found.batches(), found.none()), path, found.classes, layer)
-        if qml:
-            write_styles(path, found.classes, overwrite=overwrite)
-        return len(found.table)
+    path = check_target(path, layer=options.layer, overwrite=options.overwrite)
+    if options.qml:
+        check_output(path.with_suffix(".qml"), overwrite=options.overwrite)
+    with open_polygons(labels, options) as polygons:
+        _write(Batches(polygons.batches(), polygons.empty()), path, polygons.classes, options.layer)
+        if options.qml:
+            write_styles(path, polygons.classes, overwrite=options.overwrite)
+        return len(polygons)
 
 
 def _write(batches: Batches, path: Path, legend: Sequence[LandCoverClass], layer: str) -> None:

@@ -388,4 +388,4 @@ class TestFiles:
     def test_progress(self, labels, frame):
         told = []
         name_classes(labels, frame, block_px=1, progress=lambda *step: told.append(step))
-        assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert told == [("comparing", i, 4) for i in (1, 2, 3, 4)]

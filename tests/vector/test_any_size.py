@@ -197,8 +197,8 @@ def test_layout():
 
 def test_progress_is_told():
     told = []
-    polygonize(raster(blobs(40)), block_px=16, progress=lambda done, total: told.append((done, total)))
-    assert told == [(done, 18) for done in range(1, 19)]
+    polygonize(raster(blobs(40)), block_px=16, progress=lambda *step: told.append(step))
+    assert told == [("polygons", done, 18) for done in range(1, 19)]
 
 
 def test_a_full_disk_is_one_sentence(monkeypatch):

@@ -277,7 +277,7 @@ def test_straight_into_a_file(tmp_path, suffix):
     told = []
     count = polygonize_file(
         array, tmp_path / f"a{suffix}", classes=CLASSES, min_area_m2=0.1, block_px=32,
-        progress=lambda done, total: told.append(done / total),
+        progress=lambda stage, done, total: told.append(done / total),
     )  # fmt: skip
     whole = polygonize(array, classes=CLASSES, min_area_m2=0.1)
     write_polygons(whole, tmp_path / f"b{suffix}")
@@ -326,7 +326,7 @@ def test_a_map_without_data_straight_into_a_file(tmp_path):
 MILLION = """
 import sys
 import numpy as np, xarray as xr, rioxarray
-from geohp.vector import polygonize_file
+from geohp.vector.writing import polygonize_file
 values = np.random.default_rng(0).integers(0, 2, (3000, 3000)).astype(np.uint8)
 array = xr.DataArray(values, dims=("y", "x"))
 print(polygonize_file(array, sys.argv[1], block_px=512))

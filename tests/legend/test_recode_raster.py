@@ -98,7 +98,7 @@ def test_the_recoded_raster(tmp_path):
     labels = write(tmp_path / "labels.tif", values, known)
     told = []
     out = recode_file(labels, tmp_path / "named.tif", LEGEND, block_px=256, progress=lambda *step: told.append(step))
-    assert told == [(i, 18) for i in range(1, 19)]
+    assert told == [("recoding", i, 18) for i in range(1, 19)]
     with rasterio.open(out) as dataset, rasterio.open(labels) as before:
         np.testing.assert_array_equal(dataset.read(1)[0, ::100], [0, 2, 1, 0, 4, 255])
         np.testing.assert_array_equal(dataset.read(1), np.tile(dataset.read(1)[0], (600, 1)))
