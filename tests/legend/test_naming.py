@@ -201,6 +201,7 @@ def test_a_raster_on_the_same_pixels_with_a_colour_table(write_scene):
 
 
 @given(counts=arrays(np.int64, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 5)))
+@settings(deadline=None)
 def test_hungarian_is_one_to_one(counts):
     given_ = assign(counts, "hungarian")
     taken = given_[given_ >= 0]
