@@ -46,18 +46,11 @@ class Result:
 
     def as_dict(self) -> dict[str, object]:
         """All figures in plain lists and numbers, an undefined one as ``None``."""
-        scores = self.scores
         return {
             "model": str(self.model),
             "checkpoint": self.checkpoint,
             **asdict(self.mode),
-            "accuracy": _plain(scores["accuracy"]),
-            "miou": _plain(scores["miou"]),
-            "class_iou": [_plain(float(iou)) for iou in scores["class_iou"]],
-            "assignment": scores["assignment"].tolist(),
-            "confusion": scores["confusion"].tolist(),
-            "counts": scores["counts"].tolist(),
-            "unlabelled": scores["unlabelled"].tolist(),
+            **{name: _plain(figures) for name, figures in self.scores.items()},
         }
 
 
@@ -168,18 +161,15 @@ class Evaluation:
 
     def _summary(self, checkpoint: str, mode: PredictionMode) -> dict[str, object]:
         results = self.of(checkpoint, mode)
-        accuracy, accuracy_deviation = mean_and_deviation([result.scores["accuracy"] for result in results])
-        miou, miou_deviation = mean_and_deviation([result.scores["miou"] for result in results])
-        return {
-            "checkpoint": checkpoint,
-            **asdict(mode),
-            "models": len(results),
-            "accuracy": _plain(accuracy),
-            "accuracy_deviation": accuracy_deviation,
-            "miou": _plain(miou),
-            "miou_deviation": miou_deviation,
-        }
+        summary = {"checkpoint": checkpoint, **asdict(mode), "models": len(results)}
+        for key in ("accuracy", "miou"):
+            mean, deviation = mean_and_deviation([result.scores[key] for result in results])
+            summary |= {key: _plain(mean), f"{key}_deviation": deviation}
+        return summary
 
 
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else value
+def _plain(figures: object) -> object:
+    """Arrays as lists, NaN as ``None``."""
+    if isinstance(figures, np.ndarray):
+        return [_plain(figure) for figure in figures.tolist()] if figures.ndim == 1 else figures.tolist()
+    return None if figures != figures else figures

@@ -58,7 +58,7 @@ def draw_curve(
         bound: a level to mark, where values come near it.
         shares: values lie between 0 and 1.
     """
-    axes = _chart(title, "step")
+    figure, axes = _chart(title, "step")
     for colour, (name, series) in zip(LINES, lines.items(), strict=False):
         _draw_series(axes, series, colour, name)
     if bound is not None and max(values.max() for _, values in lines.values()) > bound / 3:
@@ -67,19 +67,19 @@ def draw_curve(
         axes.set_ylim(-0.05, 1.05)
     if legend:
         axes.legend(frameon=False, fontsize=9)
-    return _chart_png(axes)
+    return as_png(figure, 120)
 
 
 def draw_scores(title: str, lines: Mapping[str, Series]) -> bytes:
     """Percentages by epoch, a dot each."""
-    axes = _chart(title, "epoch")
+    figure, axes = _chart(title, "epoch")
     for colour, (name, (epochs, values)) in zip(LINES, lines.items(), strict=False):
         axes.plot(epochs, values, "o-", color=colour, label=name, markersize=4)
     axes.set_ylabel("%")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=9)
-    return _chart_png(axes)
+    return as_png(figure, 120)
 
 
 def draw_counts(
@@ -113,17 +113,13 @@ def draw_counts(
 
 def draw_similarity(cosines: NDArray[np.float32], names: Sequence[str]) -> bytes:
     """Cosines (K, K) of the named centroids as a map of colours, with figures where there is room for them."""
-    count = len(cosines)
-    side = min(9.0, 1.8 + 0.45 * count)
-    figure = new_figure(side + 0.9, side)
-    axes = figure.subplots()
-    shown = axes.imshow(cosines, cmap="RdBu_r", vmin=-1, vmax=1)
-    ticks = range(0, count, -(-count // _NAMED))
-    size = 9 if count <= _NUMBERED else 6
+    ticks = range(0, len(cosines), -(-len(cosines) // _NAMED))
+    size = 9 if len(cosines) <= _NUMBERED else 6
+    side = min(9.0, 1.8 + 0.45 * len(cosines))
+    figure, axes = _matrix(cosines, (side + 0.9, side), "cosine", "RdBu_r", (-1, 1))
     axes.set_xticks(ticks, [names[tick] for tick in ticks], rotation=90, fontsize=size)
     axes.set_yticks(ticks, [names[tick] for tick in ticks], fontsize=size)
     _number_cells(axes, cosines, ".2f", np.abs(cosines) > 0.6)
-    figure.colorbar(shown, ax=axes, label="cosine", shrink=0.8)
     return as_png(figure)
 
 
@@ -147,9 +143,7 @@ def draw_confusion(
     total = pixels.sum(1, keepdims=True) + unlabelled[:, None]
     shares = 100 * np.divide(pixels, total, out=np.zeros_like(pixels), where=total > 0)
     side = 2.5 + 0.34 * len(names)
-    figure = new_figure(side + 0.6, side)
-    axes = figure.subplots()
-    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    figure, axes = _matrix(shares, (side + 0.6, side), "percent", "Blues", (0, 100))
     predicted = list(names)
     if assignment is not None:
         clusters = [", ".join(map(str, np.flatnonzero(assignment == number))) for number in range(len(names))]
@@ -160,8 +154,18 @@ def draw_confusion(
     axes.set_ylabel("true")
     axes.set_title(title, fontsize=10)
     _number_cells(axes, shares, ".0f", shares > 55)
-    figure.colorbar(shown, ax=axes, label="percent", shrink=0.8)
     return as_png(figure)
+
+
+def _matrix(
+    values: NDArray[np.floating], inches: tuple[float, float], label: str, colours: str, limits: tuple[float, float]
+) -> tuple[Figure, Axes]:
+    """Values (K, K) as a map of colours, and beside it what they mean."""
+    figure = new_figure(*inches)
+    axes = figure.subplots()
+    shown = axes.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1])
+    figure.colorbar(shown, ax=axes, label=label, shrink=0.8)
+    return figure, axes
 
 
 def _number_cells(axes: Axes, values: NDArray[np.floating], form: str, dark: NDArray[np.bool_]) -> None:
@@ -184,17 +188,11 @@ def _draw_series(axes: Axes, series: Series, colour: str, label: str | None = No
     axes.grid(alpha=0.3)
 
 
-def _chart(title: str, xlabel: str) -> Axes:
+def _chart(title: str, xlabel: str) -> tuple[Figure, Axes]:
     """Of fixed margins: laying out a chart anew takes longer than drawing it."""
     figure = new_figure(4.4, 2.9)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0.15, 0.17, 0.82, 0.72))
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(xlabel)
-    return axes
-
-
-def _chart_png(axes: Axes) -> bytes:
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    return as_png(figure, 120)
+    return figure, axes

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor, minimum
 
 from geohp.backbones.affinities import neighbour_indices
 from geohp.classes import LandCoverClass
 from geohp.reporting import figures
 from geohp.reporting.pages import Picture
-from geohp.training.findings import Agreement, Anchor, Findings
+from geohp.training.findings import Anchor, Findings
 from geohp.training.sample_images import SampleImages
 
 _SHOWN_WITH = 5
@@ -44,25 +43,29 @@ class Discovery:
     Attributes:
         anchors: the paper's figure for each.
         patches: beside an anchor's own.
-        distribution: how positives are distributed, in sentences.
+        findings: about anchors drawn at random.
+        median_agnostic, median_specific: of their positives.
         affinities: weights around the anchors, and where they tell neighbours apart.
         key: colours and what they mean.
     """
 
     anchors: tuple[AnchorView, ...]
     patches: int
-    distribution: str
+    findings: Findings
+    median_agnostic: float
+    median_specific: float
     affinities: tuple[Picture, ...]
     key: tuple[tuple[str, str], ...] = _KEY
 
 
 def show_findings(findings: Findings, samples: SampleImages, classes: Sequence[LandCoverClass]) -> Discovery:
     """Pictures and sentences of what was found in some images."""
-    patches = samples.clusters.numel() - 1
     return Discovery(
         anchors=tuple(_anchor(anchor, samples, classes) for anchor in findings.anchors),
-        patches=patches,
-        distribution=" ".join(_distribution(findings, patches)),
+        patches=samples.clusters.numel() - 1,
+        findings=findings,
+        median_agnostic=float(findings.agnostic.double().median()),
+        median_specific=float(findings.specific.double().median()),
         affinities=tuple(_neighbourhoods(findings.anchors, samples)),
     )
 
@@ -113,24 +116,3 @@ def _most_divided(affinities: Tensor, inside: Tensor) -> int:
     divided = minimum(heavy, 8 - heavy) * inside.all(1)
     contrast = neighbours.var(1, correction=0) / affinities.square().sum(1).clamp_min(1e-12)
     return int((divided + contrast).argmax())
-
-
-def _distribution(findings: Findings, patches: int) -> Iterator[str]:
-    agnostic, specific = (float(counts.double().median()) for counts in (findings.agnostic, findings.specific))
-    yield (
-        f"Of {findings.counted} anchors drawn at random among {patches + 1:,} patches, the median has {agnostic:,.0f} "
-        f"task-agnostic and {specific:,.0f} task-specific positives; {100 * findings.alone:.0f} % have no "
-        "task-agnostic one and are left out of the loss."
-    )
-    if np.isfinite(findings.within):
-        yield f"{100 * findings.within:.0f} % of the task-agnostic ones lie in the anchor's own image."
-    yield from _agreement("cluster", findings.clusters)
-    if findings.labels is not None:
-        yield from _agreement("label", findings.labels)
-
-
-def _agreement(kind: str, found: Agreement) -> Iterator[str]:
-    shares = ((found.agnostic, "task-agnostic"), (found.specific, "task-specific"), (found.chance, "of all patches"))
-    known = [f"{100 * share:.0f} % ({name})" for share, name in shares if np.isfinite(share)]
-    if known:
-        yield f"They share the anchor's {kind} in {', '.join(known)}."

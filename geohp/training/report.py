@@ -19,10 +19,9 @@ from geohp.evaluation.report import confusion_png
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.hp.method import HP
 from geohp.model.network import LandCoverModel
-from geohp.reporting.curves import LOSS_TERMS, training_curves
 from geohp.reporting.figures import as_rgb, colourise, draw_image, draw_samples, legend_handles
 from geohp.reporting.pages import Picture, render_page
-from geohp.reporting.plots import Series, draw_losses, draw_scores, draw_similarity
+from geohp.reporting.plots import Series, draw_curve, draw_losses, draw_scores, draw_similarity
 from geohp.training.discovery import Discovery, show_findings
 from geohp.training.findings import find_positives
 from geohp.training.fit import Trained
@@ -38,6 +37,20 @@ _COUNTED_IMAGES = 64
 """Images whose patches are counted for the clusters' shares."""
 _ALIKE = 0.95
 """Centroids of a higher cosine are hardly two clusters."""
+_LOSS_TERMS = ("contrastive", "consistency", "cluster", "linear")
+_CURVES: tuple[tuple[str, dict[str, str]], ...] = (
+    ("Contrastive loss", {"contrastive": "contrastive"}),
+    ("Consistency", {"consistency": "consistency"}),
+    ("Cluster probe", {"cluster": "cluster"}),
+    ("Linear probe", {"linear": "linear"}),
+    ("λ, weight of task-specific positives", {"task_specific_weight": "λ"}),
+    ("Gradient norm of the head", {"gradient_norm": "gradient norm"}),
+    ("Positives per anchor", {"positives_agnostic": "task-agnostic", "positives_specific": "task-specific"}),
+    ("Share of anchors", {"anchor_share": "share"}),
+)
+"""Figures by title, whose meaning the page's template knows, and the columns of metrics.csv that share each."""
+_SHARES = ("task_specific_weight", "anchor_share")
+"""Columns that lie between 0 and 1."""
 
 
 def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandCoverClass], seconds: float) -> None:
@@ -60,7 +73,7 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
     samples = load_sample_images(trained.source, model, config.train.batch_size)
     metrics, sweep = work / "metrics.csv", work / PICTURE_NAME
     logged = read_series(metrics)
-    terms = {name: logged[name] for name in LOSS_TERMS if name in logged}
+    terms = {name: logged[name] for name in _LOSS_TERMS if name in logged}
     if metrics.exists():
         (work / "loss.png").write_bytes(draw_losses(terms))
     page = render_page(
@@ -71,7 +84,8 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
         facts=_facts(trained, seconds),
         config=dump_config(config),
         loss_terms=list(terms),
-        curves=list(training_curves(logged, getattr(config.method, "clip_norm", None))),
+        curves=list(_curves(logged, getattr(config.method, "clip_norm", None))),
+        never_specific="task_specific_weight" in logged and not logged["task_specific_weight"][1].any(),
         samples=_samples(samples, model, work / "samples.png"),
         clusters=_clusters(trained.source, model),
         sweep=Picture(sweep.read_bytes(), "Numbers of classes") if sweep.exists() else None,
@@ -132,6 +146,18 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _curves(logged: Mapping[str, Series], clip_norm: float | None) -> Iterator[Picture]:
+    """A figure for each group of columns that were logged, and for each column that belongs to none."""
+    known = {"loss"}.union(*(columns for _, columns in _CURVES))
+    others = [(name.replace("_", " "), {name: name}) for name in logged if name not in known]
+    for title, columns in (*_CURVES, *others):
+        lines = {label: logged[name] for name, label in columns.items() if name in logged}
+        if lines:
+            bound = clip_norm if "gradient_norm" in columns else None
+            shares = not columns.keys().isdisjoint(_SHARES)
+            yield Picture(draw_curve(title, lines, legend=len(columns) > 1, bound=bound, shares=shares), title)
 
 
 def _samples(samples: SampleImages, model: LandCoverModel, out: Path) -> list[tuple[Picture, Picture]]:
