@@ -132,7 +132,7 @@ def main() -> int:
             path.write_text(wanted[path], encoding="utf-8")
         return 0
     for path in stale:
-        print(f"{path.relative_to(ROOT)}: not up to date; run python docs/architecture.py", file=sys.stderr)
+        sys.stderr.write(f"{path.relative_to(ROOT)}: not up to date; run python docs/architecture.py\n")
     return 1 if stale else 0
 
 

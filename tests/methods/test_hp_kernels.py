@@ -33,7 +33,8 @@ def test_interpreted_they_give_what_the_plain_passes_give():
 
 
 @pytest.mark.parametrize(
-    ("capability", "keep"), [(90, False), pytest.param(80, True, marks=[pytest.mark.slow, pytest.mark.cheap]), (120, True)]
+    ("capability", "keep"),
+    [(90, False), pytest.param(80, True, marks=[pytest.mark.slow, pytest.mark.cheap]), (120, True)],
 )
 def test_they_compile_and_fit(capability, keep):
     pytest.importorskip("triton")

@@ -587,7 +587,6 @@ def test_killed_at_some_moment_a_run_can_be_finished(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.cheap
 @pytest.mark.skipif(sys.platform == "win32", reason="forks and kills")
 def test_killed_before_any_of_its_steps_a_run_can_be_finished(tmp_path: Path) -> None:
     assert kill(tmp_path, "steps", 1000) > 60
