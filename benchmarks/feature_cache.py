@@ -25,6 +25,7 @@ from geohp.backbones.base import PatchFeatures
 from geohp.backbones.factory import create_backbone
 from geohp.data.base import ImageSet
 from geohp.demo.town.scene import draw_orthophoto
+from geohp.features.filling import CacheOptions
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Batch
 from geohp.methods.hp.method import HP
@@ -87,7 +88,7 @@ def main() -> None:
                 continue
             source = FeatureSampler(images, backbone, batch_size=args.batch)
             start = clock(args.device)
-            source.cache(**{"limit_bytes": float(1 << 36), "folder": folder, **options})
+            source.cache(CacheOptions(**{"limit_bytes": float(1 << 36), "folder": folder, **options}))
             ready = clock(args.device) - start
             method, steps, reading = trained(source, args.epochs)
             times[way] = clock(args.device) - start

@@ -1,79 +1,25 @@
-"""How training reads its images: in an order that depends on seed and epoch alone, and past the few unreadable ones."""
+"""How training reads its images: by positions of an epoch, and past the few that cannot be read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
+from torch.utils.data import Dataset, default_collate, get_worker_info
 
-from geohp.data.augment import Augmentation, seeded
+from geohp.data.augment import Augmentation
 from geohp.data.base import ImageSet, Item
 from geohp.errors import DataError, SceneError
+
+logger = logging.getLogger(__name__)
 
 UNREADABLE: Final = "unreadable"
 """Key of what could not be read: the reason by the number of the image."""
 
 _TOLERATED = 0.01
-_SHOWN = 3
-
-
-class EpochOrder(Sampler[int]):
-    """Positions of an epoch in random order, each as ``epoch * length + position``: so that who reads knows the epoch.
-
-    An order depends on the seed and the number of the epoch alone. Epochs count by themselves; :meth:`set_epoch`, which
-    Lightning calls, says which is next.
-
-    Args:
-        length: how many positions there are.
-        seed: of all orders.
-        rank, replicas: of several processes, each goes through its own equal share; what is left over is left out.
-
-    Attributes:
-        epoch: which one comes next.
-        start: positions of the next epoch to pass over: those that an interrupted training has seen.
-    """
-
-    def __init__(self, length: int, seed: int, rank: int = 0, replicas: int = 1) -> None:
-        self.length, self.seed = length, seed
-        self.rank, self.replicas = rank, replicas
-        self.epoch = 0
-        self.start = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Which epoch comes next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length // self.replicas
-
-    def __iter__(self) -> Iterator[int]:
-        epoch = self.epoch
-        self.epoch += 1
-        order = shuffled(self.length, self.seed, epoch)
-        share = order[self.rank : len(self) * self.replicas : self.replicas][self.start :]
-        self.start = 0
-        return iter((share + epoch * self.length).tolist())
-
-
-class FixedSampler(Sampler[int]):
-    """Whatever positions were set last: one loader, and its processes, serve many small samples."""
-
-    def __init__(self) -> None:
-        self.positions: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.positions)
-
-
-def shuffled(length: int, seed: int, number: int) -> Tensor:
-    """Random order number ``number`` of 0 to ``length`` - 1 (int64)."""
-    return torch.randperm(length, generator=seeded(seed, number))
+_NAMED = 3
 
 
 class SkipUnreadable(ImageSet):
@@ -81,11 +27,15 @@ class SkipUnreadable(ImageSet):
 
     Args:
         images: any set.
+
+    Attributes:
+        unreadable: the reason by number, of those that :meth:`note` was told.
     """
 
     def __init__(self, images: ImageSet) -> None:
         self.images = images
         self.channels, self.labelled = images.channels, images.labelled
+        self.unreadable: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -94,16 +44,27 @@ class SkipUnreadable(ImageSet):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         failed: dict[int, str] = {}
-        for number in range(index, index + len(self)):
+        while True:
+            number = (index + len(failed)) % len(self)
             try:
-                item = self.images[number % len(self)]
+                item = self.images[number]
             except (DataError, SceneError) as error:
-                failed[number % len(self)] = str(error)
-                if len(failed) > _TOLERATED * len(self):
-                    raise too_many(self, failed) from error
-                continue
-            return {**item, UNREADABLE: failed} if failed else item
-        raise too_many(self, failed)
+                failed[number] = error.problem
+                self._check_tolerable(failed)
+            else:
+                return {**item, UNREADABLE: failed} if failed else item
+
+    def note(self, failed: Mapping[int, str]) -> None:
+        """Remember what items said of those that could not be read, with a warning of each that is new.
+
+        Raises:
+            DataError: when they are more than one in a hundred.
+        """
+        new = {number: reason for number, reason in failed.items() if number not in self.unreadable}
+        self.unreadable.update(new)
+        self._check_tolerable(self.unreadable)
+        for number, reason in new.items():
+            logger.warning("%s: left out of training (%s)", self.name(number), reason)
 
     def name(self, index: int) -> str:
         """As the images have it."""
@@ -127,41 +88,15 @@ class SkipUnreadable(ImageSet):
             raise AttributeError(name)
         return getattr(self.images, name)
 
-
-def too_many(images: ImageSet, failed: Mapping[int, str]) -> DataError:
-    """What to tell where more than one in a hundred cannot be read."""
-    reasons = [f"{images.name(number)} ({reason.split('; ')[0]})" for number, reason in failed.items()]
-    return DataError(
-        f"{len(failed)} of {len(images)} images cannot be read, more than {_TOLERATED:.0%}: "
-        f"{', '.join(reasons[:_SHOWN])}{', ...' if len(failed) > _SHOWN else ''}; repair them or leave them out"
-    )
-
-
-class UnreadableLog:
-    """Which images could not be read.
-
-    Args:
-        images: named in messages.
-
-    Attributes:
-        failed: the reason by number.
-    """
-
-    def __init__(self, images: ImageSet) -> None:
-        self._images = images
-        self.failed: dict[int, str] = {}
-
-    def note(self, failed: Mapping[int, str]) -> list[str]:
-        """Remember, and give a sentence for each that is new.
-
-        Raises:
-            DataError: when they are more than one in a hundred.
-        """
-        new = {number: reason for number, reason in failed.items() if number not in self.failed}
-        self.failed.update(new)
-        if len(self.failed) > _TOLERATED * len(self._images):
-            raise too_many(self._images, self.failed)
-        return [f"{self._images.name(number)}: left out of training ({reason})" for number, reason in new.items()]
+    def _check_tolerable(self, failed: Mapping[int, str]) -> None:
+        if len(failed) <= _TOLERATED * len(self):
+            return
+        reasons = [f"{self.name(number)} ({reason})" for number, reason in failed.items()]
+        raise DataError(
+            f"{len(failed)} of {len(self)} images cannot be read, more than {_TOLERATED:.0%}: "
+            f"{', '.join(reasons[:_NAMED])}{', ...' if len(failed) > _NAMED else ''}",
+            "repair them or leave them out",
+        )
 
 
 class IndexedImages(Dataset[Item]):
@@ -189,7 +124,7 @@ class IndexedImages(Dataset[Item]):
 
 
 def collate(items: Sequence[Item]) -> dict[str, Any]:
-    """IndexedImages as a batch; what could not be read is gathered under :data:`UNREADABLE`, where there is any."""
+    """Items as a batch; what could not be read is gathered under :data:`UNREADABLE`, where there is any."""
     failed: dict[int, str] = {}
     for item in items:
         failed.update(item.get(UNREADABLE, {}))

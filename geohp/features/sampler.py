@@ -1,14 +1,14 @@
-"""Training images as frozen features: computed once and kept where there is room, anew each epoch otherwise.
+"""Frozen features of training images, in the order that training asks for them.
 
-The backbone is frozen and the images are not augmented at random, so their features and affinities never change.
+The backbone is frozen and the images are not augmented at random, so their features and affinities never change: they
+are computed once and kept where there is room, anew each epoch otherwise.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,35 +16,62 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from geohp.backbones.base import Backbone, PatchFeatures
-from geohp.backbones.weights import fingerprint
-from geohp.data.augment import Augmentation
+from geohp.data.augment import Augmentation, seeded
 from geohp.data.base import ImageSet, reader_options
 from geohp.errors import DataError
-from geohp.features.filling import Filling, Mode
-from geohp.features.images import (
-    UNREADABLE,
-    EpochOrder,
-    FixedSampler,
-    IndexedImages,
-    SkipUnreadable,
-    UnreadableLog,
-    begin_worker,
-    collate,
-    shuffled,
-)
-from geohp.features.stores import Layout, Store, Tensors
+from geohp.features.encoder import FrozenEncoder
+from geohp.features.filling import CacheOptions, FeatureJob, fill_store
+from geohp.features.images import UNREADABLE, IndexedImages, SkipUnreadable, begin_worker, collate
+from geohp.features.store import FeatureLayout, FeatureStore, Tensors
+from geohp.progress import Progress, no_progress
 from geohp.version import __version__
 
 logger = logging.getLogger(__name__)
 
 _READABLE = "readable"
-_LOT = 4
-"""Images that a CPU computes at once."""
-_KEPT_AS = {"float32": torch.float32, "float16": torch.float16}
+_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+
+class EpochOrder(Sampler[int]):
+    """Positions of an epoch in random order, each as ``epoch * length + position``: so that who reads knows the epoch.
+
+    An order depends on the seed and the number of the epoch alone. Epochs count by themselves; :meth:`set_epoch`, which
+    Lightning calls, says which is next.
+
+    Args:
+        length: how many positions there are.
+        seed: of all orders.
+        rank, replicas: of several processes, each goes through its own equal share; what is left over is left out.
+
+    Attributes:
+        epoch: which one comes next.
+        start: positions of the next epoch to pass over: those that an interrupted training has seen.
+    """
+
+    def __init__(self, length: int, seed: int, rank: int = 0, replicas: int = 1) -> None:
+        self.length, self.seed = length, seed
+        self.rank, self.replicas = rank, replicas
+        self.epoch = 0
+        self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length // self.replicas
+
+    def __iter__(self) -> Iterator[int]:
+        epoch = self.epoch
+        self.epoch += 1
+        order = _shuffled(self.length, self.seed, epoch)
+        share = order[self.rank : len(self) * self.replicas : self.replicas][self.start :]
+        self.start = 0
+        return iter((share + epoch * self.length).tolist())
 
 
 class FeatureSampler:
-    """Images seen through a frozen backbone.
+    """Images seen through a frozen backbone: batches of epochs, and random samples.
 
     Orders of images depend on ``seed`` and the epoch alone, and a few unreadable images are passed over (more than one
     in a hundred is an error): so training is the same wherever features come from. On a CPU it is so to the last bit,
@@ -60,9 +87,8 @@ class FeatureSampler:
         augmentation: of the images of :meth:`batches`; nothing can be cached then.
 
     Attributes:
-        images: the images; an unreadable one is replaced by the next.
-        place: where features are, in words; ``None`` where they are computed anew every epoch.
-        unreadable: reasons by the number of the image, as far as met.
+        images: the images; an unreadable one is replaced by the next, and remembered.
+        encode: features of images (B, bands, H, W) in [0, 1], see :class:`~geohp.features.encoder.FrozenEncoder`.
     """
 
     def __init__(
@@ -77,112 +103,58 @@ class FeatureSampler:
         augmentation: Augmentation | None = None,
     ) -> None:
         self.images = images if isinstance(images, SkipUnreadable) else SkipUnreadable(images)
-        self.backbone = backbone
+        self.encode = FrozenEncoder(backbone, batch_size)
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.keep_images, self.augmentation = keep_images, augmentation
-        self._lot = min(batch_size, _LOT)
-        self._ledger = UnreadableLog(self.images)
         self._usable = torch.arange(len(images))
-        self._store: Store | None = None
+        self._store: FeatureStore | None = None
         self._samples = 0
-        self._sampling: tuple[FixedSampler, DataLoader[Any]] | None = None
-        self._mean, self._std = (torch.tensor(v)[:, None, None] for v in (backbone.mean, backbone.std))
+        self._sampling: tuple[list[int], DataLoader[Any]] | None = None
 
     def __len__(self) -> int:
         return len(self._usable)
 
     @property
+    def backbone(self) -> Backbone:
+        """What the images are seen through."""
+        return self.encode.backbone
+
+    @property
     def device(self) -> torch.device:
         """Where the backbone computes."""
-        return next((b.device for b in (*self.backbone.parameters(), *self.backbone.buffers())), torch.device("cpu"))
+        return self.encode.device
 
     @property
     def place(self) -> str | None:
-        """Where features are kept, in words."""
+        """Where features are kept, in words; ``None`` where they are computed anew every epoch."""
         return None if self._store is None else self._store.place
 
-    @property
-    def unreadable(self) -> dict[int, str]:
-        """Reasons by the number of the image, of those met so far."""
-        return dict(self._ledger.failed)
-
-    def cache(
-        self,
-        limit_bytes: float,
-        progress: Callable[[int, int], None] | None = None,
-        *,
-        mode: Mode = "auto",
-        folder: str | Path | None = None,
-        dtype: str = "float32",
-        announce: Callable[[str], None] = logger.info,
-    ) -> bool:
+    def cache(self, options: CacheOptions, progress: Progress = no_progress) -> bool:
         """Compute all features now, or load those of an earlier run; tells whether they are kept.
 
-        Args:
-            limit_bytes: how much memory (not a GPU's) they may take.
-            progress: told of images done, and of all.
-            mode: ``memory``, ``disk`` (held in memory, too, where they fit), ``auto`` (on disk only where computing
-                them takes long) or ``off``.
-            folder: of all caches on disk; ``None`` for :func:`geohp.features.disk.default_folder`.
-            dtype: ``float32``, or ``float16``, which takes half the room.
-            announce: told in sentences of sizes, places, and why features are not kept.
+        Sizes, places, and why features are not kept, are logged.
 
         Raises:
             DataError: when more than one image in a hundred cannot be read, or features are no finite numbers.
         """
-        if mode == "off" or self.augmentation is not None:
-            if mode != "off":
-                announce("images are augmented at random: their features are computed anew every epoch")
+        if options.mode == "off":
             return False
-        kept_as = _KEPT_AS[dtype]
-
-        def compute(batch: dict[str, Any]) -> Tensors:
-            return self._rows(batch, kept_as)
-
-        first = collate([self.images[0]])
-        filling = Filling(
-            images=len(self.images),
-            key=lambda: self._key(dtype),
-            layout=Layout.of(compute(first)),
-            device=self.device,
-            limit_bytes=limit_bytes,
-            announce=announce,
-            progress=progress or (lambda *_: None),
-        )
-        self._store = filling.fill(
-            mode,
-            folder,
-            seconds=lambda: _seconds(lambda: compute(first)) / (self._lot if self.device.type == "cpu" else 1),
-            rows=lambda batches: map(compute, self._loader(self._items(), batches=batches)),
-            batch_size=self.batch_size,
-        )
+        if self.augmentation is not None:
+            logger.info("images are augmented at random: their features are computed anew every epoch")
+            return False
+        self._store = fill_store(self._job(options.dtype), options, progress)
         if self._store is None:
             return False
         self._sampling = None  # with its processes: samples are taken from the store now
         readable = self._store.gather(torch.arange(len(self.images)), [_READABLE])[_READABLE].cpu()
-        self._note({int(i): "unreadable when features were computed" for i in (readable == 0).nonzero()[:, 0]})
+        self.images.note({int(i): "unreadable when features were computed" for i in (readable == 0).nonzero()[:, 0]})
         self._usable = readable.nonzero()[:, 0]
         return True
 
-    def encode(self, images: Tensor, affinities: bool = True) -> PatchFeatures:
-        """Features of images (B, bands, H, W) in [0, 1], on the backbone's device.
-
-        On a CPU an image's features are the same bits whatever it is computed together with. In memory, the channels
-        of a patch lie side by side, as heads and losses want them.
-        """
-        images = images.to(self.device)
-        normalised = (images - self._mean.to(self.device)) / self._std.to(self.device)
-        if self.device.type != "cpu":
-            return _patch_by_patch([self.backbone(normalised, affinities)], len(images))
-        # Products of few rows are added up in another order than those of many: each has equally many.
-        lots = list(torch.split(normalised, self._lot))
-        lots[-1] = torch.cat([lots[-1], lots[-1][-1:].expand(self._lot - len(lots[-1]), -1, -1, -1)])
-        return _patch_by_patch([self.backbone(lot, affinities) for lot in lots], len(images))
-
     def normalised(self, count: int) -> Iterator[Tensor]:
         """Normalised batches (B, bands, H, W) of up to ``count`` shuffled images: what a backbone is fitted on."""
-        for batch in self._some(count):
-            yield ((batch["image"] - self._mean) / self._std).to(self.device)
+        for batch in self._read_sample(count):
+            yield self.encode.normalise(batch["image"])
 
     def batches(self, rank: int = 0, replicas: int = 1) -> DataLoader[Any]:
         """An epoch in random order, another one every time, as batches for :meth:`patches`.
@@ -200,11 +172,11 @@ class FeatureSampler:
             return self._loader(self._items(self.augmentation), order, drop_last=drop_last)
         # What is kept is in this process already: more of them would only copy it.
         return DataLoader(
-            _Kept(self._store, self._usable, self.images.labelled),
+            _StoredFeatures(self._store, self._usable, self.images.labelled),
             self.batch_size,
             sampler=order,
             drop_last=drop_last,
-            collate_fn=_as_it_is,
+            collate_fn=_unchanged,
             generator=Generator(),
         )
 
@@ -214,7 +186,7 @@ class FeatureSampler:
         Raises:
             DataError: when more than one image in a hundred could not be read.
         """
-        self._note(batch.get(UNREADABLE, {}))
+        self.images.note(batch.get(UNREADABLE, {}))
         if self._store is not None and "features" not in batch:
             batch = self._store.gather(batch["index"].cpu(), ["features", "affinities"])
         if "features" in batch:
@@ -225,10 +197,9 @@ class FeatureSampler:
         """Feature maps (B, C, h, w) of up to ``count`` images as they are, freshly shuffled."""
         if self._store is not None:
             for part in torch.split(self._draw(count), self.batch_size):
-                kept = self._store.gather(self._usable[part], ["features"])
-                yield self._maps(kept["features"])
+                yield self._maps(self._store.gather(self._usable[part], ["features"])["features"])
             return
-        for batch in self._some(count):
+        for batch in self._read_sample(count):
             yield self.encode(batch["image"], affinities=False).features
 
     def state(self) -> dict[str, int]:
@@ -250,118 +221,113 @@ class FeatureSampler:
     def _draw(self, count: int) -> Tensor:
         self._samples += 1
         # Not an order of an epoch: those count up from 0.
-        return shuffled(len(self), self.seed, -self._samples)[:count]
+        return _shuffled(len(self), self.seed, -self._samples)[:count]
 
-    def _some(self, count: int) -> Iterator[dict[str, Any]]:
+    def _read_sample(self, count: int) -> Iterator[dict[str, Any]]:
         """Batches of freshly shuffled images; reading processes stay for the next time."""
         if self._sampling is None:
-            positions = FixedSampler()
+            positions: list[int] = []
             self._sampling = positions, self._loader(self._items(), positions)
         positions, loader = self._sampling
-        positions.positions = self._draw(count).tolist()
+        positions[:] = self._draw(count).tolist()
         for batch in loader:
-            self._note(batch.get(UNREADABLE, {}))
+            self.images.note(batch.get(UNREADABLE, {}))
             yield batch
 
     def _items(self, augmentation: Augmentation | None = None) -> IndexedImages:
         return IndexedImages(self.images, self._usable, augmentation)
 
-    def _rows(self, batch: dict[str, Any], kept_as: torch.dtype) -> Tensors:
+    def _job(self, dtype: str) -> FeatureJob:
+        """What is to be computed of all images."""
+        first = collate([self.images[0]])
+        return FeatureJob(
+            images=len(self.images),
+            batch_size=self.batch_size,
+            layout=FeatureLayout.of(self._rows(first, dtype)),
+            device=self.device,
+            key=lambda: {
+                "geohp": __version__,
+                "images": self.images.identity(),
+                "type": dtype,
+                **self.encode.identity(),
+            },
+            seconds=lambda: self._seconds(first, dtype),
+            rows=lambda batches: (self._rows(batch, dtype) for batch in self._loader(self._items(), batches=batches)),
+        )
+
+    def _rows(self, batch: dict[str, Any], dtype: str) -> Tensors:
         """What is kept of a batch's images."""
         failed = batch.get(UNREADABLE, {})
-        self._note(failed)
+        self.images.note(failed)
         # As the trainer would compute in half precision, what is computed once need not.
         with torch.autocast(self.device.type, enabled=False):
             patches = self.encode(batch["image"])
         assert patches.affinities is not None
         rows = {
-            "features": patches.features.permute(0, 2, 3, 1).to("cpu", kept_as),
-            "affinities": patches.affinities.to("cpu", kept_as),
+            "features": patches.features.permute(0, 2, 3, 1).to("cpu", _DTYPES[dtype]),
+            "affinities": patches.affinities.to("cpu", _DTYPES[dtype]),
             _READABLE: torch.tensor([int(i) not in failed for i in batch.get("index", [-1])], dtype=torch.uint8),
         }
         if not torch.isfinite(rows["features"]).all():
             raise DataError(
-                f"the features of backbone {self.backbone.name} are not finite numbers in {str(kept_as)[6:]}"
-                + ("; set train.cache_dtype=float32" if kept_as == torch.float16 else ", check its weights")
+                f"the features of backbone {self.backbone.name} are not finite numbers in {dtype}",
+                "set train.cache_dtype=float32" if dtype == "float16" else "check its weights",
             )
         if self.images.labelled:
             rows["mask"] = batch["mask"].to(torch.uint8)
         return rows
 
-    def _key(self, dtype: str) -> dict[str, Any]:
-        """Everything that kept features depend on."""
-        backbone = self.backbone
-        return {
-            "geohp": __version__,
-            "torch": torch.__version__,
-            "images": self.images.identity(),
-            "backbone": backbone.name,
-            "block": backbone.block,
-            "options": backbone.options(),
-            "weights": fingerprint(backbone),
-            "mean": list(backbone.mean),
-            "std": list(backbone.std),
-            "type": dtype,
-            # Bits differ between them, and on a CPU training is to repeat to the last.
-            "device": self.device.type,
-            "at once": self._lot if self.device.type == "cpu" else None,
-        }
-
-    def _note(self, failed: dict[int, str]) -> None:
-        for sentence in self._ledger.note(failed):
-            logger.warning(sentence)
+    def _seconds(self, batch: dict[str, Any], dtype: str) -> float:
+        """How long it takes to compute what is kept of an image."""
+        start = time.perf_counter()
+        self._rows(batch, dtype)
+        return (time.perf_counter() - start) / (self.encode.images_at_once or 1)
 
     def _loader(
         self,
         dataset: IndexedImages,
-        sampler: Sampler[int] | None = None,
+        sampler: Sampler[int] | list[int] | None = None,
         *,
         batches: list[list[int]] | None = None,
         drop_last: bool = False,
     ) -> DataLoader[Any]:
-        how: dict[str, Any] = {"batch_sampler": batches}
-        if batches is None:
-            how = {"batch_size": self.batch_size, "sampler": sampler, "drop_last": drop_last}
-        # A loader draws its processes' seeds whenever it is gone through; from the numbers that all others are drawn
-        # from, training would depend on how often that is.
-        how["generator"] = Generator()
-        begin = begin_worker if self.workers else None
-        return DataLoader(dataset, collate_fn=collate, worker_init_fn=begin, **reader_options(self.workers), **how)
+        by_size: dict[str, Any] = {"batch_size": self.batch_size, "sampler": sampler, "drop_last": drop_last}
+        return DataLoader(
+            dataset,
+            collate_fn=collate,
+            worker_init_fn=begin_worker if self.workers else None,
+            # A loader draws its processes' seeds whenever it is gone through; from the numbers that all others are
+            # drawn from, training would depend on how often that is.
+            generator=Generator(),
+            **reader_options(self.workers),
+            **(by_size if batches is None else {"batch_sampler": batches}),
+        )
 
 
-class _Kept(Dataset[dict[str, Tensor]]):
+class _StoredFeatures(Dataset[Tensors]):
     """Kept features at positions of an epoch, a batch at a time."""
 
-    def __init__(self, store: Store, usable: Tensor, labelled: bool) -> None:
+    def __init__(self, store: FeatureStore, usable: Tensor, labelled: bool) -> None:
         self._store, self._usable = store, usable
         self._names = ["features", "affinities", *(["mask"] if labelled else [])]
 
     def __len__(self) -> int:
         return len(self._usable)
 
-    def __getitem__(self, place: int) -> dict[str, Tensor]:
+    def __getitem__(self, place: int) -> Tensors:
         return {name: rows[0] for name, rows in self.__getitems__([place]).items()}
 
-    def __getitems__(self, places: list[int]) -> dict[str, Tensor]:
+    def __getitems__(self, places: list[int]) -> Tensors:
         batch = self._store.gather(self._usable[torch.tensor(places) % len(self)], self._names)
         if "mask" in batch:
             batch["mask"] = batch["mask"].long()
         return batch
 
 
-def _as_it_is(batch: Any) -> Any:
+def _shuffled(length: int, seed: int, number: int) -> Tensor:
+    """Random order number ``number`` of 0 to ``length`` - 1 (int64)."""
+    return torch.randperm(length, generator=seeded(seed, number))
+
+
+def _unchanged(batch: Any) -> Any:
     return batch
-
-
-def _patch_by_patch(lots: list[PatchFeatures], images: int) -> PatchFeatures:
-    """The features of the first so many images, (B, C, h, w) with the channels last in memory."""
-    features = torch.cat([lot.features.permute(0, 2, 3, 1) for lot in lots])[:images].contiguous().permute(0, 3, 1, 2)
-    affinities = [lot.affinities for lot in lots if lot.affinities is not None]
-    return PatchFeatures(features, torch.cat(affinities)[:images] if affinities else None)
-
-
-def _seconds(compute: Callable[[], object]) -> float:
-    """How long it takes."""
-    start = time.perf_counter()
-    compute()
-    return time.perf_counter() - start

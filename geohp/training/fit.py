@@ -18,6 +18,7 @@ from geohp.data.augment import Augmentation
 from geohp.data.base import ImageSet
 from geohp.errors import DataError
 from geohp.evaluation.metrics import SegmentationScores
+from geohp.features.filling import CacheOptions
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.methods.factory import create_method
@@ -170,14 +171,8 @@ def _source(config: Config, images: ImageSet, tell: Tell, announce: Callable[[st
         tell("fitting the backbone", 0, 1)
         backbone.fit(source.normalised(_FITTED_ON))
         tell("fitting the backbone", 1, 1)
-    source.cache(
-        settings.cache_gib * 2**30,
-        lambda done, total: tell("computing features", done, total),
-        mode=settings.cache,
-        folder=settings.cache_dir,
-        dtype=settings.features_dtype,
-        announce=announce,
-    )
+    options = CacheOptions(settings.cache, settings.cache_gib * 2**30, settings.cache_dir, settings.features_dtype)
+    source.cache(options, tell)
     return source
 
 

@@ -1,6 +1,7 @@
 """Features kept in memory and on disk: the same training wherever they come from, and nothing lost to a kill."""
 
 import errno
+import logging
 import os
 import pickle
 import signal
@@ -17,8 +18,8 @@ from geohp.errors import DataError
 from geohp.features import disk as caching
 from geohp.features import filling
 from geohp.features.disk import FeatureCache, default_folder
-from geohp.features.stores import InMemory, Layout, Mapped
-from geohp.locking import FolderLock
+from geohp.features.filling import CacheOptions
+from geohp.features.store import FeatureLayout, MappedStore, MemoryStore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLENTY = 1 << 30
@@ -30,15 +31,16 @@ def small_chunks(monkeypatch):
 
 
 @pytest.fixture
-def cached(make_source):
-    """Make a source with its features kept; gives it and what was announced."""
+def cached(make_source, caplog):
+    """Make a source with its features kept; gives it and what was logged."""
+    caplog.set_level(logging.INFO, "geohp")
 
     def make(images, folder=None, *, limit=PLENTY, mode="disk", dtype="float32", **options):
-        said = []
+        caplog.clear()
         source = make_source(images, **options)
-        kept = source.cache(limit, mode=mode, folder=folder, dtype=dtype, announce=said.append)
+        kept = source.cache(CacheOptions(mode, limit, folder, dtype))
         assert kept == (source.place is not None)
-        return source, said
+        return source, list(caplog.messages)
 
     return make
 
@@ -123,6 +125,7 @@ import os, sys, time
 sys.path.insert(0, {tests!r})
 import squares
 from geohp.features import disk as cache
+from geohp.features.filling import CacheOptions
 from geohp.features.sampler import FeatureSampler
 cache._CHUNK_IMAGES = 5
 class Held(squares.Squares):
@@ -133,7 +136,7 @@ class Held(squares.Squares):
         return super().__getitem__(index)
 Held.__module__, Held.__qualname__ = {module!r}, "Squares"
 source = FeatureSampler(Held(files=[{gate!r}]), squares.small_backbone(), batch_size=4, seed=3)
-assert source.cache(1 << 30, mode="disk", folder={folder!r})
+assert source.cache(CacheOptions("disk", 1 << 30, {folder!r}))
 """
 
 
@@ -178,21 +181,23 @@ def test_killed_half_way_it_goes_on_to_the_same_bytes(squares, cached, tmp_path)
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_of_two_at_once_one_computes(squares, make_source, cached, tmp_path, killed, monkeypatch):
-    monkeypatch.setattr(filling, "_POLL_S", 0.02)
+def test_of_two_at_once_one_computes(squares, make_source, cached, tmp_path, killed):
     held = Held(tmp_path / "cache", tmp_path / "gate", squares)
     key = held.images.identity()
     held.images.identity = lambda: key  # with the gate, the file's state goes
     said = []
 
-    def announce(text):
-        said.append(text)
-        if "another run computes the same features" in text:
-            held.kill() if killed else held.gate.unlink()
+    class Listener(logging.Handler):
+        def emit(self, record):
+            said.append(record.getMessage())
+            if "another run computes the same features" in said[-1]:
+                held.kill() if killed else held.gate.unlink()
 
     held.images.asked = 0
-    source = make_source(held.images)
-    assert source.cache(PLENTY, mode="disk", folder=tmp_path / "cache", announce=announce)
+    source, listener = make_source(held.images), Listener()
+    logging.getLogger("geohp").addHandler(listener)
+    assert source.cache(CacheOptions("disk", PLENTY, tmp_path / "cache"))
+    logging.getLogger("geohp").removeHandler(listener)
     assert any("another run" in text for text in said)
     # Whoever waits takes what the other one computed, and over from one that is gone.
     assert held.images.asked == (1 + 13 if killed else 1)
@@ -202,31 +207,13 @@ def test_of_two_at_once_one_computes(squares, make_source, cached, tmp_path, kil
     assert chunks(tmp_path / "cache") == chunks(tmp_path / "alone")
 
 
-@pytest.mark.parametrize("limit", [PLENTY, 0])
-def test_one_that_does_not_get_on_is_not_waited_for(squares, cached, train_on, tmp_path, monkeypatch, limit):
-    source, _ = cached(squares(), tmp_path)
-    (folder,) = tmp_path.iterdir()
-    next(folder.glob("00002-*")).unlink()
-    lock = FolderLock(folder)
-    monkeypatch.setattr(filling, "_PATIENCE_S", 0.1)
-    monkeypatch.setattr(filling, "_POLL_S", 0.05)
-    alone, said = cached(squares(), tmp_path, limit=limit)
-    lock.release()
-    assert any("does not get on" in text for text in said)
-    assert alone.place == ("memory" if limit else None)
-    assert train_on(alone) == train_on(source)
-    assert len(list(folder.glob("*.safetensors"))) == 4
-
-
-@pytest.mark.parametrize("damage", ["a bit", "cut off", "empty", "other contents"])
+@pytest.mark.parametrize("damage", ["cut off", "empty", "other contents"])
 def test_a_damaged_chunk_is_computed_anew(squares, cached, train_on, tmp_path, damage):
     source, _ = cached(squares(), tmp_path)
     right, end = chunks(tmp_path), train_on(source)
     victim = chunks_of(tmp_path)[2]
-    data = bytearray(victim.read_bytes())
-    if damage == "a bit":
-        data[-100] ^= 4
-    elif damage == "other contents":
+    data = victim.read_bytes()
+    if damage == "other contents":
         data = chunks_of(tmp_path)[4].read_bytes()
     victim.write_bytes({"cut off": data[:-100], "empty": b""}.get(damage, data))
     again, said = cached(squares(), tmp_path)
@@ -276,15 +263,14 @@ def test_where_the_files_are_unknown_every_image_counts(squares):
 
 @pytest.mark.parametrize("limit", [PLENTY, 0])
 def test_a_disk_that_fills_up_is_left_again(squares, cached, train_on, tmp_path, monkeypatch, limit):
-    whole = Path.write_bytes
+    whole = os.fsync
 
-    def write_bytes(path, data):
-        if path.name.startswith(".00002-"):
-            whole(path, data[: len(data) // 2])
+    def fsync(handle):
+        if len(chunks_of(tmp_path)) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return whole(path, data)
+        whole(handle)
 
-    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    monkeypatch.setattr(os, "fsync", fsync)
     source, said = cached(squares(), tmp_path, limit=limit)
     assert any("No space left on device" in text for text in said)
     assert not list(tmp_path.iterdir())
@@ -342,11 +328,19 @@ def test_a_source_travels_to_other_processes(squares, cached, tmp_path):
         assert torch.equal(next(source.sample(4)), next(other.sample(4)))
 
 
-def test_sizes_are_announced_before_anything_is_computed(squares, make_source, tmp_path):
+def test_sizes_are_announced_before_anything_is_computed(squares, make_source, tmp_path, caplog):
     events = []
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            events.append(record.getMessage())
+
+    caplog.set_level(logging.INFO, "geohp")
+    logging.getLogger("geohp").addHandler(listener := Listener())
     make_source(squares(120, side=16)).cache(
-        PLENTY, lambda done, total: events.append((done, total)), mode="disk", folder=tmp_path, announce=events.append
+        CacheOptions("disk", PLENTY, tmp_path), lambda stage, done, total, detail="": events.append((done, total))
     )
+    logging.getLogger("geohp").removeHandler(listener)
     assert "features of 120 images need 1 MiB" in events[0]
     assert str(tmp_path) in events[0]
     assert events[1:][-1] == (120, 120)
@@ -364,17 +358,16 @@ def test_the_usual_folder_is_the_users_cache(monkeypatch, tmp_path):
 
 
 def test_the_last_chunk_may_be_short_and_a_mapped_store_gathers_in_any_order(tmp_path):
-    layout = Layout({"a": (torch.float16, (2, 3)), "b": (torch.uint8, ())})
-    cache = FeatureCache(tmp_path, {"any": "thing"}, layout, 12, print)
+    layout = FeatureLayout({"a": (torch.float16, (2, 3)), "b": (torch.uint8, ())})
+    cache = FeatureCache(tmp_path, {"any": "thing"}, layout, 12)
     rows = {"a": torch.randn(12, 2, 3).half(), "b": torch.arange(12, dtype=torch.uint8)}
-    assert cache.chunks == 3
-    assert cache.lock()
-    mapped, held = Mapped(layout, cache.chunk_images), InMemory(layout, 12, torch.device("cpu"))
-    for number in range(3):
-        span = cache.span(number)
-        part = {name: t[span.start : span.stop] for name, t in rows.items()}
-        mapped.put(span.start, cache.write(number, part))
-        held.put(span.start, part)
+    assert [len(chunk) for chunk in cache.chunks] == [5, 5, 2]
+    mapped, held = MappedStore(layout, cache.chunk_images), MemoryStore(layout, 12, torch.device("cpu"))
+    with cache.locked():
+        for chunk in cache.chunks:
+            part = {name: t[chunk.start : chunk.stop] for name, t in rows.items()}
+            mapped.put(chunk.start, cache.write(chunk, part))
+            held.put(chunk.start, part)
     order = torch.tensor([11, 0, 7, 7, 3])
     for store in (mapped, held):
         gathered = store.gather(order, ["b", "a"])

@@ -1,11 +1,15 @@
 """How training reads its images: orders, unreadable ones, augmentation."""
 
+import logging
+
 import pytest
 import torch
 
 from geohp.data.augment import KINDS, Augmentation
 from geohp.errors import DataError
-from geohp.features.images import EpochOrder, SkipUnreadable
+from geohp.features.filling import CacheOptions
+from geohp.features.images import SkipUnreadable
+from geohp.features.sampler import EpochOrder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,12 +58,12 @@ def test_a_few_unreadable_images_are_passed_over_and_named(squares, make_source,
     for _ in range(2):
         caplog.clear()
         source = make_source(squares(320, side=16, broken=broken), workers=workers)
-        source.cache(1 << 30, mode=mode, folder=tmp_path)
+        source.cache(CacheOptions(mode, 1 << 30, tmp_path))
         seen = 0
         for batch in source.batches():
             seen += len(source.patches(batch).features)
             assert torch.isfinite(source.patches(batch).features).all()
-        assert set(source.unreadable) == broken
+        assert set(source.images.unreadable) == broken
         assert len(source) == (320 if mode == "off" else 317)
         assert seen == len(source) // 4 * 4
         warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
@@ -71,7 +75,7 @@ def test_more_than_one_in_a_hundred_stop_it(squares, make_source, tmp_path, mode
     source = make_source(squares(200, side=16, broken={1, 60, 130}))
 
     def epoch():
-        source.cache(1 << 30, mode=mode, folder=tmp_path)
+        source.cache(CacheOptions(mode, 1 << 30, tmp_path))
         for batch in source.batches():
             source.patches(batch)
 
@@ -133,12 +137,13 @@ def test_augmentation_is_the_same_for_the_same_seed_epoch_and_image():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_augmented_images_are_other_ones_every_epoch(squares, make_source, workers):
+def test_augmented_images_are_other_ones_every_epoch(squares, make_source, workers, caplog):
     augmentation = Augmentation(["flip", "colour"], seed=3)
-    images, said = squares(), []
+    images = squares()
     source = make_source(images, workers=workers, augmentation=augmentation)
-    assert not source.cache(1 << 30, mode="memory", announce=said.append)
-    assert "anew every epoch" in said[0]
+    caplog.set_level(logging.INFO, "geohp")
+    assert not source.cache(CacheOptions("memory", 1 << 30))
+    assert "anew every epoch" in caplog.messages[0]
     loader = source.batches()
     for epoch in range(2):
         for batch in loader:

@@ -30,7 +30,7 @@ class Squares(ImageSet):
             raise IndexError(index)
         self.asked += 1
         if index in self.broken:
-            raise DataError(f"{self.name(index)}.png: cannot be decoded; fetch it again")
+            raise DataError(f"{self.name(index)}.png: cannot be decoded", "fetch it again")
         generator = torch.Generator().manual_seed(1000 * self.seed + index)
         image = torch.rand(3, self.side, self.side, generator=generator) * 0.3
         image[index % 3, 4 : 4 + self.side // 2, index % 8 : index % 8 + self.side // 2] += 0.6

@@ -17,7 +17,7 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Layout:
+class FeatureLayout:
     """What is kept of every image.
 
     Attributes:
@@ -27,7 +27,7 @@ class Layout:
     entries: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 
     @classmethod
-    def of(cls, tensors: Tensors) -> Layout:
+    def of(cls, tensors: Tensors) -> FeatureLayout:
         """That of some images' tensors."""
         return cls({name: (t.dtype, tuple(t.shape[1:])) for name, t in tensors.items()})
 
@@ -48,7 +48,7 @@ class Layout:
         return {n: [str(dtype).removeprefix("torch."), *shape] for n, (dtype, shape) in self.entries.items()}
 
 
-class Store(Protocol):
+class FeatureStore(Protocol):
     """Where features are kept."""
 
     place: str
@@ -61,7 +61,7 @@ class Store(Protocol):
         """Copies of those of some images (int64, on the CPU), in their order."""
 
 
-class InMemory:
+class MemoryStore:
     """One tensor a name, on the CPU or on a GPU.
 
     Args:
@@ -70,7 +70,7 @@ class InMemory:
         device: where they are kept.
     """
 
-    def __init__(self, layout: Layout, images: int, device: torch.device) -> None:
+    def __init__(self, layout: FeatureLayout, images: int, device: torch.device) -> None:
         self.place = "memory" if device.type == "cpu" else "the GPU's memory"
         self._tensors = layout.empty(images, device)
 
@@ -105,7 +105,7 @@ class MappedFile(Tensors):
         return MappedFile, (self._path,)
 
 
-class Mapped:
+class MappedStore:
     """Chunks of equally many images, mapped from files: the system keeps in memory what it has room for.
 
     Args:
@@ -115,7 +115,7 @@ class Mapped:
 
     place = "files mapped into memory"
 
-    def __init__(self, layout: Layout, chunk_images: int) -> None:
+    def __init__(self, layout: FeatureLayout, chunk_images: int) -> None:
         self._layout, self._chunk_images = layout, chunk_images
         self._chunks: dict[int, Tensors] = {}
 
@@ -126,7 +126,7 @@ class Mapped:
     def gather(self, indices: Tensor, names: Sequence[str]) -> Tensors:
         """Copy rows image by image: each is long, and wherever its chunk is."""
         places = [divmod(index, self._chunk_images) for index in indices.tolist()]
-        gathered = Layout({n: self._layout.entries[n] for n in names}).empty(len(places))
+        gathered = FeatureLayout({n: self._layout.entries[n] for n in names}).empty(len(places))
         for name, rows in gathered.items():
             for row, (chunk, offset) in zip(rows, places, strict=True):
                 row.copy_(self._chunks[chunk][name][offset])

@@ -1,0 +1,77 @@
+"""Images seen through a frozen backbone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from geohp.backbones.base import Backbone, PatchFeatures
+from geohp.backbones.weights import fingerprint
+
+_LOT = 4
+"""Images that a CPU computes at once."""
+
+
+class FrozenEncoder:
+    """Features of images in [0, 1], on the backbone's device.
+
+    On a CPU an image's features are the same bits whatever it is computed together with. In memory, the channels of a
+    patch lie side by side, as heads and losses want them.
+
+    Args:
+        backbone: fitted before anything but :meth:`normalise` is called.
+        batch_size: images there are at most at a time.
+    """
+
+    def __init__(self, backbone: Backbone, batch_size: int) -> None:
+        self.backbone = backbone
+        self._lot = min(batch_size, _LOT)
+        self._mean, self._std = (torch.tensor(v)[:, None, None] for v in (backbone.mean, backbone.std))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone computes."""
+        return next((b.device for b in (*self.backbone.parameters(), *self.backbone.buffers())), torch.device("cpu"))
+
+    @property
+    def images_at_once(self) -> int | None:
+        """How many are computed together, always; ``None`` where it does not matter."""
+        return self._lot if self.device.type == "cpu" else None
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images (B, bands, H, W) in [0, 1] as the backbone wants them, on its device."""
+        images = images.to(self.device)
+        return (images - self._mean.to(self.device)) / self._std.to(self.device)
+
+    def __call__(self, images: Tensor, affinities: bool = True) -> PatchFeatures:
+        """Features of images (B, bands, H, W)."""
+        normalised = self.normalise(images)
+        if self.images_at_once is None:
+            return _channels_last([self.backbone(normalised, affinities)], len(images))
+        # Products of few rows are added up in another order than those of many: each has equally many.
+        lots = list(torch.split(normalised, self._lot))
+        lots[-1] = torch.cat([lots[-1], lots[-1][-1:].expand(self._lot - len(lots[-1]), -1, -1, -1)])
+        return _channels_last([self.backbone(lot, affinities) for lot in lots], len(images))
+
+    def identity(self) -> dict[str, object]:
+        """Everything about it that features depend on, in JSON's types."""
+        backbone = self.backbone
+        return {
+            "torch": torch.__version__,
+            "backbone": backbone.name,
+            "block": backbone.block,
+            "options": backbone.options(),
+            "weights": fingerprint(backbone),
+            "mean": list(backbone.mean),
+            "std": list(backbone.std),
+            # Bits differ between devices, and on a CPU training is to repeat to the last.
+            "device": self.device.type,
+            "at once": self.images_at_once,
+        }
+
+
+def _channels_last(lots: list[PatchFeatures], images: int) -> PatchFeatures:
+    """The features of the first so many images, (B, C, h, w) with the channels last in memory."""
+    features = torch.cat([lot.features.permute(0, 2, 3, 1) for lot in lots])[:images].contiguous().permute(0, 3, 1, 2)
+    affinities = [lot.affinities for lot in lots if lot.affinities is not None]
+    return PatchFeatures(features, torch.cat(affinities)[:images] if affinities else None)
