@@ -92,7 +92,6 @@ def train(
             resume=resume,
             sweep=sweep,
             progress=terminal.Stages(progress),
-            announce=terminal.say,
         )
     typer.echo(f"trained in {terminal.duration(run.seconds)}: {run.folder} (model, report, metrics, pictures)")
 

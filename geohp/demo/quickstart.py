@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from geohp.classes import NODATA_LABEL, LandCoverClass
 from geohp.config.loading import load_config
 from geohp.errors import OutputError
 from geohp.files import check_new_folder
-from geohp.training.run import Progress, train
+from geohp.progress import Progress, no_progress
+from geohp.training.run import train
 
 _SIDE_PX = 1200
 _COLOURS = ("#9d9d9d", "#c8553d", "#6aa84f")
@@ -58,7 +60,7 @@ def run_quickstart(
     seed: int = 0,
     side_px: int = _SIDE_PX,
     overrides: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> QuickstartResult:
     """Draw, train, segment, polygonise, score and show.
 
@@ -81,21 +83,20 @@ def run_quickstart(
 
     started = time.monotonic()
     folder = _new_folder(out)
-    tell = progress or (lambda *_: None)
-    tell("drawing", 0, 1)
+    progress("drawing", 0, 1)
     drawn = draw_orthophoto(side_px, side_px, seed=seed)
     scene, truth = folder / "scene.tif", folder / "truth.tif"
     write_orthophoto(drawn, scene, truth)
-    tell("drawing", 1, 1)
+    progress("drawing", 1, 1)
     config = load_config("quickstart.yaml", [f"data.images={scene}", f"train.seed={seed}", *overrides])
-    run = train(config, out=folder / "run", progress=tell)
+    run = train(config, out=folder / "run", progress=progress)
     segmenter = Segmenter.load(run.folder)
     segment_file(
         scene,
         folder / "labels.tif",
         segmenter,
         confidence=folder / "confidence.tif",
-        progress=lambda done, total: tell("segmenting", done, total),
+        progress=partial(progress, "segmenting"),
     )
     polygons = polygonize(folder / "labels.tif", min_area_m2=4)
     write_polygons(polygons, folder / "landcover.gpkg")

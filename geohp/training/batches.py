@@ -15,7 +15,7 @@ class EpochBatches:
     """Batches of one epoch each time it is gone through; the first time from the step that training is at.
 
     Args:
-        loader: with a sampler that has an ``epoch`` and a ``start``, see :class:`geohp.features.images.EpochOrder`.
+        loader: with a sampler that has an ``epoch`` and a ``start``, see :class:`geohp.features.sampler.EpochOrder`.
         steps_done: tells how many steps of the whole training are done.
     """
 
@@ -35,10 +35,10 @@ class EpochBatches:
 
 
 class FeatureBatches(L.LightningDataModule):
-    """What a source of features gives to a training.
+    """What a sampler of features gives to a training.
 
     Args:
-        task: which source, and how many steps of the whole training are done.
+        task: which features, and how many steps of the whole training are done.
     """
 
     def __init__(self, task: MethodTask) -> None:
@@ -49,4 +49,4 @@ class FeatureBatches(L.LightningDataModule):
         """This process's share of every epoch."""
         trainer = self.trainer
         rank, processes = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        return EpochBatches(self.task.source.batches(rank, processes), lambda: self.task.steps_done)
+        return EpochBatches(self.task.features.batches(rank, processes), lambda: self.task.steps_done)

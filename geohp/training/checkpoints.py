@@ -59,7 +59,7 @@ class Checkpoints(L.Callback):
         except OSError as error:
             draft.unlink(missing_ok=True)
             raise OutputError(
-                f"{self.path}: the checkpoint cannot be written ({error.strerror or error}); free some space there"
+                f"{self.path}: the checkpoint cannot be written ({error.strerror or error})", "free some space there"
             ) from error
         self._saved_at = time.monotonic()
 
@@ -75,18 +75,20 @@ def check_readable(path: Path) -> None:
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"{path}: the checkpoint is damaged ({reason}); remove it, and --resume trains the run from its beginning"
+            f"{path}: the checkpoint is damaged ({reason})",
+            "remove it, and {option} trains the run from its beginning",
+            option="resume",
         ) from error
 
 
 @contextmanager
-def preserve_rng_state(source: FeatureSampler) -> Iterator[None]:
+def preserve_rng_state(features: FeatureSampler) -> Iterator[None]:
     """Whatever is drawn inside, training goes on as if it had not been."""
-    samples, states = source.state(), random_states()
+    samples, states = features.state(), random_states()
     try:
         yield
     finally:
-        source.restore(samples)
+        features.restore(samples)
         restore_random_states(states)
 
 

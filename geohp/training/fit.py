@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
+import lightning as L
 import torch
 
+from geohp.backbones.base import Backbone
 from geohp.backbones.factory import create_backbone_for_bands
 from geohp.classes import LandCoverClass
 from geohp.config.experiment import Config
@@ -26,22 +26,42 @@ from geohp.methods.kmeans.clustering import refit_probe
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.device import torch_device
 from geohp.model.network import LandCoverModel
-from geohp.training.batches import FeatureBatches
+from geohp.progress import Progress, no_progress
 from geohp.training.checkpoints import preserve_rng_state
 from geohp.training.health import Health
 from geohp.training.linear_probe import fit_linear_probe
 from geohp.training.loop import run_training
-from geohp.training.relay import Relay
 from geohp.training.scoring import EpochScores
 from geohp.training.sweep import sweep_method, with_count
 from geohp.training.task import MethodTask
 from geohp.version import __version__
 
-Tell = Callable[..., None]
-"""Called with what is being done, how much of it is done, how much there is, and maybe a detail in words."""
+logger = logging.getLogger(__name__)
 
 _FITTED_ON = 256
 """Images a backbone that learns from data is fitted on."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What there is to learn from.
+
+    Attributes:
+        images: what to train on.
+        classes: what the images' masks mean; they only ever teach a linear probe.
+        eval_images: labelled images to score epochs on, where ``train.score_every`` asks for it.
+        pixel_size_m: ground sampling distance of the patches before they are resized.
+    """
+
+    images: ImageSet
+    classes: tuple[LandCoverClass, ...] = ()
+    eval_images: ImageSet | None = None
+    pixel_size_m: float | None = None
+
+    @property
+    def label_classes(self) -> int:
+        """How many classes a linear probe can learn; 0 without labels."""
+        return len(self.classes) if self.images.labelled else 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +72,7 @@ class Trained:
         model: after the last step: the result.
         config: the experiment, with the number of classes that was taken.
         method: that made it, with its pools.
-        source: the features it was trained on.
+        features: that it was trained on.
         warnings: sentences about what looks wrong with the result.
         best_on_labels: the model of the epoch that scored best on labels, where epochs were scored.
         scores: of the last epoch that was scored, by probe.
@@ -61,169 +81,157 @@ class Trained:
     model: LandCoverModel
     config: Config
     method: Method
-    source: FeatureSampler
+    features: FeatureSampler
     warnings: list[str] = field(default_factory=list)
     best_on_labels: LandCoverModel | None = None
     scores: Mapping[str, SegmentationScores] = field(default_factory=dict)
 
 
-def fit(
-    config: Config,
-    images: ImageSet,
-    work: Path,
-    tell: Tell,
-    announce: Callable[[str], None],
-    *,
-    classes: Sequence[LandCoverClass] = (),
-    judged: ImageSet | None = None,
-    pixel_size_m: float | None = None,
-) -> Trained:
+def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_progress) -> Trained:
     """Train on any data set of patches, from the last checkpoint in ``work`` where there is one.
 
     Args:
         config: the experiment, every number in it known (see :func:`geohp.training.defaults.resolve`).
-        images: what to train on.
+        data: what to train on.
         work: the run folder, for what training logs.
-        tell: told of fitting, caching and training.
-        announce: told in sentences of what the user should know.
-        classes: what the images' masks mean; they only ever teach a linear probe.
-        judged: labelled images to score epochs on, where ``train.score_every`` asks for it.
-        pixel_size_m: ground sampling distance of the patches before they are resized.
+        progress: of fitting, caching and training.
 
     Raises:
         ConfigError, DataError, ModelError, WeightsError, OutputError, TrainingError: one sentence and its remedy.
     """
-    settings = config.train
-    source = _source(config, images, tell, announce)
-    method = create_method(
-        config.method,
-        source.backbone.channels,
-        config.classes.clusters,
-        label_classes=len(classes) if images.labelled else 0,
-        seed=settings.seed,
-    )
-    method.to(source.device)
-    _check_patches(config, source)
-    method.prepare(source.sample)
-    scores = None
-    tell, announce = Relay(tell), Relay(announce)
-    health = Health(announce)
+    method, features = _prepare(config, data, progress)
+    health, scores = Health(), _epoch_scores(config, data, work, progress)
     if method.iterative:
-        if judged is not None and settings.score_every:
-            scores = EpochScores(
-                judged,
-                len(classes),
-                every=settings.score_every,
-                work=work,
-                progress=tell,  # type: ignore[arg-type]
-            )
-        with tell.listening(), announce.listening():
-            _learn(config, method, source, work, tell, [health, *([scores] if scores else [])])
-    method.to(source.device).eval()
-    earlier = None
-    if scores is not None and scores.best_file.is_file():
-        earlier = scores.restored(copy.deepcopy(method)).eval()
+        _learn(config, method, features, work, progress, [health, *([scores] if scores else [])])
+    method.to(features.device).eval()
+    best_epoch = scores.best_epoch(method) if scores else None
     if config.classes.sweep:
-        config = _swept(config, method, source, work, tell, announce)
-    card = _card(config, source, method, pixel_size_m)
-    model = _finished(method, source, card)
-    best = _finished(earlier, source, card) if earlier is not None else None
-    if images.labelled and model.linear_probe is None:
+        config = _sweep(config, method, features, work, progress)
+    card = _card(config, features, method, data.pixel_size_m)
+    model = _finished(method, features, card)
+    best = _finished(best_epoch, features, card) if best_epoch is not None else None
+    if data.label_classes and model.linear_probe is None:
         model.linear_probe = fit_linear_probe(
             model.head,
-            source,
+            features,
             card.code_channels,
-            len(classes),
-            epochs=settings.epochs or 1,
-            seed=settings.seed,
-            progress=lambda done, total: tell("training the linear probe", done, total),
+            data.label_classes,
+            epochs=config.train.epochs or 1,
+            seed=config.train.seed,
+            progress=progress,
         ).requires_grad_(False)
-    with preserve_rng_state(source):
-        final = health.look(method, source.sample)
-    for sentence in final:
-        announce(sentence)
-    return Trained(model, config, method, source, [*health.warnings, *final], best, scores.last if scores else {})
+    with preserve_rng_state(features):
+        health.examine(method, features.sample)
+    return Trained(model, config, method, features, health.warnings, best, scores.last if scores else {})
 
 
-def _source(config: Config, images: ImageSet, tell: Tell, announce: Callable[[str], None]) -> FeatureSampler:
-    """The images' features, kept where there is room."""
-    settings, device = config.train, torch_device(config.train.device)
+def _prepare(config: Config, data: TrainingData, progress: Progress) -> tuple[Method, FeatureSampler]:
+    """The method, ready for its first step, and the features that it learns from."""
+    settings = config.train
     torch.manual_seed(settings.seed)
     backbone = create_backbone_for_bands(
         config.backbone.name,
-        images.channels,
+        data.images.channels,
         seed=settings.seed,
         weights=config.backbone.weights,
         block=config.backbone.block,
         **config.backbone.options,
-    ).to(device)
-    _check_patch(config, backbone.patch_size)
-    source = FeatureSampler(
+    ).to(torch_device(settings.device))
+    _check_patch_size(config, backbone.patch_size)
+    method = create_method(
+        config.method,
+        backbone.channels,
+        config.classes.clusters,
+        label_classes=data.label_classes,
+        seed=settings.seed,
+    )
+    features = _features(config, data.images, backbone, method.wants_augmented, progress)
+    method.to(features.device)
+    _check_enough_patches(config, features)
+    method.prepare(features.sample)
+    return method, features
+
+
+def _features(
+    config: Config, images: ImageSet, backbone: Backbone, keep_images: bool, progress: Progress
+) -> FeatureSampler:
+    """The images' features, kept where there is room; the backbone is fitted where it has to be."""
+    settings = config.train
+    features = FeatureSampler(
         images,
         backbone,
         batch_size=settings.batch_size,
         workers=settings.workers,
         seed=settings.seed,
-        keep_images=getattr(config.method, "consistency_weight", 0) > 0,
+        keep_images=keep_images,
         augmentation=Augmentation(settings.augment, settings.seed) if settings.augment else None,
     )
     if backbone.needs_fit:
-        tell("fitting the backbone", 0, 1)
-        backbone.fit(source.normalised(_FITTED_ON))
-        tell("fitting the backbone", 1, 1)
+        progress("fitting the backbone", 0, 1)
+        backbone.fit(features.normalised(_FITTED_ON))
+        progress("fitting the backbone", 1, 1)
     options = CacheOptions(settings.cache, settings.cache_gib * 2**30, settings.cache_dir, settings.features_dtype)
-    source.cache(options, tell)
-    return source
+    features.cache(options, progress)
+    return features
+
+
+def _epoch_scores(config: Config, data: TrainingData, work: Path, progress: Progress) -> EpochScores | None:
+    """What scores epochs, where there are epochs and that is asked for."""
+    every = config.train.score_every
+    if data.eval_images is None or not every or not config.method.iterative:
+        return None
+    return EpochScores(data.eval_images, len(data.classes), every=every, work=work, progress=progress)
 
 
 def _learn(
-    config: Config, method: Method, source: FeatureSampler, work: Path, tell: Tell, callbacks: Sequence[Any]
+    config: Config,
+    method: Method,
+    features: FeatureSampler,
+    work: Path,
+    progress: Progress,
+    callbacks: Sequence[L.Callback],
 ) -> None:
     """All steps of an iterative method."""
     settings = config.train
-    epochs = settings.epochs or 1
-    steps = len(source.batches(0, settings.devices))
-    task = MethodTask(method, source, total_steps=epochs * steps, seed=settings.seed)
-    run_training(task, FeatureBatches(task), settings, epochs, work, tell, callbacks)
+    steps = len(features.batches(0, settings.devices))
+    task = MethodTask(method, features, total_steps=(settings.epochs or 1) * steps, seed=settings.seed)
+    run_training(task, settings, work, progress, callbacks)
 
 
-def _swept(
-    config: Config, method: Method, source: FeatureSampler, work: Path, tell: Tell, announce: Callable[[str], None]
-) -> Config:
+def _sweep(config: Config, method: Method, features: FeatureSampler, work: Path, progress: Progress) -> Config:
     """Compare numbers of classes on the codes; gives the configuration with the one to take."""
-    wanted = config.classes
-    with preserve_rng_state(source):
+    with preserve_rng_state(features):
         sweep = sweep_method(
             method,
-            source.sample,
-            wanted.sweep,
-            images=len(source),
+            features.sample,
+            config.classes.sweep,
+            images=len(features),
             seed=config.train.seed,
-            progress=partial(tell, "comparing numbers of classes"),
+            progress=progress,
         )
     sweep.write(work)
-    announce(sweep.report())
-    if not wanted.choose:
+    logger.info(sweep.report())
+    if not config.classes.choose:
         return config
-    announce(f"{sweep.recommended} classes, as the comparison recommends")
+    logger.info("%d classes, as the comparison recommends", sweep.recommended)
     return with_count(config, sweep.recommended)
 
 
-def _finished(method: Method, source: FeatureSampler, card: ModelCard) -> LandCoverModel:
+def _finished(method: Method, features: FeatureSampler, card: ModelCard) -> LandCoverModel:
     """The model that a method has come to, with as many clusters as the card has classes."""
-    with preserve_rng_state(source):
+    with preserve_rng_state(features):
         if len(method.probe.clusters) != len(card.classes):
-            refit_probe(method, source.sample, len(card.classes), seed=int(card.config["train"]["seed"]))
+            refit_probe(method, features.sample, len(card.classes), seed=int(card.config["train"]["seed"]))
         else:
-            method.finish(source.sample)
-    return LandCoverModel(source.backbone, method.head, method.probe, card, method.linear_probe)
+            method.finish(features.sample)
+    return LandCoverModel(features.backbone, method.head, method.probe, card, method.linear_probe)
 
 
-def _card(config: Config, source: FeatureSampler, method: Method, pixel_size_m: float | None) -> ModelCard:
+def _card(config: Config, features: FeatureSampler, method: Method, pixel_size_m: float | None) -> ModelCard:
     return ModelCard(
         method=config.method.name,
-        backbone=BackboneCard.of(source.backbone),
-        in_channels=source.backbone.channels,
+        backbone=BackboneCard.of(features.backbone),
+        in_channels=features.backbone.channels,
         code_channels=method.probe.clusters.shape[1],
         classes=config.classes.described(),
         bands=config.data.read_bands,
@@ -236,19 +244,19 @@ def _card(config: Config, source: FeatureSampler, method: Method, pixel_size_m: 
     )
 
 
-def _check_patches(config: Config, source: FeatureSampler) -> None:
+def _check_enough_patches(config: Config, features: FeatureSampler) -> None:
     """Fewer patches than clusters cannot be told apart: better said now than after training."""
-    with preserve_rng_state(source):
-        rows, cols = next(iter(source.sample(1))).shape[-2:]
-    patches = len(source) * rows * cols
+    with preserve_rng_state(features):
+        rows, cols = next(iter(features.sample(1))).shape[-2:]
+    patches = len(features) * rows * cols
     if patches < config.classes.clusters:
         raise DataError(
-            f"{config.classes.clusters} clusters need at least as many patches, and the images have {patches}; give "
-            "more imagery or set classes.count lower"
+            f"{config.classes.clusters} clusters need at least as many patches, and the images have {patches}",
+            "give more imagery or set classes.count lower",
         )
 
 
-def _check_patch(config: Config, patch_size: int) -> None:
+def _check_patch_size(config: Config, patch_size: int) -> None:
     side = config.data.model_input_px
     if side % patch_size:
         nearest = max(1, round(side / patch_size)) * patch_size

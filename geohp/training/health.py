@@ -5,9 +5,10 @@ Nothing here draws from a generator or changes the method, so a watched training
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -19,6 +20,8 @@ from geohp.errors import TrainingError
 from geohp.methods.base import Method, SampleFeatures
 from geohp.methods.kmeans.clustering import gather_rows
 from geohp.methods.probes import ClusterProbe
+
+logger = logging.getLogger(__name__)
 
 DOMINANT_SHARE = 0.95
 """Beyond this share of the patches, one cluster has taken everything."""
@@ -155,26 +158,24 @@ class Health(L.Callback):
 
     An epoch is judged on patches that its last steps have seen, so nothing is drawn or read for it. Clusters are
     judged only where the probe they have now is the one to be kept: one that k-means settles at the end lags behind
-    till then, and is judged by :meth:`look`.
+    till then, and is judged by :meth:`examine`.
 
-    Args:
-        warn: told of what is wrong when it is noticed, each kind of it once a training.
+    What is wrong is logged as a warning when it is noticed, each kind of it once a training.
 
     Attributes:
-        warnings: what was told.
+        warnings: what was logged.
     """
 
-    def __init__(self, warn: Callable[[str], None] | None = None) -> None:
-        self.warn = warn
+    def __init__(self) -> None:
         self.warnings: list[str] = []
         self._kinds: set[str] = set()
         self._seen: deque[Tensor] = deque(maxlen=_STEPS_KEPT)
         self._steps = 0
         self._hook: Any = None
 
-    def look(self, method: Method, sample: SampleFeatures) -> list[str]:
-        """What is wrong with the result, see :func:`examine`, as far as it has not been told before."""
-        return [sentence for sentence in examine(method, sample) if self._new(sentence)]
+    def examine(self, method: Method, sample: SampleFeatures) -> None:
+        """Warn of what is wrong with the result, see :func:`examine`."""
+        self._warn(examine(method, sample))
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep an eye on what goes into the head."""
@@ -191,26 +192,23 @@ class Health(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look for a collapse."""
         method = _method(pl_module)
-        said = method.warnings()
+        sentences = method.warnings()
         if self._seen:
             with _Evaluating(method), torch.no_grad():
                 # A row of pixels: a head looks at each patch by itself.
                 codes = method.head(torch.cat(list(self._seen)).T[None, :, None])[0, :, 0].T
-            said += code_warnings(codes)
+            sentences += code_warnings(codes)
             if method.probe_is_final:
-                said += cluster_warnings(codes, method.probe)
-        for sentence in filter(self._new, said):
-            self.warnings.append(f"epoch {trainer.current_epoch + 1}: {sentence}")
-            if self.warn is not None:
-                self.warn(self.warnings[-1])
+                sentences += cluster_warnings(codes, method.probe)
+        self._warn(sentences, f"epoch {trainer.current_epoch + 1}: ")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Let go of the head."""
-        self._let_go()
+        """Look no more."""
+        self._remove_hook()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Let go of the head."""
-        self._let_go()
+        """Look no more."""
+        self._remove_hook()
 
     def state_dict(self) -> dict[str, Any]:
         """What has been seen so far, for a training that is resumed."""
@@ -226,13 +224,18 @@ class Health(L.Callback):
         # A copy, or the whole batch would be held.
         self._seen.append(rows[:: max(1, len(rows) // _ROWS_A_STEP)].clone())
 
+    def _warn(self, sentences: list[str], when: str = "") -> None:
+        for sentence in filter(self._new, sentences):
+            self.warnings.append(when + sentence)
+            logger.warning(self.warnings[-1])
+
     def _new(self, sentence: str) -> bool:
         kind = sentence.partition(": ")[2]  # before it stand the numbers
         known = kind in self._kinds
         self._kinds.add(kind)
         return not known
 
-    def _let_go(self) -> None:
+    def _remove_hook(self) -> None:
         if self._hook is not None:
             self._hook.remove()
         self._hook = None

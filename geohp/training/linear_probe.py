@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 from torch.optim import Adam
 
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.probes import LinearProbe
+from geohp.progress import Progress, no_progress
 
 LEARNING_RATE = 1e-3
 """Of Adam, as HP trains its own linear probe beside the head."""
@@ -17,39 +16,38 @@ LEARNING_RATE = 1e-3
 
 def fit_linear_probe(
     head: nn.Module,
-    source: FeatureSampler,
+    features: FeatureSampler,
     code_channels: int,
     classes: int,
     *,
     epochs: int,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> LinearProbe:
     """Train a linear classifier over frozen codes by cross-entropy, with the optimiser that HP gives its own.
 
     Args:
         head: features (B, C, h, w) to codes (B, D, h, w); not changed.
-        source: labelled images.
+        features: of labelled images.
         code_channels: D.
         classes: number of labelled classes.
         epochs: passes over the images.
         seed: of the initial weights.
-        progress: told of the steps done and their number.
+        progress: of the steps.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        probe = LinearProbe(code_channels, classes).to(source.device)
+        probe = LinearProbe(code_channels, classes).to(features.device)
     optimizer = Adam(probe.parameters(), lr=LEARNING_RATE)
-    batches = source.batches()
+    batches = features.batches()
     total, done = epochs * len(batches), 0
     for _ in range(epochs):
         for batch in batches:
             with torch.no_grad():
-                codes = head(source.patches(batch).features)
+                codes = head(features.patches(batch).features)
             optimizer.zero_grad()
-            torch.autograd.backward(probe.loss(codes, batch["mask"].to(source.device)))
+            torch.autograd.backward(probe.loss(codes, batch["mask"].to(features.device)))
             optimizer.step()
             done += 1
-            if progress:
-                progress(done, total)
+            progress("training the linear probe", done, total)
     return probe.eval()

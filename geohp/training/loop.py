@@ -7,17 +7,20 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import lightning as L
 import torch.multiprocessing as multiprocessing
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from geohp.errors import ConfigError
+from geohp.progress import Progress, no_progress
+from geohp.training.batches import FeatureBatches
 from geohp.training.checkpoints import CHECKPOINT_NAME, Checkpoints, check_readable
+from geohp.training.relay import Relay
 from geohp.training.task import MethodTask, StepReport
 
 if TYPE_CHECKING:
@@ -31,11 +34,9 @@ _PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 def run_training(
     task: MethodTask,
-    batches: Any,
     settings: TrainConfig,
-    epochs: int,
     work: Path,
-    tell: Callable[..., None],
+    progress: Progress = no_progress,
     callbacks: Sequence[L.Callback] = (),
 ) -> None:
     """Train to the end, from the last checkpoint in ``work`` where there is one.
@@ -45,11 +46,9 @@ def run_training(
 
     Args:
         task: the method, ready to train.
-        batches: gives one epoch's batches whenever it is iterated; see :class:`geohp.training.batches.EpochBatches`.
-        settings: devices, precision, loggers.
-        epochs: how many in all.
+        settings: epochs, devices, precision, loggers.
         work: the run folder.
-        tell: told of every step.
+        progress: of every step, whichever process makes it.
         callbacks: further ones; checkpoints include their state.
 
     Raises:
@@ -60,13 +59,14 @@ def run_training(
     unfinished.mkdir(exist_ok=True)
     checkpoint = unfinished / CHECKPOINT_NAME
     attempt = 1 + max((int(part.name) for part in _attempts(unfinished)), default=-1)
-    accelerator = task.source.device.type
+    accelerator = task.features.device.type
     _check(settings, accelerator)
     if checkpoint.is_file():
         check_readable(checkpoint)
-    with _quietly(), _interruptible(), _sharing_by_name():
+    relay = Relay(progress)
+    with relay.listening(), _quietly(), _interruptible(), _sharing_by_name():
         trainer = L.Trainer(
-            max_epochs=epochs,
+            max_epochs=settings.epochs,
             accelerator=accelerator,
             devices=settings.devices,
             strategy="auto" if settings.devices == 1 else "ddp_spawn",
@@ -74,17 +74,14 @@ def run_training(
             deterministic=True if settings.deterministic else None,
             logger=_loggers(settings, work, unfinished, attempt),
             log_every_n_steps=1,
-            callbacks=[
-                StepReport(tell),
-                *callbacks,
-                Checkpoints(checkpoint, settings.checkpoint_minutes),
-            ],
+            callbacks=[StepReport(relay), *callbacks, Checkpoints(checkpoint, settings.checkpoint_minutes)],
             use_distributed_sampler=False,
             enable_progress_bar=False,
             enable_checkpointing=False,
             enable_model_summary=False,
         )
-        trainer.fit(task, batches, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+        resumed = checkpoint if checkpoint.is_file() else None
+        trainer.fit(task, FeatureBatches(task), ckpt_path=resumed, weights_only=True)
     merge_metrics([part / METRICS_NAME for part in _attempts(unfinished)], work / METRICS_NAME)
 
 
@@ -132,7 +129,9 @@ def _loggers(settings: TrainConfig, work: Path, unfinished: Path, attempt: int) 
         try:
             loggers.append(_service(name, work))
         except ImportError as error:
-            raise ConfigError(f"train.loggers: {name} is not installed; pip install {name}, or leave it out") from error
+            raise ConfigError(
+                f"train.loggers: {name} is not installed", f"pip install {name}, or leave it out"
+            ) from error
     return loggers
 
 

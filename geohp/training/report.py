@@ -70,7 +70,7 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
         OSError: the folder cannot be written to.
     """
     config, model = trained.config, trained.model
-    samples = load_sample_images(trained.source, model, config.train.batch_size)
+    samples = load_sample_images(trained.features, model, config.train.batch_size)
     metrics, sweep = work / "metrics.csv", work / PICTURE_NAME
     logged = read_series(metrics)
     terms = {name: logged[name] for name in _LOSS_TERMS if name in logged}
@@ -87,7 +87,7 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
         curves=list(_curves(logged, getattr(config.method, "clip_norm", None))),
         never_specific="task_specific_weight" in logged and not logged["task_specific_weight"][1].any(),
         samples=_samples(samples, model, work / "samples.png"),
-        clusters=_clusters(trained.source, model),
+        clusters=_clusters(trained.features, model),
         sweep=Picture(sweep.read_bytes(), "Numbers of classes") if sweep.exists() else None,
         discovery=_discovery(trained, samples),
         score_curves=list(_score_curves(read_series(work / "scores.csv", over="epoch"))),
@@ -119,7 +119,7 @@ def _number(text: str | None) -> float:
 
 
 def _facts(trained: Trained, seconds: float) -> list[tuple[str, str]]:
-    config, card, backbone, images = trained.config, trained.model.card, trained.model.backbone, trained.source.images
+    config, card, backbone, images = trained.config, trained.model.card, trained.model.backbone, trained.features.images
     names = [entry.name for entry in card.classes]
     named = set(names) != {f"class {number}" for number in range(len(names))}
     settings = {k: v for k, v in asdict(config.method).items() if k not in ("name", "learning_rates")}

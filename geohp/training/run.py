@@ -1,10 +1,11 @@
-"""An experiment from its configuration to its run folder: data, training, and what is left behind."""
+"""An experiment from its configuration to its run folder."""
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,14 @@ from geohp.config.experiment import Config
 from geohp.config.loading import dump_config, load_config
 from geohp.errors import ConfigError, OutputError
 from geohp.files import check_new_folder
-from geohp.progress import no_progress
+from geohp.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from geohp.classes import LandCoverClass
-    from geohp.training.fit import Trained
+    from geohp.data.base import DataSource
+    from geohp.training.fit import Trained, TrainingData
 
-Progress = Callable[..., None]
-"""Called with what is being done, how much of it is done, how much there is, and maybe a detail in words."""
+logger = logging.getLogger(__name__)
 
 CONFIG_NAME = "config.yaml"
 
@@ -53,10 +54,11 @@ def train(
     out: str | Path | None = None,
     resume: str | Path | None = None,
     sweep: str | None = None,
-    progress: Progress | None = None,
-    announce: Callable[[str], None] | None = None,
+    progress: Progress = no_progress,
 ) -> Run:
     """Train a model on imagery; labels, where there are any, only ever teach its linear probe.
+
+    What the user should know (sizes, derived settings, what looks wrong) is logged.
 
     Args:
         config: a :class:`~geohp.config.experiment.Config`, a YAML file, or the bare name of a packaged configuration.
@@ -67,8 +69,7 @@ def train(
         resume: instead of all that, the folder of an unfinished run to go on with, from its last checkpoint.
         sweep: numbers of classes to compare after training, ``classes=3..12``; the one recommended is taken, unless
             ``classes.count`` is overridden or the classes have names.
-        progress: told of surveying the images, of computing features and of training.
-        announce: told in sentences of what the user should know: sizes, derived settings, what looks wrong.
+        progress: of surveying the images, of computing features and of training.
 
     Returns:
         The run folder, complete. One that fails before its first checkpoint leaves nothing behind; later it stays, and
@@ -77,51 +78,28 @@ def train(
     Raises:
         ConfigError, DataError, SceneError, WeightsError, OutputError, TrainingError: one sentence and its remedy.
     """
-    from geohp.data.factory import open_data
     from geohp.training.defaults import resolve
     from geohp.training.fit import fit
 
     started = time.monotonic()
-    tell, say = progress or no_progress, announce or (lambda _: None)
-    config, folder = _beginning(config, overrides, out, resume, sweep)
-    if sweep is not None:
-        config = _with_sweep(config, sweep, overrides)
-    if data is None:
-        source = open_data(config.data, config.train.seed)
-    else:
-        from geohp.data.factory import source_of
-
-        source = source_of(data, config.data, config.train.seed)
+    config, folder = _resolve_run(config, overrides, out, resume, sweep)
+    source = _source(config, data)
     with ExitStack() as stack:
-        images = source.training(tell)
-        stack.enter_context(closing(images))
-        config, derived = resolve(config, len(images))
-        for sentence in derived:
-            say(sentence)
-        judged = None
-        if config.train.score_every:
-            judged = source.evaluation(tell)
-            stack.enter_context(closing(judged))
+        training = _open_images(config, source, stack, progress)
+        config, notes = resolve(config, len(training.images))
+        for note in notes:
+            logger.info(note)
         stack.enter_context(_run_folder(folder, resumed=resume is not None))
         (folder / CONFIG_NAME).write_text(dump_config(config), encoding="utf-8")
-        trained = fit(
-            config,
-            images,
-            folder,
-            tell,
-            say,
-            classes=source.classes,
-            judged=judged,
-            pixel_size_m=source.pixel_size_m,
-        )
+        trained = fit(config, training, folder, progress)
         seconds = time.monotonic() - started
-        model = _leave_behind(folder, trained, source.classes, seconds)
+        model = _write_artifacts(folder, trained, source.classes, seconds)
         # Not before: its checkpoints are of as many clusters as the configuration had when training began.
         (folder / CONFIG_NAME).write_text(dump_config(trained.config), encoding="utf-8")
     return Run(folder, model, seconds, tuple(trained.warnings))
 
 
-def _beginning(
+def _resolve_run(
     config: Config | str | Path | None,
     overrides: Sequence[str],
     out: str | Path | None,
@@ -130,29 +108,58 @@ def _beginning(
 ) -> tuple[Config, Path]:
     """The configuration and the folder of a new run, or of one that is gone on with."""
     if resume is not None:
-        from geohp.model.runs import MODEL_NAME
-
-        folder = Path(resume)
         if config is not None or overrides or out is not None or sweep is not None:
-            raise ConfigError(f"{folder}: a run goes on with its own configuration; give nothing beside --resume")
-        if (folder / MODEL_NAME).is_file():
-            raise ConfigError(f"{folder}: is finished; there is nothing to go on with")
-        if not (folder / CONFIG_NAME).is_file():
-            raise ConfigError(f"{folder}: no unfinished run there; give the folder of one that was interrupted")
+            raise ConfigError(
+                f"{resume}: a run goes on with its own configuration", "give nothing beside {option}", option="resume"
+            )
+        folder = _unfinished_run(Path(resume))
         return load_config(folder / CONFIG_NAME), folder
     if config is None:
-        raise ConfigError("no configuration; give a YAML file, or a packaged one by its name (orthophotos.yaml)")
+        raise ConfigError("no configuration", "give a YAML file, or a packaged one by its name (orthophotos.yaml)")
     if not isinstance(config, Config):
         config = load_config(config, overrides)
+    if sweep is not None:
+        config = _with_sweep(config, sweep, overrides)
     name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     return config, check_new_folder(out if out is not None else Path("runs") / name)
+
+
+def _unfinished_run(folder: Path) -> Path:
+    from geohp.model.runs import MODEL_NAME
+
+    if (folder / MODEL_NAME).is_file():
+        raise ConfigError(f"{folder}: is finished", "there is nothing to go on with")
+    if not (folder / CONFIG_NAME).is_file():
+        raise ConfigError(f"{folder}: no unfinished run there", "give the folder of one that was interrupted")
+    return folder
 
 
 def _with_sweep(config: Config, sweep: str, overrides: Sequence[str]) -> Config:
     from geohp.training.sweep import count_is_given, parse_sweep
 
-    told = {"sweep": list(parse_sweep(sweep)), "choose": not count_is_given(config.classes, overrides)}
-    return config.model_copy(update={"classes": config.classes.model_copy(update=told)})
+    asked = {"sweep": list(parse_sweep(sweep)), "choose": not count_is_given(config.classes, overrides)}
+    return config.model_copy(update={"classes": config.classes.model_copy(update=asked)})
+
+
+def _source(config: Config, data: Any) -> DataSource:
+    """The data that the configuration names, or those at hand."""
+    from geohp.data.factory import open_data, source_of
+
+    if data is None:
+        return open_data(config.data, config.train.seed)
+    return source_of(data, config.data, config.train.seed)
+
+
+def _open_images(config: Config, source: DataSource, stack: ExitStack, progress: Progress) -> TrainingData:
+    """The images to train on, and those to score epochs on where that is asked for; the stack closes them."""
+    from geohp.training.fit import TrainingData
+
+    images = stack.enter_context(closing(source.training(progress)))
+    eval_images = None
+    if config.train.score_every:
+        eval_images = source.evaluation(progress)
+        stack.enter_context(closing(eval_images))
+    return TrainingData(images, source.classes, eval_images, source.pixel_size_m)
 
 
 @contextmanager
@@ -166,9 +173,9 @@ def _run_folder(folder: Path, *, resumed: bool) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(folder / UNFINISHED)
     except BlockingIOError as error:
-        raise OutputError(f"{folder}: another process is at work on this run; wait for it, or stop it") from error
+        raise OutputError(f"{folder}: another process is at work on this run", "wait for it, or stop it") from error
     except OSError as error:
-        raise OutputError(f"{folder}: the run folder cannot be made ({error}); choose a writable place") from error
+        raise OutputError(f"{folder}: the run folder cannot be made ({error})", "choose a writable place") from error
     try:
         yield
     except BaseException as error:
@@ -178,13 +185,15 @@ def _run_folder(folder: Path, *, resumed: bool) -> Iterator[None]:
         elif not resumed:
             shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, OutputError):
-            raise OutputError(f"{folder}: the run cannot be written ({error}); check space and permissions") from error
+            raise OutputError(
+                f"{folder}: the run cannot be written ({error})", "check space and permissions"
+            ) from error
         raise
     lock.release()
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
 
 
-def _leave_behind(folder: Path, trained: Trained, classes: Sequence[LandCoverClass], seconds: float) -> Path:
+def _write_artifacts(folder: Path, trained: Trained, classes: Sequence[LandCoverClass], seconds: float) -> Path:
     """Pictures, report, and last of all the model: where it is, everything is."""
     from geohp.evaluation.results import BEST_NAME
     from geohp.model.file import save_model

@@ -52,9 +52,9 @@ class EpochScores(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget the scores of epochs that are made again."""
         if trainer.is_global_zero and self.out.is_file():
-            kept = [row for row in self._rows() if int(row["epoch"]) <= trainer.current_epoch]
+            done = [row for row in self._rows() if int(row["epoch"]) <= trainer.current_epoch]
             self.out.unlink()
-            for row in kept:
+            for row in done:
                 self._write(row)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -63,8 +63,8 @@ class EpochScores(L.Callback):
         if epoch % self.every or not trainer.is_global_zero:
             return
         task: Any = pl_module
-        with preserve_rng_state(task.source):
-            scores = self._scores(task.method, task.source)
+        with preserve_rng_state(task.features):
+            scores = self._scores(task.method, task.features)
         self._write({"epoch": epoch, **scores})
         if scores["cluster_miou"] > self._best_miou():
             weights = {
@@ -76,12 +76,15 @@ class EpochScores(L.Callback):
             save_file(weights, draft, {"scores": json.dumps({"epoch": epoch, **scores})})
             draft.replace(self.best_file)
 
-    def restored(self, method: Method) -> Method:
-        """A method with the weights of the best epoch, read from where they were kept."""
+    def best_epoch(self, method: Method) -> Method | None:
+        """The method as it was in the epoch that scored best, in eval mode; ``None`` where none was scored."""
+        if not self.best_file.is_file():
+            return None
+        method = copy.deepcopy(method)
         with safe_open(self.best_file, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         method.load_state_dict(weights, strict=False)
-        return method
+        return method.eval()
 
     def _best_miou(self) -> float:
         if not self.best_file.is_file():
@@ -89,31 +92,28 @@ class EpochScores(L.Callback):
         with safe_open(self.best_file, framework="pt") as file:
             return float(json.loads(file.metadata()["scores"])["cluster_miou"])
 
-    def _scores(self, method: Method, source: FeatureSampler) -> dict[str, float]:
+    def _scores(self, method: Method, features: FeatureSampler) -> dict[str, float]:
         """Of the method as it would be if it ended here."""
         method = copy.deepcopy(method).eval()
-        method.finish(source.sample)
+        method.finish(features.sample)
 
         def encoder(images: Tensor) -> Tensor:
-            codes: Tensor = method.head(source.encode(images, affinities=False).features)
+            codes: Tensor = method.head(features.encode(images, affinities=False).features)
             return codes
 
-        predictor = Predictor(encoder, method.probe, method.linear_probe, patch_px=source.backbone.patch_size)
+        predictor = Predictor(encoder, method.probe, method.linear_probe, patch_px=features.backbone.patch_size)
         counts = count_confusion(
             predictor,
             self.images,
             self.classes,
-            device=source.device,
-            batch_size=source.batch_size,
-            workers=source.workers,
+            device=features.device,
+            batch_size=features.batch_size,
+            workers=features.workers,
             stage="scoring",
             progress=self.progress,
         )
         self.last = {mode.probe: scores for mode, scores in counts.scores().items()}
-        found: dict[str, float] = {}
-        for probe, scores in self.last.items():
-            found[f"{probe}_accuracy"], found[f"{probe}_miou"] = scores["accuracy"], scores["miou"]
-        return found
+        return {f"{probe}_{name}": scores[name] for probe, scores in self.last.items() for name in ("accuracy", "miou")}
 
     def _rows(self) -> list[dict[str, Any]]:
         with self.out.open(newline="") as file:

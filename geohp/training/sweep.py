@@ -21,6 +21,7 @@ from geohp.config.experiment import ClassesConfig, Config
 from geohp.errors import ConfigError, DataError
 from geohp.methods.base import Method, SampleFeatures
 from geohp.methods.kmeans.clustering import spherical_kmeans
+from geohp.progress import Progress, no_progress
 from geohp.training.sweep_result import Candidate, SweepResult
 
 _IMAGES = 1024
@@ -30,11 +31,13 @@ _REPETITIONS = 10
 _RESTARTS = 4
 _HELD_OUT = 0.2
 """Share of the images that neither clustering of a repetition has seen, on which the two are compared."""
+_EXAMPLE = "write it as classes=3..12, classes=4..16..4 or classes=3,5,8"
 FOUND_AGAIN = 0.6
 """Jaccard overlap from which a class of one clustering counts as found again in the other."""
 _FEWEST_IMAGES = 5
 
-Progress = Callable[[int, int], None]
+Split = tuple[Tensor, Tensor, Tensor]
+"""Places of rows: of one half of the images, of the other, and of those held out of both."""
 
 
 def parse_sweep(text: str) -> tuple[int, ...]:
@@ -43,26 +46,30 @@ def parse_sweep(text: str) -> tuple[int, ...]:
     Raises:
         ConfigError: when the text is of another form, or a number is not in 2 to 254.
     """
-    example = "write it as classes=3..12, classes=4..16..4 or classes=3,5,8"
     key, equals, values = (part.strip() for part in text.partition("="))
     if not equals:
         key, values = "classes", key
     if key not in ("classes", "classes.count"):
-        raise ConfigError(f"--sweep {text}: only the number of classes can be swept; {example}")
+        raise _sweep_error(text, "only the number of classes can be swept", _EXAMPLE)
     counts: set[int] = set()
     for part in values.split(","):
-        found = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?(?:\.\.(\d+))?\s*", part)
-        if found is None:
-            raise ConfigError(f"--sweep {text}: {part.strip()!r} is no number and no range; {example}")
-        first, last, step = (int(each) if each else None for each in found.groups())
-        assert first is not None
-        if step == 0 or (last is not None and last < first):
-            raise ConfigError(f"--sweep {text}: {part.strip()!r} holds no number; {example}")
-        counts.update(range(first, (first if last is None else last) + 1, step or 1))
-    wrong = sorted(count for count in counts if not 2 <= count <= 254)
-    if wrong:
-        raise ConfigError(f"--sweep {text}: {wrong[0]} classes; there can be 2 to 254")
+        match = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?(?:\.\.(\d+))?\s*", part)
+        if match is None:
+            raise _sweep_error(text, f"{part.strip()!r} is no number and no range", _EXAMPLE)
+        first, last, step = (
+            int(each or default) for each, default in zip(match.groups(), (0, match[1], 1), strict=True)
+        )
+        if step == 0 or last < first:
+            raise _sweep_error(text, f"{part.strip()!r} holds no number", _EXAMPLE)
+        counts.update(range(first, last + 1, step))
+    impossible = sorted(count for count in counts if not 2 <= count <= 254)
+    if impossible:
+        raise _sweep_error(text, f"{impossible[0]} classes", "there can be 2 to 254")
     return tuple(sorted(counts))
+
+
+def _sweep_error(text: str, problem: str, remedy: str) -> ConfigError:
+    return ConfigError(f"{{option}}: {problem}", remedy, option="sweep", value=text)
 
 
 def count_is_given(classes: ClassesConfig, overrides: Sequence[str] = ()) -> bool:
@@ -71,8 +78,8 @@ def count_is_given(classes: ClassesConfig, overrides: Sequence[str] = ()) -> boo
     By ``--set classes.count=N``, or by naming or colouring the classes; the number in a configuration file alone is
     most often just the one that came with it.
     """
-    told = any(override.partition("=")[0].strip() == "classes.count" for override in overrides)
-    return told or classes.names is not None or classes.colours is not None
+    overridden = any(override.partition("=")[0].strip() == "classes.count" for override in overrides)
+    return overridden or classes.names is not None or classes.colours is not None
 
 
 def with_count(config: Config, count: int) -> Config:
@@ -89,7 +96,7 @@ def sweep_method(
     *,
     images: int,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> SweepResult:
     """Sweep the numbers of clusters of a trained method; see :func:`sweep_classes`.
 
@@ -110,7 +117,7 @@ def sweep_classes(
     images: int,
     seed: int = 0,
     repetitions: int = _REPETITIONS,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> SweepResult:
     """Cluster a sample of codes into every number of classes asked for, and judge each number without labels.
 
@@ -123,56 +130,63 @@ def sweep_classes(
         images: how many images there are.
         seed: of all draws.
         repetitions: pairs of clusterings that are compared, for each number of classes.
-        progress: told of the clusterings done and their number.
+        progress: of the clusterings.
 
     Raises:
         DataError: with fewer than five images, whose halves would say nothing, or fewer patches than classes.
     """
-    wanted = sorted(set(counts))
+    ascending = sorted(set(counts))
     if images < _FEWEST_IMAGES:
         raise DataError(
-            f"a sweep compares what different images say, and needs at least {_FEWEST_IMAGES}, not {images}; give more "
-            "imagery, or choose classes.count by eye"
+            f"a sweep compares what different images say, and needs at least {_FEWEST_IMAGES}, not {images}",
+            "give more imagery, or choose classes.count by eye",
         )
     generator = Generator().manual_seed(seed)
     rows, image = _draw(codes, images, generator)
     splits = [_split(image, generator) for _ in range(repetitions)]
     fewest = min(len(part) for split in splits for part in split)
-    if fewest < wanted[-1]:
+    if fewest < ascending[-1]:
         raise DataError(
-            f"{wanted[-1]} classes cannot be told apart in {fewest} patches; give more imagery, or sweep fewer classes"
+            f"{ascending[-1]} classes cannot be told apart in {fewest} patches",
+            "give more imagery, or sweep fewer classes",
         )
-    found = []
-    for number, count in enumerate(wanted):
-        compared = []
-        for repetition, (one, other, held_out) in enumerate(splits):
-            # Seeded alike for every number, each clustering of a pair by itself.
-            centroids = [
-                spherical_kmeans(rows[part], count, restarts=_RESTARTS, seed=seed + 2 * repetition + half)[0]
-                for half, part in enumerate((one, other))
-            ]
-            labels = [(rows[held_out] @ each.T).argmax(1) for each in centroids]
-            compared.append(_contingency(labels[0], labels[1], count))
-            if progress:
-                progress(number * (repetitions + 1) + repetition + 1, len(wanted) * (repetitions + 1))
-        centroids_of_all, cosine = spherical_kmeans(rows, count, restarts=_RESTARTS, seed=seed)
-        agreement = np.array([adjusted_rand(table) for table in compared])
-        again = np.array([found_again(table) for table in compared], dtype=float)
-        found.append(
-            Candidate(
-                classes=count,
-                stability=float(agreement.mean()),
-                stability_deviation=float(agreement.std(ddof=1)),
-                found_again=float(again.mean()),
-                found_again_deviation=float(again.std(ddof=1)),
-                silhouette=_silhouette(rows, centroids_of_all),
-                cosine=cosine,
-                smallest=_smallest_share(rows, centroids_of_all),
-            )
-        )
-        if progress:
-            progress((number + 1) * (repetitions + 1), len(wanted) * (repetitions + 1))
-    return SweepResult(tuple(found), recommend(found, repetitions), len(rows), int(image.max()) + 1, repetitions)
+    candidates, clusterings = [], repetitions + 1
+    for number, count in enumerate(ascending):
+
+        def report(done: int, before: int = number * clusterings) -> None:
+            progress("comparing numbers of classes", before + done, len(ascending) * clusterings)
+
+        candidates.append(_judge(rows, splits, count, seed, report))
+    recommended = recommend(candidates, repetitions)
+    return SweepResult(tuple(candidates), recommended, len(rows), int(image.max()) + 1, repetitions)
+
+
+def _judge(rows: Tensor, splits: Sequence[Split], count: int, seed: int, report: Callable[[int], None]) -> Candidate:
+    """How a number of classes does: its clusterings of the halves of each split compared, and that of all rows."""
+    tables = []
+    for repetition, (first, second, held_out) in enumerate(splits):
+        # Seeded alike for every number, each clustering of a pair by itself.
+        centroids = [
+            spherical_kmeans(rows[half], count, restarts=_RESTARTS, seed=seed + 2 * repetition + which)[0]
+            for which, half in enumerate((first, second))
+        ]
+        labels = [(rows[held_out] @ each.T).argmax(1) for each in centroids]
+        tables.append(_contingency(labels[0], labels[1], count))
+        report(repetition + 1)
+    centroids_of_all, cosine = spherical_kmeans(rows, count, restarts=_RESTARTS, seed=seed)
+    report(len(splits) + 1)
+    agreement = np.array([adjusted_rand(table) for table in tables])
+    again = np.array([found_again(table) for table in tables], dtype=float)
+    return Candidate(
+        classes=count,
+        stability=float(agreement.mean()),
+        stability_deviation=float(agreement.std(ddof=1)),
+        found_again=float(again.mean()),
+        found_again_deviation=float(again.std(ddof=1)),
+        silhouette=_silhouette(rows, centroids_of_all),
+        cosine=cosine,
+        smallest=_smallest_share(rows, centroids_of_all),
+    )
 
 
 def recommend(candidates: Sequence[Candidate], repetitions: int) -> int:
@@ -240,8 +254,8 @@ def _draw(codes: SampleFeatures, images: int, generator: Generator) -> tuple[Ten
     return torch.cat(rows), torch.cat(owners)
 
 
-def _split(image: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Places of rows: of one half of the images, of the other, and of those held out of both."""
+def _split(image: Tensor, generator: Generator) -> Split:
+    """A random one."""
     order = torch.randperm(int(image.max()) + 1, generator=generator)
     held_out = max(1, round(_HELD_OUT * len(order)))
     half = held_out + (len(order) - held_out) // 2

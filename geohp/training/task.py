@@ -1,9 +1,8 @@
-"""The training step as a LightningModule: any iterative method over a source of frozen features."""
+"""The training step as a LightningModule: any iterative method over frozen features."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -15,6 +14,7 @@ from geohp.data.augment import photometric
 from geohp.errors import ModelError
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Batch, Method
+from geohp.progress import Progress
 from geohp.training.checkpoints import random_states, restore_random_states
 
 _STATE = "geohp"
@@ -22,14 +22,10 @@ _READ_EVERY = 0.2  # seconds: reading figures waits for a GPU, and nobody reads 
 
 
 class StepReport(L.Callback):
-    """Tells of every step: ``tell("training", done, total, detail)``.
+    """Reports every step, with its figures."""
 
-    Args:
-        tell: whom to tell.
-    """
-
-    def __init__(self, tell: Callable[..., None]) -> None:
-        self.tell = tell
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
         self._words, self._read_at = "", -_READ_EVERY
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
@@ -39,7 +35,7 @@ class StepReport(L.Callback):
             return
         if time.monotonic() - self._read_at >= _READ_EVERY:
             self._words, self._read_at = task.method.describe(trainer.callback_metrics), time.monotonic()
-        self.tell("training", task.steps_done, task.total_steps, self._words)
+        self.progress("training", task.steps_done, task.total_steps, self._words)
 
 
 class MethodTask(L.LightningModule):
@@ -50,7 +46,7 @@ class MethodTask(L.LightningModule):
 
     Args:
         method: prepared (see :meth:`geohp.methods.base.Method.prepare`).
-        source: where features come from.
+        features: of the images to train on.
         total_steps: steps of the whole training, for schedules.
         seed: of the photometric augmentation.
 
@@ -58,17 +54,17 @@ class MethodTask(L.LightningModule):
         steps_done: steps of the whole training that are done.
     """
 
-    def __init__(self, method: Method, source: FeatureSampler, total_steps: int, seed: int = 0) -> None:
+    def __init__(self, method: Method, features: FeatureSampler, total_steps: int, seed: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.method = method
         self.total_steps = total_steps
         # Not a submodule: Lightning shall neither move nor save the backbone.
-        self.__dict__["source"] = source
+        self.__dict__["features"] = features
         self.steps_done = 0
         self._augmenting = torch.Generator().manual_seed(seed)
         self._random: dict[str, Any] | None = None
-        self._images = source.images.identity()
+        self._images = features.images.identity()
 
     def configure_optimizers(self) -> list[Optimizer]:
         """The method's own."""
@@ -76,7 +72,7 @@ class MethodTask(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Every process computes features on its own device."""
-        self.source.backbone.to(self.device)
+        self.features.backbone.to(self.device)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Go on with the random numbers of the checkpoint, after all that draws some while training is set up."""
@@ -86,7 +82,7 @@ class MethodTask(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """One step: losses, one backward pass, every optimiser."""
-        self.method.before_step(batch_idx, self.source.sample)
+        self.method.before_step(batch_idx, self.features.sample)
         losses = self.method.losses(self._batch(batch), step=self.steps_done, total_steps=self.total_steps)
         total = torch.stack(list(losses.values())).sum()
         optimizers: Any = self.optimizers()
@@ -114,7 +110,7 @@ class MethodTask(L.LightningModule):
             "images": self._images,
             "augmenting": self._augmenting.get_state(),
             "method": self.method.random_state(),
-            "source": self.source.state(),
+            "source": self.features.state(),
             "random": random_states(),
         }
 
@@ -127,23 +123,23 @@ class MethodTask(L.LightningModule):
         state = checkpoint[_STATE]
         if (state["images"], state["total_steps"]) != (self._images, self.total_steps):
             raise ModelError(
-                "the checkpoint is of other images, or of the same ones before they were changed; bring them back, or "
-                "start a new run"
+                "the checkpoint is of other images, or of the same ones before they were changed",
+                "bring them back, or start a new run",
             )
         self.steps_done = state["steps_done"]
         self._augmenting.set_state(state["augmenting"].cpu())
         self.method.restore_random_state(state["method"])
-        self.source.restore(state["source"])
+        self.features.restore(state["source"])
         self._random = state["random"]
 
     @property
-    def source(self) -> FeatureSampler:
-        """Where features come from."""
-        source: FeatureSampler = self.__dict__["source"]
-        return source
+    def features(self) -> FeatureSampler:
+        """Of the images to train on."""
+        features: FeatureSampler = self.__dict__["features"]
+        return features
 
     def _batch(self, batch: dict[str, Tensor]) -> Batch:
         augmented = None
         if self.method.wants_augmented:
-            augmented = self.source.encode(photometric(batch["image"], self._augmenting), affinities=False)
-        return Batch(self.source.patches(batch), augmented, batch.get("mask"))
+            augmented = self.features.encode(photometric(batch["image"], self._augmenting), affinities=False)
+        return Batch(self.features.patches(batch), augmented, batch.get("mask"))

@@ -1,6 +1,7 @@
 """Training over two processes: what one process gives that looks for positives in each half of a batch by itself."""
 
 import copy
+import logging
 
 import numpy as np
 import pytest
@@ -13,9 +14,8 @@ from geohp.config.loading import load_config
 from geohp.data.factory import open_data
 from geohp.errors import ConfigError
 from geohp.methods.base import Batch
-from geohp.methods.hp.method import HP
-from geohp.training import fit as fitting
-from geohp.training.checkpoints import preserve_rng_state
+from geohp.progress import no_progress
+from geohp.training.fit import TrainingData, _prepare
 
 EPOCHS, BATCH = 2, 3
 SETTINGS = [
@@ -48,11 +48,7 @@ def one_process(photograph):
     """Head and centroids after the same steps, gradients of both halves averaged by hand."""
     config = load_config("orthophotos", [f"data.images={photograph}", *SETTINGS])
     images = open_data(config.data, 0).training()
-    source = fitting._source(config, images, lambda *_: None, lambda _: None)
-    method = HP(source.backbone.channels, 3, config.method, seed=0)
-    with preserve_rng_state(source):
-        next(iter(source.sample(1)))
-    method.prepare(source.sample)
+    method, source = _prepare(config, TrainingData(images), no_progress)
     optimizers = method.optimizers()
     loaders = [source.batches(rank, 2) for rank in (0, 1)]
     total, step = EPOCHS * len(loaders[0]), 0
@@ -74,14 +70,14 @@ def one_process(photograph):
     return method
 
 
-def test_two_processes_give_what_one_gives_on_both_halves(photograph, tmp_path):
-    told, said = [], []
+def test_two_processes_give_what_one_gives_on_both_halves(photograph, tmp_path, caplog):
+    told = []
+    caplog.set_level(logging.INFO, "geohp")
     run = geohp.train(
         "orthophotos",
         [f"data.images={photograph}", *SETTINGS, "train.devices=2"],
         out=tmp_path / "run",
         progress=lambda stage, done, total, detail="": told.append((stage, done)),
-        announce=said.append,
     )
     expected = one_process(photograph)
     found = load_file(run.model)

@@ -81,7 +81,7 @@ def test_what_can_be_asked_for(text, wanted):
     ],
 )
 def test_mistakes_are_told(text, said):
-    with pytest.raises(ConfigError, match="--sweep") as caught:
+    with pytest.raises(ConfigError, match="sweep=") as caught:
         parse_sweep(text)
     assert said in str(caught.value)
 
@@ -167,7 +167,7 @@ def test_what_a_sweep_needs():
 def test_the_sample_is_bounded_and_drawn_evenly(monkeypatch):
     monkeypatch.setattr("geohp.training.sweep._ROWS", 96)
     told = []
-    found = swept(maps_of(3), [2, 3], progress=lambda done, total: told.append((done, total)))
+    found = swept(maps_of(3), [2, 3], progress=lambda stage, done, total, detail="": told.append((done, total)))
     assert (found.patches, found.images, found.repetitions) == (96, 24, 5)
     assert told == [(done, 12) for done in range(1, 13)]
 
