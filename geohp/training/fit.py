@@ -121,7 +121,7 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
             progress=progress,
         ).requires_grad_(False)
     with preserve_rng_state(features):
-        health.examine(method, features.sample)
+        health.check_result(method, features.sample)
     return Trained(model, config, method, features, health.warnings, best, scores.last if scores else {})
 
 

@@ -158,7 +158,7 @@ class Health(L.Callback):
 
     An epoch is judged on patches that its last steps have seen, so nothing is drawn or read for it. Clusters are
     judged only where the probe they have now is the one to be kept: one that k-means settles at the end lags behind
-    till then, and is judged by :meth:`examine`.
+    till then, and is judged by :meth:`check_result`.
 
     What is wrong is logged as a warning when it is noticed, each kind of it once a training.
 
@@ -173,7 +173,7 @@ class Health(L.Callback):
         self._steps = 0
         self._hook: Any = None
 
-    def examine(self, method: Method, sample: SampleFeatures) -> None:
+    def check_result(self, method: Method, sample: SampleFeatures) -> None:
         """Warn of what is wrong with the result, see :func:`examine`."""
         self._warn(examine(method, sample))
 

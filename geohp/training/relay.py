@@ -69,4 +69,4 @@ class Relay:
 
 class _ToQueue(QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
-        self.queue.put(record)
+        self.queue.put(record)  # type: ignore[attr-defined]

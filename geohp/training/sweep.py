@@ -56,9 +56,7 @@ def parse_sweep(text: str) -> tuple[int, ...]:
         match = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?(?:\.\.(\d+))?\s*", part)
         if match is None:
             raise _sweep_error(text, f"{part.strip()!r} is no number and no range", _EXAMPLE)
-        first, last, step = (
-            int(each or default) for each, default in zip(match.groups(), (0, match[1], 1), strict=True)
-        )
+        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
         if step == 0 or last < first:
             raise _sweep_error(text, f"{part.strip()!r} holds no number", _EXAMPLE)
         counts.update(range(first, last + 1, step))
