@@ -232,6 +232,7 @@ def quickstart(
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2, an interrupt exit code 130."""
     logging.basicConfig(format="geohp: %(message)s", level=logging.WARNING)
+    logging.getLogger("geohp").setLevel(logging.INFO)
     for handler in logging.getLogger().handlers:
         # A cluster warns that it closes when it is told to.
         handler.addFilter(lambda record: record.levelno >= logging.ERROR or not record.name.startswith("distributed"))
