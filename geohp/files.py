@@ -1,15 +1,25 @@
-"""Outputs: may one be written here, would it destroy anything; and texts that appear whole or not at all."""
+"""Outputs: may one be written here, would it destroy anything; files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
+import glob
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from geohp.errors import OutputError
+from filelock import FileLock, Timeout
+
+from geohp.errors import GeohpError, OutputError
+
+LOCK = "lock"
+"""Name of the file that is locked in a folder."""
+
+DRAFT = ".draft-"
+"""What the names of unfinished files begin with."""
 
 
 def check_new_folder(path: str | Path) -> Path:
@@ -20,7 +30,7 @@ def check_new_folder(path: str | Path) -> Path:
     """
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise OutputError(f"{path}: exists already; choose another folder or remove it")
+        raise OutputError(f"{path}: exists already", "choose another folder or remove it")
     return path
 
 
@@ -41,7 +51,7 @@ def folder_in_progress(folder: Path, *, replace: bool = False) -> Iterator[Path]
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
     except OSError as error:
-        raise OutputError(f"{folder}: the folder cannot be made ({error}); choose a writable place") from error
+        raise OutputError(f"{folder}: the folder cannot be made ({error})", "choose a writable place") from error
     try:
         yield work
         if not folder.exists():
@@ -55,7 +65,7 @@ def folder_in_progress(folder: Path, *, replace: bool = False) -> Iterator[Path]
             work.rename(folder)
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error}); check space and permissions") from error
+        raise OutputError(f"{folder}: cannot be written ({error})", "check space and permissions") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -74,16 +84,16 @@ def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
     path = Path(path)
     folder = path.parent
     if path.is_dir():
-        raise OutputError(f"{path}: is a folder; give the name of a file in it")
+        raise OutputError(f"{path}: is a folder", "give the name of a file in it")
     if not folder.is_dir():
-        raise OutputError(f"{path}: the folder {folder} does not exist; create it or choose another")
+        raise OutputError(f"{path}: the folder {folder} does not exist", "create it or choose another")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{path}: the folder {folder} cannot be written to; choose another")
+        raise OutputError(f"{path}: the folder {folder} cannot be written to", "choose another")
     for source in inputs:
         if path.exists() and Path(source).exists() and path.samefile(source):
-            raise OutputError(f"{path}: is the input itself; choose another name for the output")
+            raise OutputError(f"{path}: is the input itself", "choose another name for the output")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already; choose another name or replace it with --overwrite")
+        raise OutputError(f"{path}: exists already", "choose another name or replace it with --overwrite")
     return path
 
 
@@ -95,21 +105,124 @@ def temporary_failure(error: OSError) -> OutputError:
     )
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Write a text in UTF-8 beside its place and move it there when complete; what was there stays if anything fails.
+@contextmanager
+def atomic_write(
+    path: Path, *, failures: tuple[type[Exception], ...] = (OSError,), durable: bool = False
+) -> Iterator[Path]:
+    """A hidden file beside ``path`` that takes its place when all went well; otherwise what was there stays.
+
+    Args:
+        path: the file to be written; where it exists already, the new one may be read and written by the same people.
+        failures: what writers raise where they cannot write.
+        durable: wait until the disk has it.
 
     Raises:
         OutputError: it cannot be written.
     """
-    # Not a temporary file of the standard library: it would be readable by its owner only.
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A name of its own each time, for two may write the same; the suffix stays, for it tells libraries what to write.
+    draft = path.with_name(f"{DRAFT}{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        draft.write_text(text, encoding="utf-8")
+        draft.touch()
+        mode = (path if path.exists() else draft).stat().st_mode & 0o777
+        draft.unlink()
+        yield draft
+        draft.chmod(mode)  # some libraries write for the owner only
+        if durable:
+            wait_for_disk(draft)
         draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+    except BaseException as error:
+        for leftover in path.parent.glob(f"{glob.escape(draft.name)}*"):  # databases keep files beside theirs
+            leftover.unlink(missing_ok=True)
+        if isinstance(error, failures) and not isinstance(error, GeohpError):
+            raise write_failure(path, error) from error
+        raise
+
+
+def write_failure(path: Path, error: BaseException) -> OutputError:
+    """What to tell where a file or folder could not be written."""
+    reason = getattr(error, "strerror", None) or str(error.__cause__ or error).rstrip(". ")
+    return OutputError(
+        f"{path} could not be written ({reason})", "check the free space and the access rights of its folder"
+    )
+
+
+def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> Path:
+    """Write a file whole or not at all; see :func:`atomic_write`."""
+    with atomic_write(path, durable=durable) as draft:
+        draft.write_bytes(content)
     return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text in UTF-8 whole or not at all; see :func:`atomic_write`."""
+    return write_bytes(path, text.encode())
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove from a folder that is locked what a process that was killed had begun to write."""
+    for draft in folder.glob(f"{DRAFT}*"):
+        draft.unlink(missing_ok=True)
+
+
+def wait_for_disk(path: Path) -> None:
+    """Return once a file, or the names in a folder, would survive a power failure."""
+    try:
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except PermissionError:
+        return  # folders cannot be opened everywhere
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class FolderInUseError(OutputError):
+    """Another process works in a folder."""
+
+
+class FolderLock:
+    """A folder that exists and that nobody else works in, until :meth:`release`; the lock ends with the process.
+
+    Attributes:
+        folder: the one that is locked; a file ``lock`` lies in it.
+    """
+
+    def __init__(self, folder: Path, *, wait: bool = False) -> None:
+        """Create the folder if need be, and take it.
+
+        Args:
+            folder: to be locked.
+            wait: until it is free.
+
+        Raises:
+            FolderInUseError: another process has it.
+            OutputError: it cannot be created or written to.
+        """
+        self.folder = folder
+        self._lock = FileLock(folder / LOCK, timeout=-1 if wait else 0, thread_local=False)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout as error:
+            raise FolderInUseError(
+                f"{folder} is in use by another run: wait until it ends, or choose another output"
+            ) from error
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be written to ({error.strerror}): choose another folder") from error
+
+    @property
+    def held(self) -> bool:
+        """Whether it has not been released yet."""
+        return self._lock.is_locked
+
+    def release(self, *, remove: bool = False) -> None:
+        """Let others in; with ``remove`` the folder goes too if nothing else is in it."""
+        if remove and self.held:
+            # While it is still held: who opens the file before sees that it is gone, who comes later makes a new one.
+            with suppress(OSError):
+                (self.folder / LOCK).unlink()
+                self.folder.rmdir()
+        self._lock.release()
 
 
 def file_state(path: Path) -> list[int] | None:

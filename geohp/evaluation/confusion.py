@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from geohp.data.base import ImageSet, reader_options
-from geohp.errors import OutputError
 from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
 from geohp.evaluation.predict import PredictionMode, Predictor
+from geohp.files import atomic_write
 from geohp.progress import Progress, no_progress
 
 _SAVED_EVERY = 20
@@ -60,15 +59,9 @@ class ConfusionCounts:
         Raises:
             OutputError: they cannot be written.
         """
-        draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         arrays: dict[str, Any] = {str(mode): metrics.confusion.numpy() for mode, metrics in self._metrics.items()}
-        try:
-            with draft.open("wb") as file:
-                np.savez(file, **arrays, images=np.int64(self.images))
-            draft.replace(path)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise OutputError(f"{path}: counts cannot be kept ({error.strerror})", "free some space there") from error
+        with atomic_write(path) as draft, draft.open("wb") as file:
+            np.savez(file, **arrays, images=np.int64(self.images))
 
     def load(self, path: Path) -> None:
         """Go on from counts that :meth:`save` wrote; damaged or other ones are passed over."""

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import save
 
 from geohp.features.store import FeatureLayout, MappedFile, Tensors
+from geohp.files import FolderInUseError, FolderLock, remove_drafts, write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -90,17 +90,15 @@ class FeatureCache:
         Raises:
             OSError: the folder cannot be made or written to.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / "lock")
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
+            lock = FolderLock(self.folder)
+        except FolderInUseError:
             logger.info("another run computes the same features: waiting for them")
-            lock.acquire()
+            lock = FolderLock(self.folder, wait=True)
         try:
-            for draft in self.folder.glob(".*.tmp"):
-                draft.unlink(missing_ok=True)
-            self._put(self.folder / "manifest.json", json.dumps(self._manifest, indent=1, default=str).encode())
+            remove_drafts(self.folder)
+            manifest = json.dumps(self._manifest, indent=1, default=str).encode()
+            write_bytes(self.folder / "manifest.json", manifest, durable=True)
             yield
         finally:
             lock.release()
@@ -119,8 +117,9 @@ class FeatureCache:
         Raises:
             OSError: the disk is full, or the like; nothing is left of the chunk.
         """
-        self._put(self.path(chunk), save({name: rows.contiguous() for name, rows in tensors.items()}))
-        return MappedFile(self.path(chunk))
+        content = save({name: rows.contiguous() for name, rows in tensors.items()})
+        # A power cut must not leave the name without what it stands for.
+        return MappedFile(write_bytes(self.path(chunk), content, durable=True))
 
     def remove(self) -> None:
         """Take everything away again, the folder included. What is mapped stays readable."""
@@ -129,20 +128,6 @@ class FeatureCache:
     def path(self, chunk: range) -> Path:
         """The file of a chunk."""
         return self.folder / f"{chunk.start // self.chunk_images:05d}.safetensors"
-
-    def _put(self, path: Path, data: bytes) -> None:
-        """Write a file beside its place, and move it there."""
-        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with draft.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())  # a power cut must not leave the name without what it stands for
-            draft.replace(path)
-        except OSError:
-            with suppress(OSError):
-                draft.unlink()
-            raise
 
 
 def spans(images: int, length: int) -> list[range]:

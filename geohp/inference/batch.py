@@ -359,10 +359,7 @@ class _Run:
             return grid.reason
         tags = {"GEOHP_VERSION": __version__, "GEOHP_MODEL": self.segmenter.origin, "GEOHP_MODEL_SHA256": model}
         self.record.begin([path], model)
-        try:
-            write_mosaic_vrt(path, label_layer(self.segmenter.classes, tags), grid, grids)
-        except OSError as error:
-            raise OutputError(f"{path} could not be written ({error.strerror}): check the free space") from error
+        write_mosaic_vrt(path, label_layer(self.segmenter.classes, tags), grid, grids)
         self.record.end([path])
         return path
 

@@ -9,9 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from geohp.errors import OutputError
-from geohp.files import file_state
-from geohp.locking import FolderLock
-from geohp.raster.write.stored_blocks import write_durably
+from geohp.files import FolderLock, file_state, write_bytes
 
 FOLDER = ".geohp"
 """Hidden, in the folder of the maps."""
@@ -43,12 +41,7 @@ class FolderRecord:
         """
         self.folder = folder
         self._path = folder / FOLDER / _NAME
-        try:
-            self._lock = FolderLock(self._path.parent)
-        except BlockingIOError as error:
-            raise OutputError(f"{folder} is in use by another run: wait until it ends, or choose another") from error
-        except OSError as error:
-            raise OutputError(f"{folder} cannot be written to ({error.strerror}): choose another folder") from error
+        self._lock = FolderLock(self._path.parent)
         self.notes: dict[str, Any] = {}
         self._files: dict[str, dict[str, Any]] = {}
         try:
@@ -111,12 +104,7 @@ class FolderRecord:
             OutputError: the disk is full.
         """
         text = json.dumps({"format": _FORMAT, "notes": self.notes, "files": self._files}, ensure_ascii=False, indent=1)
-        try:
-            write_durably(self._path, text.encode())
-        except OSError as error:
-            raise OutputError(
-                f"{self._path} could not be written ({error.strerror}): check the free space of its folder"
-            ) from error
+        write_bytes(self._path, text.encode(), durable=True)
 
     def _read(self) -> None:
         try:

@@ -6,7 +6,6 @@ or the caller embeds them; a fingerprint in the card makes sure that the right o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from geohp.backbones.base import Backbone
 from geohp.backbones.factory import create_backbone
 from geohp.backbones.vit import VisionTransformer
 from geohp.backbones.weights import RANDOM, fingerprint
-from geohp.errors import ModelError, OutputError, WeightsError
+from geohp.errors import ModelError, WeightsError
+from geohp.files import atomic_write
 from geohp.methods.hp.head import SegmentationHead
 from geohp.methods.kmeans.method import Standardise
 from geohp.methods.probes import ClusterProbe, LinearProbe
@@ -145,20 +145,9 @@ def _check_classes(model: LandCoverModel, path: Path) -> None:
 
 def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
     """Write a safetensors file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        save_file(
-            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-            temporary,
-            metadata={"format": "pt", **metadata},
-        )
-        # safetensors writes for the owner only; a model is an ordinary file.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{path}: the model file cannot be written ({error})", "choose a writable folder") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with atomic_write(path, failures=(OSError, SafetensorError)) as draft:
+        save_file(plain, draft, metadata={"format": "pt", **metadata})
     return path
 
 
@@ -208,9 +197,3 @@ def _weights_source(card: BackboneCard, path: Path, weights: str | Path | None) 
         "give their file as {option} or put it beside the model",
         option="weights",
     )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -5,14 +5,15 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
 
-from geohp.errors import ModelError, OutputError
+from geohp.errors import ModelError
+from geohp.files import atomic_write
 
 if TYPE_CHECKING:
     from geohp.features.sampler import FeatureSampler
@@ -48,19 +49,12 @@ class Checkpoints(L.Callback):
         self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:
-        draft = self.path.with_suffix(".part")
-        try:
-            # What is logged up to here must be there, too, when training goes on from here.
-            for logger in trainer.loggers:
-                logger.save()
+        # What is logged up to here must be there, too, when training goes on from here.
+        for logger in trainer.loggers:
+            logger.save()
+        # All processes take part in saving, one writes.
+        with atomic_write(self.path) if trainer.is_global_zero else nullcontext(self.path) as draft:
             trainer.save_checkpoint(draft)
-            if trainer.is_global_zero:
-                draft.replace(self.path)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise OutputError(
-                f"{self.path}: the checkpoint cannot be written ({error.strerror or error})", "free some space there"
-            ) from error
         self._saved_at = time.monotonic()
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from geohp.config.experiment import Config
 from geohp.config.loading import dump_config, load_config
 from geohp.errors import ConfigError, OutputError
-from geohp.files import check_new_folder
+from geohp.files import FolderLock, check_new_folder
 from geohp.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -165,17 +165,10 @@ def _open_images(config: Config, source: DataSource, stack: ExitStack, progress:
 @contextmanager
 def _run_folder(folder: Path, *, resumed: bool) -> Iterator[None]:
     """The folder of a run that is being made: it goes when the run fails before anything is worth keeping."""
-    from geohp.locking import FolderLock
     from geohp.training.checkpoints import CHECKPOINT_NAME
     from geohp.training.loop import UNFINISHED
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FolderLock(folder / UNFINISHED)
-    except BlockingIOError as error:
-        raise OutputError(f"{folder}: another process is at work on this run", "wait for it, or stop it") from error
-    except OSError as error:
-        raise OutputError(f"{folder}: the run folder cannot be made ({error})", "choose a writable place") from error
+    lock = FolderLock(folder / UNFINISHED)
     try:
         yield
     except BaseException as error:

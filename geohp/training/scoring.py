@@ -19,6 +19,7 @@ from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.predict import Predictor
 from geohp.evaluation.results import BEST_NAME
 from geohp.features.sampler import FeatureSampler
+from geohp.files import atomic_write
 from geohp.methods.base import Method
 from geohp.progress import Progress, no_progress
 from geohp.training.checkpoints import preserve_rng_state
@@ -72,9 +73,8 @@ class EpochScores(L.Callback):
                 for name, value in task.method.state_dict().items()
                 if name.startswith(_PARTS)
             }
-            draft = self.best_file.with_suffix(".part")
-            save_file(weights, draft, {"scores": json.dumps({"epoch": epoch, **scores})})
-            draft.replace(self.best_file)
+            with atomic_write(self.best_file) as draft:
+                save_file(weights, draft, {"scores": json.dumps({"epoch": epoch, **scores})})
 
     def best_epoch(self, method: Method) -> Method | None:
         """The method as it was in the epoch that scored best, in eval mode; ``None`` where none was scored."""

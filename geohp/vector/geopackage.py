@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -107,4 +106,3 @@ def _snapshot(path: Path, draft: Path) -> None:
     if pending.exists() and pending.stat().st_size:
         # Left beside the new file, it would be taken for changes to that.
         raise OutputError(f"{path} is open for writing in another program: close it there (QGIS: remove its layers).")
-    shutil.copymode(path, draft)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +10,8 @@ from typing import TYPE_CHECKING
 import geopandas
 
 from geohp.classes import LandCoverClass, classes_from_json
-from geohp.errors import GeohpError, OutputError
-from geohp.files import check_output
+from geohp.errors import OutputError
+from geohp.files import atomic_write, check_output
 from geohp.options import keywords
 from geohp.raster.read.labels import complete_classes
 from geohp.style import write_styles
@@ -109,7 +106,7 @@ def polygonize_file(labels: str | Path | DataArray, path: str | Path, options: P
 
 def _write(batches: Batches, path: Path, legend: Sequence[LandCoverClass], layer: str) -> None:
     suffix = path.suffix.lower()
-    with _beside(path) as draft:
+    with atomic_write(path, failures=FAILURES) as draft:
         if suffix == ".gpkg":
             write_geopackage(batches, path, draft, legend, layer)
         elif suffix == ".parquet":
@@ -145,25 +142,6 @@ def check_target(path: str | Path, *, layer: str = "landcover", overwrite: bool 
                 "or use --overwrite to replace it."
             )
     return path
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A name in a temporary folder beside ``path``; what is written there takes the place of ``path`` at the end."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}): choose a folder you may write to.") from error
-    try:
-        draft = folder / path.name
-        yield draft
-        draft.replace(path)
-    except GeohpError:
-        raise
-    except FAILURES as error:
-        raise OutputError(f"{path} cannot be written ({error}): what was there is unchanged.") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _legend(polygons: geopandas.GeoDataFrame, classes: Sequence[LandCoverClass] | None) -> tuple[LandCoverClass, ...]:

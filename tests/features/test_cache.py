@@ -173,7 +173,7 @@ def test_killed_half_way_it_goes_on_to_the_same_bytes(squares, cached, tmp_path)
     held.kill()
     there = {path: path.stat().st_mtime_ns for path in chunks_of(tmp_path / "killed")}
     assert len(there) == 2
-    (next(iter(there)).parent / ".00002.safetensors.1.tmp").write_bytes(b"half a chunk")
+    (next(iter(there)).parent / ".draft-00002.1.safetensors").write_bytes(b"half a chunk")
     cached(held.images, tmp_path / "killed")
     assert {path: path.stat().st_mtime_ns for path in there} == there, "chunks were made again"
     cached(held.images, tmp_path / "whole")

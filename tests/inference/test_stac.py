@@ -180,7 +180,7 @@ def test_an_item_that_cannot_be_made_leaves_what_was_there(write_scene, three_fi
     with pytest.raises(SceneError, match=r"labels\.tif cannot be opened"):
         write_item(path, labels, str(scene))
     geohp.segment_file(scene, labels["labels"], geohp.Segmenter.fit(geohp.open_scene(scene), classes=2))
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="could not be written"):
         write_item(tmp_path / "none" / "item.json", labels, str(scene))
     assert path.read_text() == "before"
     write_item(path, labels, str(scene))

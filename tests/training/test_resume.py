@@ -173,12 +173,12 @@ def test_changed_images_are_noticed(photograph, tmp_path):
 
 
 def test_two_at_once_are_kept_apart(photograph, tmp_path):
-    from geohp.locking import FolderLock
+    from geohp.files import FolderLock
 
     with pytest.raises(Stopped):
         train(photograph, tmp_path / "run", stop_at=8)
     lock = FolderLock(tmp_path / "run" / "unfinished")
-    with pytest.raises(OutputError, match="another process"):
+    with pytest.raises(OutputError, match="in use by another run"):
         geohp.train(resume=tmp_path / "run")
     lock.release()
     geohp.train(resume=tmp_path / "run")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from geohp.errors import DataError, OutputError
+from geohp.files import atomic_write, write_failure
 
 MANIFEST = "geohp-prepared.json"
 _FORMAT = 1
@@ -77,7 +78,7 @@ class PreparedFolder:
         try:
             (self.folder / part).mkdir(exist_ok=True)
         except OSError as error:
-            raise _failure(self.folder / part, error) from error
+            raise write_failure(self.folder / part, error) from error
         return listing(self.folder / part)
 
     def write(self, name: str, save: Callable[[BinaryIO], object]) -> None:
@@ -91,15 +92,8 @@ class PreparedFolder:
             OutputError: it cannot be written; nothing is left of it.
         """
         path = self.folder / name
-        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with draft.open("wb") as file:
-                save(file)
-            draft.replace(path)
-        except OSError as error:
-            raise _failure(path, error) from error
-        finally:
-            draft.unlink(missing_ok=True)
+        with atomic_write(path) as draft, draft.open("wb") as file:
+            save(file)
 
     def finish(self) -> None:
         """Note that all is there."""
@@ -109,7 +103,7 @@ class PreparedFolder:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _failure(self.folder, error) from error
+            raise write_failure(self.folder, error) from error
         there = _read(self.folder)
         if not there:
             if any(not name.startswith(".") for name in listing(self.folder)):
@@ -154,9 +148,3 @@ def _read(folder: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or not document:
         raise DataError(f"{path}: is no description of prepared data; prepare the data anew in an empty folder")
     return document
-
-
-def _failure(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"{path}: cannot be written ({error.strerror or error}); check the free space and the access rights"
-    )

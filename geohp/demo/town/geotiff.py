@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from geohp.classes import NODATA_LABEL, classes_to_json
 from geohp.demo.town.canvas import PIXEL_M
 from geohp.demo.town.legend import SIX_CLASSES
 from geohp.demo.town.scene import SyntheticScene
-from geohp.errors import OutputError
+from geohp.files import atomic_write
 
 EPSG = 25833
 """ETRS89 / UTM zone 33N, as Brandenburg's survey uses it."""
@@ -58,18 +57,9 @@ def _write(path: Path, profile: dict[str, Any], fill: Any) -> None:
 
     layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
     where = {"crs": f"EPSG:{EPSG}", "transform": from_origin(*UPPER_LEFT, PIXEL_M, PIXEL_M)}
-    # Not mkstemp: its files are readable by their owner only, and the GeoTIFF would stay so.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tif")
-    try:
-        with (
-            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-            rasterio.open(temporary, "w", driver="GTiff", dtype="uint8", **profile, **layout, **where) as dataset,
-        ):
-            fill(dataset)
-        temporary.replace(path)
-    except (OSError, RasterioError) as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error}); choose a folder that exists and is writable"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        atomic_write(path, failures=(OSError, RasterioError)) as draft,
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(draft, "w", driver="GTiff", dtype="uint8", **profile, **layout, **where) as dataset,
+    ):
+        fill(dataset)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -15,9 +14,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from geohp.errors import OutputError
-from geohp.files import check_output
-from geohp.locking import LOCK, FolderLock
-from geohp.raster.gdal import FAILURES, gdal_message
+from geohp.files import LOCK, FolderLock, check_output, remove_drafts, wait_for_disk, write_bytes, write_failure
+from geohp.raster.gdal import FAILURES
 from geohp.raster.grid import Grid
 from geohp.raster.write import journal as journals
 from geohp.raster.write import resume_identity
@@ -26,13 +24,11 @@ from geohp.raster.write.cog import assemble, remove_side_files
 from geohp.raster.write.journal import Journal, JournalEntry, Origin
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.stored_blocks import (
-    TEMPORARY,
     StoredBlock,
     block_path,
     checksum_matches,
     has_full_size,
     write_block,
-    write_durably,
 )
 
 _REMEDY = "begin anew with --restart, or choose another name for the output"
@@ -55,7 +51,7 @@ class ResumableRasterWriter:
 
     def __init__(self, outputs: Mapping[Path, Layer], grid: Grid, lock: FolderLock, journal: Journal):
         """Work in a folder that is locked and prepared; see :meth:`open`."""
-        self.folder = lock.path.parent
+        self.folder = lock.folder
         self.grid = grid
         self.outputs = dict(outputs)
         self._numbers = {path: number for number, path in enumerate(self.outputs)}
@@ -95,7 +91,7 @@ class ResumableRasterWriter:
             raise OutputError(f"{next(iter(outputs))}: two outputs cannot be one file; choose another name for one")
         described = resume_identity.describe(identity, outputs, grid)
         folder = work_folder(next(iter(outputs))).absolute()  # workers may start elsewhere
-        lock = _take(folder)
+        lock = FolderLock(folder)
         try:
             return cls(outputs, grid, lock, _prepare(folder, described, restart=restart))
         except BaseException as error:
@@ -183,7 +179,7 @@ class ResumableRasterWriter:
         try:
             self._journal.append(row, col, entry)
         except OSError as error:
-            raise _failure(self.folder, error) from error
+            raise write_failure(self.folder, error) from error
 
     def publish(self) -> None:
         """Turn the blocks into cloud-optimised GeoTIFFs and move them into place; where no block is, there is nodata.
@@ -200,9 +196,9 @@ class ResumableRasterWriter:
             for number, (path, layer) in enumerate(self.outputs.items()):
                 try:
                     cogs.append(assemble(self.folder, str(number), layer, self.grid, self._placed(number)))
-                    _wait_for_disk(cogs[-1])
+                    wait_for_disk(cogs[-1])
                 except FAILURES as error:
-                    raise _failure(path, error) from error
+                    raise write_failure(path, error) from error
             self._move(cogs)
         finally:
             for cog in cogs:
@@ -234,9 +230,9 @@ class ResumableRasterWriter:
                 ready.replace(path)
                 remove_side_files(path)
             for folder in {path.parent for path in self.outputs}:
-                _wait_for_disk(folder)
+                wait_for_disk(folder)
         except OSError as error:
-            raise _failure(path, error) from error
+            raise write_failure(path, error) from error
         finally:
             for ready in staged.values():
                 ready.unlink(missing_ok=True)
@@ -289,19 +285,6 @@ def is_half_published(output: Path) -> bool:
     return journals.was_moving(work_folder(Path(output)))
 
 
-def _take(folder: Path) -> FolderLock:
-    try:
-        return FolderLock(folder)
-    except BlockingIOError as error:
-        raise OutputError(
-            f"{folder} is in use by another run: wait until it ends, or choose another name for the output"
-        ) from error
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written to ({error.strerror}): choose another folder for the output"
-        ) from error
-
-
 def _prepare(folder: Path, described: Mapping[str, Any], *, restart: bool) -> Journal:
     """Make a locked folder ready for the work described: as it is if it holds the same, else empty."""
     if restart:
@@ -315,15 +298,10 @@ def _prepare(folder: Path, described: Mapping[str, Any], *, restart: bool) -> Jo
     if differs:
         journal.close()
         _clear(folder)
-        path = folder / resume_identity.NAME
-        try:
-            write_durably(path, json.dumps(described, ensure_ascii=False, indent=1).encode())
-        except OSError as error:
-            _clear(folder)
-            raise _failure(path, error) from error
+        content = json.dumps(described, ensure_ascii=False, indent=1).encode()
+        write_bytes(folder / resume_identity.NAME, content, durable=True)
         return Journal(folder)
-    for leftover in folder.glob(f"*{TEMPORARY}"):
-        leftover.unlink(missing_ok=True)
+    remove_drafts(folder)
     return journal
 
 
@@ -336,12 +314,6 @@ def _clear(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _failure(path: Path, error: BaseException) -> OutputError:
-    return OutputError(
-        f"{path} could not be written ({gdal_message(error)}): check the free space and the access rights of its folder"
-    )
-
-
 def _relocate(source: Path, target: Path) -> None:
     """Move a file, also to another disk."""
     try:
@@ -350,18 +322,5 @@ def _relocate(source: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         shutil.copyfile(source, target)
-        _wait_for_disk(target)
+        wait_for_disk(target)
         source.unlink()
-
-
-def _wait_for_disk(path: Path) -> None:
-    """Return once a file, or the names in a folder, would survive a power failure."""
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
-    try:
-        handle = os.open(path, flags)
-    except PermissionError:
-        return  # folders cannot be opened everywhere
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,15 +10,13 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
-from geohp.errors import OutputError
-from geohp.raster.gdal import FAILURES, gdal_env, gdal_message
+from geohp.files import write_bytes, write_failure
+from geohp.raster.gdal import FAILURES, gdal_env
 from geohp.raster.write.layer import Layer
 
 # Thousands of parts are decoded one after the other. From large tiles the process's memory would come out in holes
 # that nothing fits into, hundreds of megabytes of them; small ones are as fast and leave it as it was.
 BLOCK_TILE_PX = 128
-
-TEMPORARY = ".tmp"
 
 
 class StoredBlock(NamedTuple):
@@ -65,11 +61,9 @@ def write_block(
             path.unlink(missing_ok=True)  # of an earlier attempt
             return None
         content = _encode(values)
-        write_durably(path, content)
     except FAILURES as error:
-        raise OutputError(
-            f"{path} could not be written ({gdal_message(error)}): check the space and the access rights of {folder}"
-        ) from error
+        raise write_failure(path, error) from error
+    write_bytes(path, content, durable=True)
     _, rows, cols = values.shape
     return StoredBlock(number, rows, cols, len(content), zlib.crc32(content))
 
@@ -88,25 +82,6 @@ def checksum_matches(folder: Path, row: int, col: int, part: StoredBlock) -> boo
         return zlib.crc32(block_path(folder, part.layer, row, col).read_bytes()) == part.checksum
     except OSError:
         return False
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file under another name, wait until the disk has it, and give it its name.
-
-    Raises:
-        OSError: it could not be written; nothing is left behind, and a file of that name stays as it was.
-    """
-    # A name of its own each time: two workers may be given the same block.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=TEMPORARY)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _encode(values: NDArray[Any]) -> bytes:

@@ -9,10 +9,10 @@ from xml.etree import ElementTree as ET
 
 from affine import Affine
 
+from geohp.files import write_bytes
 from geohp.raster.grid import Grid
 from geohp.raster.write.assemble import virtual_raster
 from geohp.raster.write.layer import GDAL_TYPES, Layer
-from geohp.raster.write.stored_blocks import write_durably
 
 _SAME_PX = 1e-3
 """What two pixel sizes may differ over a raster's width, or an origin from the common grid, in pixels."""
@@ -70,7 +70,7 @@ def write_mosaic_vrt(path: Path, layer: Layer, grid: Grid, tiles: Mapping[Path, 
         tiles: files in the folder of ``path``, from the lowest to the topmost, and where their pixels lie.
 
     Raises:
-        OSError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     root, bands = virtual_raster(layer, grid)
     for band, element in enumerate(bands, 1):
@@ -78,8 +78,7 @@ def write_mosaic_vrt(path: Path, layer: Layer, grid: Grid, tiles: Mapping[Path, 
             col, row = _place(grid, own)
             _source(element, tile, own, layer, band, round(col), round(row))
     ET.indent(root)
-    write_durably(path, ET.tostring(root, encoding="utf-8"))
-    path.chmod(next(iter(tiles)).stat().st_mode & 0o777)  # a mosaic is read by whoever reads the files
+    write_bytes(path, ET.tostring(root, encoding="utf-8"), durable=True)
 
 
 def _place(grid: Grid, tile: Grid) -> tuple[float, float]:
