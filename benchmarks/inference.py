@@ -259,7 +259,9 @@ def work_vit(args: argparse.Namespace) -> dict[str, Any]:
     """A whole run of geohp with a vision transformer, in turns with its forward passes: as many windows and batches."""
     from geohp.backbones.factory import create_backbone
     from geohp.classes import default_classes
-    from geohp.inference.outputs import Outputs
+    from geohp.inference.map_options import RasterOptions
+    from geohp.inference.products import Products
+    from geohp.inference.rasters import write_rasters
     from geohp.inference.segmenter import Segmenter
     from geohp.methods.kmeans.method import KMeans
     from geohp.model.card import BackboneCard, ModelCard
@@ -274,15 +276,14 @@ def work_vit(args: argparse.Namespace) -> dict[str, Any]:
     warm_up(model, args.device)
     shapes: list[torch.Size] = []
     windows: set[int] = set()
+    options = RasterOptions(progress=lambda stage, done, total, detail="": windows.add(total))
     best: dict[str, Any] = {}
     with segmenter.open(args.scene) as scene:
         for _ in range(args.repeat):
             shapes.clear()
             hook = net.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))
             result = measured(
-                lambda: segmenter.segment_to(
-                    scene, Outputs(args.folder / "vit_map.tif"), progress=lambda _, total: windows.add(total)
-                ),
+                lambda: write_rasters(scene, segmenter, Products(args.folder / "vit_map.tif"), options),
                 args.device,
             )
             hook.remove()

@@ -16,10 +16,10 @@ import numpy as np
 from measuring import describe
 
 from geohp.classes import NODATA_LABEL
-from geohp.config.experiment import BackboneConfig
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.windows import WindowGrid
 from geohp.inference.segmenter import Segmenter
+from geohp.options import FitOptions, WindowOptions
 from geohp.raster.read.scene import open_scene
 
 
@@ -33,14 +33,14 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=224)
     parser.add_argument("--overlaps", type=float, nargs="+", default=[0, 0.125, 0.25, 0.375, 0.5])
     args = parser.parse_args()
-    backbone = BackboneConfig(name=args.backbone, weights=args.weights, block=args.block)
+    fit = FitOptions(classes=args.classes, backbone=args.backbone, weights=args.weights, block=args.block)
     print(describe("cpu"))
     print(f"{'scene':30}  overlap  at borders  elsewhere  ratio  windows  seconds")
     for path in args.scenes:
         with open_scene(path) as scene:
-            segmenter = Segmenter.fit(scene, classes=args.classes, backbone=backbone, device="cpu")
+            segmenter = Segmenter.fit(scene, fit, device="cpu")
             for overlap in args.overlaps:
-                settings = segmenter.settings(overlap, args.window)
+                settings = segmenter.settings(scene, WindowOptions(overlap=overlap, window_px=args.window))
                 labels = np.full((scene.height, scene.width), NODATA_LABEL, dtype=np.uint8)
                 start = time.perf_counter()
                 for found in label_blocks(scene, segmenter.model, settings):

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from geohp.evaluation.evaluate import evaluate
     from geohp.evaluation.metrics import SegmentationMetrics
     from geohp.inference.batch import segment_files
-    from geohp.inference.segment import segment, segment_file
+    from geohp.inference.map_scene import segment_file
+    from geohp.inference.segment import segment
     from geohp.inference.segmenter import Segmenter
     from geohp.legend.file import Legend
     from geohp.legend.naming import name_classes
@@ -39,7 +40,7 @@ _HOME = {
     "polygonize_file": "geohp.vector.writing",
     "recode_file": "geohp.legend.recode_raster",
     "segment": "geohp.inference.segment",
-    "segment_file": "geohp.inference.segment",
+    "segment_file": "geohp.inference.map_scene",
     "segment_files": "geohp.inference.batch",
     "train": "geohp.training.run",
     "write_polygons": "geohp.vector.writing",

@@ -90,10 +90,11 @@ def tall_scene(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tall_model(tall_scene, tmp_path_factory) -> Path:
     """Four classes found on the tall scene, as a model file."""
-    from geohp.inference.segment import resolve_segmenter
+    from geohp.inference.map_options import ModelOptions
+    from geohp.inference.resolve import resolve_segmenter
     from geohp.model.file import save_model
 
-    model = resolve_segmenter(tall_scene, classes=4).model
+    model = resolve_segmenter(tall_scene, ModelOptions(classes=4)).model
     return save_model(model, tmp_path_factory.mktemp("model") / "model.safetensors")
 
 

@@ -19,7 +19,9 @@ import geohp
 from geohp.classes import classes_from_json
 from geohp.config.loading import load_config
 from geohp.errors import ConfigError, DataError, GeohpError, ModelError, OutputError, SceneError
-from geohp.inference.segment import resolve_segmenter, segment_file
+from geohp.inference.map_options import ModelOptions
+from geohp.inference.map_scene import segment_file
+from geohp.inference.resolve import resolve_segmenter
 
 SMALL = ["data.patches=12", "data.patch_px=64", "train.epochs=2", "train.batch_size=4", "train.device=cpu"]
 SMALL_HP = [*SMALL, "method.pool_size=12", "method.code_channels=16", "method.warmup_steps=2", "classes.count=3"]
@@ -191,7 +193,7 @@ def test_any_georeference_survives(write_scene, three_fields, tmp_path, kind):
         "plain": {"crs": None, "transform": None},
     }[kind]
     scene = write_scene(three_fields, **profile)
-    segment_file(scene, tmp_path / "labels.tif", resolve_segmenter(scene, classes=3))
+    segment_file(scene, tmp_path / "labels.tif", resolve_segmenter(scene, ModelOptions(classes=3)))
     with rasterio.open(tmp_path / "labels.tif") as dataset, rasterio.open(scene) as source:
         assert dataset.transform == source.transform
         assert dataset.crs == source.crs

@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 import geohp
 from geohp.cli.app import app
 from geohp.errors import GeohpError
-from geohp.inference.segment import resolve_segmenter, segment_file
+from geohp.inference.map_options import ModelOptions
+from geohp.inference.map_scene import segment_file
+from geohp.inference.resolve import resolve_segmenter
 from geohp.raster.grid import Grid
 from geohp.vector.writing import polygonize_file
 
@@ -31,7 +33,7 @@ ODD = [
 @pytest.mark.parametrize("name", ODD)
 def test_awkward_rasters_give_correct_maps(shared, tmp_path, name):
     scene = shared / "data" / "odd" / f"{name}.tif"
-    segment_file(scene, tmp_path / "labels.tif", resolve_segmenter(scene, classes=3))
+    segment_file(scene, tmp_path / "labels.tif", resolve_segmenter(scene, ModelOptions(classes=3)))
     with rasterio.open(scene) as source, rasterio.open(tmp_path / "labels.tif") as dataset:
         assert dataset.shape == source.shape
         assert dataset.transform == source.transform
@@ -58,7 +60,7 @@ def test_a_damaged_raster_is_one_sentence_and_leaves_nothing(shared, tmp_path):
 def test_polygons_of_real_scenes(shared, tmp_path, name):
     scene = shared / "data" / "scenes" / f"{name}.tif"
     labels, confidence, out = tmp_path / "labels.tif", tmp_path / "confidence.tif", tmp_path / "landcover.gpkg"
-    segment_file(scene, labels, resolve_segmenter(scene, classes=5), confidence=confidence)
+    segment_file(scene, labels, resolve_segmenter(scene, ModelOptions(classes=5)), confidence=confidence)
     with rasterio.open(scene) as source:
         pixel = abs(source.transform.determinant)
         valid = int((source.dataset_mask() != 0).sum())
@@ -86,7 +88,9 @@ def test_polygons_of_real_scenes(shared, tmp_path, name):
 def test_the_shared_vision_transformer_maps_the_urban_scene(shared, tmp_path):
     weights = shared / "weights" / "vit_small_patch14_dinov2_9blocks_fp16.safetensors"
     scene = shared / "data" / "scenes" / "urban_0.25m_rdnew.tif"
-    segmenter = resolve_segmenter(scene, classes=5, backbone="vit_small_patch14_dinov2", weights=weights, block=5)
+    segmenter = resolve_segmenter(
+        scene, ModelOptions(classes=5, backbone="vit_small_patch14_dinov2", weights=weights, block=5)
+    )
     segment_file(scene, tmp_path / "labels.tif", segmenter)
     with rasterio.open(tmp_path / "labels.tif") as dataset:
         assert set(np.unique(dataset.read(1))) == {0, 1, 2, 3, 4}

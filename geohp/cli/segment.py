@@ -1,10 +1,9 @@
-"""``geohp segment``: its options, and what is said about its results."""
+"""``geohp segment``: its options become objects, and what came of it is shown."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +11,13 @@ import typer
 
 from geohp.cli import terminal
 from geohp.errors import ConfigError, GeohpError
+from geohp.options import OnReadError, Refinement
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from geohp.inference.batch import BatchResult
-    from geohp.inference.outputs import Outputs
+    from geohp.inference.map_scene import SceneResult
 
 _OUTPUTS = "Outputs"
 _MODEL = "Model and classes"
@@ -25,55 +27,8 @@ _POLYGONS = "Polygons"
 _WORKERS = "Scaling out"
 
 
-class OnReadError(StrEnum):
-    """What becomes of parts of a scene that cannot be read."""
-
-    stop = "stop"
-    nodata = "nodata"
-
-
-class Refine(StrEnum):
-    """What a map is refined by."""
-
-    crf = "crf"
-
-
-@dataclass(frozen=True)
-class _Wishes:
-    """What goes for one scene and for many.
-
-    Attributes:
-        model: arguments of ``resolve_segmenter``.
-        run: arguments of ``segment_file`` besides its outputs.
-        shapes: arguments of ``polygonize``.
-        legend: names for the classes.
-        qml: styles beside the labels.
-        dask, workers: who shall do it.
-    """
-
-    model: dict[str, Any]
-    run: dict[str, Any]
-    shapes: dict[str, Any]
-    legend: Path | None
-    qml: bool
-    dask: str | None
-    workers: int | None
-
-    @property
-    def overwrite(self) -> bool:
-        return bool(self.run["overwrite"])
-
-    def connected(self) -> Any:
-        """A client of the workers asked for, or none."""
-        if self.dask is None and self.workers is None:
-            return nullcontext()
-        from geohp.inference.cluster.client import connect
-
-        return connect(address=self.dask, workers=self.workers)
-
-
-def _option(panel: str, *names: str, **given: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=panel, **given)
+def _option(panel: str, *names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, **settings)
 
 
 def segment(
@@ -146,7 +101,7 @@ def segment(
     ] = None,
     on_read_error: Annotated[
         OnReadError, _option(_READING, help="Stop where the scene cannot be read, or leave such parts out as nodata.")
-    ] = OnReadError.stop,
+    ] = "stop",
     pixel_size: Annotated[
         float | None,
         _option(
@@ -166,7 +121,7 @@ def segment(
         bool, _option(_COMPUTING, "--tta", help="Average over flips and rotations of each window; 8 times the work.")
     ] = False,
     refine: Annotated[
-        Refine | None,
+        Refinement | None,
         _option(_COMPUTING, help="Fit the map to the scene's own outlines by a dense CRF; some seconds a megapixel."),
     ] = None,
     device: Annotated[str, _option(_COMPUTING, help="auto, cpu, cuda or mps.")] = "auto",
@@ -191,159 +146,120 @@ def segment(
 
     Interrupted, the same command goes on where it was.
     """
-    wishes = _Wishes(
-        model={
-            "model": model,
-            "classes": classes,
-            "backbone": backbone,
-            "weights": weights,
-            "block": block,
-            "bands": _bands(bands),
-            "scaling": scaling,
-            "device": device,
-            "seed": seed,
-        },
-        run={
-            "overlap": overlap,
-            "window_px": window,
-            "pixel_size_m": pixel_size,
-            "tta": tta,
-            "refine": None if refine is None else refine.value,
-            "on_read_error": on_read_error.value,
-            "restart": restart,
-            "overwrite": overwrite,
-        },
-        shapes={"min_area_m2": min_area, "simplify_m": simplify, "smooth": smooth},
-        legend=legend,
+    from geohp.inference.batch import map_scenes
+    from geohp.inference.map_options import MapOptions
+    from geohp.inference.map_scene import map_scene
+    from geohp.inference.products import Products
+
+    _check_outputs(
+        out,
+        out_dir,
+        products,
+        {"confidence": confidence, "entropy": entropy, "probabilities": probabilities, "polygons": polygons},
         qml=qml,
-        dask=dask,
-        workers=workers,
     )
-    rasters = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities}
+    with terminal.progress() as bars, _workers(dask, workers) as client:
+        options = MapOptions(
+            model=model,
+            classes=classes,
+            backbone=backbone,
+            weights=weights,
+            block=block,
+            legend=legend,
+            seed=seed,
+            bands=_bands(bands),
+            scaling=scaling,
+            on_read_error=on_read_error,
+            pixel_size_m=pixel_size,
+            window_px=window,
+            overlap=overlap,
+            tta=tta,
+            refine=refine,
+            device=device,
+            restart=restart,
+            min_area_m2=min_area,
+            simplify_m=simplify,
+            smooth=smooth,
+            overwrite=overwrite,
+            client=client,
+            progress=terminal.Stages(bars),
+        )
+        if out is None:
+            kinds = [kind for kind in (products or "").split(",") if kind.strip()] + ["stac"] * stac
+            _show_maps(map_scenes(scenes, out_dir or "", kinds, options), out_dir)
+        else:
+            target = Products(
+                out,
+                confidence=confidence,
+                entropy=entropy,
+                probabilities=probabilities,
+                polygons=polygons,
+                qml=qml,
+                stac=stac,
+            )
+            _show_map(map_scene(_only(scenes), target, options), polygons)
+
+
+def _check_outputs(
+    out: Path | None, out_dir: Path | None, products: str | None, files: Mapping[str, Path | None], *, qml: bool
+) -> None:
+    """Refuse what does not go together."""
     if out_dir is None:
         if products is not None:
-            raise ConfigError(
-                "--products: goes with --out-dir; for a single map name the files, e.g. --confidence FILE"
-            )
+            raise ConfigError("--products: goes with --out-dir; for one map name the files, e.g. --confidence FILE")
         if out is None:
             raise ConfigError("no output: give --out FILE for one scene, or --out-dir FOLDER for any number")
-        _one(scenes, out, rasters, polygons, stac, wishes)
         return
     if out is not None:
         raise ConfigError("--out and --out-dir: give one of them, a file for one scene or a folder for any number")
     if qml:
         raise ConfigError("--qml: goes with --out; maps in a folder carry colour tables, and their GeoPackages styles")
-    for name, path in (rasters | {"polygons": polygons}).items():
+    for name, path in files.items():
         if path is not None:
             raise ConfigError(f"--{name}: names a single file; with --out-dir say --products {name}")
-    _many(scenes, out_dir, [*(products or "").split(","), "stac" if stac else ""], wishes)
 
 
-def _one(
-    given: list[str], out: Path, rasters: dict[str, Any], polygons: Path | None, stac: bool, wishes: _Wishes
-) -> None:
-    from geohp.files import check_output
-    from geohp.inference.outputs import Outputs
-    from geohp.inference.segment import resolve_segmenter, segment_file
+def _only(patterns: Sequence[str]) -> str:
+    """The one scene that is meant."""
     from geohp.raster.sources.resolve import find_images
-    from geohp.vector.writing import check_target
 
-    scenes = find_images(given)
+    scenes = find_images(patterns)
     if len(scenes) != 1:
         raise ConfigError(f"--out: names one map, but there are {len(scenes)} scenes; give --out-dir FOLDER instead")
-    scene = scenes[0]
-    outputs = Outputs(out, **rasters)
-    outputs.check(overwrite=wishes.overwrite, inputs=[scene])
-    item = out.with_suffix(".json")
-    if wishes.qml:
-        check_output(out.with_suffix(".qml"), overwrite=wishes.overwrite)
-    if stac:
-        check_output(item, overwrite=wishes.overwrite, inputs=[scene])
-    if polygons is not None:
-        check_target(polygons, overwrite=wishes.overwrite)
-    segmenter = resolve_segmenter(
-        scene, errors_as_nodata=wishes.run["on_read_error"] == OnReadError.nodata, **wishes.model
-    )
-    if wishes.legend is not None:
-        segmenter = segmenter.named(wishes.legend)
-    terminal.say(f"using {segmenter.origin}")
-    with terminal.progress() as progress, wishes.connected() as client:
-        stages = terminal.Stages(progress)
-        skipped = segment_file(
-            scene, out, segmenter, client=client, progress=stages.of("segmenting"), **rasters, **wishes.run
-        )
-        written = [str(path) for path in outputs.paths.values()]
-        try:
-            if polygons is not None:
-                count = _polygonize(outputs, polygons, wishes, stages)
-                written.append(f"{polygons} ({count:,} polygons)")
-            if wishes.qml:
-                from geohp.style import write_styles
-
-                written.append(str(write_styles(out, segmenter.classes, overwrite=wishes.overwrite)))
-            if stac:
-                from geohp.inference.stac import write_item
-
-                vectors = {} if polygons is None else {"polygons": polygons}
-                written.append(str(write_item(item, outputs.paths | vectors, scene)))
-        except BaseException as error:
-            error.add_note(f"{', '.join(written)}: complete; only what was to be made of it is missing")
-            raise
-    terminal.say_skipped(scene, skipped)
-    typer.echo(f"{len(segmenter.classes)} classes: wrote {', '.join(written)}")
+    return scenes[0]
 
 
-def _polygonize(outputs: Outputs, polygons: Path, wishes: _Wishes, stages: terminal.Stages) -> int:
-    from geohp.vector.writing import polygonize_file
+def _workers(address: str | None, workers: int | None) -> AbstractContextManager[Client | None]:
+    """A client of the workers asked for, or none."""
+    if address is None and workers is None:
+        return nullcontext()
+    from geohp.inference.cluster.client import connect
 
-    return polygonize_file(
-        outputs.labels,
-        polygons,
-        overwrite=wishes.overwrite,
-        confidence=outputs.confidence,
-        progress=stages,
-        **wishes.shapes,
-    )
+    return connect(address=address, workers=workers)
 
 
-def _many(given: list[str], folder: Path, products: list[str], wishes: _Wishes) -> None:
-    from geohp.inference.batch import segment_files
-
-    with terminal.progress() as progress, wishes.connected() as client:
-        made = segment_files(
-            given,
-            folder,
-            products=[name for name in products if name.strip()],
-            legend=wishes.legend,
-            client=client,
-            progress=terminal.Stages(progress),
-            **wishes.model,
-            **wishes.run,
-            **wishes.shapes,
-        )
-    for one in made.maps:
-        terminal.say_skipped(one.scene, one.skipped)
-    _tell(made, folder)
+def _show_map(result: SceneResult, polygons: Path | None) -> None:
+    terminal.say_skipped(result.scene, result.skipped)
+    files = [f"{path} ({result.polygons:,} polygons)" if path == polygons else str(path) for path in result.files]
+    typer.echo(f"{len(result.classes)} classes: wrote {', '.join(files)}")
 
 
-def _tell(made: BatchResult, folder: Path) -> None:
+def _show_maps(batch: BatchResult, folder: Path | None) -> None:
     """Say what there is, and fail where a scene has failed."""
-    done = len(made.maps) - len(made.failed)
-    there = sum(one.was_there for one in made.maps)
-    if isinstance(made.mosaic, Path):
-        mosaic = f", and {made.mosaic}"
-    else:
-        mosaic = ""
-        if done:
-            terminal.say(f"no mosaic: {made.mosaic}")
-    if done:
-        terminal.say(f"used {made.origin}")
-        earlier = f" ({there} of them made earlier)" if there else ""
-        typer.echo(f"{len(made.classes)} classes: {done} map(s) in {folder}{earlier}{mosaic}")
-    if made.failed:
+    for result in batch.maps:
+        terminal.say_skipped(result.scene, result.skipped)
+    complete = len(batch.maps) - len(batch.failed)
+    if complete:
+        if isinstance(batch.mosaic, str):
+            terminal.say(f"no mosaic: {batch.mosaic}")
+        mosaic = f", and {batch.mosaic}" if isinstance(batch.mosaic, Path) else ""
+        earlier = sum(result.made_earlier for result in batch.maps)
+        made_earlier = f" ({earlier} of them made earlier)" if earlier else ""
+        typer.echo(f"{len(batch.classes)} classes: {complete} map(s) in {folder}{made_earlier}{mosaic}")
+    if batch.failed:
         raise ScenesFailedError(
-            f"{len(made.failed)} of {len(made.maps)} scenes gave no map; "
-            "mend them or leave them out, and run the same command again for what is missing"
+            f"{len(batch.failed)} of {len(batch.maps)} scenes gave no map",
+            "mend them or leave them out, and run the same command again for what is missing",
         )
 
 

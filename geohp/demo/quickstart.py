@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ def run_quickstart(
     """
     from geohp.demo.town.geotiff import write_orthophoto
     from geohp.demo.town.scene import draw_orthophoto
-    from geohp.inference.segment import segment_file
+    from geohp.inference.map_scene import segment_file
     from geohp.inference.segmenter import Segmenter
     from geohp.vector.polygonize import polygonize
     from geohp.vector.writing import write_polygons
@@ -96,7 +95,7 @@ def run_quickstart(
         folder / "labels.tif",
         segmenter,
         confidence=folder / "confidence.tif",
-        progress=partial(progress, "segmenting"),
+        progress=progress,
     )
     polygons = polygonize(folder / "labels.tif", min_area_m2=4)
     write_polygons(polygons, folder / "landcover.gpkg")

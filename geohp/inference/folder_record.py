@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -58,42 +59,38 @@ class FolderRecord:
     ) -> None:
         self._lock.release(remove=not self._files)
 
-    def made(self, path: Path, key: str) -> bool:
-        """Whether a file is there, made with this key, and complete."""
+    def holds(self, path: Path, key: str | None = None) -> bool:
+        """Whether a file is there, complete, as it was left; and made with this key, where one is given."""
         entry = self._files.get(path.name)
-        if entry is None or entry["key"] != key:
+        if entry is None or key not in (None, entry["key"]):
             return False
         now = file_state(path)
         if "after" in entry:
             return now is not None and now == entry["after"]
         return now is not None and now != entry["before"]
 
-    def kept(self, path: Path) -> bool:
-        """Whether a file is there as it was left, whatever its key."""
-        return path.name in self._files and self.made(path, self._files[path.name]["key"])
+    def maps(self, model: str) -> list[Path]:
+        """The label maps of a model that are there as they were left."""
+        paths = {self.folder / name: entry["told"].get("labels") for name, entry in self._files.items()}
+        return [path for path, made_by in paths.items() if made_by == model and self.holds(path)]
 
-    def files(self) -> dict[Path, Mapping[str, Any]]:
-        """The files that are there as they were left, with what was told of them."""
-        paths = {self.folder / name: entry for name, entry in self._files.items()}
-        return {path: entry["told"] for path, entry in paths.items() if self.kept(path)}
-
-    def begin(self, paths: Iterable[Path], key: str, **told: Any) -> None:
-        """Announce that files are about to be made.
+    @contextmanager
+    def making(self, keys: Mapping[Path, str], maps: Mapping[Path, str] | None = None) -> Iterator[None]:
+        """Announce that files are about to be made, and that they are complete when the ``with`` block ends well.
 
         Args:
-            paths: in the folder.
-            key: what they are made from and how.
-            **told: to be given back by :meth:`files`.
+            keys: what each file is made from and how.
+            maps: the model of those that are label maps, see :meth:`maps`.
         """
-        for path in paths:
+        models = maps or {}
+        for path, key in keys.items():
             # One that is there already and is made again, for the sake of another, stays made throughout.
-            before = None if self.made(path, key) else file_state(path)
+            before = None if self.holds(path, key) else file_state(path)
+            told = {"labels": models[path]} if path in models else {}
             self._files[path.name] = {"key": key, "before": before, "told": told}
         self.save()
-
-    def end(self, paths: Iterable[Path]) -> None:
-        """Say that announced files are complete."""
-        for path in paths:
+        yield
+        for path in keys:
             self._files[path.name]["after"] = file_state(path)
         self.save()
 
@@ -116,5 +113,5 @@ class FolderRecord:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(
-                f"{self._path} cannot be understood ({error}): choose another folder, or remove it to begin anew"
+                f"{self._path} cannot be understood ({error})", "choose another folder, or remove it to begin anew"
             ) from error

@@ -17,19 +17,22 @@ from torch import Tensor
 from geohp.backbones.base import Backbone
 from geohp.backbones.factory import create_backbone_for_bands
 from geohp.classes import default_classes
-from geohp.config.experiment import BackboneConfig
 from geohp.errors import DataError, SceneError
 from geohp.inference.engine.pipeline import default_input_px
 from geohp.inference.engine.reading import NodataOnErrorScene
 from geohp.methods.kmeans.method import KMeans
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
+from geohp.options import FitOptions
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.patches import THUMBNAIL_PX, Readable, read_patch, sample_origins
 from geohp.raster.read.scene import Scene
 from geohp.version import __version__
 
 logger = logging.getLogger(__name__)
+
+DEFAULT_CLASSES = 6
+"""How many classes are found where nobody says."""
 
 SAMPLED_WINDOWS = 32
 """Most windows of a scene that the features are sampled from; a small scene needs no more than cover it."""
@@ -52,11 +55,9 @@ class _Patch(NamedTuple):
 
 def fit_kmeans(
     scenes: Scene | SceneCollection,
-    classes: int,
-    backbone: BackboneConfig,
+    options: FitOptions,
     *,
     device: torch.device,
-    seed: int,
     errors_as_nodata: bool = False,
 ) -> LandCoverModel:
     """Fit cosine k-means on features of windows drawn from all over a scene, or several.
@@ -66,10 +67,8 @@ def fit_kmeans(
 
     Args:
         scenes: what to fit on. Of several, one is open at a time, and what cannot be read is passed over.
-        classes: how many classes to find.
-        backbone: which features.
+        options: how many classes to find, and on which features; bands and scaling are the scenes'.
         device: where the features are computed.
-        seed: of filters, samples and seedings.
         errors_as_nodata: pass over what cannot be read of a single scene, too.
 
     Raises:
@@ -78,13 +77,13 @@ def fit_kmeans(
         SceneError: when a single scene cannot be read, or none of several can be opened.
     """
     sources = _Sources(scenes, errors_as_nodata)
+    classes, seed = DEFAULT_CLASSES if options.classes is None else options.classes, options.seed
     net = create_backbone_for_bands(
-        backbone.name,
+        options.backbone or "rcf",
         sources.channels,
         seed=seed,
-        weights=backbone.weights,
-        block=backbone.block,
-        **backbone.options,
+        weights=options.weights,
+        block=-1 if options.block is None else options.block,
     )
     side = default_input_px(net.patch_size)
     windows = sources.draw(side, np.random.default_rng(seed))

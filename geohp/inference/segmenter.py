@@ -1,9 +1,9 @@
-"""The segmenter: a model on a device that turns scenes into label maps, in memory or as files."""
+"""The segmenter: a model on a device that turns scenes into label maps."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,36 +12,28 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
-from geohp.config.experiment import BackboneConfig
-from geohp.errors import ConfigError, ModelError, SceneError
+from geohp.errors import ModelError, SceneError
 from geohp.inference.engine.pipeline import EngineSettings, default_settings, label_blocks
-from geohp.inference.engine.reading import NodataOnErrorScene
 from geohp.inference.engine.refining import refinement
-from geohp.inference.identity import model_sha256, run_identity
 from geohp.inference.kmeans_fit import fit_kmeans
 from geohp.inference.lazy import lazy_labels
-from geohp.inference.outputs import Outputs
-from geohp.inference.writing import Skipped, skipped_in, write_behind
 from geohp.legend.file import Legend
 from geohp.legend.recode_model import recode_model
 from geohp.model.device import torch_device
 from geohp.model.file import load_model
 from geohp.model.network import LandCoverModel
 from geohp.model.runs import find_model
+from geohp.options import FitOptions, WindowOptions
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.lazy import LazyScene
 from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
-from geohp.raster.write.resumable import ResumableRasterWriter
 
 if TYPE_CHECKING:
     import xarray as xr
-    from distributed import Client
-
-Progress = Callable[[int, int], None]
-
-ON_READ_ERROR = ("stop", "nodata")
 
 _SAME_PIXEL_SIZE = 0.05
+
+_DEFAULTS = WindowOptions()
 
 
 @contextmanager
@@ -97,33 +89,26 @@ class Segmenter:
     def fit(
         cls,
         scene: Scene | SceneCollection,
+        options: FitOptions,
         *,
-        classes: int = 6,
-        backbone: BackboneConfig | None = None,
         device: str = "auto",
-        seed: int = 0,
         errors_as_nodata: bool = False,
     ) -> Segmenter:
         """Fit cosine k-means on the own features of a scene, or of several together: a map without any training.
 
         Args:
             scene: what to fit on; of several, windows are drawn in proportion to their pixels.
-            classes: how many classes to find; fewer where the scene has fewer patches.
-            backbone: which features; random convolutional features by default.
+            options: how many classes to find, and on which features; bands and scaling are the scene's.
             device: see :class:`Segmenter`.
-            seed: of filters, samples and seedings.
             errors_as_nodata: pass over parts of a scene that cannot be read, as is always done with several.
 
         Raises:
             WeightsError: when the backbone's weights cannot be found.
             SceneError: when the scene cannot be read, or none of several can be opened.
         """
-        chosen = backbone or BackboneConfig()
-        model = fit_kmeans(
-            scene, classes, chosen, device=torch_device(device), seed=seed, errors_as_nodata=errors_as_nodata
-        )
-        whose = "the scene's" if isinstance(scene, Scene) else "the scenes'"
-        return cls(model, device, f"k-means on {whose} own {chosen.name} features")
+        model = fit_kmeans(scene, options, device=torch_device(device), errors_as_nodata=errors_as_nodata)
+        owner = "the scene's" if isinstance(scene, Scene) else "the scenes'"
+        return cls(model, device, f"k-means on {owner} own {model.backbone.name} features")
 
     def named(self, legend: Legend | str | Path) -> Segmenter:
         """The same with the classes of a legend: their names, their colours, and several clusters as one class.
@@ -165,42 +150,27 @@ class Segmenter:
         if len(scene.bands) != self.model.backbone.in_channels:
             raise SceneError(
                 f"{scene.path}: {len(scene.bands)} band(s) chosen, but the model takes "
-                f"{self.model.backbone.in_channels}; choose as many with --bands or train on these"
+                f"{self.model.backbone.in_channels}",
+                "choose as many with {option} or train on these",
+                option="bands",
             )
 
-    def settings(
-        self,
-        scene: Scene,
-        *,
-        overlap: float = 0.25,
-        window_px: int | None = None,
-        pixel_size_m: float | None = None,
-        tta: bool = False,
-        refine: str | None = None,
-    ) -> EngineSettings:
+    def settings(self, scene: Scene, options: WindowOptions) -> EngineSettings:
         """Window grid for this model on a scene.
-
-        Args:
-            scene: what to label.
-            overlap: share of a window's side that neighbouring windows share.
-            window_px: side of a window in scene pixels.
-            pixel_size_m: ground sampling distance at which the model shall see the scene, which is resampled window by
-                window; that of the imagery it was trained on by default, 0 for the scene's own.
-            tta: average over flips and rotations of each window.
-            refine: ``crf`` to fit the map to the scene's own outlines, see :mod:`geohp.inference.engine.refining`.
 
         Raises:
             ConfigError: when there is no such refinement.
             ModelError: when the overlap is not between 0 and 1, or the window or the pixel size is not positive.
             SceneError: when a pixel size is asked for and the scene's own is not known.
         """
+        overlap, window_px = options.overlap, options.window_px
         if not 0 <= overlap < 1:
             raise ModelError(f"overlap {overlap}: must be at least 0 and below 1, a share of the window")
         if window_px is not None and window_px < 1:
             raise ModelError(f"window {window_px}: must be a positive number of pixels")
-        input_scale = self.model.input_scale * self._resampling(scene, pixel_size_m)
+        input_scale = self.model.input_scale * self._resampling(scene, options.pixel_size_m)
         settings = default_settings(self.model, overlap, window_px, input_scale)
-        return replace(settings, tta=tta, refine=refinement(refine))
+        return replace(settings, tta=options.tta, refine=refinement(options.refine))
 
     def _resampling(self, scene: Scene, wanted: float | None) -> float:
         """Pixels that the model shall see for one pixel of the scene."""
@@ -217,103 +187,28 @@ class Segmenter:
         # What differs by less is the same sensor in another projection.
         return 1.0 if abs(math.log(own / seen)) < _SAME_PIXEL_SIZE else own / seen
 
-    def segment(self, scene: Scene, *, progress: Progress | None = None, **cut: Any) -> xr.DataArray:
+    def segment(self, scene: Scene, options: WindowOptions = _DEFAULTS) -> xr.DataArray:
         """Label a scene in memory.
 
         Args:
-            scene: what to label.
-            progress: called with the windows done and their number.
-            **cut: see :meth:`settings`.
+            scene: what to label. Of a :class:`LazyScene` the map is laid out; each chunk is computed when somebody asks
+                for it, and the scene may be closed before.
+            options: how it is cut into windows.
 
         Returns:
             (y, x) uint8 labels with 255 as nodata, the scene's CRS and transform (``.rio``), and the classes as JSON
-            in ``attrs["classes"]``.
+            in ``attrs["classes"]``; of a :class:`LazyScene` in dask chunks.
 
         Raises:
             SceneError: when the scene cannot be read.
         """
+        settings = self.settings(scene, options)
+        if isinstance(scene, LazyScene):
+            return _as_dataarray(lazy_labels(scene, self.model, settings), scene, self.classes)
         labels = np.full((scene.height, scene.width), NODATA_LABEL, dtype=np.uint8)
-        for found in label_blocks(scene, self.model, self.settings(scene, **cut), progress):
+        for found in label_blocks(scene, self.model, settings):
             labels[found.block.slices] = found.layers["labels"]
         return _as_dataarray(labels, scene, self.classes)
-
-    def segment_lazily(self, scene: LazyScene, **cut: Any) -> xr.DataArray:
-        """Lay out the label map of a dask array; each chunk is computed when somebody asks for it.
-
-        Args:
-            scene: what to label; it may be closed before the labels are computed.
-            **cut: see :meth:`settings`.
-
-        Returns:
-            As :meth:`segment`, with dask chunks.
-        """
-        labels = lazy_labels(scene, self.model, self.settings(scene, **cut))
-        return _as_dataarray(labels, scene, self.classes)
-
-    def segment_to(
-        self,
-        scene: Scene,
-        outputs: Outputs,
-        *,
-        on_read_error: str = "stop",
-        restart: bool = False,
-        progress: Progress | None = None,
-        client: Client | None = None,
-        **cut: Any,
-    ) -> list[Skipped]:
-        """Label a scene into cloud-optimised GeoTIFFs, block by block, in memory that does not grow with it.
-
-        Finished blocks are kept beside the first output until all are there: after an interruption, however rude,
-        the same call goes on, to the same bytes.
-
-        Args:
-            scene: what to label.
-            outputs: the files to write.
-            on_read_error: ``stop``, or ``nodata`` to leave out what cannot be read, in cells of 256 px.
-            restart: begin anew where unfinished work of another kind is found.
-            progress: called with the windows done and their number.
-            client: workers that shall do it, see :func:`geohp.inference.cluster.client.connect`; none by default.
-            **cut: see :meth:`settings`.
-
-        Returns:
-            The parts left out.
-
-        Raises:
-            SceneError: when the scene cannot be read.
-            OutputError: when an output cannot be written, or unfinished work there is of another kind; what existed
-                is as it was.
-            ClusterError: when the workers cannot do it.
-        """
-        if on_read_error not in ON_READ_ERROR:
-            raise ConfigError(f"on_read_error {on_read_error!r}: must be one of {', '.join(ON_READ_ERROR)}")
-        settings = self.settings(scene, **cut)
-        tags = {"GEOHP_MODEL": self.origin, "GEOHP_MODEL_SHA256": model_sha256(self.model)}
-        layers = outputs.layers(self.model, settings, tags)
-        identity = run_identity(scene, self.model, settings, on_read_error)
-        errors_as_nodata = on_read_error == "nodata"
-        with ResumableRasterWriter.open(layers, scene.grid, identity, restart=restart) as work:
-            if client is None:
-                source = NodataOnErrorScene(scene) if errors_as_nodata else scene
-                layout = settings.blocks(settings.grid(scene.height, scene.width), self.model.clusters)
-                todo = [block for block in layout if block.origin not in work.finished]
-                blocks = label_blocks(source, self.model, settings, progress, quantities=outputs.wanted, blocks=todo)
-                write_behind(work, outputs.paths, blocks, source)
-            else:
-                from geohp.inference.cluster.client import run_blocks
-
-                run_blocks(
-                    client,
-                    work,
-                    scene,
-                    self.model,
-                    settings,
-                    outputs.paths,
-                    device=self.device,
-                    errors_as_nodata=errors_as_nodata,
-                    progress=progress,
-                )
-            work.publish()
-            return skipped_in(work)
 
 
 def _as_dataarray(labels: Any, scene: Scene, classes: Sequence[LandCoverClass]) -> xr.DataArray:

@@ -12,7 +12,7 @@ import rasterio
 from typer.testing import CliRunner
 
 from geohp.cli.app import app
-from geohp.inference import segmenter as segmenting
+from geohp.inference import rasters as segmenting
 
 PANELS = {
     "Outputs": "--out --out-dir --products --polygons --confidence --entropy --probabilities --stac --qml --overwrite",
@@ -129,14 +129,14 @@ def test_workers_are_asked_for_as_told(small, tmp_path, monkeypatch):
 HALTING = """
 import sys, time
 from geohp.errors import SceneError
-from geohp.inference import segmenter
-plain = segmenter.label_blocks
+from geohp.inference import rasters
+plain = rasters.label_blocks
 def halting(*arguments, **keywords):
     for number, block in enumerate(plain(*arguments, **keywords)):
         if number == 2:
             {instead}
         yield block
-segmenter.label_blocks = halting
+rasters.label_blocks = halting
 from geohp.cli.app import main
 sys.argv = ["geohp", *sys.argv[1:]]
 main()

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import geohp
 from geohp.cli.app import app
 from geohp.errors import ConfigError, GeohpError, OutputError, SceneError
-from geohp.inference import segmenter as segmenting
+from geohp.inference import rasters as segmenting
 
 SIDE, TILE, STEP = 700, 448, 252
 
@@ -128,7 +128,7 @@ def test_made_once_is_not_made_again_and_only_what_is_missing_is(tiles, tmp_path
     before = {path.name: path.read_bytes() for path in out.glob("*.tif")}
     again = geohp.segment_files(some, out, classes=4)
     assert len(ran) == 2
-    assert [one.was_there for one in first.maps + again.maps] == [False, False, True, True]
+    assert [one.made_earlier for one in first.maps + again.maps] == [False, False, True, True]
     (out / "ne.tif").unlink()
     more = geohp.segment_files(tiles, out, classes=4)
     assert [Path(path).name for path in ran[2:]] == ["ne.tif", "se.tif", "sw.tif"]
@@ -153,7 +153,7 @@ def test_what_something_else_has_made_is_refused_before_work_begins(tiles, tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(segmenting, "label_blocks", never)
-        patch.setattr(segmenting, "fit_kmeans", never)
+        patch.setattr("geohp.inference.segmenter.fit_kmeans", never)
         with pytest.raises(OutputError, match=r"sw\.tif: exists already.*--overwrite"):
             geohp.segment_files(tiles, out, classes=4)
     assert [path.name for path in out.iterdir()] == ["sw.tif"]
@@ -232,12 +232,12 @@ def test_killed_half_way_the_same_call_goes_on(tiles, tmp_path):
     command = [sys.executable, "-m", "geohp", "segment", str(tiles), "--out-dir", str(out), "--classes", "4"]
     code = (
         "import itertools, sys, time\n"
-        "from geohp.inference import segmenter\n"
-        "plain, calls = segmenter.label_blocks, itertools.count()\n"
+        "from geohp.inference import rasters\n"
+        "plain, calls = rasters.label_blocks, itertools.count()\n"
         "def halting(*a, **k):\n"
         "    if next(calls) == 2: time.sleep(300)\n"
         "    return plain(*a, **k)\n"
-        "segmenter.label_blocks = halting\n"
+        "rasters.label_blocks = halting\n"
         "from geohp.cli.app import main\n"
         "sys.argv = ['geohp', *sys.argv[1:]]\n"
         "main()\n"
@@ -326,8 +326,8 @@ def test_bytes_beside_16_bit_values_are_scaled_apart(ground, tmp_path):
 
 
 def test_many_scenes_are_sampled_in_proportion_and_in_bounded_memory(ground, tmp_path, monkeypatch):
-    from geohp.config.experiment import BackboneConfig
     from geohp.inference import kmeans_fit as fallback
+    from geohp.options import FitOptions
     from geohp.raster.read.collection import SceneCollection
 
     monkeypatch.setattr(fallback, "SAMPLED_WINDOWS", 2)
@@ -347,9 +347,7 @@ def test_many_scenes_are_sampled_in_proportion_and_in_bounded_memory(ground, tmp
 
     monkeypatch.setattr(fallback, "sample_origins", drawing)
     monkeypatch.setattr(fallback, "_some", keeping)
-    segmenter = geohp.Segmenter.fit(
-        SceneCollection([*paths, large]), classes=4, backbone=BackboneConfig(), device="cpu"
-    )
+    segmenter = geohp.Segmenter.fit(SceneCollection([*paths, large]), FitOptions(classes=4), device="cpu")
     assert sum(count for _, count in drawn) == 9
     assert max(drawn) == (2000, 8)
     assert sum(kept) <= 2 * 56**2

@@ -22,23 +22,27 @@ from geohp.inference.cluster.client import connect, groups, windows_of
 from geohp.inference.cluster.workers import Source, TaskSpec, process_blocks
 from geohp.inference.engine.pipeline import EngineSettings
 from geohp.inference.identity import model_sha256
-from geohp.inference.outputs import Outputs
-from geohp.inference.segment import resolve_segmenter
+from geohp.inference.map_options import ModelOptions, RasterOptions
+from geohp.inference.products import Products
+from geohp.inference.rasters import raster_layers, write_rasters
+from geohp.inference.resolve import resolve_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.model.file import save_model
+from geohp.options import WindowOptions
 from geohp.raster.read.scene import Scene, open_scene
 from geohp.raster.write.resumable import work_folder
 
 pytest.importorskip("distributed")
 
 TILE = 64
+WINDOWS = WindowOptions(window_px=96)
 
 
 class SmallBlocks(Segmenter):
     """Blocks of a few windows, so that a small scene has many."""
 
-    def settings(self, scene, **cut):
-        return replace(super().settings(scene, **cut), block_px=150)
+    def settings(self, scene, options):
+        return replace(super().settings(scene, options), block_px=150)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,7 @@ def scene(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def segmenter(scene):
-    return SmallBlocks(resolve_segmenter(scene, classes=4).model, origin="a model for tests")
+    return SmallBlocks(resolve_segmenter(scene, ModelOptions(classes=4)).model, origin="a model for tests")
 
 
 @pytest.fixture(scope="module")
@@ -100,16 +104,16 @@ def wait_for_both(client):
 def outputs(folder, name, *, all_of_them=False):
     folder.mkdir(exist_ok=True)
     kinds = ("confidence", "entropy", "probabilities") if all_of_them else ()
-    return Outputs(folder / f"{name}.tif", **{kind: folder / f"{name}-{kind}.tif" for kind in kinds})
+    return Products(folder / f"{name}.tif", **{kind: folder / f"{name}-{kind}.tif" for kind in kinds})
 
 
 def run(segmenter, scene, out, **options):
     with segmenter.open(scene) as opened:
-        return segmenter.segment_to(opened, out, window_px=96, **options)
+        return write_rasters(opened, segmenter, out, RasterOptions(window_px=96, **options))
 
 
 def contents(out):
-    return {name: path.read_bytes() for name, path in out.paths.items()}
+    return {name: path.read_bytes() for name, path in out.rasters.items()}
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +132,12 @@ def whole(segmenter, scene, client, tmp_path_factory):
 def test_every_output_is_the_same_to_the_byte(segmenter, scene, client, whole, tmp_path):
     told = []
     out = outputs(tmp_path, "labels", all_of_them=True)
-    skipped = run(segmenter, scene, out, client=client, progress=lambda *done: told.append(done))
+    skipped = run(segmenter, scene, out, client=client, progress=lambda stage, *done: told.append(done))
     assert skipped == []
     assert contents(out) == whole
     assert len(list(tmp_path.iterdir())) == 4  # nothing else is left
     with segmenter.open(scene) as opened:
-        chosen = segmenter.settings(opened, window_px=96)
+        chosen = segmenter.settings(opened, WINDOWS)
         windows = len(chosen.grid(800, 620))
     done = [number for number, _ in told]
     assert done == sorted(done)
@@ -184,7 +188,7 @@ def test_a_killed_worker_costs_nothing_but_time(segmenter, scene, client, whole,
     out = outputs(tmp_path, "labels", all_of_them=True)
     pids = list(client.run(os.getpid).values())
 
-    def kill(done, total):
+    def kill(stage, done, total):
         if len(pids) == 2:
             assert done < total
             os.kill(pids.pop(), signal.SIGKILL)
@@ -198,7 +202,7 @@ def test_a_killed_worker_costs_nothing_but_time(segmenter, scene, client, whole,
 def test_interrupted_it_goes_on_without_the_cluster(segmenter, scene, client, whole, as_on_workers, tmp_path):
     out = outputs(tmp_path, "labels", all_of_them=True)
 
-    def interrupt(done, total):
+    def interrupt(stage, done, total):
         if done > total // 2:
             raise KeyboardInterrupt
 
@@ -208,25 +212,25 @@ def test_interrupted_it_goes_on_without_the_cluster(segmenter, scene, client, wh
     assert (folder / "journal.jsonl").read_bytes().count(b"\n") >= 1
     assert not list(folder.glob("model-*"))
     told, all_windows = [], []
-    run(segmenter, scene, out, progress=lambda done, total: told.append(total))
+    run(segmenter, scene, out, progress=lambda stage, done, total: told.append(total))
     assert contents(out) == whole
-    run(segmenter, scene, outputs(tmp_path, "anew"), progress=lambda done, total: all_windows.append(total))
+    run(segmenter, scene, outputs(tmp_path, "anew"), progress=lambda stage, done, total: all_windows.append(total))
     assert len(told) < len(all_windows)
 
 
 def test_begun_alone_it_goes_on_with_the_cluster(segmenter, scene, client, whole, as_on_workers, tmp_path):
     out = outputs(tmp_path, "labels", all_of_them=True)
 
-    def interrupt(done, total):
+    def interrupt(stage, done, total):
         if done > total // 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(segmenter, scene, out, progress=interrupt)
     told = []
-    run(segmenter, scene, out, client=client, progress=lambda done, total: told.append(total))
+    run(segmenter, scene, out, client=client, progress=lambda stage, done, total: told.append(total))
     with segmenter.open(scene) as opened:
-        assert told[-1] < len(segmenter.settings(opened, window_px=96).grid(800, 620))
+        assert told[-1] < len(segmenter.settings(opened, WINDOWS).grid(800, 620))
     assert contents(out) == whole
 
 
@@ -318,13 +322,12 @@ def test_workers_that_die_of_a_task_are_told_of(segmenter, scene, client, tmp_pa
 @pytest.fixture
 def spec(segmenter, scene, tmp_path):
     """A task as a worker gets it, and all blocks."""
-    out = Outputs(tmp_path / "labels.tif")
     folder = tmp_path / "work"
     folder.mkdir()
     model = save_model(segmenter.model, folder / "model-1.safetensors", embed_backbone=True)
     with segmenter.open(scene) as opened:
-        chosen = segmenter.settings(opened, window_px=96)
-        layers = out.layers(segmenter.model, chosen, {})
+        chosen = segmenter.settings(opened, WINDOWS)
+        layers = raster_layers(segmenter, chosen)
         spec = TaskSpec(
             folder=folder,
             model=model,
@@ -334,7 +337,7 @@ def spec(segmenter, scene, tmp_path):
             threads=torch.get_num_threads(),
             source=Source.of(opened),
             settings=chosen,
-            layers={"labels": (0, layers[out.labels])},
+            layers={"labels": (0, layers["labels"])},
             errors_as_nodata=False,
             version=workers_version(),
         )
@@ -388,7 +391,7 @@ def test_a_scene_in_memory_is_refused(segmenter, scene, client, tmp_path):
         Scene.from_dataarray(array) as opened,
         pytest.raises(SceneError, match="write it to a file first"),
     ):
-        segmenter.segment_to(opened, outputs(tmp_path, "labels"), client=client)
+        write_rasters(opened, segmenter, outputs(tmp_path, "labels"), RasterOptions(client=client))
 
 
 def test_colour_tables_are_read_as_colours_by_workers_too(tmp_path):
@@ -438,9 +441,9 @@ def test_a_lazy_map_is_computed_by_workers(segmenter, scene, client, as_on_worke
     import rioxarray
 
     with segmenter.open(scene) as opened:
-        eager = segmenter.segment(opened, window_px=96)
+        eager = segmenter.segment(opened, WINDOWS)
     with segmenter.open(rioxarray.open_rasterio(scene, chunks={"band": 1, "y": 300, "x": 250})) as opened:
-        lazy = segmenter.segment_lazily(opened, window_px=96)
+        lazy = segmenter.segment(opened, WINDOWS)
     assert lazy.data.npartitions > 2
     np.testing.assert_array_equal(client.compute(lazy.data).result(timeout=60), eager.values)
 

@@ -13,7 +13,9 @@ from affine import Affine
 
 import geohp
 from geohp.inference.engine.pipeline import label_blocks
-from geohp.inference.segment import resolve_segmenter
+from geohp.inference.map_options import ModelOptions
+from geohp.inference.resolve import resolve_segmenter
+from geohp.options import WindowOptions
 from geohp.raster.read.scene import open_scene
 
 
@@ -62,7 +64,7 @@ def server(local):
 
 @pytest.fixture(scope="module")
 def segmenter(local):
-    return resolve_segmenter(local, classes=4)
+    return resolve_segmenter(local, ModelOptions(classes=4))
 
 
 def address(server):
@@ -90,7 +92,7 @@ def test_the_same_map_as_of_the_file(server, local, segmenter):
 
 def test_part_of_a_map_takes_part_of_the_file(server, local, segmenter):
     with open_scene(address(server)) as scene, open_scene(local) as here:
-        chosen = segmenter.settings(here)
+        chosen = segmenter.settings(here, WindowOptions())
         grid = chosen.grid(here.height, here.width)
         todo = chosen.blocks(grid, segmenter.model.clusters)[-1:]
         (found,) = label_blocks(scene, segmenter.model, chosen, blocks=todo)

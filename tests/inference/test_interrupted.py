@@ -13,8 +13,9 @@ from affine import Affine
 
 import geohp
 from geohp.errors import OutputError, SceneError
-from geohp.inference import segmenter as segmenting
-from geohp.inference.segment import segment_file
+from geohp.inference import rasters as segmenting
+from geohp.inference.map_scene import segment_file
+from geohp.options import WindowOptions
 
 
 @pytest.fixture
@@ -79,10 +80,13 @@ def test_finished_blocks_are_not_computed_again(scene, model, tmp_path, monkeypa
     out = tmp_path / "labels.tif"
     interrupt(scene, geohp.Segmenter.load(model), out, monkeypatch)
     told = []
-    segment_file(scene, out, geohp.Segmenter.load(model), progress=lambda done, total: told.append(total))
+    segment_file(scene, out, geohp.Segmenter.load(model), progress=lambda _, __, total, **___: told.append(total))
     full = []
     segment_file(
-        scene, tmp_path / "b.tif", geohp.Segmenter.load(model), progress=lambda done, total: full.append(total)
+        scene,
+        tmp_path / "b.tif",
+        geohp.Segmenter.load(model),
+        progress=lambda _, __, total, **___: full.append(total),
     )
     assert len(told) < len(full)
     assert out.read_bytes() == (tmp_path / "b.tif").read_bytes()
@@ -133,7 +137,7 @@ def test_what_cannot_be_read_is_left_out_where_asked_and_told(scene, model, tmp_
     monkeypatch.setattr(Scene, "read", damaged)
     with pytest.raises(SceneError, match="cannot be read"):
         segment_file(scene, out, geohp.Segmenter.load(model))
-    skipped = segment_file(scene, out, geohp.Segmenter.load(model), on_read_error="nodata", restart=True)
+    skipped = segment_file(scene, out, geohp.Segmenter.load(model), on_read_error="nodata", restart=True).skipped
     assert [(part.row, part.col, part.height, part.width) for part in skipped] == [(512, 256, 256, 256)]
     with rasterio.open(whole) as a, rasterio.open(out) as b:
         full, holed = a.read(1), b.read(1)
@@ -163,16 +167,16 @@ def test_the_model_sees_the_scene_at_its_own_pixel_size(scene, model, tmp_path):
     segmenter.model.card = replace(segmenter.model.card, pixel_size_m=0.5)
     maps = {}
     for name, path, options in (
-        ("coarse", coarse, {}),
-        ("fine", fine, {}),
-        ("native", fine, {"pixel_size_m": 0.0}),
-        ("asked", fine, {"pixel_size_m": 0.5}),
+        ("coarse", coarse, WindowOptions()),
+        ("fine", fine, WindowOptions()),
+        ("native", fine, WindowOptions(pixel_size_m=0.0)),
+        ("asked", fine, WindowOptions(pixel_size_m=0.5)),
     ):
         with segmenter.open(path) as opened:
-            assert segmenter.settings(opened, **options).input_scale == pytest.approx(
+            assert segmenter.settings(opened, options).input_scale == pytest.approx(
                 0.5 if name in ("fine", "asked") else 1
             )
-            maps[name] = segmenter.segment(opened, **options).values
+            maps[name] = segmenter.segment(opened, options).values
     wanted = maps["coarse"].repeat(2, 0).repeat(2, 1)
     assert maps["fine"].shape == (1200, 1200)
     # Borders between classes fall between pixels of the coarse map.

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import geohp
 from geohp.inference import lazy as lazily
-from geohp.inference.segment import resolve_segmenter
+from geohp.inference.map_options import ModelOptions
+from geohp.inference.resolve import resolve_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.raster.read import lazy as lazy_scenes
 from geohp.raster.read import scene as scenes
@@ -26,8 +27,8 @@ from geohp.raster.read.scene import Scene
 class SmallBlocks(Segmenter):
     """Blocks of a few windows, so that a small scene has many."""
 
-    def settings(self, scene, **cut):
-        return replace(super().settings(scene, **cut), block_px=70)
+    def settings(self, scene, options):
+        return replace(super().settings(scene, options), block_px=70)
 
 
 def array(height, width, dtype="uint8", nodata=None, seed=0, bands=3):
@@ -47,7 +48,7 @@ def array(height, width, dtype="uint8", nodata=None, seed=0, bands=3):
 
 @pytest.fixture(scope="module")
 def segmenter():
-    model = resolve_segmenter(array(200, 200), classes=4).model
+    model = resolve_segmenter(array(200, 200), ModelOptions(classes=4)).model
     model.card = replace(model.card, scaling="auto")  # the fit settled it for bytes
     return SmallBlocks(model)
 

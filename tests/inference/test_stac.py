@@ -15,6 +15,7 @@ from shapely.geometry import Point, shape
 import geohp
 from geohp.errors import OutputError, SceneError
 from geohp.inference.stac import EXTENSIONS, footprint, write_item
+from geohp.options import FitOptions
 from geohp.raster.grid import Grid
 
 
@@ -179,7 +180,7 @@ def test_an_item_that_cannot_be_made_leaves_what_was_there(write_scene, three_fi
     path.write_text("before")
     with pytest.raises(SceneError, match=r"labels\.tif cannot be opened"):
         write_item(path, labels, str(scene))
-    geohp.segment_file(scene, labels["labels"], geohp.Segmenter.fit(geohp.open_scene(scene), classes=2))
+    geohp.segment_file(scene, labels["labels"], geohp.Segmenter.fit(geohp.open_scene(scene), FitOptions(classes=2)))
     with pytest.raises(OutputError, match="could not be written"):
         write_item(tmp_path / "none" / "item.json", labels, str(scene))
     assert path.read_text() == "before"

@@ -14,7 +14,9 @@ from geohp.cli.app import app
 from geohp.errors import ConfigError, GeohpError
 from geohp.inference.engine.layers import confidence_layers
 from geohp.inference.engine.layers import labels as labels_of
-from geohp.inference.segment import resolve_segmenter, segment_file
+from geohp.inference.map_options import ModelOptions
+from geohp.inference.map_scene import segment_file
+from geohp.inference.resolve import resolve_segmenter
 from geohp.legend.file import Legend
 from geohp.legend.recode_model import recode_model, recode_model_file
 from geohp.model.file import load_model, save_model
@@ -29,7 +31,7 @@ def scene(write_scene, three_fields):
 
 @pytest.fixture
 def segmenter(scene):
-    return resolve_segmenter(scene, classes=4)
+    return resolve_segmenter(scene, ModelOptions(classes=4))
 
 
 @given(data=st.data())

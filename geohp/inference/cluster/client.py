@@ -13,7 +13,7 @@ import heapq
 import logging
 import uuid
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -29,9 +29,12 @@ from geohp.inference.cluster.workers import Finished, Source, TaskSpec, WorkerIn
 from geohp.inference.engine.pipeline import EngineSettings
 from geohp.inference.engine.windows import WindowGrid
 from geohp.inference.identity import model_sha256
+from geohp.inference.map_options import RasterOptions
+from geohp.inference.segmenter import Segmenter
 from geohp.inference.writing import skipped_in
 from geohp.model.file import save_model
 from geohp.model.network import LandCoverModel
+from geohp.progress import Progress
 from geohp.raster.block import Block
 from geohp.raster.read.scene import Scene
 from geohp.raster.write.resumable import ResumableRasterWriter
@@ -99,45 +102,40 @@ def connect(address: str | None = None, workers: int | None = None) -> Iterator[
 
 
 def run_blocks(
-    client: Client,
     work: ResumableRasterWriter,
     scene: Scene,
-    model: LandCoverModel,
+    segmenter: Segmenter,
     settings: EngineSettings,
     paths: Mapping[str, Path],
-    *,
-    device: str = "auto",
-    errors_as_nodata: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    options: RasterOptions,
 ) -> None:
     """Have a cluster do the unfinished blocks of some work.
 
     Args:
-        client: the cluster.
         work: what finished blocks are recorded in; its folder is seen by all workers under the same path.
         scene: what to label; seen by all workers by the same name.
-        model: what to run. It travels as a file in the work's folder, its backbone included.
+        segmenter: its model travels as a file in the work's folder, its backbone included.
         settings: how the scene is cut.
         paths: the output of each layer.
-        device: on which a worker runs the model, ``auto`` for what it has.
-        errors_as_nodata: what cannot be read counts as no data.
-        progress: called with the windows done and their number.
+        options: with the client of the cluster.
 
     Raises:
         ClusterError: the workers have other versions of geohp or die of the task, or the scheduler is gone.
         SceneError: the scene lies in memory, or a worker cannot read it.
         OutputError: a part cannot be written, or a worker does not see the folder.
     """
+    model, client = segmenter.model, options.client
+    assert client is not None
     grid = settings.grid(scene.height, scene.width)
     layout = settings.blocks(grid, model.clusters)
-    todo = [block for block in layout if block.origin not in work.finished]
-    if not todo:
+    unfinished = [block for block in layout if block.origin not in work.finished]
+    if not unfinished:
         return
     source = Source.of(scene)
     threads = _agree(client)
     # What a task does twice, because another does it too, counts by what takes the longest.
     costly = grid if settings.refine is None else settings.refine.grid(scene.height, scene.width)
-    tasks = groups(todo, layout, costly, settings, _slots(client))
+    tasks = groups(unfinished, layout, costly, settings, _slots(client))
     numbers = {path: number for number, path in enumerate(work.outputs)}
     with _model_file(model, work.folder) as file:
         spec = TaskSpec(
@@ -145,15 +143,15 @@ def run_blocks(
             model=file,
             sha256=at_work.sha256_of(file),
             weights=model_sha256(model),
-            device=device,
+            device=segmenter.device,
             threads=threads,
             source=source,
             settings=settings,
             layers={name: (numbers[path], work.outputs[path]) for name, path in paths.items()},
-            errors_as_nodata=errors_as_nodata,
+            errors_as_nodata=options.on_read_error == "nodata",
             version=__version__,
         )
-        _journal(client, spec, tasks, work, _Progress(progress, todo, grid))
+        _journal(client, spec, tasks, work, _Counter(options.progress, unfinished, grid))
 
 
 def groups(
@@ -206,7 +204,7 @@ def _duration(cut: Sequence[Sequence[Block]], grid: WindowGrid, slots: int) -> i
 
 
 def _journal(
-    client: Client, spec: TaskSpec, tasks: Sequence[Sequence[Block]], work: ResumableRasterWriter, progress: _Progress
+    client: Client, spec: TaskSpec, tasks: Sequence[Sequence[Block]], work: ResumableRasterWriter, counter: _Counter
 ) -> None:
     """Hand out tasks, and record what comes back; what was recorded stays, whatever happens."""
     import distributed
@@ -233,7 +231,7 @@ def _journal(
                 # The parts are on the disk, but a network's file system may be late in saying so.
                 at_work.wait_until(partial(_arrived, work, block))
                 work.record(block.row, block.col, block.parts, fresh)
-                progress.add(block)
+                counter.add(block)
             running.discard(future)
             done.update(more())
     finally:
@@ -277,19 +275,18 @@ def _arrived(work: ResumableRasterWriter, block: Finished) -> bool:
     return all(has_full_size(work.folder, block.row, block.col, part) for part in block.parts)
 
 
-class _Progress:
+class _Counter:
     """Windows done: each counts with the block that it begins in."""
 
-    def __init__(self, told: Callable[[int, int], None] | None, todo: Sequence[Block], grid: WindowGrid) -> None:
-        self._told = told
-        self._windows = {block.origin: _begun_in(block, grid) for block in todo}
+    def __init__(self, progress: Progress, blocks: Sequence[Block], grid: WindowGrid) -> None:
+        self._progress = progress
+        self._windows = {block.origin: _begun_in(block, grid) for block in blocks}
         self._total = sum(self._windows.values())
         self._done = 0
 
     def add(self, block: Finished) -> None:
         self._done += self._windows[block.row, block.col]
-        if self._told:
-            self._told(self._done, self._total)
+        self._progress("segmenting", self._done, self._total)
 
 
 def _begun_in(block: Block, grid: WindowGrid) -> int:

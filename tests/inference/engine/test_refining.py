@@ -26,13 +26,16 @@ from geohp.inference.engine.pipeline import EngineSettings, label_blocks
 from geohp.inference.engine.refining import Refinement, refinement
 from geohp.inference.engine.windows import blend_weights
 from geohp.inference.identity import run_identity
-from geohp.inference.outputs import Outputs
-from geohp.inference.segment import resolve_segmenter
+from geohp.inference.map_options import ModelOptions, RasterOptions
+from geohp.inference.products import Products
+from geohp.inference.rasters import write_rasters
+from geohp.inference.resolve import resolve_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.methods.kmeans.method import Standardise
 from geohp.methods.probes import ClusterProbe
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
+from geohp.options import WindowOptions
 from geohp.raster.block import Block
 from geohp.raster.read.patches import complete_patch
 from geohp.raster.read.scene import open_scene
@@ -241,8 +244,8 @@ def test_names():
 class SmallCut(Segmenter):
     """Small blocks and small windows of the refinement, so that a small scene has many."""
 
-    def settings(self, scene, **given_):
-        chosen = super().settings(scene, **given_)
+    def settings(self, scene, options):
+        chosen = super().settings(scene, options)
         return replace(chosen, block_px=70, refine=chosen.refine and SMALL)
 
 
@@ -259,7 +262,7 @@ def scene_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def segmenter(scene_file):
-    return SmallCut(resolve_segmenter(scene_file, classes=4).model, origin="a model for tests")
+    return SmallCut(resolve_segmenter(scene_file, ModelOptions(classes=4)).model, origin="a model for tests")
 
 
 def test_in_memory_of_dask_chunks_and_as_a_file(scene_file, segmenter, tmp_path):
@@ -308,7 +311,7 @@ def test_unfinished_work_goes_on_with_the_same_refinement_only(scene_file, segme
 def test_identity(scene_file, segmenter):
     with open_scene(scene_file) as scene:
         told = [
-            run_identity(scene, segmenter.model, segmenter.settings(scene, refine=refine), "stop")
+            run_identity(scene, segmenter.model, segmenter.settings(scene, WindowOptions(refine=refine)), "stop")
             for refine in (None, "crf")
         ]
     assert told[0] != told[1]
@@ -333,10 +336,10 @@ def test_on_workers(scene_file, segmenter, tmp_path):
 
     with connect(workers=1) as client, open_scene(scene_file) as scene:
         threads, before = client.run(torch.get_num_threads).popitem()[1], torch.get_num_threads()
-        segmenter.segment_to(scene, Outputs(tmp_path / "there.tif"), client=client, refine="crf")
+        write_rasters(scene, segmenter, Products(tmp_path / "there.tif"), RasterOptions(client=client, refine="crf"))
         torch.set_num_threads(threads)
         try:
-            segmenter.segment_to(scene, Outputs(tmp_path / "here.tif"), refine="crf")
+            write_rasters(scene, segmenter, Products(tmp_path / "here.tif"), RasterOptions(refine="crf"))
         finally:
             torch.set_num_threads(before)
     assert (tmp_path / "there.tif").read_bytes() == (tmp_path / "here.tif").read_bytes()

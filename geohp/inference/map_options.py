@@ -1,0 +1,67 @@
+"""What can be asked of a mapping besides its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geohp.options import FitOptions, OnReadError, PolygonOptions, WindowOptions
+from geohp.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from geohp.inference.segmenter import Segmenter
+    from geohp.legend.file import Legend
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(FitOptions):
+    """Which model labels a scene.
+
+    Attributes:
+        model: a run folder, a model file or a :class:`Segmenter`. Without one, asking for classes, a backbone, bands
+            or a scaling means to find classes on the scene itself. With nothing asked for, the newest run below
+            ``runs`` is used where there is one, and classes are found otherwise.
+        legend: names for the classes, or the file that has them; several clusters may share one.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    """
+
+    model: str | Path | Segmenter | None = field(default=None, kw_only=False)
+    legend: Legend | str | Path | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentOptions(ModelOptions, WindowOptions):
+    """How a scene is labelled: the model, and what it sees of the scene."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RasterOptions(WindowOptions):
+    """How the rasters of a map are computed.
+
+    Attributes:
+        on_read_error: ``stop`` where the scene cannot be read, or ``nodata`` to leave out what cannot, in cells of
+            256 px.
+        restart: begin anew where unfinished work of another kind is found.
+        client: workers that shall do it, see :func:`geohp.inference.cluster.client.connect`; none by default.
+        progress: hears how far it is.
+    """
+
+    on_read_error: OnReadError = "stop"
+    restart: bool = False
+    client: Client | None = None
+    progress: Progress = no_progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions(SegmentOptions, RasterOptions, PolygonOptions):
+    """How scenes become files.
+
+    Attributes:
+        overwrite: replace files that exist.
+    """
+
+    overwrite: bool = False

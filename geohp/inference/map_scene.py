@@ -1,0 +1,186 @@
+"""From a scene to its map: rasters, polygons, style and STAC Item, in one workflow.
+
+scene ─▶ segmenter ─▶ rasters ─▶ polygons, style, STAC Item
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from geohp.classes import LandCoverClass
+from geohp.inference.map_options import MapOptions
+from geohp.inference.products import Products
+from geohp.inference.rasters import write_rasters
+from geohp.inference.resolve import resolve_segmenter
+from geohp.inference.segmenter import Segmenter
+from geohp.inference.writing import Skipped
+from geohp.options import keywords
+from geohp.raster.read.scene import Scene
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    """What became of a scene.
+
+    Attributes:
+        scene: as it was named.
+        files: what there is of it, labels first; empty where it failed.
+        classes: what the labels mean.
+        polygons: how many there are, where they were made.
+        skipped: the parts left out because they could not be read.
+        made_earlier: an earlier run had made all of it.
+        error: why there is no map; ``None`` where there is one.
+    """
+
+    scene: str
+    files: tuple[Path, ...] = ()
+    classes: tuple[LandCoverClass, ...] = ()
+    polygons: int | None = None
+    skipped: tuple[Skipped, ...] = ()
+    made_earlier: bool = False
+    error: str | None = None
+
+
+class ProductRecord(Protocol):
+    """Who remembers which products of a scene there are already."""
+
+    def lacks(self, kinds: Collection[str]) -> bool:
+        """Whether any of these is still to be made."""
+
+    def making(self, kinds: Collection[str]) -> AbstractContextManager[None]:
+        """They are being made within the ``with`` block."""
+
+
+class _NoRecord:
+    def lacks(self, kinds: Collection[str]) -> bool:
+        return True
+
+    def making(self, kinds: Collection[str]) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions(MapOptions, Products):
+    """All that can be asked of one scene's map."""
+
+
+@keywords(FileOptions)
+def segment_file(scene: str | Path, options: FileOptions) -> SceneResult:
+    """Label a scene into cloud-optimised GeoTIFFs on exactly its grid, and what else is made of them.
+
+    After an interruption, also ``kill -9`` or a power failure, the same call goes on where it was, to the same bytes.
+    The exception that ends it says so in a note where there is something to go on with.
+
+    Args:
+        scene: a path or URL that GDAL opens.
+        out, confidence, entropy, probabilities, polygons, qml, stac: see
+            :class:`geohp.inference.products.Products`.
+        model, legend, device: see :class:`geohp.inference.map_options.ModelOptions`.
+        classes, backbone, weights, block, bands, scaling, seed: see :class:`geohp.options.FitOptions`.
+        overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.
+        on_read_error, restart, client, progress: see :class:`geohp.inference.map_options.RasterOptions`.
+        min_area_m2, simplify_m, smooth, simplify_boundary: see :class:`geohp.options.PolygonOptions`.
+        overwrite: replace files that exist.
+
+    Returns:
+        What there is now.
+
+    Raises:
+        SceneError: the scene cannot be read.
+        OutputError: a file exists, would replace the input, or cannot be written.
+        GeohpError: model or options cannot be used.
+    """
+    return map_scene(scene, options, options)
+
+
+def map_scene(
+    scene: str | Path | Scene,
+    products: Products,
+    options: MapOptions,
+    *,
+    segmenter: Segmenter | None = None,
+    record: ProductRecord | None = None,
+) -> SceneResult:
+    """Make of a scene what is not there yet.
+
+    Args:
+        scene: a path or URL that GDAL opens, or an open scene.
+        products: the files to make.
+        options: how.
+        segmenter: in place of the model that the options name.
+        record: knows what is there; nothing by default.
+
+    Raises:
+        GeohpError: see :func:`segment_file`.
+    """
+    record = record or _NoRecord()
+    name = scene.path if isinstance(scene, Scene) else str(scene)
+    products.check(overwrite=options.overwrite, inputs=[name])
+    segmenter = segmenter or resolve_segmenter(scene, options, errors_as_nodata=options.on_read_error == "nodata")
+    options = replace(options, progress=partial(options.progress, detail=Path(name).name))
+    skipped: list[Skipped] = []
+    with segmenter.open(scene) as opened:
+        anew = record.lacks(products.rasters)
+        if anew:
+            with record.making(products.rasters):
+                skipped = write_rasters(opened, segmenter, products, options)
+        polygons = _write_the_rest(name, segmenter, products, options, record, anew)
+    return SceneResult(name, tuple(products.paths.values()), segmenter.classes, polygons, tuple(skipped))
+
+
+def _write_the_rest(
+    scene: str, segmenter: Segmenter, products: Products, options: MapOptions, record: ProductRecord, anew: bool
+) -> int | None:
+    """What is made of the rasters; returns the number of polygons."""
+    count = None
+    complete = [*products.rasters]
+    try:
+        for kind in [kind for kind in products.paths if kind not in products.rasters]:
+            if kind != "polygons" or anew or record.lacks(["polygons"]):
+                with record.making([kind]):
+                    if kind == "polygons":
+                        count = _write_polygons(products, options)
+                    elif kind == "qml":
+                        _write_style(segmenter, products, options)
+                    else:
+                        _write_item(scene, products)
+            complete.append(kind)
+    except BaseException as error:
+        files = ", ".join(str(products.paths[kind]) for kind in complete)
+        error.add_note(f"{files}: complete; only what was to be made of it is missing")
+        raise
+    return count
+
+
+def _write_polygons(products: Products, options: MapOptions) -> int:
+    from geohp.vector.writing import polygonize_file
+
+    return polygonize_file(
+        products.labels,
+        products.paths["polygons"],
+        min_area_m2=options.min_area_m2,
+        simplify_m=options.simplify_m,
+        smooth=options.smooth,
+        simplify_boundary=options.simplify_boundary,
+        confidence=products.confidence,
+        overwrite=options.overwrite,
+        progress=options.progress,
+    )
+
+
+def _write_style(segmenter: Segmenter, products: Products, options: MapOptions) -> None:
+    from geohp.style import write_styles
+
+    write_styles(products.labels, segmenter.classes, overwrite=options.overwrite)
+
+
+def _write_item(scene: str, products: Products) -> None:
+    from geohp.inference.stac import write_item
+
+    files = {kind: path for kind, path in products.paths.items() if kind not in ("qml", "stac")}
+    write_item(products.paths["stac"], files, scene)

@@ -1,0 +1,82 @@
+"""The files that can be made of a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from geohp.errors import ConfigError
+from geohp.files import check_output
+from geohp.inference.engine.layers import QUANTITIES
+from geohp.raster.write.resumable import is_half_published
+
+
+@dataclass(frozen=True, kw_only=True)
+class Products:
+    """Files to make of a scene.
+
+    The rasters are cloud-optimised GeoTIFFs on exactly the scene's grid, uint8, 255 where there is no data.
+
+    Attributes:
+        out: the labels, classes from 0, with a colour table, overviews and the classes in the band tag ``classes``.
+        confidence: raster of the winning class's share in [0, 1], scale 1/254.
+        entropy: raster of the entropy of the classes' shares, 0 where one has all, 1 where all have the same.
+        probabilities: raster of every class's share, one band a class.
+        polygons: land-cover polygons (``.gpkg``, ``.parquet``, ``.fgb`` or ``.geojson``), with their mean confidence
+            where there is a raster of it.
+        qml: QGIS's style beside the labels, under their name with ``.qml``.
+        stac: a STAC Item; ``True`` for one beside the labels, under their name with ``.json``.
+    """
+
+    out: str | Path = field(kw_only=False)
+    confidence: str | Path | None = None
+    entropy: str | Path | None = None
+    probabilities: str | Path | None = None
+    polygons: str | Path | None = None
+    qml: bool = False
+    stac: str | Path | bool = False
+
+    @property
+    def labels(self) -> Path:
+        """The label raster."""
+        return Path(self.out)
+
+    @property
+    def rasters(self) -> dict[str, Path]:
+        """The rasters by what they hold, labels first."""
+        paths = {name: getattr(self, name) for name in QUANTITIES}
+        return {"labels": self.labels, **{name: Path(path) for name, path in paths.items() if path is not None}}
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """All files by what they hold, labels first."""
+        paths = self.rasters
+        if self.polygons is not None:
+            paths["polygons"] = Path(self.polygons)
+        if self.qml:
+            paths["qml"] = self.labels.with_suffix(".qml")
+        if self.stac:
+            paths["stac"] = self.labels.with_suffix(".json") if self.stac is True else Path(self.stac)
+        return paths
+
+    def check(self, *, overwrite: bool, inputs: Iterable[str | Path]) -> None:
+        """Refuse what could not be written, before work begins.
+
+        Raises:
+            ConfigError: one name for two files.
+            OutputError: see :func:`geohp.files.check_output` and :func:`geohp.vector.writing.check_target`.
+        """
+        sources, names = list(inputs), dict[Path, str]()
+        # The same command must be able to finish what was stopped while its rasters moved into place.
+        half_published = is_half_published(self.labels)
+        for name, path in self.paths.items():
+            other = names.setdefault(path.absolute(), name)
+            if other != name:
+                raise ConfigError(f"{path}: named for both {other} and {name}", "give them different names")
+            if name == "polygons":
+                from geohp.vector.writing import check_target  # not before somebody wants polygons
+
+                check_target(path, overwrite=overwrite)
+            else:
+                check_output(path, overwrite=overwrite or (half_published and name in self.rasters), inputs=sources)

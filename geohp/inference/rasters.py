@@ -1,0 +1,112 @@
+"""The rasters of a map, written block by block in memory that does not grow with the scene."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from geohp.classes import NODATA_LABEL
+from geohp.errors import ConfigError
+from geohp.inference.engine.layers import STEPS
+from geohp.inference.engine.pipeline import EngineSettings, label_blocks
+from geohp.inference.engine.reading import NodataOnErrorScene
+from geohp.inference.identity import model_sha256, run_identity
+from geohp.inference.map_options import RasterOptions
+from geohp.inference.products import Products
+from geohp.inference.segmenter import Segmenter
+from geohp.inference.writing import Skipped, skipped_in, write_behind
+from geohp.raster.read.scene import Scene
+from geohp.raster.write.layer import Layer, label_layer
+from geohp.raster.write.resumable import ResumableRasterWriter
+from geohp.version import __version__
+
+ON_READ_ERROR = ("stop", "nodata")
+
+
+def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, options: RasterOptions) -> list[Skipped]:
+    """Label a scene into cloud-optimised GeoTIFFs.
+
+    Finished blocks are kept beside the labels until all are there: after an interruption, however rude, the same call
+    goes on, to the same bytes.
+
+    Args:
+        scene: what to label.
+        segmenter: labels it.
+        products: of which the rasters are written.
+        options: how.
+
+    Returns:
+        The parts left out.
+
+    Raises:
+        SceneError: the scene cannot be read.
+        OutputError: a file cannot be written, or unfinished work there is of another kind; what existed is as it was.
+        ClusterError: the workers cannot do it.
+    """
+    if options.on_read_error not in ON_READ_ERROR:
+        raise ConfigError(f"on_read_error {options.on_read_error!r}: must be one of {', '.join(ON_READ_ERROR)}")
+    settings = segmenter.settings(scene, options)
+    paths = products.rasters
+    layers = {paths[name]: layer for name, layer in raster_layers(segmenter, settings).items() if name in paths}
+    identity = run_identity(scene, segmenter.model, settings, options.on_read_error)
+    with ResumableRasterWriter.open(layers, scene.grid, identity, restart=options.restart) as work:
+        if options.client is None:
+            _write_blocks(work, scene, segmenter, settings, paths, options)
+        else:
+            from geohp.inference.cluster.client import run_blocks
+
+            run_blocks(work, scene, segmenter, settings, paths, options)
+        work.publish()
+        return skipped_in(work)
+
+
+def _write_blocks(
+    work: ResumableRasterWriter,
+    scene: Scene,
+    segmenter: Segmenter,
+    settings: EngineSettings,
+    paths: dict[str, Path],
+    options: RasterOptions,
+) -> None:
+    """Have this process do what is not finished."""
+    source = NodataOnErrorScene(scene) if options.on_read_error == "nodata" else scene
+    layout = settings.blocks(settings.grid(scene.height, scene.width), segmenter.model.clusters)
+    unfinished = [block for block in layout if block.origin not in work.finished]
+    progress, quantities = partial(options.progress, "segmenting"), frozenset(paths) - {"labels"}
+    blocks = label_blocks(source, segmenter.model, settings, progress, quantities=quantities, blocks=unfinished)
+    write_behind(work, paths, blocks, source)
+
+
+def raster_layers(segmenter: Segmenter, settings: EngineSettings) -> dict[str, Layer]:
+    """How each raster is stored, by what it holds."""
+    card = segmenter.model.card
+    tags = {
+        "GEOHP_VERSION": __version__,
+        "GEOHP_METHOD": card.method,
+        "GEOHP_BACKBONE": f"{card.backbone.name} block {card.backbone.block}",
+        "GEOHP_WINDOW_PX": str(settings.window_px),
+        "GEOHP_OVERLAP_PX": str(settings.overlap_px),
+        "GEOHP_BLENDING": "sin^2 ramps over the overlap",
+        "GEOHP_SCALING": str(card.scaling),
+    }
+    if settings.refine is not None:
+        window, overlap = settings.refine.window_px, settings.refine.overlap_px
+        tags["GEOHP_REFINEMENT"] = f"dense CRF over windows of {window} px, overlapping by {overlap}"
+    tags |= {"GEOHP_MODEL": segmenter.origin, "GEOHP_MODEL_SHA256": model_sha256(segmenter.model)}
+    return {
+        "labels": label_layer(card.classes, tags),
+        "confidence": _quantity(("confidence of the land-cover class",), tags),
+        "entropy": _quantity(("entropy of the land-cover classes",), tags),
+        "probabilities": _quantity(tuple(c.name for c in card.classes), tags),
+    }
+
+
+def _quantity(bands: tuple[str, ...], tags: dict[str, str]) -> Layer:
+    return Layer(
+        bands=len(bands),
+        band_descriptions=bands,
+        tags=tags,
+        nodata=NODATA_LABEL,
+        scale=1 / STEPS,
+        overviews="average",
+    )
