@@ -158,7 +158,7 @@ def segment(
         {"confidence": confidence, "entropy": entropy, "probabilities": probabilities, "polygons": polygons},
         qml=qml,
     )
-    with terminal.progress() as bars, _workers(dask, workers) as client:
+    with terminal.stages() as progress, _workers(dask, workers) as client:
         options = MapOptions(
             model=model,
             classes=classes,
@@ -182,7 +182,7 @@ def segment(
             smooth=smooth,
             overwrite=overwrite,
             client=client,
-            progress=terminal.Stages(bars),
+            progress=progress,
         )
         if out is None:
             kinds = [kind for kind in (products or "").split(",") if kind.strip()] + ["stac"] * stac
@@ -239,7 +239,7 @@ def _workers(address: str | None, workers: int | None) -> AbstractContextManager
 
 
 def _show_map(result: SceneResult, polygons: Path | None) -> None:
-    terminal.say_skipped(result.scene, result.skipped)
+    terminal.show_skipped(result.scene, result.skipped)
     files = [f"{path} ({result.polygons:,} polygons)" if path == polygons else str(path) for path in result.files]
     typer.echo(f"{len(result.classes)} classes: wrote {', '.join(files)}")
 
@@ -247,7 +247,7 @@ def _show_map(result: SceneResult, polygons: Path | None) -> None:
 def _show_maps(batch: BatchResult, folder: Path | None) -> None:
     """Say what there is, and fail where a scene has failed."""
     for result in batch.maps:
-        terminal.say_skipped(result.scene, result.skipped)
+        terminal.show_skipped(result.scene, result.skipped)
     complete = len(batch.maps) - len(batch.failed)
     if complete:
         if isinstance(batch.mosaic, str):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from geohp.errors import GeohpError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -15,6 +19,14 @@ if TYPE_CHECKING:
     from geohp.inference.writing import Skipped
 
 _SHOWN = 3
+
+_FLAGS = {
+    "window_px": "--window",
+    "pixel_size_m": "--pixel-size",
+    "min_area_m2": "--min-area",
+    "simplify_m": "--simplify",
+}
+"""Options that the command line calls otherwise than Python does."""
 
 
 class Stages:
@@ -59,40 +71,66 @@ def progress() -> Progress:
     )
 
 
+@contextmanager
+def stages() -> Iterator[Stages]:
+    """Bars for the stages of some work, as they report."""
+    with progress() as bars:
+        yield Stages(bars)
+
+
 def width() -> int:
     """Columns of the terminal; 100 where there is none."""
     return shutil.get_terminal_size((100, 24)).columns
 
 
 def say(text: str) -> None:
-    """Tell the user something beside the result."""
+    """A sentence beside the result."""
     typer.echo(f"geohp: {text}", err=True)
 
 
-def say_skipped(scene: str, skipped: Sequence[Skipped]) -> None:
-    """Tell which parts of a scene are missing in the map: how many, and the first of them."""
+def flag(option: str, value: object) -> str:
+    """An option as the command line writes it: ``--overwrite``, or ``--window`` where no value is told."""
+    name = _FLAGS.get(option, "--" + option.replace("_", "-"))
+    return name if value is None or value is True else f"{name} {value}"
+
+
+class _Sentences(logging.Handler):
+    """Log messages as sentences; where bars are shown, above them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # A cluster warns that it closes when it is told to.
+        if record.levelno >= logging.ERROR or not record.name.startswith("distributed"):
+            say(self.format(record))
+
+
+def show_log() -> None:
+    """Show what geohp reports, and what other libraries warn of."""
+    logging.getLogger().addHandler(_Sentences())
+    logging.getLogger("geohp").setLevel(logging.INFO)
+
+
+def show_skipped(scene: str, skipped: Sequence[Skipped]) -> None:
+    """Which parts of a scene are missing in the map: how many, and the first of them."""
     if not skipped:
         return
     say(f"{len(skipped)} part(s) of {scene} could not be read and are nodata in the map:")
     for part in skipped[:_SHOWN]:
-        # The scene's own sentence names the place, too, and a remedy.
-        reason = part.reason.split(" px): ", 1)[-1].split("; ", 1)[0]
-        say(f"  row {part.row}, column {part.col}, {part.height} x {part.width} px: {reason}")
+        say(f"  row {part.row}, column {part.col}, {part.height} x {part.width} px: {part.reason}")
     if len(skipped) > _SHOWN:
         say(f"  and {len(skipped) - _SHOWN} more")
 
 
-def say_error(error: BaseException) -> None:
-    """Tell what was wrong, and what is kept of the work."""
-    say(f"error: {' '.join(str(error).split())}")
-    _say_notes(error)
+def show_error(error: GeohpError) -> None:
+    """What was wrong, and what is kept of the work."""
+    say(f"error: {' '.join(error.render(flag).split())}")
+    _show_notes(error)
 
 
-def say_interrupted(error: BaseException) -> None:
-    """Tell that the run was stopped, and what is kept of the work."""
-    kept = bool(getattr(error, "__notes__", ()))
-    say("interrupted" if kept else "interrupted; nothing unfinished was left behind")
-    _say_notes(error)
+def show_interrupt(interrupt: KeyboardInterrupt) -> None:
+    """That the run was stopped, and what is kept of the work."""
+    notes = getattr(interrupt, "__notes__", ())
+    say("interrupted" if notes else "interrupted; nothing unfinished was left behind")
+    _show_notes(interrupt)
 
 
 def duration(seconds: float) -> str:
@@ -101,6 +139,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _say_notes(error: BaseException) -> None:
+def _show_notes(error: BaseException) -> None:
     for note in getattr(error, "__notes__", ()):
         say(note)

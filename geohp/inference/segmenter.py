@@ -183,7 +183,7 @@ class Segmenter:
         if own is None:
             if wanted is None:
                 return 1.0
-            raise SceneError(f"{scene.path}: its pixel size is not known without a CRS; leave the pixel size out")
+            raise SceneError(f"{scene.path}: its pixel size is not known without a CRS", "leave the pixel size out")
         # What differs by less is the same sensor in another projection.
         return 1.0 if abs(math.log(own / seen)) < _SAME_PIXEL_SIZE else own / seen
 

@@ -307,5 +307,5 @@ def _opened(name: str | Path) -> Any:
             return open_raster(name)
     except FAILURES as error:
         raise SceneError(
-            f"{name} cannot be opened ({gdal_message(error)}): check the path and the access to it."
+            f"{name} cannot be opened ({gdal_message(error)})", "check the path and the access to it"
         ) from error

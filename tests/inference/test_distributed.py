@@ -294,7 +294,7 @@ def test_another_version_is_refused(segmenter, scene, client, tmp_path):
     address = next(iter(client.scheduler_info()["workers"]))
     client.run(pretend, "0.0.1", workers=[address])
     try:
-        with pytest.raises(ClusterError, match=r"runs geohp 0\.0\.1, but this is geohp .*: install the same version"):
+        with pytest.raises(ClusterError, match=r"runs geohp 0\.0\.1, but this is geohp .*; install the same version"):
             run(segmenter, scene, outputs(tmp_path, "labels"), client=client)
     finally:
         client.run(pretend, workers_version())
@@ -313,7 +313,7 @@ def test_workers_that_die_of_a_task_are_told_of(segmenter, scene, client, tmp_pa
 
     monkeypatch.setattr(distributing.at_work, "process_blocks", deadly)
     monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
-    with pytest.raises(ClusterError, match=r"died .* give each worker more, or use a smaller --window"):
+    with pytest.raises(ClusterError, match=r"died .* give each worker more, or use a smaller window_px="):
         run(segmenter, scene, outputs(tmp_path, "labels"), client=client)
     assert not list(tmp_path.iterdir())
     wait_for_both(client)

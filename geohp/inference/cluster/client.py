@@ -83,7 +83,7 @@ def connect(address: str | None = None, workers: int | None = None) -> Iterator[
         import distributed
     except ImportError as error:
         raise ClusterError(
-            "several workers need the package distributed: install it with pip install 'geohp[distributed]'"
+            "several workers need the package distributed", "install it with pip install 'geohp[distributed]'"
         ) from error
     if workers is not None:
         with _local_cluster(workers) as cluster, distributed.Client(cluster, set_as_default=False) as client:
@@ -93,7 +93,7 @@ def connect(address: str | None = None, workers: int | None = None) -> Iterator[
         client = distributed.Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TypeError, ImportError) as error:
         raise ClusterError(
-            f"no dask scheduler answers at {address}: start one with dask scheduler, or check the address"
+            f"no dask scheduler answers at {address}", "start one with dask scheduler, or check the address"
         ) from error
     with client:
         yield client
@@ -248,12 +248,14 @@ def _result(future: Future[Any], client: Client) -> list[Finished]:
     except distributed.scheduler.KilledWorker as error:
         raise ClusterError(
             f"{error.allowed_failures + 1} workers died one after another over the same blocks, most often for lack "
-            "of memory: give each worker more, or use a smaller --window"
+            "of memory",
+            "give each worker more, or use a smaller {option}",
+            option="window_px",
         ) from error
     except (CancelledError, CommClosedError) as error:
         raise ClusterError(
-            f"the connection to the dask scheduler at {_address(client)} was lost; start the same command again, "
-            "with or without it, to go on"
+            f"the connection to the dask scheduler at {_address(client)} was lost",
+            "start the same command again, with or without it, to go on",
         ) from error
     if isinstance(result, GeohpError):
         raise result
@@ -304,19 +306,19 @@ def _agree(client: Client) -> int:
     try:
         said: dict[str, Any] = client.run(at_work.worker_info, on_error="return")
     except (ImportError, AttributeError) as error:
-        raise ClusterError(_missing("a worker", error)) from error
+        raise _missing("a worker", error) from error
     for worker, introduction in said.items():
         if not isinstance(introduction, WorkerInfo):
-            raise ClusterError(_missing(f"worker {worker}", introduction))
+            raise _missing(f"worker {worker}", introduction)
         at_work.check_version(__version__, introduction.version, worker)
     if not said:
         logger.warning("the cluster at %s has no workers yet; waiting for them", _address(client))
     return min((introduction.threads for introduction in said.values()), default=1)
 
 
-def _missing(where: str, error: Any) -> str:
+def _missing(where: str, error: Any) -> ClusterError:
     reason = str(error).splitlines()[0] if str(error) else repr(error)
-    return f"{where} cannot run geohp {__version__} ({reason}): install the same version everywhere"
+    return ClusterError(f"{where} cannot run geohp {__version__} ({reason})", "install the same version everywhere")
 
 
 def _slots(client: Client) -> int:
@@ -360,6 +362,6 @@ def _local_cluster(workers: int) -> Iterator[Any]:
             env={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         )
     except (OSError, RuntimeError) as error:
-        raise ClusterError(f"{workers} workers could not be started ({error}): start fewer") from error
+        raise ClusterError(f"{workers} workers could not be started ({error})", "start fewer") from error
     with cluster:
         yield cluster

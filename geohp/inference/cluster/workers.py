@@ -65,7 +65,7 @@ class Source:
             SceneError: it lies in this process's memory.
         """
         if any(name.startswith("/vsimem/") for name in scene.files):
-            raise SceneError(f"{scene.path} lies in memory, where no worker can read it: write it to a file first")
+            raise SceneError(f"{scene.path} lies in memory, where no worker can read it", "write it to a file first")
         path = Path(scene.path)
         name = str(path.absolute()) if path.exists() else scene.path
         return cls(name, path.exists(), scene.asked, scene.scaling, _size(scene))
@@ -78,13 +78,13 @@ class Source:
         """
         if self.is_file and not wait_until(Path(self.path).exists):
             raise SceneError(
-                f"{self.path} is not to be seen on worker {_host()}: put the scene on storage that all workers share, "
-                "under the same path"
+                f"{self.path} is not to be seen on worker {_host()}",
+                "put the scene on storage that all workers share, under the same path",
             )
         scene = open_scene(self.path, bands=self.bands, scaling=self.scaling)
         if _size(scene) != self.size:
             scene.close()
-            raise SceneError(f"{self.path} is another file on worker {_host()}: put the scene on shared storage")
+            raise SceneError(f"{self.path} is another file on worker {_host()}", "put the scene on shared storage")
         return scene
 
 
@@ -154,8 +154,8 @@ def process_blocks(spec: TaskSpec, blocks: Sequence[Block]) -> list[Finished] | 
         check_version(spec.version, __version__, _host())
         if not wait_until(spec.model.exists):
             raise OutputError(
-                f"{spec.folder} is not to be seen on worker {_host()}: write to a folder that all workers share, "
-                "under the same path"
+                f"{spec.folder} is not to be seen on worker {_host()}",
+                "write to a folder that all workers share, under the same path",
             )
         # Set for every task: the number holds for the thread that a task runs in.
         if torch.get_num_threads() != spec.threads:
@@ -181,7 +181,7 @@ def check_version(wanted: str, there: str, where: str) -> None:
     """
     if wanted != there:
         raise ClusterError(
-            f"worker {where} runs geohp {there}, but this is geohp {wanted}: install the same version everywhere"
+            f"worker {where} runs geohp {there}, but this is geohp {wanted}", "install the same version everywhere"
         )
 
 
@@ -213,7 +213,7 @@ class _Parts:
         # A run that is stopped takes its model file away. Whoever has not heard of it must not write any more: the
         # folder may soon hold another run's parts.
         if not spec.model.exists():
-            raise OutputError(f"{spec.folder}: the run that asked for these blocks has ended; start it again")
+            raise OutputError(f"{spec.folder}: the run that asked for these blocks has ended", "start it again")
         written = []
         for name, values in layers.items():
             number, layer = spec.layers[str(name)]
@@ -254,7 +254,7 @@ _SCENES: _Kept[Scene] = _Kept(2)
 
 def _load(spec: TaskSpec) -> LandCoverModel:
     if sha256_of(spec.model) != spec.sha256:
-        raise ModelError(f"{spec.model} is damaged on worker {_host()}: check the shared storage, and start again")
+        raise ModelError(f"{spec.model} is damaged on worker {_host()}", "check the shared storage, and start again")
     return load_model(spec.model).to(torch_device(spec.device))
 
 

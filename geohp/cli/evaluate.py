@@ -1,0 +1,63 @@
+"""``geohp evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geohp.cli import terminal
+from geohp.cli.parameters import Device, Overrides, Overwrite, Weights
+
+
+def evaluate(
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--model",
+            metavar="PATH",
+            help="Run folder or model file, repeated for several seeds; the newest run by default.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONFIG", help="Configuration whose data are judged on (potsdam3.yaml); the model's own by default."
+        ),
+    ] = None,
+    set_: Overrides = None,
+    crf: Annotated[
+        bool, typer.Option("--crf", help="Refine by the dense CRF as well; the published figures do.")
+    ] = False,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over the image and its mirror image.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write tables (JSON, CSV), pictures and an HTML page.")
+    ] = None,
+    overwrite: Overwrite = False,
+    weights: Weights = None,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 16,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
+) -> None:
+    """Score models on labelled data by the protocol of the paper, beside the published figures."""
+    from geohp.evaluation.evaluate import evaluate as run_evaluation
+    from geohp.model.runs import newest_run
+    from geohp.options import EvaluationOptions
+
+    models: list[Path] = model or [run for run in [newest_run()] if run is not None]
+    options = EvaluationOptions(
+        crf=crf,
+        tta=tta,
+        report=report,
+        overwrite=overwrite,
+        weights=weights,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    with terminal.stages() as progress:
+        evaluation = run_evaluation(models, data, set_ or [], options, progress=progress)
+    typer.echo(evaluation.report(terminal.width()), nl=False)
+    if report is not None:
+        typer.echo(f"wrote {report / 'index.html'}")

@@ -1,0 +1,107 @@
+"""What models come from: ``geohp train``, ``prepare``, ``import-checkpoint`` and ``quickstart``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geohp.cli import terminal
+from geohp.cli.parameters import Overrides, Overwrite, Seed
+
+
+def train(
+    config: Annotated[
+        str | None, typer.Argument(help="A YAML file, or a packaged one by its name (orthophotos.yaml).")
+    ] = None,
+    set_: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME-DATE-TIME by default.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Instead: go on with a run that was interrupted.")
+    ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(metavar="classes=A..B", help="Compare numbers of classes, and take the one that fits best."),
+    ] = None,
+) -> None:
+    """Train a model on unlabelled imagery and leave a run folder.
+
+    Interrupted, it goes on with --resume.
+    """
+    from geohp.training.run import train as run_training
+
+    with terminal.stages() as progress:
+        run = run_training(
+            config,
+            set_ or [],
+            out=out,
+            resume=resume,
+            sweep=sweep,
+            progress=progress,
+        )
+    typer.echo(f"trained in {terminal.duration(run.seconds)}: {run.folder} (model, report, metrics, pictures)")
+
+
+def prepare(
+    config: Annotated[str, typer.Argument(help="A configuration whose data are a benchmark (cocostuff27.yaml).")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the prepared images go.")],
+    set_: Overrides = None,
+    jpeg_quality: Annotated[
+        int | None,
+        typer.Option(min=1, max=95, help="Write crops as JPEG of this quality, as published (75); PNG by default."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that cut.")] = None,
+) -> None:
+    """Cut a benchmark's training images once, instead of in every training. Interrupted, it goes on where it was."""
+    from geohp.data.prepare import prepare as run_preparation
+
+    with terminal.stages() as progress:
+        made = run_preparation(config, out, set_ or [], progress, jpeg_quality=jpeg_quality, workers=workers)
+    typer.echo(made.report())
+
+
+def import_checkpoint(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A checkpoint of HP or STEGO, or the weights of DINO or DINOv2.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write (.safetensors).")],
+    backbone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name its transformer as timm does, where its shape is unknown.")
+    ] = None,
+    probe: Annotated[
+        str | None, typer.Option(help="What predicts: cluster (default), or linear, which has learned from labels.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Names of the classes in their order, separated by commas.")
+    ] = None,
+    pixel_size: Annotated[
+        float | None, typer.Option(help="Pixel size of the imagery it was trained on, in metres.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a geohp model of a checkpoint that another project released."""
+    from geohp.model.importing.convert import import_checkpoint as run_import
+
+    imported = run_import(
+        checkpoint,
+        out,
+        backbone=backbone,
+        probe=probe,
+        classes=classes.split(",") if classes is not None else None,
+        pixel_size_m=pixel_size,
+        overwrite=overwrite,
+    )
+    typer.echo(imported.report())
+
+
+def quickstart(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything it makes; must not exist.")],
+    seed: Seed = 0,
+) -> None:
+    """Draw a small orthophoto, train on it, map it, score the map, and show it all in a picture."""
+    from geohp.demo.quickstart import run_quickstart
+
+    with terminal.stages() as progress:
+        result = run_quickstart(out, seed=seed, progress=progress)
+    typer.echo(result.report())

@@ -1,0 +1,75 @@
+"""One workflow from a scene to its map: what the command line can do, Python can."""
+
+import inspect
+import json
+import logging
+
+import pytest
+import rasterio
+
+import geohp
+from geohp.errors import ConfigError, OutputError
+from geohp.inference.map_options import MapOptions
+from geohp.inference.map_scene import map_scene
+from geohp.inference.products import Products
+
+
+@pytest.fixture
+def scene(write_scene, three_fields):
+    return write_scene(three_fields)
+
+
+def test_one_file_takes_what_the_folder_and_the_command_line_take(scene, tmp_path, caplog):
+    stages = set()
+    with caplog.at_level(logging.INFO, "geohp"):
+        result = geohp.segment_file(
+            scene,
+            tmp_path / "a.tif",
+            classes=3,
+            confidence=tmp_path / "c.tif",
+            polygons=tmp_path / "a.gpkg",
+            min_area_m2=2,
+            qml=True,
+            stac=True,
+            overlap=0.5,
+            progress=lambda stage, done, total, detail="": stages.add((stage, detail)),
+        )
+    assert [path.name for path in result.files] == ["a.tif", "c.tif", "a.gpkg", "a.qml", "a.json"]
+    assert all(path.exists() for path in result.files)
+    assert stages == {("segmenting", "scene.tif"), ("polygons", "scene.tif")}
+    assert len(result.classes) == 3
+    assert result.polygons == 3
+    assert caplog.messages == ["using k-means on the scene's own rcf features"]
+    assert list(json.loads((tmp_path / "a.json").read_text())["assets"]) == ["labels", "confidence", "polygons"]
+    with rasterio.open(tmp_path / "a.tif") as labels:
+        assert labels.tags()["GEOHP_OVERLAP_PX"] == str(int(labels.tags()["GEOHP_WINDOW_PX"]) // 2)
+    with pytest.raises(OutputError, match=r"a\.tif: exists already.*overwrite=True"):
+        geohp.segment_file(scene, tmp_path / "a.tif", classes=3)
+
+
+def test_the_item_lies_where_it_is_asked_for(scene, tmp_path):
+    (tmp_path / "items").mkdir()
+    geohp.segment_file(scene, tmp_path / "a.tif", classes=2, stac=tmp_path / "items" / "one.json")
+    assert json.loads((tmp_path / "items" / "one.json").read_text())["assets"]["labels"]["href"] == "../a.tif"
+
+
+def test_nothing_begins_where_anything_is_in_the_way(scene, tmp_path, monkeypatch):
+    monkeypatch.setattr("geohp.inference.map_scene.write_rasters", lambda *_: pytest.fail("work has begun"))
+    products = Products(tmp_path / "a.tif", polygons=tmp_path / "a.geojson", qml=True, stac=True)
+    for name in ("a.qml", "a.json", "a.geojson"):
+        (tmp_path / name).write_text("precious")
+        with pytest.raises(OutputError, match="exists already"):
+            map_scene(scene, products, MapOptions(classes=2))
+        assert (tmp_path / name).read_text() == "precious"
+        (tmp_path / name).unlink()
+    with pytest.raises(ConfigError, match="both labels and polygons"):
+        geohp.segment_file(scene, tmp_path / "a.gpkg", classes=2, polygons=tmp_path / "a.gpkg")
+
+
+@pytest.mark.parametrize("function", [geohp.segment, geohp.segment_file, geohp.segment_files])
+def test_every_option_is_a_keyword_of_its_own(function):
+    parameters = inspect.signature(function).parameters
+    assert {"model", "classes", "backbone", "overlap", "window_px", "tta", "legend", "device"} <= set(parameters)
+    assert parameters["overlap"].default == 0.25
+    assert parameters["model"].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    assert "overlap" in function.__doc__
