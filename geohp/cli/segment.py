@@ -233,7 +233,7 @@ def _workers(address: str | None, workers: int | None) -> AbstractContextManager
     """A client of the workers asked for, or none."""
     if address is None and workers is None:
         return nullcontext()
-    from geohp.inference.cluster.client import connect
+    from geohp.inference.cluster.connection import connect
 
     return connect(address=address, workers=workers)
 

@@ -46,7 +46,7 @@ class RasterOptions(WindowOptions):
         on_read_error: ``stop`` where the scene cannot be read, or ``nodata`` to leave out what cannot, in cells of
             256 px.
         restart: begin anew where unfinished work of another kind is found.
-        client: workers that shall do it, see :func:`geohp.inference.cluster.client.connect`; none by default.
+        client: workers that shall do it, see :func:`geohp.inference.cluster.connection.connect`; none by default.
         progress: hears how far it is.
     """
 

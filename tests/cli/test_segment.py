@@ -110,7 +110,7 @@ def test_nothing_begins_where_an_item_is_in_the_way(small, tmp_path):
 def test_workers_are_asked_for_as_told(small, tmp_path, monkeypatch):
     from contextlib import contextmanager
 
-    from geohp.inference.cluster import client as distributed
+    from geohp.inference.cluster import connection as distributed
 
     asked = []
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from geohp.errors import ClusterError, ConfigError, ModelError, OutputError, SceneError
 from geohp.inference.cluster import client as distributing
 from geohp.inference.cluster import workers
-from geohp.inference.cluster.client import connect, groups, windows_of
+from geohp.inference.cluster.connection import connect
+from geohp.inference.cluster.groups import group_blocks, windows_of
 from geohp.inference.cluster.workers import Source, TaskSpec, process_blocks
 from geohp.inference.engine.pipeline import EngineSettings
 from geohp.inference.identity import model_sha256
@@ -271,7 +272,7 @@ def test_what_cannot_be_read_is_left_out_by_workers_as_by_one_process(
 
 def test_tasks_in_flight_are_bounded(segmenter, scene, client, tmp_path, monkeypatch):
     monkeypatch.setattr(distributing, "_IN_FLIGHT", 1)
-    monkeypatch.setattr(distributing, "_GROUP_STRIDES", 1)  # a block a task
+    monkeypatch.setattr("geohp.inference.cluster.groups._GROUP_STRIDES", 1)  # a block a task
     plain, sent, open_at_once = client.submit, [], []
 
     def submitting(*arguments, **keywords):
@@ -311,7 +312,7 @@ def test_workers_that_die_of_a_task_are_told_of(segmenter, scene, client, tmp_pa
     def deadly(spec, blocks):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(distributing.at_work, "process_blocks", deadly)
+    monkeypatch.setattr(workers, "process_blocks", deadly)
     monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
     with pytest.raises(ClusterError, match=r"died .* give each worker more, or use a smaller window_px="):
         run(segmenter, scene, outputs(tmp_path, "labels"), client=client)
@@ -406,7 +407,7 @@ def test_colour_tables_are_read_as_colours_by_workers_too(tmp_path):
 
 
 def test_nobody_answers(monkeypatch):
-    monkeypatch.setattr(distributing, "CONNECT_S", 1.0)
+    monkeypatch.setattr("geohp.inference.cluster.connection.CONNECT_S", 1.0)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
@@ -455,7 +456,7 @@ def test_every_block_is_in_one_group(rows, cols, slots, overlap, data):
     grid = chosen.grid(rows * 60, cols * 60)
     layout = chosen.blocks(grid, 3)
     todo = [block for block in layout if data.draw(st.booleans())] if len(layout) < 50 else layout
-    cut = groups(todo, layout, grid, chosen, slots)
+    cut = group_blocks(todo, layout, grid, chosen, slots)
     assert sorted(block for group in cut for block in group) == sorted(todo)
     assert all(group == sorted(group) for group in cut)
     # However many times windows are scored, sharing them out is never slower than one process would be.
@@ -469,7 +470,7 @@ def test_groups_score_few_windows_twice_and_keep_all_workers_busy():
     for side, slots, most in ((20000, 2, 1.2), (20000, 16, 1.35), (60000, 64, 1.2)):
         grid = chosen.grid(side, side)
         layout = chosen.blocks(grid, 27)
-        cut = groups(layout, layout, grid, chosen, slots)
+        cut = group_blocks(layout, layout, grid, chosen, slots)
         scored = [windows_of(group, grid) for group in cut]
         assert sum(scored) <= most * len(grid)
         # The last worker is done soon after it would be if windows could be shared out one by one.

@@ -1,4 +1,4 @@
-"""The blocks of a scene on the workers of a dask cluster: a local one, or any that has an address.
+"""The blocks of a scene on the workers of a dask cluster.
 
     unfinished blocks ─▶ groups of neighbours ─▶ tasks, a bounded number in flight ─▶ workers write parts
         ─▶ the main process journals them ─▶ cloud-optimised GeoTIFF
@@ -9,11 +9,10 @@ begin on one machine and end on a cluster.
 
 from __future__ import annotations
 
-import heapq
 import logging
 import uuid
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -21,10 +20,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from geohp.errors import ClusterError, ConfigError, GeohpError
-from geohp.inference.cluster import workers as at_work
+from geohp.errors import ClusterError, GeohpError
+from geohp.inference.cluster import workers
+from geohp.inference.cluster.groups import group_blocks
 from geohp.inference.cluster.workers import Finished, Source, TaskSpec, WorkerInfo
 from geohp.inference.engine.pipeline import EngineSettings
 from geohp.inference.engine.windows import WindowGrid
@@ -46,59 +44,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CONNECT_S = 10.0
-"""How long a scheduler may take to answer."""
-
 _IN_FLIGHT = 16
 """Tasks handed out at least: a cluster that scales with its load sees that there is some."""
 
 _RETRIES = 2
 """Further attempts at a task that failed for a reason that is not the user's."""
-
-_GROUP_STRIDES = 16
-"""Side of the largest group of blocks, in steps of the window grid: 13 % of its windows are scored elsewhere too."""
-
-_PLENTY = 64
-"""Blocks a worker beyond which any size of group keeps all workers busy until nearly the end."""
-
-
-@contextmanager
-def connect(address: str | None = None, workers: int | None = None) -> Iterator[Client]:
-    """Workers to hand to :meth:`geohp.Segmenter.segment_to`, for as long as the ``with`` block lasts.
-
-    Args:
-        address: of a dask scheduler, as in ``tcp://host:8786``. Its workers stay when the block ends.
-        workers: instead, start this many processes on this machine, and end them with the block. The threads that
-            torch would use here are shared out among them.
-
-    Raises:
-        ConfigError: neither is given, or both, or there is no such number of workers.
-        ClusterError: the package ``distributed`` is missing, or nothing answers.
-    """
-    if (address is None) == (workers is None):
-        raise ConfigError("workers: give the address of a dask scheduler, or a number of workers on this machine")
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers {workers}: must be at least 1")
-    try:
-        import distributed
-    except ImportError as error:
-        raise ClusterError(
-            "several workers need the package distributed", "install it with pip install 'geohp[distributed]'"
-        ) from error
-    if workers is not None:
-        with _local_cluster(workers) as cluster, distributed.Client(cluster, set_as_default=False) as client:
-            yield client
-        return
-    try:
-        client = distributed.Client(address, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError, TypeError, ImportError) as error:
-        raise ClusterError(
-            f"no dask scheduler answers at {address}", "start one with dask scheduler, or check the address"
-        ) from error
-    with client:
-        yield client
-        with suppress(Exception):  # the work is done, whatever became of the workers
-            client.run(at_work.release, on_error="ignore")
 
 
 def run_blocks(
@@ -132,16 +82,16 @@ def run_blocks(
     if not unfinished:
         return
     source = Source.of(scene)
-    threads = _agree(client)
+    threads = _common_threads(client)
     # What a task does twice, because another does it too, counts by what takes the longest.
     costly = grid if settings.refine is None else settings.refine.grid(scene.height, scene.width)
-    tasks = groups(unfinished, layout, costly, settings, _slots(client))
+    tasks = group_blocks(unfinished, layout, costly, settings, _slots(client))
     numbers = {path: number for number, path in enumerate(work.outputs)}
     with _model_file(model, work.folder) as file:
         spec = TaskSpec(
             folder=work.folder,
             model=file,
-            sha256=at_work.sha256_of(file),
+            sha256=workers.sha256_of(file),
             weights=model_sha256(model),
             device=segmenter.device,
             threads=threads,
@@ -154,62 +104,13 @@ def run_blocks(
         _journal(client, spec, tasks, work, _Counter(options.progress, unfinished, grid))
 
 
-def groups(
-    todo: Sequence[Block], layout: Sequence[Block], grid: WindowGrid, settings: EngineSettings, slots: int
-) -> list[list[Block]]:
-    """Blocks in square groups of neighbours, each a task.
-
-    A window that reaches into blocks of several groups is scored once in each: larger groups score fewer windows, but
-    smaller ones are shared out more evenly. Of all sizes that with which the last worker is done first is taken.
-
-    Args:
-        todo: blocks to do.
-        layout: all blocks of the scene.
-        grid: its windows.
-        settings: what the layout was made with.
-        slots: how many tasks run at once.
-    """
-    stride = settings.window_px - settings.overlap_px
-    side = max(1, round(max(max(block.height, block.width) for block in layout) / stride))
-    sizes = range(1, max(1, _GROUP_STRIDES // side) + 1)
-    if len(todo) > _PLENTY * slots:
-        sizes = sizes[-1:]
-    cuts = [_squares(todo, layout, size) for size in sizes]
-    return min(cuts, key=lambda cut: _duration(cut, grid, slots)) if len(cuts) > 1 else cuts[0]
-
-
-def windows_of(group: Iterable[Block], grid: WindowGrid) -> int:
-    """How many windows some blocks need together."""
-    return len({origin for block in group for origin in grid.touching(*block)})
-
-
-def _squares(todo: Sequence[Block], layout: Sequence[Block], size: int) -> list[list[Block]]:
-    """Blocks by squares of ``size`` x ``size`` blocks of the layout, in raster order within and without."""
-    rows, cols = (
-        {start: number // size for number, start in enumerate(sorted({block[axis] for block in layout}))}
-        for axis in (0, 1)
-    )
-    found: dict[tuple[int, int], list[Block]] = {}
-    for block in todo:
-        found.setdefault((rows[block.row], cols[block.col]), []).append(block)
-    return [found[key] for key in sorted(found)]
-
-
-def _duration(cut: Sequence[Sequence[Block]], grid: WindowGrid, slots: int) -> int:
-    """Windows that the busiest worker scores, where each takes the next group as soon as it is free."""
-    busy = [0] * slots
-    for group in cut:
-        heapq.heapreplace(busy, busy[0] + windows_of(group, grid))
-    return max(busy)
-
-
 def _journal(
     client: Client, spec: TaskSpec, tasks: Sequence[Sequence[Block]], work: ResumableRasterWriter, counter: _Counter
 ) -> None:
     """Hand out tasks, and record what comes back; what was recorded stays, whatever happens."""
     import distributed
 
-    told = {(part.row, part.col, part.height, part.width) for part in skipped_in(work)}
+    noted = {(part.row, part.col, part.height, part.width) for part in skipped_in(work)}
     waiting = iter(tasks)
     running: set[Future[Any]] = set()
 
@@ -217,7 +118,7 @@ def _journal(
         room = max(_IN_FLIGHT, 2 * _slots(client)) - len(running)
         fresh = [
             # Not pure: a result of another run must not be taken for this one's.
-            client.submit(at_work.process_blocks, spec, group, pure=False, retries=_RETRIES)
+            client.submit(workers.process_blocks, spec, group, pure=False, retries=_RETRIES)
             for group in islice(waiting, max(0, room))
         ]
         running.update(fresh)
@@ -227,9 +128,9 @@ def _journal(
         done = distributed.as_completed(more(), loop=client.loop)
         for future in done:
             for block in _result(future, client):
-                fresh = _unknown(block, told)
+                fresh = _new_skips(block, noted)
                 # The parts are on the disk, but a network's file system may be late in saying so.
-                at_work.wait_until(partial(_arrived, work, block))
+                workers.wait_until(partial(_arrived, work, block))
                 work.record(block.row, block.col, block.parts, fresh)
                 counter.add(block)
             running.discard(future)
@@ -262,13 +163,13 @@ def _result(future: Future[Any], client: Client) -> list[Finished]:
     return result
 
 
-def _unknown(block: Finished, told: set[tuple[int, int, int, int]]) -> Mapping[str, Any] | None:
-    """A block's note with what nobody has told of yet: workers find the same unreadable cells."""
+def _new_skips(block: Finished, noted: set[tuple[int, int, int, int]]) -> Mapping[str, Any] | None:
+    """A block's note with what is not noted yet: workers find the same unreadable cells."""
     fresh = []
     for part in (block.note or {}).get("skipped", ()):
         cell = (part["row"], part["col"], part["height"], part["width"])
-        if cell not in told:
-            told.add(cell)
+        if cell not in noted:
+            noted.add(cell)
             fresh.append(part)
     return {"skipped": fresh} if fresh else None
 
@@ -297,23 +198,23 @@ def _begun_in(block: Block, grid: WindowGrid) -> int:
     return rows * cols
 
 
-def _agree(client: Client) -> int:
+def _common_threads(client: Client) -> int:
     """How many threads torch uses on every worker: what the smallest of them would, so that all give the same bytes.
 
     Raises:
         ClusterError: geohp is missing on a worker, or is there in another version.
     """
     try:
-        said: dict[str, Any] = client.run(at_work.worker_info, on_error="return")
+        infos: dict[str, Any] = client.run(workers.worker_info, on_error="return")
     except (ImportError, AttributeError) as error:
         raise _missing("a worker", error) from error
-    for worker, introduction in said.items():
-        if not isinstance(introduction, WorkerInfo):
-            raise _missing(f"worker {worker}", introduction)
-        at_work.check_version(__version__, introduction.version, worker)
-    if not said:
+    for worker, info in infos.items():
+        if not isinstance(info, WorkerInfo):
+            raise _missing(f"worker {worker}", info)
+        workers.check_version(__version__, info.version, worker)
+    if not infos:
         logger.warning("the cluster at %s has no workers yet; waiting for them", _address(client))
-    return min((introduction.threads for introduction in said.values()), default=1)
+    return min((info.threads for info in infos.values()), default=1)
 
 
 def _missing(where: str, error: Any) -> ClusterError:
@@ -344,24 +245,3 @@ def _model_file(model: LandCoverModel, folder: Path) -> Iterator[Path]:
         yield save_model(model, path, embed_backbone=True)
     finally:
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _local_cluster(workers: int) -> Iterator[Any]:
-    import distributed
-
-    threads = str(max(1, torch.get_num_threads() // workers))
-    try:
-        cluster = distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=0,  # blocks are cut to fit; a limit of a worker's share would kill large models
-            silence_logs=logging.ERROR,
-            env={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-        )
-    except (OSError, RuntimeError) as error:
-        raise ClusterError(f"{workers} workers could not be started ({error})", "start fewer") from error
-    with cluster:
-        yield cluster

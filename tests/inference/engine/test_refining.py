@@ -332,7 +332,7 @@ def test_command_line(scene_file, tmp_path):
 @pytest.mark.cheap
 def test_on_workers(scene_file, segmenter, tmp_path):
     pytest.importorskip("distributed")
-    from geohp.inference.cluster.client import connect
+    from geohp.inference.cluster.connection import connect
 
     with connect(workers=1) as client, open_scene(scene_file) as scene:
         threads, before = client.run(torch.get_num_threads).popitem()[1], torch.get_num_threads()

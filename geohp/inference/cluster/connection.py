@@ -1,0 +1,79 @@
+"""Workers to share a map out to: processes on this machine, or a dask cluster wherever it is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from geohp.errors import ClusterError, ConfigError
+from geohp.inference.cluster.workers import release
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+CONNECT_S = 10.0
+"""How long a scheduler may take to answer."""
+
+
+@contextmanager
+def connect(address: str | None = None, workers: int | None = None) -> Iterator[Client]:
+    """Workers to hand to :func:`geohp.segment_file`, for as long as the ``with`` block lasts.
+
+    Args:
+        address: of a dask scheduler, as in ``tcp://host:8786``. Its workers stay when the block ends.
+        workers: instead, start this many processes on this machine, and end them with the block. The threads that
+            torch would use here are shared out among them.
+
+    Raises:
+        ConfigError: neither is given, or both, or there is no such number of workers.
+        ClusterError: the package ``distributed`` is missing, or nothing answers.
+    """
+    if (address is None) == (workers is None):
+        raise ConfigError("workers: give the address of a dask scheduler, or a number of workers on this machine")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers {workers}: must be at least 1")
+    try:
+        import distributed
+    except ImportError as error:
+        raise ClusterError(
+            "several workers need the package distributed", "install it with pip install 'geohp[distributed]'"
+        ) from error
+    if workers is not None:
+        with _local_cluster(workers) as cluster, distributed.Client(cluster, set_as_default=False) as client:
+            yield client
+        return
+    try:
+        client = distributed.Client(address, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        raise ClusterError(
+            f"no dask scheduler answers at {address}", "start one with dask scheduler, or check the address"
+        ) from error
+    with client:
+        yield client
+        with suppress(Exception):  # the work is done, whatever became of the workers
+            client.run(release, on_error="ignore")
+
+
+@contextmanager
+def _local_cluster(workers: int) -> Iterator[Any]:
+    import distributed
+
+    threads = str(max(1, torch.get_num_threads() // workers))
+    try:
+        cluster = distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            memory_limit=0,  # blocks are cut to fit; a limit of a worker's share would kill large models
+            silence_logs=logging.ERROR,
+            env={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+        )
+    except (OSError, RuntimeError) as error:
+        raise ClusterError(f"{workers} workers could not be started ({error})", "start fewer") from error
+    with cluster:
+        yield cluster
