@@ -56,7 +56,7 @@ def evaluate(
         batch_size=batch_size,
         workers=workers,
     )
-    with terminal.stages() as progress:
+    with terminal.progress() as progress:
         evaluation = run_evaluation(models, data, set_ or [], options, progress=progress)
     typer.echo(evaluation.report(terminal.width()), nl=False)
     if report is not None:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from geohp.cli import terminal
+from geohp.cli.parameters import Overwrite
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 Qml = Annotated[bool, typer.Option("--qml", help="Also write QGIS's style beside it (.qml); GeoPackages have it.")]
 Labels = Annotated[Path, typer.Argument(metavar="LABELS", help="Label raster, such as geohp segment writes.")]
 
@@ -78,7 +78,7 @@ def polygonize(
             stats=stats or (),
             qml=qml,
             overwrite=overwrite,
-            progress=terminal.Stages(progress),
+            progress=progress,
         )
     typer.echo(f"wrote {out} ({count:,} polygons)")
 
@@ -111,7 +111,7 @@ def legend(
             field=field,
             layer=layer,
             matching=matching.value,
-            progress=terminal.Stages(progress),
+            progress=progress,
         )
     found.legend.write(out, overwrite=overwrite)
     typer.echo(found.report(terminal.width()))
@@ -145,7 +145,7 @@ def recode(
     if qml:
         check_output(out.with_suffix(".qml"), overwrite=overwrite)
     with terminal.progress() as progress:
-        recode_file(source, out, legend, overwrite=overwrite, progress=terminal.Stages(progress))
+        recode_file(source, out, legend, overwrite=overwrite, progress=progress)
     if qml:
         write_styles(out, read_classes(out), overwrite=overwrite)
     typer.echo(f"wrote {out}")

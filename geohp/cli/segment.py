@@ -158,7 +158,7 @@ def segment(
         {"confidence": confidence, "entropy": entropy, "probabilities": probabilities, "polygons": polygons},
         qml=qml,
     )
-    with terminal.stages() as progress, _workers(dask, workers) as client:
+    with terminal.progress() as progress, _workers(dask, workers) as client:
         options = MapOptions(
             model=model,
             classes=classes,

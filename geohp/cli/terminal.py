@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -32,23 +32,20 @@ _FLAGS = {
 class Stages:
     """Shows named stages of work, one bar each, as they report."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
         self._tasks: dict[str, Any] = {}
 
     def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
         """Show that so many steps of a stage are done."""
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total, detail="")
-        self._progress.update(self._tasks[stage], completed=done, total=total, detail=detail)
-
-    def of(self, stage: str) -> Callable[[int, int], None]:
-        """What one stage reports to."""
-        return lambda done, total: self(stage, done, total)
+            self._tasks[stage] = self._bars.add_task(stage, total=total, detail="")
+        self._bars.update(self._tasks[stage], completed=done, total=total, detail=detail)
 
 
-def progress() -> Progress:
-    """Bars on standard error, where that is a terminal."""
+@contextmanager
+def progress() -> Iterator[Stages]:
+    """Bars on standard error for the stages of some work, where that is a terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -59,7 +56,7 @@ def progress() -> Progress:
         TimeRemainingColumn,
     )
 
-    return Progress(
+    with Progress(
         TextColumn("{task.description:>20}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -68,13 +65,7 @@ def progress() -> Progress:
         TextColumn("{task.fields[detail]}"),
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
-    )
-
-
-@contextmanager
-def stages() -> Iterator[Stages]:
-    """Bars for the stages of some work, as they report."""
-    with progress() as bars:
+    ) as bars:
         yield Stages(bars)
 
 

@@ -31,7 +31,7 @@ def train(
     """
     from geohp.training.run import train as run_training
 
-    with terminal.stages() as progress:
+    with terminal.progress() as progress:
         run = run_training(
             config,
             set_ or [],
@@ -56,7 +56,7 @@ def prepare(
     """Cut a benchmark's training images once, instead of in every training. Interrupted, it goes on where it was."""
     from geohp.data.prepare import prepare as run_preparation
 
-    with terminal.stages() as progress:
+    with terminal.progress() as progress:
         made = run_preparation(config, out, set_ or [], progress, jpeg_quality=jpeg_quality, workers=workers)
     typer.echo(made.report())
 
@@ -102,6 +102,6 @@ def quickstart(
     """Draw a small orthophoto, train on it, map it, score the map, and show it all in a picture."""
     from geohp.demo.quickstart import run_quickstart
 
-    with terminal.stages() as progress:
+    with terminal.progress() as progress:
         result = run_quickstart(out, seed=seed, progress=progress)
     typer.echo(result.report())
