@@ -14,16 +14,20 @@ import pandas as pd
 import pyogrio
 import shapely
 from numpy.typing import NDArray
+from rasterio.warp import transform_bounds
 
 from geohp.errors import DataError
-from geohp.raster.grid import Grid
+from geohp.raster.grid import Grid, parse_crs
+from geohp.raster.read.labels import LabelRaster
 from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layers_with_geometry
-from geohp.vector.measures import parse_crs
 
 # Numbers of rows that programs add by themselves, never classes.
 _ROW_NUMBERS = ("id", "fid", "gid", "objectid", "ogc_fid")
 
-_POINT, _LINES, _POLYGON, _COLLECTION = 0, (1, 2), 3, 7
+_POINT, _LINES, _COLLECTION = 0, (1, 2), 7  # shapely's types
+
+_OTHER_FILE = "mend it or give another file"
+_OTHER_REFERENCE = "give polygons, points or a raster"
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,13 @@ class Features:
 
 
 def read_features(
-    source: str | Path | geopandas.GeoDataFrame, grid: Grid, map_name: str, *, field: str | None, layer: str | None
+    source: str | Path | geopandas.GeoDataFrame, labels: LabelRaster, *, field: str | None, layer: str | None
 ) -> Features:
     """Read polygons or points, on the pixel grid of a map.
 
     Args:
         source: a vector file or a frame.
-        grid: of the map; it has a transform.
-        map_name: the map in messages.
+        labels: the map; it has a transform.
         field: the attribute that holds the class.
         layer: of a file with several.
 
@@ -62,7 +65,8 @@ def read_features(
             nothing with a class; no CRS where the map has one, or the other way round.
         VectorError: a CRS that is not understood.
     """
-    frame, field, name = _read(source, grid, map_name, field, layer)
+    name = "the reference" if isinstance(source, geopandas.GeoDataFrame) else str(source)
+    frame, field = _read(source, name, labels, field, layer)
     texts = _texts(frame[field])
     geometries = shapely.force_2d(np.asarray(frame.geometry.array, object))
     absent = shapely.is_missing(geometries) | shapely.is_empty(geometries)
@@ -71,30 +75,36 @@ def read_features(
     notes += _left_out(absent, "have no geometry")
     usable = ~(absent | unnamed)
     if len(frame) and not usable.any():
-        raise DataError(f"{name} has no features with a geometry and a value in the field {field!r}: fill it in first.")
+        problem = f"{name} has no features with a geometry and a value in the field {field!r}"
+        raise DataError(problem, "fill it in first")
     parts, origin = shapely.get_parts(geometries[usable], return_index=True)
     texts = texts[usable].reset_index(drop=True)
     points = _are_points(parts, name)
     names = tuple(sorted(texts.unique(), key=_natural))
     keys = pd.Categorical(texts, categories=list(names)).codes.astype(np.int64)[origin]
-    placed = _on_grid(parts, _known(frame.crs), grid)
+    placed = _on_grid(parts, _known(frame.crs), labels.grid)
     finite = np.isfinite(shapely.bounds(placed)).all(axis=1) if len(placed) else np.empty(0, bool)
-    notes += _left_out(~finite, f"lie where {map_name}'s coordinate reference system does not reach")
+    notes += _left_out(~finite, f"lie where {labels.name}'s coordinate reference system does not reach")
     return Features(placed[finite], keys[finite], names, points, notes)
 
 
-def check_crs(reference: Any, name: str, grid: Grid, map_name: str) -> None:
+def check_crs(crs: Any, name: str, labels: LabelRaster) -> None:
     """Refuse a reference and a map of which only one says where on Earth it lies.
+
+    Args:
+        crs: of the reference; ``None`` where it has none.
+        name: the reference in messages.
+        labels: the map.
 
     Raises:
         DataError: with the remedy.
     """
-    if (reference is None) == (grid.crs is None):
+    if (crs is None) == (labels.grid.crs is None):
         return
-    without, beside = (name, map_name) if reference is None else (map_name, name)
+    without, beside = (name, labels.name) if crs is None else (labels.name, name)
     raise DataError(
-        f"{without} has no coordinate reference system, but {beside} has one: assign it to {without} first, "
-        "for the two cannot be compared otherwise."
+        f"{without} has no coordinate reference system, but {beside} has one",
+        f"assign it to {without} first, for the two cannot be compared otherwise",
     )
 
 
@@ -104,72 +114,73 @@ def _known(crs: Any) -> Any:
 
 
 def _read(
-    source: str | Path | geopandas.GeoDataFrame, grid: Grid, map_name: str, field: str | None, layer: str | None
-) -> tuple[geopandas.GeoDataFrame, str, str]:
-    """The features with their class, the field, and a name for messages."""
+    source: str | Path | geopandas.GeoDataFrame, name: str, labels: LabelRaster, field: str | None, layer: str | None
+) -> tuple[geopandas.GeoDataFrame, str]:
+    """The features, and the field with their class."""
     if isinstance(source, geopandas.GeoDataFrame):
-        frame, name = source, "the reference"
+        frame = source
     elif is_parquet(source):
-        name = str(source)
         try:
             frame = geopandas.read_parquet(source)
         except VECTOR_FAILURES as error:
-            raise DataError(f"{name} cannot be read as GeoParquet ({error}): mend it or give another file.") from error
+            raise DataError(f"{name} cannot be read as GeoParquet ({error})", _OTHER_FILE) from error
     else:
-        return _read_layer(source, grid, map_name, field, layer)
+        return _read_layer(source, labels, field, layer)
     if layer is not None:
-        raise DataError(f"{name} has no layers to choose from: leave the layer {layer!r} out.")
+        raise DataError(f"{name} has no layers to choose from", f"leave the layer {layer!r} out")
     if frame.active_geometry_name is None:
-        raise DataError(f"{name} has no geometries: give polygons, points or a raster.")
-    check_crs(_known(frame.crs), name, grid, map_name)
+        raise DataError(f"{name} has no geometries", _OTHER_REFERENCE)
+    check_crs(_known(frame.crs), name, labels)
     frame = frame.rename(columns=str)
-    columns = {str(c): frame[c].dtype for c in frame.columns if c != frame.geometry.name}
-    return frame, _choose_field(columns, field, name), name
+    dtypes = {str(column): frame[column].dtype for column in frame.columns if column != frame.geometry.name}
+    return frame, _choose_field(dtypes, field, name)
 
 
 def _read_layer(
-    path: str | Path, grid: Grid, map_name: str, field: str | None, layer: str | None
-) -> tuple[geopandas.GeoDataFrame, str, str]:
-    name = str(path)
-    layers = layers_with_geometry(path) or []
-    if not layers:
-        raise DataError(f"{name} has no layer with geometries: give polygons, points or a raster.")
-    if layer is None and len(layers) > 1:
-        raise DataError(f"{name} has several layers ({', '.join(layers)}): say which one with --layer.")
-    if layer is not None and layer not in layers:
-        raise DataError(f"{name} has no layer {layer!r} of geometries: choose one of {', '.join(layers)}.")
-    layer = layer or layers[0]
+    path: str | Path, labels: LabelRaster, field: str | None, layer: str | None
+) -> tuple[geopandas.GeoDataFrame, str]:
+    layer = _choose_layer(path, layer)
     try:
         info = pyogrio.read_info(path, layer=layer)
         crs = _known(info["crs"])
-        check_crs(crs, name, grid, map_name)
-        field = _choose_field(dict(zip(map(str, info["fields"]), info["dtypes"], strict=True)), field, name)
+        check_crs(crs, str(path), labels)
+        dtypes = dict(zip(map(str, info["fields"]), info["dtypes"], strict=True))
+        field = _choose_field(dtypes, field, str(path))
         # All points are read, for those outside are reported. Polygons may be a whole country's.
-        extent = _extent(grid, crs) if "Polygon" in str(info["geometry_type"]) else None
-        frame = pyogrio.read_dataframe(path, layer=layer, columns=[field], bbox=extent)
+        extent = _extent(labels.grid, crs) if "Polygon" in str(info["geometry_type"]) else None
+        return pyogrio.read_dataframe(path, layer=layer, columns=[field], bbox=extent), field
     except DataError:
         raise
     except VECTOR_FAILURES as error:
-        raise DataError(f"{name} cannot be read ({error}): mend it or give another file.") from error
-    return frame, field, name
+        raise DataError(f"{path} cannot be read ({error})", _OTHER_FILE) from error
+
+
+def _choose_layer(path: str | Path, layer: str | None) -> str:
+    """The layer asked for, or the only one."""
+    layers = layers_with_geometry(path) or []
+    if not layers:
+        raise DataError(f"{path} has no layer with geometries", _OTHER_REFERENCE)
+    if layer is None and len(layers) > 1:
+        problem = f"{path} has several layers ({', '.join(layers)})"
+        raise DataError(problem, "say which one with {option}", option="layer")
+    if layer is not None and layer not in layers:
+        raise DataError(f"{path} has no layer {layer!r} of geometries", f"choose one of {', '.join(layers)}")
+    return layer or layers[0]
 
 
 def _choose_field(dtypes: Mapping[str, Any], field: str | None, name: str) -> str:
     """The field asked for, or the only one of texts or whole numbers that is no row number."""
-    shown = ", ".join(dtypes) or "none"
+    fields = ", ".join(dtypes) or "none"
     if field is not None:
         if field in dtypes:
             return field
         close = get_close_matches(field, dtypes, n=1, cutoff=0.5)
-        remedy = f"did you mean {close[0]!r}?" if close else "choose one of these."
-        raise DataError(f"{name} has no field {field!r} (its fields: {shown}): {remedy}")
-    candidates = [
-        one for one, dtype in dtypes.items() if _may_be_classes(dtype) and one.lower() not in _ROW_NUMBERS
-    ]  # fmt: skip
+        remedy = f"did you mean {close[0]!r}?" if close else "choose one of these"
+        raise DataError(f"{name} has no field {field!r} (its fields: {fields})", remedy)
+    candidates = [text for text, dtype in dtypes.items() if _may_be_classes(dtype) and text.lower() not in _ROW_NUMBERS]
     if len(candidates) != 1:
-        raise DataError(
-            f"{name} does not tell which field holds the class (its fields: {shown}): name it with --field."
-        )
+        problem = f"{name} does not tell which field holds the class (its fields: {fields})"
+        raise DataError(problem, "name it with {option}", option="field")
     return candidates[0]
 
 
@@ -204,13 +215,12 @@ def _natural(text: str) -> tuple[int, float, str]:
 def _are_points(parts: NDArray[Any], name: str) -> bool:
     kinds = set(shapely.get_type_id(parts).tolist())
     if kinds & {*_LINES}:
-        raise DataError(
-            f"{name} holds lines, which cover no pixels: buffer them to polygons, or take points along them."
-        )
+        problem = f"{name} holds lines, which cover no pixels"
+        raise DataError(problem, "buffer them to polygons, or take points along them")
     if _COLLECTION in kinds:
-        raise DataError(f"{name} holds collections within collections of geometries: take them apart first.")
+        raise DataError(f"{name} holds collections within collections of geometries", "take them apart first")
     if len(kinds) > 1:
-        raise DataError(f"{name} holds both points and polygons: give only one kind as the reference.")
+        raise DataError(f"{name} holds both points and polygons", "give only one kind as the reference")
     return kinds == {_POINT}
 
 
@@ -218,8 +228,7 @@ def _on_grid(parts: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
     """Geometries with x the column and y the row."""
     if crs is not None:
         parts = geopandas.GeoSeries(parts, crs=crs).to_crs(parse_crs(grid.crs)).to_numpy()
-    to_pixels = ~grid.transform
-    a, b, c, d, e, f = to_pixels[:6]
+    a, b, c, d, e, f = (~grid.transform)[:6]
 
     def place(corners: NDArray[np.float64]) -> NDArray[np.float64]:
         x, y = corners.T
@@ -231,10 +240,7 @@ def _on_grid(parts: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
 
 def _extent(grid: Grid, crs: Any) -> tuple[float, float, float, float] | None:
     """What of the reference can lie on the map, in the reference's CRS; ``None`` where that cannot be told."""
-    from rasterio.warp import transform_bounds
-
-    corners = [grid.transform * at for at in ((0, 0), (grid.width, 0), (0, grid.height), (grid.width, grid.height))]
-    xs, ys = zip(*corners, strict=True)
+    xs, ys = zip(*(grid.transform * corner for corner in zip(*grid.edges(1), strict=True)), strict=True)
     box = (min(xs), min(ys), max(xs), max(ys))
     if crs is not None:
         try:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from geohp.classes import LandCoverClass
 from geohp.errors import ConfigError, DataError
 from geohp.legend.file import Legend, coloured
+from geohp.legend.naming_report import Naming
 from geohp.legend.recoded_labels import ranked
 from geohp.legend.references import Reference, open_reference
 from geohp.progress import Progress, no_progress
@@ -26,40 +25,6 @@ if TYPE_CHECKING:
     from xarray import DataArray
 
 MATCHINGS = ("majority", "hungarian")
-
-
-@dataclass(frozen=True)
-class Naming:
-    """What a reference says about the labels of a map.
-
-    Attributes:
-        legend: the names found.
-        confusion: rows are labels, columns the reference's classes in their order, values the pixels (or points) that
-            have both. Labels that the map declares have a row, and others that occur where the reference was read.
-        accuracy: per cent of the compared pixels (or points) whose label is named after their class. Pixels of labels
-            without a name count as wrong.
-        per_class: by class: ``count`` in the reference, ``recall`` and ``iou`` in per cent; 0 for classes that no label
-            was named after.
-        unnamed: labels without a name: those that the reference does not touch, and with "hungarian" those left over.
-        unit: "pixels" or "points".
-        notes: what was left out, in sentences.
-        matching: "majority" or "hungarian".
-    """
-
-    legend: Legend
-    confusion: pd.DataFrame
-    accuracy: float
-    per_class: pd.DataFrame
-    unnamed: tuple[int, ...]
-    unit: str
-    notes: tuple[str, ...]
-    matching: str
-
-    def report(self, width: int = 100) -> str:
-        """Tables and sentences for a terminal of ``width`` columns, as plain text."""
-        from geohp.legend.report import written
-
-        return written(self, width)
 
 
 def name_classes(
@@ -110,34 +75,28 @@ def name_classes(
         ConfigError: an unknown matching.
     """
     if matching not in MATCHINGS:
-        raise ConfigError(f"matching is {matching!r}, but must be one of {', '.join(MATCHINGS)}.")
+        raise ConfigError(f"matching is {matching!r}, but must be one of {', '.join(MATCHINGS)}")
     with open_labels(labels) as raster, open_reference(reference, raster, field=field, layer=layer) as known:
         counts = _Counts(raster.labels or ())
         blocks = BlockGrid(raster.grid.height, raster.grid.width, block_px).blocks
         for number, block in enumerate(blocks):
             counts.add(raster, known, block)
             progress("comparing", number + 1, len(blocks))
-        notes = [*known.notes]
-        if known.outside:
-            notes.append(f"{known.outside} of {known.outside + counts.sampled} points lie beyond the map.")
-        if counts.compared < counts.sampled and known.unit == "points":
-            notes.append(f"{counts.sampled - counts.compared} points lie where the map has no data.")
         if not counts.compared:
             raise DataError(
-                f"{known.name} and {raster.name} have no pixel in common: check that both show the same place, and "
-                "that their coordinate reference systems are right."
+                f"{known.name} and {raster.name} have no pixel in common",
+                "check that both show the same place, and that their coordinate reference systems are right",
             )
         confusion = counts.table(known)
-        given = assign(confusion.to_numpy(), matching)
-        legend = _legend(confusion, given, known.colours, f"the legend from {known.name}")
+        columns = assign(confusion.to_numpy(), matching)
         return Naming(
-            legend=legend,
+            legend=_legend(confusion, columns, known.colours, f"the legend from {known.name}"),
             confusion=confusion,
-            accuracy=_accuracy(confusion.to_numpy(), given),
-            per_class=_per_class(confusion, given),
-            unnamed=tuple(int(label) for label in confusion.index[given < 0]),
+            accuracy=float(100 * _correct(confusion, columns).sum() / counts.compared),
+            per_class=_per_class(confusion, columns),
+            unnamed=tuple(int(label) for label in confusion.index[columns < 0]),
             unit=known.unit,
-            notes=tuple(notes),
+            notes=(*known.notes, *counts.notes(known)),
             matching=matching,
         )
 
@@ -152,7 +111,7 @@ def assign(counts: NDArray[np.int64], matching: str) -> NDArray[np.int64]:
     Returns:
         (labels,) the column of its class, -1 for labels without one.
     """
-    given = np.full(len(counts), -1, np.int64)
+    assigned = np.full(len(counts), -1, np.int64)
     # Larger classes first, so that the first of equals is the one to take.
     order = np.argsort(-counts.sum(axis=0), kind="stable")
     ordered = counts[:, order]
@@ -163,8 +122,8 @@ def assign(counts: NDArray[np.int64], matching: str) -> NDArray[np.int64]:
 
         rows, columns = linear_sum_assignment(ordered, maximize=True)
     meets = ordered[rows, columns] > 0
-    given[rows[meets]] = order[columns[meets]]
-    return given
+    assigned[rows[meets]] = order[columns[meets]]
+    return assigned
 
 
 class _Counts:
@@ -195,11 +154,18 @@ class _Counts:
             label, key = divmod(rank, len(classes))
             self._pairs[int(labels[label]), int(classes[key])] += int(both[rank])
 
+    def notes(self, reference: Reference) -> Iterator[str]:
+        """Which points were left out, in sentences."""
+        if reference.outside:
+            yield f"{reference.outside} of {reference.outside + self.sampled} points lie beyond the map."
+        if self.compared < self.sampled and reference.unit == "points":
+            yield f"{self.sampled - self.compared} points lie where the map has no data."
+
     def table(self, reference: Reference) -> pd.DataFrame:
         """The counts by label and class name; classes of one name are one."""
         names = list(dict.fromkeys(reference.class_name(key) for key in sorted(self._keys)))
-        rows = {label: place for place, label in enumerate(sorted(self._labels))}
-        columns = {name: place for place, name in enumerate(names)}
+        rows = {label: row for row, label in enumerate(sorted(self._labels))}
+        columns = {name: column for column, name in enumerate(names)}
         counts = np.zeros((len(rows), len(columns)), np.int64)
         for (label, key), count in self._pairs.items():
             counts[rows[label], columns[reference.class_name(key)]] += count
@@ -210,31 +176,24 @@ class _Counts:
         )
 
 
-def _legend(confusion: pd.DataFrame, given: NDArray[np.int64], colours: dict[str, str], name: str) -> Legend:
-    used = [str(confusion.columns[place]) for place in sorted(set(given[given >= 0].tolist()))]
-    classes: tuple[LandCoverClass, ...] = coloured([(i, text, colours.get(text)) for i, text in enumerate(used)])
-    labels = {
-        int(label): used.index(str(confusion.columns[place]))
-        for label, place in zip(confusion.index, given, strict=True)
-        if place >= 0
-    }
-    return Legend(classes, labels, name)
+def _legend(confusion: pd.DataFrame, assigned: NDArray[np.int64], colours: dict[str, str], name: str) -> Legend:
+    texts = confusion.columns.astype(str)
+    names = {int(label): texts[column] for label, column in zip(confusion.index, assigned, strict=True) if column >= 0}
+    used = [texts[column] for column in sorted(set(assigned[assigned >= 0].tolist()))]
+    classes = coloured([(number, text, colours.get(text)) for number, text in enumerate(used)])
+    return Legend(classes, {label: used.index(text) for label, text in names.items()}, name)
 
 
-def _right(counts: NDArray[np.int64], given: NDArray[np.int64]) -> NDArray[np.int64]:
+def _correct(confusion: pd.DataFrame, assigned: NDArray[np.int64]) -> NDArray[np.int64]:
     """(labels,) pixels of each label that are of its class."""
-    return np.where(given >= 0, counts[np.arange(len(counts)), given], 0)
+    return np.where(assigned >= 0, confusion.to_numpy()[np.arange(len(confusion)), assigned], 0)
 
 
-def _accuracy(counts: NDArray[np.int64], given: NDArray[np.int64]) -> float:
-    return float(100 * _right(counts, given).sum() / counts.sum())
-
-
-def _per_class(confusion: pd.DataFrame, given: NDArray[np.int64]) -> pd.DataFrame:
+def _per_class(confusion: pd.DataFrame, assigned: NDArray[np.int64]) -> pd.DataFrame:
     counts = confusion.to_numpy()
-    true, right, predicted = counts.sum(axis=0), np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
-    has = given >= 0
-    np.add.at(right, given[has], _right(counts, given)[has])
-    np.add.at(predicted, given[has], counts.sum(axis=1)[has])
-    columns = {"count": true, "recall": 100 * right / true, "iou": 100 * right / (true + predicted - right)}
+    true, correct, predicted = counts.sum(axis=0), np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
+    named = assigned >= 0
+    np.add.at(correct, assigned[named], _correct(confusion, assigned)[named])
+    np.add.at(predicted, assigned[named], counts.sum(axis=1)[named])
+    columns = {"count": true, "recall": 100 * correct / true, "iou": 100 * correct / (true + predicted - correct)}
     return pd.DataFrame(columns, index=confusion.columns)

@@ -37,8 +37,8 @@ class RecodedLabels(LabelRaster):
         self._others: tuple[LandCoverClass, ...] = ()
         self._lookup = legend.lookup(raster.classes)
         self.classes = legend.all_classes(raster.classes)
-        self.labels = None if raster.labels is None else tuple(one.id for one in self.classes)
-        self._seen = {one.id for one in raster.classes} | set(legend.labels)
+        self.labels = None if raster.labels is None else tuple(entry.id for entry in self.classes)
+        self._seen = {entry.id for entry in raster.classes} | set(legend.labels)
 
     def read(self, block: Block) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Classes and validity, both (rows, cols), of a block.
@@ -57,7 +57,8 @@ class RecodedLabels(LabelRaster):
         if label not in self._lookup:
             raise VectorError(
                 f"{self.name} has label {label}, which {self._legend.name} does not name, and none of the numbers 0 to "
-                f"{NODATA_LABEL - 1} is left for it: name it in the legend."
+                f"{NODATA_LABEL - 1} is left for it",
+                "name it in the legend",
             )
         if label not in self._seen:
             self._seen.add(label)
@@ -69,15 +70,15 @@ class RecodedLabels(LabelRaster):
 def ranked(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
     """The different integers among (n,) values, ascending, and for each value its place among them, (n,)."""
     if values.dtype.itemsize > 2 or not values.size:  # no table for these
-        found, ranks = np.unique(values, return_inverse=True)
-        return found.astype(np.int64), ranks.reshape(values.shape)
+        distinct, ranks = np.unique(values, return_inverse=True)
+        return distinct.astype(np.int64), ranks.reshape(values.shape)
     least = int(np.iinfo(values.dtype).min)
     shifted = values.astype(np.int64) - least
     counts = np.bincount(shifted)
-    found = np.flatnonzero(counts)
+    distinct = np.flatnonzero(counts)
     places = np.zeros(len(counts), np.intp)
-    places[found] = np.arange(len(found))
-    return found + least, places[shifted]
+    places[distinct] = np.arange(len(distinct))
+    return distinct + least, places[shifted]
 
 
 def _unnamed(label: int) -> LandCoverClass:

@@ -67,18 +67,18 @@ def open_reference(source: Any, labels: LabelRaster, *, field: str | None, layer
     """
     if labels.grid.gcps:
         raise DataError(
-            f"{labels.name} is placed by ground control points: warp it to a map projection first (gdalwarp), "
-            "then name its labels."
+            f"{labels.name} is placed by ground control points",
+            "warp it to a map projection first (gdalwarp), then name its labels",
         )
     is_path = isinstance(source, str | Path)
     name = str(source) if is_path else "the reference"
     if isinstance(source, str) and "://" not in source and not source.startswith("/vsi"):
         source = Path(source)
     if isinstance(source, Path) and not source.exists():
-        raise DataError(f"{name}: no such file; check the path of the reference.")
-    found = layers_with_geometry(source) if is_path else None
-    if isinstance(source, geopandas.GeoDataFrame) or found:
-        features = read_features(source, labels.grid, labels.name, field=field, layer=layer)
+        raise DataError(f"{name}: no such file", "check the path of the reference")
+    layers = layers_with_geometry(source) if is_path else None
+    if isinstance(source, geopandas.GeoDataFrame) or layers:
+        features = read_features(source, labels, field=field, layer=layer)
         kind = _Points if features.points else _Polygons
         yield kind(features, name, labels)
         return
@@ -88,13 +88,12 @@ def open_reference(source: Any, labels: LabelRaster, *, field: str | None, layer
         except SceneError as error:
             if not is_path:
                 raise
-            what = "has no layer with geometries" if found is not None else "cannot be opened as polygons or points"
-            raise DataError(
-                f"{name} {what}, and is no raster that can be read: give a reference that is one."
-            ) from error
+            lacks = "has no layer with geometries" if layers is not None else "cannot be opened as polygons or points"
+            problem = f"{name} {lacks}, and is no raster that can be read"
+            raise DataError(problem, "give a reference that is one") from error
         if field is not None or layer is not None:
-            raise DataError(f"{name} is a raster: leave the field and the layer out, which polygons and points have.")
-        check_crs(raster.grid.crs, name, labels.grid, labels.name)
+            raise DataError(f"{name} is a raster", "leave the field and the layer out, which polygons and points have")
+        check_crs(raster.grid.crs, name, labels)
         yield _Raster(raster, stack.enter_context(raster.warped(labels.grid)), name)
 
 

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from geohp.raster.block import Block
 
 BLOCK_PX = 2048
 """Side of a block, unless asked otherwise."""
-
-
-Progress = Callable[[int, int], None]
-"""Called with the steps done and their number."""
 
 
 class BlockGrid:
@@ -37,16 +31,3 @@ class BlockGrid:
         row, col = row + down, col + right
         inside = 0 <= row * self.side_px < self.height and 0 <= col < self.columns
         return row * self.columns + col if inside else None
-
-
-class Steps:
-    """Counts steps and reports them."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def __call__(self) -> None:
-        """One more is done."""
-        self._done += 1
-        if self._progress:
-            self._progress(self._done, self._total)

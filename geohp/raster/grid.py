@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geohp.errors import VectorError
 from geohp.raster.block import Block
 
 if TYPE_CHECKING:
     from affine import Affine
+    from pyproj import CRS as PyprojCRS  # noqa: N811
     from rasterio.control import GroundControlPoint
     from rasterio.crs import CRS
 
@@ -97,3 +99,19 @@ class Grid:
             return None
         area, _ = geod.polygon_area_perimeter(lon, lat)
         return math.sqrt(abs(area)) if math.isfinite(area) else None
+
+
+def parse_crs(crs: Any) -> PyprojCRS:
+    """A pyproj CRS from whatever names one, rasterio's CRS included.
+
+    Raises:
+        VectorError: when pyproj does not understand it.
+    """
+    import pyproj
+
+    try:
+        return pyproj.CRS.from_user_input(crs)
+    except pyproj.exceptions.CRSError as error:
+        raise VectorError(
+            f"the coordinate reference system is not understood ({error})", "assign a known one"
+        ) from error

@@ -25,9 +25,8 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
-from geohp.errors import VectorError
 from geohp.raster.block import Block
-from geohp.raster.grid import Grid
+from geohp.raster.grid import Grid, parse_crs
 from geohp.vector.placement import Placement
 
 _INFLATING = ("mercator", "equidistant cylindrical", "plate carr", "miller")
@@ -176,20 +175,6 @@ class Surface:
         # Authalic latitude: q / 2 grows with the area between the equator and the parallel.
         q = (1 - e2) * (sin / (1 - e2 * sin**2) + np.arctanh(e * sin) / e)
         return np.column_stack([a * lon, a * q / 2])
-
-
-def parse_crs(crs: Any) -> pyproj.CRS:
-    """A pyproj CRS from whatever names one, rasterio's CRS included.
-
-    Raises:
-        VectorError: when pyproj does not understand it.
-    """
-    try:
-        return pyproj.CRS.from_user_input(crs)
-    except pyproj.exceptions.CRSError as error:
-        raise VectorError(
-            f"the coordinate reference system is not understood ({error}): assign a known one."
-        ) from error
 
 
 def _horizontal(crs: Any) -> Any:

@@ -21,8 +21,9 @@ from geohp.legend.recoded_labels import RecodedLabels
 from geohp.options import PolygonOptions, keywords
 from geohp.progress import Progress, no_progress
 from geohp.raster.blocks import BLOCK_PX, BlockGrid
+from geohp.raster.grid import parse_crs
 from geohp.raster.read.labels import complete_classes, open_labels
-from geohp.vector.measures import PixelAreas, areas_m2, parse_crs, perimeters_m
+from geohp.vector.measures import PixelAreas, areas_m2, perimeters_m
 from geohp.vector.placement import Placement
 from geohp.vector.shaping import Shaper
 from geohp.vector.stitching import Stitcher

@@ -304,15 +304,15 @@ class TestFiles:
         path = tmp_path / "reference.gpkg"
         frame.to_file(path)
         for reference in (frame, path):
-            with pytest.raises(DataError, match=r"its fields: cover, code, area\): name it with --field"):
+            with pytest.raises(DataError, match=r"its fields: cover, code, area\); name it with field="):
                 name_classes(labels, reference)
             with pytest.raises(DataError, match=r"no field 'Cover'.*did you mean 'cover'"):
                 name_classes(labels, reference, field="Cover")
             classes = name_classes(labels, reference, field="code").legend.classes
             assert [one.name for one in classes] == ["0", "1", "2", "3"]
-        with pytest.raises(DataError, match="is a raster: leave the field"):
+        with pytest.raises(DataError, match="is a raster; leave the field"):
             name_classes(labels, labels, field="cover")
-        with pytest.raises(DataError, match="is a raster: leave the field"):
+        with pytest.raises(DataError, match="is a raster; leave the field"):
             name_classes(labels, labels, layer="x")
 
     def test_geometries(self, labels, frame):
@@ -375,7 +375,7 @@ class TestFiles:
 
         points = [GroundControlPoint(r, c, 9 + c, 50 - r) for r in (0, 2) for c in (0, 2)]
         array = xr.DataArray(self.LABELS, dims=("y", "x")).rio.write_gcps(points, "EPSG:4326")
-        with pytest.raises(DataError, match="ground control points: warp it"):
+        with pytest.raises(DataError, match="ground control points; warp it"):
             name_classes(array, labels)
 
     def test_later_polygons_lie_on_top(self, labels):
