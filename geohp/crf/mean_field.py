@@ -85,26 +85,37 @@ def dense_crf(
         DataError: one sentence that says which argument cannot be used.
     """
     _check(image, log_probabilities, mask, iterations, gaussian, bilateral)
-    device = log_probabilities.device
+    batched, device = log_probabilities.ndim == 4, log_probabilities.device
+    if not batched:
+        image, log_probabilities, mask = image[None], log_probabilities[None], None if mask is None else mask[None]
     # Other devices lack some of the operations.
-    on = device if device.type in ("cpu", "cuda") else torch.device("cpu")
-    logits = log_probabilities.to(on)
-    batched = logits.ndim == 4
-    images = (image if batched else image[None]).to(on)
-    logits = logits if batched else logits[None]
-    masks = [None] * len(logits) if mask is None else list((mask if batched else mask[None]).to(on))
-    marginals = torch.empty(logits.shape, dtype=torch.float32, device=on)
-    for result, colours, own, there in zip(marginals, images, logits, masks, strict=True):
-        rows = own.flatten(1).T.float()
-        # Rows of nothing but minus infinity are undecided, not NaN.
-        q = _softmax(rows.clamp_min(torch.finfo(torch.float32).min).contiguous())
-        index = None if there is None else there.flatten().nonzero()[:, 0]
-        if index is None:
-            q = _mean_field(q, _kernels(colours, gaussian, bilateral, None), iterations)
-        elif len(index):
-            q[index] = _mean_field(q[index], _kernels(colours, gaussian, bilateral, index), iterations)
-        result.copy_(q.T.view_as(result))
+    compute = device if device.type in ("cpu", "cuda") else torch.device("cpu")
+    images, logits = image.to(compute), log_probabilities.to(compute)
+    masks = [None] * len(logits) if mask is None else list(mask.to(compute))
+    marginals = torch.empty(logits.shape, dtype=torch.float32, device=compute)
+    for result, colours, own, valid in zip(marginals, images, logits, masks, strict=True):
+        result.copy_(_marginals(colours, own, valid, iterations, gaussian, bilateral).T.view_as(result))
     return (marginals if batched else marginals[0]).to(device)
+
+
+def _marginals(
+    image: Tensor,
+    logits: Tensor,
+    mask: Tensor | None,
+    iterations: int,
+    gaussian: Gaussian | None,
+    bilateral: Bilateral | None,
+) -> Tensor:
+    """(N, K) marginals of the pixels of one image."""
+    rows = logits.flatten(1).T.float()
+    # Rows of nothing but minus infinity are undecided, not NaN.
+    q = _softmax(rows.clamp_min(torch.finfo(torch.float32).min).contiguous())
+    if mask is None:
+        return _mean_field(q, _kernels(image, gaussian, bilateral, None), iterations)
+    pixels = mask.flatten().nonzero()[:, 0]
+    if len(pixels):
+        q[pixels] = _mean_field(q[pixels], _kernels(image, gaussian, bilateral, pixels), iterations)
+    return q
 
 
 def _mean_field(q: Tensor, kernels: list[tuple[float, Lattice]], iterations: int) -> Tensor:
@@ -130,38 +141,27 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 def _kernels(
-    colours: Tensor,
-    gaussian: Gaussian | None,
-    bilateral: Bilateral | None,
-    index: Tensor | None,
+    image: Tensor, gaussian: Gaussian | None, bilateral: Bilateral | None, pixels: Tensor | None
 ) -> list[tuple[float, Lattice]]:
-    """Weights and filters over an image's pixels.
-
-    Args:
-        colours: (3, H, W) uint8.
-        gaussian, bilateral: which.
-        index: of the pixels that count; all by default.
-    """
-    height, width = colours.shape[1:]
-    places = _places(height, width, colours.device)
-    places = places if index is None else places[index]
+    """Weights and filters over an image (3, H, W), or over those of its pixels (N,) that count."""
+    height, width = image.shape[1:]
+    # Blue first, as the published code does: the lattice does not treat all of its dimensions quite alike.
+    places, colours = _places(height, width, image.device), image.flatten(1).flip(0).T.float()
+    if pixels is not None:
+        places, colours = places[pixels], colours[pixels]
     kernels = []
     if gaussian is not None:
-        if index is None:
-            kernels.append((gaussian.compat, _of_rectangle(height, width, gaussian.sxy, colours.device)))
-        else:
-            kernels.append((gaussian.compat, Lattice(places / gaussian.sxy)))
+        whole = pixels is None
+        lattice = _whole_image(height, width, gaussian.sxy, image.device) if whole else Lattice(places / gaussian.sxy)
+        kernels.append((gaussian.compat, lattice))
     if bilateral is not None:
-        # Blue first, as the published code does: the lattice does not treat all of its dimensions quite alike.
-        shades = colours.flatten(1).flip(0).T.float()
-        shades = shades if index is None else shades[index]
-        points = torch.cat([places / bilateral.sxy, shades / bilateral.srgb], 1)
-        kernels.append((bilateral.compat, Lattice(points)))
+        lattice = Lattice(torch.cat([places / bilateral.sxy, colours / bilateral.srgb], 1))
+        kernels.append((bilateral.compat, lattice))
     return kernels
 
 
 @lru_cache(maxsize=1)
-def _of_rectangle(height: int, width: int, sxy: float, device: torch.device) -> Lattice:
+def _whole_image(height: int, width: int, sxy: float, device: torch.device) -> Lattice:
     """The kernel in space: the same for all images of a size, as those of a set or a scene's windows are."""
     return Lattice(_places(height, width, device) / sxy)
 
@@ -187,15 +187,15 @@ def _check(
     """
     if not log_probabilities.is_floating_point() or log_probabilities.ndim not in (3, 4):
         raise DataError(
-            f"log-probabilities: must be floating point (K, H, W) or (B, K, H, W), not {_told(log_probabilities)}"
+            f"log-probabilities: must be floating point (K, H, W) or (B, K, H, W), not {_described(log_probabilities)}"
         )
     *batch, _, height, width = log_probabilities.shape
     if 0 in log_probabilities.shape[-3:]:
-        raise DataError(f"log-probabilities: {_told(log_probabilities)} has no pixels or no classes")
+        raise DataError(f"log-probabilities: {_described(log_probabilities)} has no pixels or no classes")
     if image.dtype != torch.uint8 or image.shape != (*batch, 3, height, width):
-        raise DataError(f"image: must be uint8 {(*batch, 3, height, width)}, not {_told(image)}")
+        raise DataError(f"image: must be uint8 {(*batch, 3, height, width)}, not {_described(image)}")
     if mask is not None and (mask.dtype != torch.bool or mask.shape != (*batch, height, width)):
-        raise DataError(f"mask: must be bool {(*batch, height, width)}, not {_told(mask)}")
+        raise DataError(f"mask: must be bool {(*batch, height, width)}, not {_described(mask)}")
     if iterations < 0:
         raise DataError(f"iterations {iterations}: must not be negative")
     for kernel in (gaussian, bilateral):
@@ -208,5 +208,5 @@ def _check(
         raise DataError("log-probabilities: some are NaN or infinite; minus infinity alone has a meaning")
 
 
-def _told(tensor: Tensor) -> str:
+def _described(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

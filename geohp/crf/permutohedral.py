@@ -112,14 +112,28 @@ def _corners(points: Tensor) -> tuple[Tensor, Tensor, list[int]]:
     Returns:
         (N, d + 1) int64 keys of its corners, (N, d + 1) float32 barycentric weights, and the step of each axis.
     """
-    dims, count = points.shape
-    size = dims + 1
-    # Where rounding takes each coordinate by itself, in units of d + 1: a vertex of remainder 0, if they sum to 0.
-    place = _elevated(points) / size
+    base, rest, rank = _nearest(_elevated(points) / (len(points) + 1))
+    order = rank.long()
+    keys, steps = _keys(base, order)
+    return keys, _weights(rest, order), steps
+
+
+def _nearest(place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The nearest vertex of remainder 0.
+
+    Args:
+        place: (d + 1, N) coordinates in the lattice's plane, in units of d + 1.
+
+    Returns:
+        (d + 1, N) coordinates of the vertex and what is left, both in units of d + 1, and the rank of each coordinate's
+        rest, the largest first.
+    """
+    size, count = place.shape
+    # Rounding takes each coordinate by itself: it gives a vertex if they sum to 0.
     base = place.round()
     rest = place - base
     surplus = base.sum(0).to(torch.int8)
-    rank = torch.zeros(size, count, dtype=torch.int8, device=points.device)
+    rank = torch.zeros(size, count, dtype=torch.int8, device=place.device)
     for i in range(size):
         for j in range(i + 1, size):
             behind = rest[i] < rest[j]
@@ -131,24 +145,34 @@ def _corners(points: Tensor) -> tuple[Tensor, Tensor, list[int]]:
     rank -= turned * size
     base -= turned
     rest += turned
-    order = rank.long()
+    return base, rest, rank
+
+
+def _weights(rest: Tensor, order: Tensor) -> Tensor:
+    """(N, d + 1) barycentric weights of a simplex's corners, by the rests (d + 1, N) of a point and their order."""
+    size, count = rest.shape
     falling = torch.empty_like(rest).scatter_(0, order, rest)
-    weights = torch.empty(count, size, dtype=torch.float32, device=points.device)
+    weights = torch.empty(count, size, dtype=torch.float32, device=rest.device)
     weights[:, 0] = 1 + falling[-1] - falling[0]
     weights[:, 1:] = (falling[:-1] - falling[1:]).flip(0).T
+    return weights
 
-    strides = _strides(base[:dims], size)
+
+def _keys(base: Tensor, order: Tensor) -> tuple[Tensor, list[int]]:
+    """(N, d + 1) keys of a simplex's corners, from the first (d + 1, N) and the order of axes; each axis's step."""
+    size, count = base.shape
+    strides = _strides(base[:-1], size)
     steps = [sum(strides) - size * stride for stride in (*strides, 0)]
-    key = torch.zeros(count, dtype=torch.int64, device=points.device)
-    for coordinate, stride in zip(base[:dims], strides, strict=True):
+    key = torch.zeros(count, dtype=torch.int64, device=base.device)
+    for coordinate, stride in zip(base[:-1], strides, strict=True):
         key += (coordinate - coordinate.min()).long() * (stride * size)
-    axes = torch.tensor(steps, device=points.device)[:, None].expand(size, count)
-    walk = torch.empty(size, count, dtype=torch.int64, device=points.device).scatter_(0, size - 1 - order, axes)
-    keys = torch.empty(count, size, dtype=torch.int64, device=points.device)
+    axes = torch.tensor(steps, device=base.device)[:, None].expand(size, count)
+    walk = torch.empty(size, count, dtype=torch.int64, device=base.device).scatter_(0, size - 1 - order, axes)
+    keys = torch.empty(count, size, dtype=torch.int64, device=base.device)
     for remainder in range(size):
         keys[:, remainder] = key
         key += walk[remainder]
-    return keys, weights, steps
+    return keys, steps
 
 
 def _elevated(points: Tensor) -> Tensor:
@@ -176,7 +200,7 @@ def _strides(base: Tensor, size: int) -> list[int]:
         # Corners reach one unit beyond their simplex's first, and neighbours another.
         strides.append(strides[-1] * size * (int(high - low) + 5))
     if strides.pop() >= 2**62:
-        raise DataError("the kernel is too narrow for so large an image: give a larger sxy or srgb")
+        raise DataError("the kernel is too narrow for so large an image", "give a larger sxy or srgb")
     return strides[::-1]
 
 
@@ -190,22 +214,22 @@ def _blurs(keys: Tensor, steps: list[int]) -> list[_Sparse]:
     count = len(keys)
     blurs = []
     for step in steps:
-        wanted = keys + step
-        ahead = torch.searchsorted(keys, wanted, out_int32=True).clamp_(max=count - 1)
-        at = (keys[ahead] == wanted).nonzero()[:, 0]
-        ahead = ahead[at]
+        neighbours = keys + step
+        ahead = torch.searchsorted(keys, neighbours, out_int32=True).clamp_(max=count - 1)
+        behind = (keys[ahead] == neighbours).nonzero()[:, 0]
+        ahead = ahead[behind]
         # Who has a neighbour ahead is the neighbour behind of that one.
         lengths = torch.ones(count + 1, dtype=torch.int32, device=keys.device)
         lengths[0] = 0
-        lengths[at + 1] += 1
+        lengths[behind + 1] += 1
         lengths[ahead + 1] += 1
         starts = lengths.cumsum(0, dtype=torch.int32)
-        columns = torch.empty(count + 2 * len(at), dtype=torch.int32, device=keys.device)
+        columns = torch.empty(count + 2 * len(behind), dtype=torch.int32, device=keys.device)
         weights = torch.full_like(columns, 0.5, dtype=torch.float32)
         # Each row has the vertex itself first, then the neighbour ahead, the one behind last.
         columns[starts[:-1]] = torch.arange(count, dtype=torch.int32, device=keys.device)
         weights[starts[:-1]] = 1
-        columns[starts[at] + 1] = ahead
-        columns[starts[ahead + 1] - 1] = at.int()
+        columns[starts[behind] + 1] = ahead
+        columns[starts[ahead + 1] - 1] = behind.int()
         blurs.append(_Sparse(columns, weights, starts))
     return blurs

@@ -101,55 +101,54 @@ def find_positives(
     images, _, height, width = features.shape
     n = images * height * width
     generator = Generator().manual_seed(seed)
-    shown = _choose_anchors(clusters.cpu(), anchors, generator)
+    chosen = _choose_anchors(clusters.cpu(), anchors, generator)
     drawn = torch.randperm(n, generator=generator)[:_COUNTED]
     with _as_in_training(method, features.device, seed):
-        seen, codes = method.drop(features), method.drop(method.averaged(features))
-    rows = torch.cat([shown, drawn]).to(features.device)
-    agnostic = _positives_of(rows, _unit_rows(seen), method.pool_agnostic.rows)
+        dropped, codes = method.drop(features), method.drop(method.averaged(features))
+    rows = torch.cat([chosen, drawn]).to(features.device)
+    agnostic = _positives_of(rows, _unit_rows(dropped), method.pool_agnostic.rows)
     specific = _positives_of(rows, _unit_rows(codes), method.pool_specific.rows)
-    found = tuple(
+    shown = tuple(
         Anchor(row // (height * width), row % (height * width), a.view_as(clusters), e.view_as(clusters))
-        for row, a, e in zip(shown.tolist(), agnostic, specific, strict=False)
+        for row, a, e in zip(chosen.tolist(), agnostic, specific, strict=False)
     )
-    agnostic, specific = agnostic[len(shown) :], specific[len(shown) :]
+    agnostic, specific = agnostic[len(chosen) :], specific[len(chosen) :]
     image = torch.arange(images).repeat_interleave(height * width)
-    known = None if labels is None else labels.flatten().cpu()
     return Findings(
-        anchors=found,
+        anchors=shown,
         counted=len(drawn),
         agnostic=agnostic.sum(1),
         specific=specific.sum(1),
         alone=float((agnostic.sum(1) == 0).float().mean()),
         within=_agreement(drawn, agnostic, specific, image).agnostic,
         clusters=_agreement(drawn, agnostic, specific, clusters.flatten().cpu()),
-        labels=None if known is None else _agreement(drawn, agnostic, specific, known),
+        labels=None if labels is None else _agreement(drawn, agnostic, specific, labels.flatten().cpu()),
     )
 
 
 def _positives_of(anchors: Tensor, rows: Tensor, pool: Tensor) -> Tensor:
     """Rows (m, n) bool of A or E, on the CPU, for anchors (m,) of rows (n, C): by the loss's own search."""
-    asked = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-    asked[anchors] = True
-    first = asked.nonzero().squeeze(1)
-    order = torch.cat([first, (~asked).nonzero().squeeze(1)])
+    is_anchor = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+    is_anchor[anchors] = True
+    first = is_anchor.nonzero().squeeze(1)
+    order = torch.cat([first, (~is_anchor).nonzero().squeeze(1)])
     pairs = PositivePairs(rows[order], pool, remember=False)
     block = pairs.block(slice(0, len(first)), slice(0, len(rows))).bool()
     block.fill_diagonal_(False)  # the loss does so where a block lies on the diagonal; this one is wider
-    found = torch.empty_like(block)
-    found[:, order] = block
-    return found[torch.searchsorted(first, anchors)].cpu()
+    positives = torch.empty_like(block)
+    positives[:, order] = block
+    return positives[torch.searchsorted(first, anchors)].cpu()
 
 
-def _choose_anchors(clusters: Tensor, wanted: int, generator: Generator) -> Tensor:
-    """Rows (up to wanted,) of patches of the largest clusters in turn, in images as different as there are."""
+def _choose_anchors(clusters: Tensor, most: int, generator: Generator) -> Tensor:
+    """Rows (up to most,) of patches of the largest clusters in turn, in images as different as there are."""
     images, patches = len(clusters), clusters[0].numel()
     flat = clusters.reshape(images, patches)
     counts = torch.bincount(flat.flatten())
     largest = counts.argsort(descending=True, stable=True)[: int((counts > 0).sum())]
     unused = torch.randperm(images, generator=generator).tolist()
     chosen: list[int] = []
-    for turn in range(min(wanted, flat.numel())):
+    for turn in range(min(most, flat.numel())):
         cluster = largest[turn % len(largest)]
         of_cluster = flat == cluster
         if chosen:
