@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -52,6 +53,12 @@ class _Own(_Source):
     ``null`` are unknown, ``*`` stands for all others. A list names the values 0, 1, 2, ... By default every value that
     occurs is a class."""
 
+    bands: Sequence[int | str] | None = None
+    """Which bands, in order."""
+    scaling: str = "auto"
+    """How values become [0, 1]: auto, type, percentiles, percentiles:2,98 or LOW,HIGH; one rule a
+    scene, or a data set of TorchGeo's."""
+
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
@@ -80,6 +87,16 @@ class _Own(_Source):
         """Side of a patch in pixels of the scene."""
         return self.patch_px
 
+    @property
+    def read_bands(self) -> tuple[int | str, ...] | None:
+        """Bands as asked for."""
+        return tuple(self.bands) if self.bands else None
+
+    @property
+    def read_scaling(self) -> str:
+        """As given."""
+        return self.scaling
+
 
 class OrthophotosConfig(_Own):
     """One's own imagery: which, how patches are cut from it, what is known of it, and what is held out."""
@@ -92,8 +109,6 @@ class OrthophotosConfig(_Own):
     """Glob patterns, matched against file names, to leave out (masks, labels, previews)."""
     bands: list[int | str] | None = None
     """Band numbers from 1, names or colours; red, green, blue by default."""
-    scaling: str = "auto"
-    """How values become [0, 1]: auto, type, percentiles, percentiles:2,98 or LOW,HIGH; one rule a scene."""
     min_valid: float = Field(default=0.9, ge=0, le=1)
     """Share of valid pixels a patch must have."""
     asset: str | None = None
@@ -135,16 +150,6 @@ class OrthophotosConfig(_Own):
             if not good:
                 raise ValueError("area must be a file of polygons, or [west, south, east, north] in degrees")
         return self
-
-    @property
-    def read_bands(self) -> tuple[int | str, ...] | None:
-        """Bands as asked for."""
-        return tuple(self.bands) if self.bands else None
-
-    @property
-    def read_scaling(self) -> str:
-        """As given."""
-        return self.scaling
 
     def source_px(self, px: float, own_m: float | None) -> int:
         """Length on an image, in its own pixels, of what training counts as ``px``; to the nearest one, at least one.
@@ -244,18 +249,6 @@ class TorchGeoConfig(_Own):
     """Arguments of its constructor."""
     bands: list[int] | None = None
     """Band numbers from 1; all by default."""
-    scaling: str = "auto"
-    """How values become [0, 1]: auto, type, percentiles, percentiles:2,98 or LOW,HIGH; one rule for the data set."""
-
-    @property
-    def read_bands(self) -> tuple[int | str, ...] | None:
-        """As given."""
-        return tuple(self.bands) if self.bands else None
-
-    @property
-    def read_scaling(self) -> str:
-        """As given."""
-        return self.scaling
 
 
 AnyDataConfig = OrthophotosConfig | PotsdamConfig | CocoStuffConfig | CityscapesConfig | TorchGeoConfig

@@ -10,6 +10,7 @@ from rasterio.crs import CRS
 
 from geohp.config.data import OrthophotosConfig
 from geohp.data.orthophotos.footprints import Footprint, common_plane, overlapping, pixel_to_plane
+from geohp.data.orthophotos.label_files import LabelCoverage
 from geohp.data.orthophotos.regions import Area, area_on, read_area
 from geohp.data.orthophotos.splits import make_split
 from geohp.errors import DataError
@@ -130,7 +131,7 @@ def test_the_split_follows_the_seed_and_neither_order_nor_place():
 def test_folders_go_to_one_side_as_a_whole_and_only_labelled_ones_to_the_test():
     found = [plain(f"tile{i}/part{j}.jpg") for i in range(6) for j in range(3)]
     for seed in range(5):
-        labelled = [f.key for f in found if f.folder in ("tile1", "tile2", "tile3", "tile5")]
+        labelled = LabelCoverage(frozenset(f.key for f in found if f.folder in ("tile1", "tile2", "tile3", "tile5")))
         split = make_split(found, config(split="folder", split_seed=seed), labelled=labelled)
         tests = {name.split("/")[0] for name in names(split.test)}
         assert len(tests) == 1
@@ -187,7 +188,7 @@ def test_blocks_of_images_without_a_place_are_in_their_own_pixels():
 def test_blocks_keep_to_labelled_ground():
     wide = image("a", size=(100, 800))
     west = shapely.box(380000, 5799900, 380100, 5800000)
-    split = make_split([wide], config(split="block", block_m=25), labelled=[west])
+    split = make_split([wide], config(split="block", block_m=25), labelled=LabelCoverage(frozenset(), (west,)))
     inside = split.test[0].region.pixels(Block(0, 0, 100, 800))
     assert inside.any()
     assert not inside[:, 260:].any()

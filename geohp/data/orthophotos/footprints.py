@@ -80,8 +80,8 @@ class PixelToPlane:
         x, y = a * cols + b * rows + c, d * cols + e * rows + f
         if self.crs is None or self.plane is None:
             return x, y
-        there = _transformer(self.crs, self.plane).transform(x, y)
-        return np.asarray(there[0]), np.asarray(there[1])
+        x, y = _transformer(self.crs, self.plane).transform(x, y)
+        return np.asarray(x), np.asarray(y)
 
     def boxes(self, rows: Any, cols: Any, side: int) -> Float64:
         """(n, 4) bounds (left, bottom, right, top) in the plane of squares of ``side`` pixels."""
@@ -90,7 +90,7 @@ class PixelToPlane:
         dx, dy = np.concatenate([steps, steps, low, high]), np.concatenate([low, high, steps, steps])
         x, y = self.points(np.asarray(cols)[:, None] + dx, np.asarray(rows)[:, None] + dy)
         bounds = np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], 1)
-        if self.crs is not None:  # between the points looked at, an edge may bulge a little further
+        if self.crs is not None:  # between these points, an edge may bulge a little further
             slack = 0.01 * (bounds[:, 2:] - bounds[:, :2])
             bounds += np.concatenate([-slack, slack], 1)
         return bounds
@@ -137,8 +137,8 @@ def common_plane(footprints: Sequence[Footprint]) -> CRS | None:
             middles.append(_transformer(footprint.crs, "EPSG:4326").transform(x, y, errcheck=True))
         except ProjError as error:
             raise DataError(
-                f"{footprint.path}: cannot be placed on Earth beside the others ({error}); correct its coordinates or "
-                "its coordinate reference system"
+                f"{footprint.path}: cannot be placed on Earth beside the others ({error})",
+                "correct its coordinates or its coordinate reference system",
             ) from error
     lon, lat = np.median(np.array(middles), axis=0).round(2)
     return CRS.from_proj4(f"+proj=laea +lon_0={lon} +lat_0={lat} +datum=WGS84 +units=m +no_defs")
@@ -149,8 +149,8 @@ def pixel_to_plane(footprint: Footprint, plane: CRS | None) -> PixelToPlane:
     if not footprint.placed or plane is None:
         return PixelToPlane((1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
     affine = tuple(float(v) for v in footprint.grid.affine[:6])
-    own, there = footprint.crs, plane.to_wkt()
-    return PixelToPlane(affine) if CRS.from_wkt(own) == plane else PixelToPlane(affine, own, there)
+    same = CRS.from_wkt(footprint.crs) == plane
+    return PixelToPlane(affine) if same else PixelToPlane(affine, footprint.crs, plane.to_wkt())
 
 
 def outline(footprint: Footprint, plane: CRS | None) -> Any:

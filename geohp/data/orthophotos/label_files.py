@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -43,8 +44,8 @@ class LabelFiles:
         """All of them."""
         return {*self.of_image.values(), *self.rasters, *self.vectors}
 
-    def covered(self, footprints: Sequence[Footprint], plane: CRS | None, layer: str | None = None) -> list[Any]:
-        """What is labelled: keys of images that have labels of their own, and shapes in the plane for all others.
+    def covered(self, footprints: Sequence[Footprint], plane: CRS | None, layer: str | None = None) -> LabelCoverage:
+        """What is labelled.
 
         Args:
             footprints: the images.
@@ -55,13 +56,41 @@ class LabelFiles:
             DataError: polygons that cannot be read, or do not say where on Earth they lie.
             SceneError: a label raster that cannot be opened.
         """
-        found: list[Any] = [f.key for f in footprints if f.path in self.of_image]
         if plane is None:
-            return found + [f.key for f in footprints if f.path not in self.of_image and (self.rasters or self.vectors)]
-        found += [outline(raster, plane) for raster in read_footprints(self.rasters) if raster.placed]
+            anywhere = bool(self.rasters or self.vectors)
+            return LabelCoverage(frozenset(f.key for f in footprints if anywhere or f.path in self.of_image))
+        shapes = [outline(raster, plane) for raster in read_footprints(self.rasters) if raster.placed]
         for vector in self.vectors:
-            found += list(_bounds(vector, layer).to_crs(plane))
-        return found
+            shapes += list(_bounds(vector, layer).to_crs(plane))
+        return LabelCoverage(frozenset(f.key for f in footprints if f.path in self.of_image), tuple(shapes))
+
+
+@dataclass(frozen=True)
+class LabelCoverage:
+    """What is labelled.
+
+    Attributes:
+        keys: of images that have labels of their own.
+        shapes: of all other labels, in the common plane.
+    """
+
+    keys: frozenset[str]
+    shapes: tuple[Any, ...] = ()
+
+    def covers(self, footprint: Footprint, plane: CRS | None) -> bool:
+        """Whether labels lie on an image."""
+        return footprint.key in self.keys or (footprint.placed and self._meets(outline(footprint, plane)))
+
+    def covers_box(self, footprint: Footprint, box: Any) -> bool:
+        """Whether labels lie on a box of the plane, of an image that they lie on."""
+        return footprint.key in self.keys or self._meets(box)
+
+    def _meets(self, shape: Any) -> bool:
+        return len(self._tree.query(shape, "intersects")) > 0
+
+    @cached_property
+    def _tree(self) -> shapely.STRtree:
+        return shapely.STRtree(self.shapes)
 
 
 def match_labels(patterns: Sequence[str], images: Sequence[str]) -> LabelFiles:
@@ -97,24 +126,28 @@ def match_labels(patterns: Sequence[str], images: Sequence[str]) -> LabelFiles:
 
 
 def _by_pattern(pattern: str, images: Sequence[str]) -> dict[str, str]:
-    found = {}
-    tried = ""
+    label_of: dict[str, str] = {}
+    example = ""
     for image in images:
         path = Path(image)
-        parts = {"stem": path.stem, "folder": path.parent.name, "name": path.name}
-        if unknown := set(re.findall(r"\{([^}]*)\}?", pattern)) - set(parts):
+        fields = {"stem": path.stem, "folder": path.parent.name, "name": path.name}
+        if unknown := set(re.findall(r"\{([^}]*)\}?", pattern)) - set(fields):
             raise DataError(
                 f"data.labels = {pattern}: may hold {{stem}}, {{name}} and {{folder}} in braces, not {{{min(unknown)}}}"
             )
-        name = re.sub(r"\{(\w+)\}", lambda found, parts=parts: parts[found[1]], pattern)  # type: ignore[misc]
-        near = Path(name).expanduser() if Path(name).expanduser().is_absolute() else path.parent / name
-        tried = tried or str(near)
-        label = next((p for p in (near, Path(name)) if p.is_file()), None)
+        name = Path(_filled(pattern, fields)).expanduser()
+        beside = path.parent / name  # the name itself where that is absolute
+        example = example or str(beside)
+        label = next((p for p in (beside, name) if p.is_file()), None)
         if label is not None and label.resolve() != path.resolve():
-            found[image] = str(label)
-    if not found:
-        raise DataError(f"data.labels = {pattern}: no image has such labels (looked for {tried} and others)")
-    return found
+            label_of[image] = str(label)
+    if not label_of:
+        raise DataError(f"data.labels = {pattern}: no image has such labels (looked for {example} and others)")
+    return label_of
+
+
+def _filled(pattern: str, fields: Mapping[str, str]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda match: fields[match[1]], pattern)
 
 
 def _by_name(rasters: Sequence[str], images: Sequence[str]) -> dict[str, str]:
@@ -123,14 +156,14 @@ def _by_name(rasters: Sequence[str], images: Sequence[str]) -> dict[str, str]:
     for number, paths in enumerate((rasters, images)):
         for path in paths:
             by_stem.setdefault(Path(path).stem, ([], []))[number].append(path)
-    found: dict[str, str] = {}
+    label_of: dict[str, str] = {}
     for labels, same in by_stem.values():
         same = [i for i in same if i not in labels]
         if len(labels) == len(same) == 1:
-            found[same[0]] = labels[0]
+            label_of[same[0]] = labels[0]
         elif labels and same:
-            found |= _by_folder(labels, same)
-    return found
+            label_of |= _by_folder(labels, same)
+    return label_of
 
 
 def _by_folder(labels: Sequence[str], images: Sequence[str]) -> dict[str, str]:
@@ -138,20 +171,20 @@ def _by_folder(labels: Sequence[str], images: Sequence[str]) -> dict[str, str]:
     folders = {path: set(PurePosixPath(path).parts[:-1]) for path in (*labels, *images)}
     everywhere = set.intersection(*folders.values())
     pairs = {(i, r): len((folders[i] & folders[r]) - everywhere) for i in images for r in labels}
-    found = {}
+    label_of = {}
     for image in images:
         most = max(pairs[image, r] for r in labels)
         best = [r for r in labels if pairs[image, r] == most > 0]
         # Not those that are another image's rather.
         best = [r for r in best if all(pairs[i, r] < most for i in images if i != image)]
         if len(best) == 1:
-            found[image] = best[0]
-    if not found:
+            label_of[image] = best[0]
+    if not label_of:
         raise DataError(
-            f"{images[0]}: it cannot be told which of {len(labels)} files called like {labels[0]} are its labels; name "
-            "them by a pattern such as data.labels = ../labels/{folder}/{stem}.png"
+            f"{images[0]}: it cannot be told which of {len(labels)} files called like {labels[0]} are its labels",
+            "name them by a pattern such as data.labels = ../labels/{folder}/{stem}.png",
         )
-    return found
+    return label_of
 
 
 def _files(pattern: str) -> list[str]:
@@ -161,8 +194,8 @@ def _files(pattern: str) -> list[str]:
     files = list_files(path, IMAGE_SUFFIXES | _VECTORS)
     if not files:
         raise DataError(
-            f"data.labels = {pattern}: no labels there; give files, folders or patterns such as {{stem}}_labels.png "
-            f"(seen from {Path.cwd()})"
+            f"data.labels = {pattern}: no labels there",
+            f"give files, folders or patterns such as {{stem}}_labels.png (seen from {Path.cwd()})",
         )
     return [str(file) for file in files]
 
@@ -181,8 +214,8 @@ def _bounds(vector: str, layer: str | None) -> geopandas.GeoSeries:
         _, bounds = pyogrio.read_bounds(vector, layer=layer)
         crs = pyogrio.read_info(vector, layer=layer)["crs"]
     except VECTOR_FAILURES as error:
-        raise DataError(f"{vector} cannot be read ({error}): mend it or give other labels.") from error
+        raise DataError(f"{vector} cannot be read ({error})", "mend it or give other labels") from error
     boxes = shapely.box(*bounds[:, np.isfinite(bounds).all(axis=0)])
     if crs is None:
-        raise DataError(f"{vector} has no coordinate reference system, but the images have one: assign it first.")
+        raise DataError(f"{vector} has no coordinate reference system, but the images have one", "assign it first")
     return geopandas.GeoSeries(boxes, crs=crs)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import geopandas
 import numpy as np
@@ -38,10 +39,10 @@ class Blocks:
     """The blocks of one side of a split.
 
     Args:
-        frame: the image in the plane of the blocks.
+        to_plane: the image in the plane of the blocks.
         side: of a block, in units of the plane.
         test: (column, row) of the blocks to test on.
-        keep: "test" is these blocks, "train" all others.
+        role: "test" is these blocks, "train" all others.
         gap: how far patches stay away from the other side, in units of the plane.
         shape: rows and columns of the image.
 
@@ -51,22 +52,22 @@ class Blocks:
 
     def __init__(
         self,
-        frame: PixelToPlane,
+        to_plane: PixelToPlane,
         side: float,
         test: Set[tuple[int, int]],
-        keep: str,
+        role: Literal["train", "test"],
         gap: float,
         shape: tuple[int, int],
     ) -> None:
-        self.frame, self.side, self.gap = frame, side, gap
-        self._first, self._mine = _near(frame, side, test, keep, gap, shape)
-        table = np.zeros(np.add(self._mine.shape, 1), np.int64)
-        table[1:, 1:] = (~self._mine).cumsum(0).cumsum(1)
+        self.to_plane, self.side, self.gap = to_plane, side, gap
+        self._first, self._own = _nearby(to_plane, side, test, role, gap, shape)
+        table = np.zeros(np.add(self._own.shape, 1), np.int64)
+        table[1:, 1:] = (~self._own).cumsum(0).cumsum(1)
         self._others = table
 
     def contains(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
         """Which of (n,) square patches touch blocks of this side alone."""
-        bounds = self.frame.boxes(rows, cols, side)
+        bounds = self.to_plane.boxes(rows, cols, side)
         # An edge on the border of two blocks is not in the farther one, whatever rounding makes of it.
         touch = 1e-9 * np.abs(bounds).max(initial=1.0) + 1e-6 * self.side
         others, _ = self._touched(bounds[:, :2] - self.gap + touch, bounds[:, 2:] + self.gap - touch)
@@ -82,37 +83,41 @@ class Blocks:
     def pixels(self, block: Block) -> Bool:
         """Which pixels (rows, cols) of a block have their centre in blocks of this side."""
         # Most blocks of pixels lie on one side, which is told without placing each pixel.
-        bounds = self.frame.boxes([block.row], [block.col], max(block.shape))
+        bounds = self.to_plane.boxes([block.row], [block.col], max(block.shape))
         others, touched = self._touched(bounds[:, :2], bounds[:, 2:])
         if others[0] in (0, touched[0]):
             return np.full(block.shape, others[0] == 0)
         rows, cols = np.mgrid[block.row : block.bottom, block.col : block.right] + 0.5
-        index = self._index(np.stack(self.frame.points(cols, rows), -1), (*rows.shape, 2))
-        inside: Bool = self._mine[index[..., 0], index[..., 1]]
+        index = self._index(np.stack(self.to_plane.points(cols, rows), -1), (*rows.shape, 2))
+        inside: Bool = self._own[index[..., 0], index[..., 1]]
         return inside
 
     def _index(self, places: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.int64]:
         index = np.floor(places / self.side).astype(np.int64) - np.array(self._first)
-        found: NDArray[np.int64] = np.clip(index, 0, np.array(self._mine.shape) - 1).reshape(shape)
-        return found
+        inside: NDArray[np.int64] = np.clip(index, 0, np.array(self._own.shape) - 1).reshape(shape)
+        return inside
 
 
-def _near(
-    frame: PixelToPlane, side: float, test: Set[tuple[int, int]], keep: str, gap: float, shape: tuple[int, int]
+def _nearby(
+    to_plane: PixelToPlane,
+    side: float,
+    test: Set[tuple[int, int]],
+    role: Literal["train", "test"],
+    gap: float,
+    shape: tuple[int, int],
 ) -> tuple[tuple[int, int], Bool]:
-    """The blocks an image and what is as near as the gap lie in: the first one, and which are of the kept side."""
-    bounds = frame.boxes([0], [0], max(shape))[0]
+    """The blocks an image and what is as near as the gap lie in: the first one, and which are of the side."""
+    bounds = to_plane.boxes([0], [0], max(shape))[0]
     first = np.floor((bounds[:2] - gap) / side).astype(int)
     last = np.floor((bounds[2:] + gap) / side).astype(int)
     count = last - first + 1
     if count.prod() > _MANY_BLOCKS:
-        raise DataError(f"data.block_m: makes {count.prod()} blocks of one image; give larger ones")
-    mine = np.full(count, keep == "train")
-    here = ((i, j) for i in range(first[0], last[0] + 1) for j in range(first[1], last[1] + 1))
-    for i, j in test if len(test) < count.prod() else here:
-        if (i, j) in test and (first <= (i, j)).all() and ((i, j) <= last).all():
-            mine[i - first[0], j - first[1]] = keep == "test"
-    return (int(first[0]), int(first[1])), mine
+        raise DataError(f"data.block_m: makes {count.prod()} blocks of one image", "give larger ones")
+    own = np.full(count, role == "train")
+    blocks = np.array(sorted(test), np.int64).reshape(-1, 2) - first
+    inside = ((blocks >= 0) & (blocks < count)).all(axis=1)
+    own[tuple(blocks[inside].T)] = role == "test"
+    return (int(first[0]), int(first[1])), own
 
 
 class Area:
@@ -152,12 +157,12 @@ def read_area(area: str | Sequence[float]) -> geopandas.GeoSeries:
         return geopandas.GeoSeries([shapely.box(*area)], crs="EPSG:4326")
     path = Path(area).expanduser()
     if not path.is_file():
-        raise DataError(f"data.area = {area}: no such file; give polygons, or [west, south, east, north] in degrees")
+        raise DataError(f"data.area = {area}: no such file", "give polygons, or [west, south, east, north] in degrees")
     frame = read_vectors(path)
     shapes = frame.geometry[frame.geom_type.isin(["Polygon", "MultiPolygon"])]
     if not len(shapes) or frame.crs is None:
         lacks = "no polygons" if not len(shapes) else "no coordinate reference system"
-        raise DataError(f"data.area = {area}: has {lacks}; give polygons that say where on Earth they lie")
+        raise DataError(f"data.area = {area}: has {lacks}", "give polygons that say where on Earth they lie")
     return geopandas.GeoSeries([shapely.make_valid(shapely.union_all(shapes.to_numpy()))], crs=frame.crs)
 
 
@@ -168,7 +173,9 @@ def area_on(area: geopandas.GeoSeries, footprint: Footprint) -> Area | None:
         DataError: the image does not say where it lies.
     """
     if not footprint.placed:
-        raise DataError(f"{footprint.path} has no coordinate reference system: assign it first, or leave out data.area")
+        raise DataError(
+            f"{footprint.path} has no coordinate reference system", "assign it first, or leave out data.area"
+        )
     to_pixels = ~footprint.grid.affine
     a, b, c, d, e, f = to_pixels[:6]
     shape = area.to_crs(footprint.crs).iloc[0]
@@ -196,8 +203,5 @@ class Intersection:
 
 def intersect(*regions: Region | None) -> Region | None:
     """What lies in all regions; ``None`` is everywhere."""
-    found: Region | None = None
-    for region in regions:
-        if region is not None:
-            found = region if found is None else Intersection(found, region)
-    return found
+    present = [region for region in regions if region is not None]
+    return reduce(Intersection, present) if present else None
