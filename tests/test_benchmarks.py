@@ -78,7 +78,7 @@ def test_potsdam_of_prepared_patches(layouts, tmp_path):
 def test_crops_made_once_train_and_are_evaluated(layouts, tmp_path, name, write, benchmark):
     getattr(layouts, write)(tmp_path / "data", train=3, val=2)
     root = f"data.root={tmp_path / 'data'}"
-    assert "data.prepared=" in call("prepare", name, "--out", tmp_path / "crops", "--set", root)
+    assert "with --set data.prepared=" in call("prepare", name, "--out", tmp_path / "crops", "--set", root)
     prepared = settings(root, f"data.prepared={tmp_path / 'crops'}", "method.pool_size=15")
     call("train", name, *prepared, "--out", tmp_path / "run")
     call("evaluate", "--model", tmp_path / "run", "--crf", "--report", tmp_path / "report")

@@ -58,7 +58,7 @@ def prepare(
 
     with terminal.progress() as progress:
         made = run_preparation(config, out, set_ or [], progress, jpeg_quality=jpeg_quality, workers=workers)
-    typer.echo(made.report())
+    typer.echo(f"{made.report()}\nTrain on them with --set {made.setting}")
 
 
 def import_checkpoint(

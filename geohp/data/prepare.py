@@ -9,7 +9,7 @@ from pathlib import Path
 
 from geohp.config.experiment import Config
 from geohp.config.loading import load_config
-from geohp.data.benchmarks.crops import PhotographSource
+from geohp.data.benchmarks.photograph_source import PhotographSource
 from geohp.data.benchmarks.potsdam import Potsdam
 from geohp.data.factory import open_data
 from geohp.errors import DataError
@@ -24,26 +24,26 @@ class Preparation:
 
     Attributes:
         folder: where it is.
-        what: that it holds, in the plural.
+        what: it holds, in the plural.
         written: how many were made now.
-        found: how many were there already.
-        use: the setting that trains on it.
+        existing: how many were made earlier.
+        setting: that trains on it.
         protocol: how the data are evaluated, and what differs from the published way.
     """
 
     folder: Path
     what: str
     written: int
-    found: int
-    use: str
+    existing: int
+    setting: str
     protocol: str
 
     def report(self) -> str:
-        """A few lines for the user."""
-        counts = f"{self.written + self.found} {self.what} in {self.folder}"
-        if self.found:
-            counts += f" ({self.found} of them were there already)"
-        return f"{counts}\n{self.protocol}\nTrain on them with --set {self.use}"
+        """Two lines for the user."""
+        counts = f"{self.written + self.existing} {self.what} in {self.folder}"
+        if self.existing:
+            counts += f" ({self.existing} of them were there already)"
+        return f"{counts}\n{self.protocol}"
 
 
 def prepare(
@@ -79,17 +79,17 @@ def prepare(
     out = Path(out).expanduser()
     source = open_data(config.data, config.train.seed)
     if isinstance(source, Potsdam):
-        written, found = source.prepare(out, progress)
-        return Preparation(out, "patches", written, found, f"data.root={out}", source.protocol.text)
+        written, existing = source.prepare(out, progress)
+        return Preparation(out, "patches", written, existing, f"data.root={out}", source.protocol.text)
     if isinstance(source, PhotographSource):
-        written, found = source.prepare(
+        written, existing = source.prepare(
             out,
             jpeg_quality=jpeg_quality,
             workers=workers or min(os.cpu_count() or 1, _MOST_WORKERS),
             progress=progress,
         )
-        return Preparation(out, "crops", written, found, f"data.prepared={out}", source.protocol.text)
+        return Preparation(out, "crops", written, existing, f"data.prepared={out}", source.protocol.text)
     raise DataError(
-        f"data.source = {config.data.source}: needs no preparation, patches are cut while training; "
-        "it is for potsdam (from ISPRS tiles), cocostuff and cityscapes"
+        f"data.source = {config.data.source}: needs no preparation, patches are cut while training",
+        "it is for potsdam (from ISPRS tiles), cocostuff and cityscapes",
     )

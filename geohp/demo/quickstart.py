@@ -140,7 +140,7 @@ def _new_folder(path: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose a writable place") from error
+        raise OutputError(f"{folder}: cannot be made ({error.strerror})", "choose a writable place") from error
     return folder
 
 

@@ -52,6 +52,12 @@ def test_evaluation_takes_the_middle_of_val(city):
         np.testing.assert_array_equal(item["mask"], np.where((shown >= 7) & (shown <= 33), shown - 7, 255))
 
 
+def test_hidden_files_are_no_images(city):
+    root, made = city
+    (root / "leftImg8bit" / "val" / "frankfurt" / "._x_leftImg8bit.png").touch()
+    assert Cityscapes(config(root)).names("val") == list(made["val"])
+
+
 def test_training_takes_five_crops(city):
     root, made = city
     images = Cityscapes(config(root, input_px=24)).training()

@@ -40,10 +40,10 @@ def same(one, other):
 def test_prepared_crops_are_those_made_on_the_fly(photographs, tmp_path):
     told = []
     result = prepare(experiment(**photographs), tmp_path / "crops", progress=lambda *a: told.append(a))
-    assert (result.written, result.found) == (15, 0)
+    assert (result.written, result.existing) == (15, 0)
     assert told[-1] == ("cutting photographs", 3, 3)
     assert f"15 crops in {tmp_path / 'crops'}" in result.report()
-    assert f"--set data.prepared={tmp_path / 'crops'}" in result.report()
+    assert result.setting == f"data.prepared={tmp_path / 'crops'}"
     on_the_fly = open_data(experiment(**photographs).data).training()
     prepared = open_data(experiment(**photographs, prepared=str(tmp_path / "crops")).data).training()
     assert same(on_the_fly, prepared)
@@ -71,7 +71,7 @@ def test_what_is_there_is_not_made_again(photographs, tmp_path):
     lost.unlink()
     times = {p: p.stat().st_mtime_ns for p in out.rglob("*.png") if lost.stem[:-2] not in p.name}
     result = prepare(experiment(**photographs), out)
-    assert (result.written, result.found) == (5, 10)
+    assert (result.written, result.existing) == (5, 10)
     assert "10 of them were there already" in result.report()
     assert {p: p.read_bytes() for p in out.rglob("*.png")} == before
     assert all(p.stat().st_mtime_ns == t for p, t in times.items())
@@ -88,8 +88,8 @@ def test_an_interrupted_preparation_is_told_and_gone_on_with(photographs, tmp_pa
     with pytest.raises(DataError, match="is unfinished; run the same geohp prepare again"):
         open_data(experiment(**photographs, prepared=str(out)).data).training()
     result = prepare(experiment(**photographs), out)
-    assert result.found >= 10
-    assert result.found + result.written == 15
+    assert result.existing >= 10
+    assert result.existing + result.written == 15
     assert len(open_data(experiment(**photographs, prepared=str(out)).data).training()) == 15
 
 

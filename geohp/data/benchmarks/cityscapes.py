@@ -7,8 +7,8 @@ from pathlib import Path
 from geohp.classes import LandCoverClass
 from geohp.config.data import CityscapesConfig
 from geohp.data.base import EvaluationProtocol
-from geohp.data.benchmarks.crops import PhotographSource
-from geohp.data.benchmarks.folders import listing, some
+from geohp.data.benchmarks.folders import list_names, shortened
+from geohp.data.benchmarks.photograph_source import PhotographSource
 from geohp.data.benchmarks.photographs import Photograph, label_table
 from geohp.errors import DataError
 
@@ -68,6 +68,7 @@ class Cityscapes(PhotographSource):
     """
 
     benchmark = "cityscapes-27"
+    parts = ("train", "val")
 
     def __init__(self, config: CityscapesConfig) -> None:
         super().__init__(config)
@@ -76,61 +77,49 @@ class Cityscapes(PhotographSource):
         for folder, archive in zip(("leftImg8bit", "gtFine"), _ARCHIVES, strict=True):
             if not (self.root / folder).is_dir():
                 remedy = "unpack" if (self.root / archive).exists() else "fetch and unpack"
-                raise DataError(f"{self.root / folder}: there is no such folder; {remedy} {archive} into {self.root}")
+                raise DataError(
+                    f"{self.root / folder}: there is no such folder", f"{remedy} {archive} into {self.root}"
+                )
         # Known now, since who compares figures may ask before the images are opened.
-        self.protocol = _protocol(len(self._names("val")), config.evaluation_px)
+        self.protocol = _protocol(len(self._images("val")), config.evaluation_px)
 
-    def training_names(self) -> list[str]:
-        """Names of the images of ``train``."""
-        return [name for _, name in self._found("train")]
+    def names(self, part: str) -> list[str]:
+        """Names of the images of a part."""
+        return [path.name.removesuffix(_IMAGE) for path in self._known_images(part)]
 
-    def training_photographs(self) -> list[Photograph]:
-        """The images of ``train``."""
-        return self._photographs("train")
-
-    def evaluation_photographs(self) -> list[Photograph]:
-        """The images of ``val``."""
-        return self._photographs("val")
-
-    def _photographs(self, part: str) -> list[Photograph]:
-        names = self._found(part)
-        labels = {city: listing(self._city("gtFine", part, city)) for city in {city for city, _ in names}}
-        missing = [name for city, name in names if f"{name}{_LABEL}" not in labels[city]]
+    def photographs(self, part: str) -> list[Photograph]:
+        """The images of a part."""
+        images = self._known_images(part)
+        photographs = []
+        for image in images:
+            name = image.name.removesuffix(_IMAGE)
+            label = self.root / "gtFine" / part / image.parent.name / f"{name}{_LABEL}"
+            photographs.append(Photograph(name, str(image), str(label)))
+        cities = {Path(p.label).parent for p in photographs}
+        present = {str(city / name) for city in cities for name in list_names(city)}
+        missing = [Path(p.label).name for p in photographs if p.label not in present]
         if missing:
             raise DataError(
-                f"{self.root / 'gtFine' / part}: {len(missing)} of {len(names)} label files are missing "
-                f"({some([name + _LABEL for name in missing])}); unpack {_ARCHIVES[1]} again"
+                f"{self.root / 'gtFine' / part}: {len(missing)} of {len(images)} label files are missing "
+                f"({shortened(missing)})",
+                f"unpack {_ARCHIVES[1]} again",
             )
-        return [
-            Photograph(
-                name,
-                str(self._city("leftImg8bit", part, city) / f"{name}{_IMAGE}"),
-                str(self._city("gtFine", part, city) / f"{name}{_LABEL}"),
-            )
-            for city, name in names
-        ]
+        return photographs
 
-    def _found(self, part: str) -> list[tuple[str, str]]:
-        """City and name of each image of a part, sorted."""
-        names = self._names(part)
-        if not names:
+    def _known_images(self, part: str) -> list[Path]:
+        images = self._images(part)
+        if not images:
             raise DataError(
-                f"{self.root / 'leftImg8bit' / part}: no images named CITY/*{_IMAGE} there; "
-                f"unpack {_ARCHIVES[0]} into {self.root}"
+                f"{self.root / 'leftImg8bit' / part}: no images named CITY/*{_IMAGE} there",
+                f"unpack {_ARCHIVES[0]} into {self.root}",
             )
-        return names
+        return images
 
-    def _names(self, part: str) -> list[tuple[str, str]]:
-        cities = sorted(listing(self.root / "leftImg8bit" / part))
-        return [
-            (city, name.removesuffix(_IMAGE))
-            for city in cities
-            for name in sorted(listing(self._city("leftImg8bit", part, city)))
-            if name.endswith(_IMAGE)
-        ]
-
-    def _city(self, kind: str, part: str, city: str) -> Path:
-        return self.root / kind / part / city
+    def _images(self, part: str) -> list[Path]:
+        """Images of a part, by city and name."""
+        folder = self.root / "leftImg8bit" / part
+        cities = [folder / city for city in sorted(list_names(folder))]
+        return [city / name for city in cities for name in sorted(list_names(city)) if name.endswith(_IMAGE)]
 
 
 def _protocol(images: int, side: int) -> EvaluationProtocol:

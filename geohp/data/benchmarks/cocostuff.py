@@ -9,8 +9,8 @@ from pathlib import Path
 from geohp.classes import LandCoverClass, default_classes
 from geohp.config.data import CocoStuffConfig
 from geohp.data.base import EvaluationProtocol
-from geohp.data.benchmarks.crops import PhotographSource, pair
-from geohp.data.benchmarks.folders import read_list, some
+from geohp.data.benchmarks.folders import read_list, shortened
+from geohp.data.benchmarks.photograph_source import PhotographSource, pair
 from geohp.data.benchmarks.photographs import Photograph, label_table
 from geohp.errors import DataError
 
@@ -58,45 +58,36 @@ class CocoStuff(PhotographSource):
     """
 
     benchmark = "cocostuff-27"
+    parts = ("train2017", "val2017")
 
     def __init__(self, config: CocoStuffConfig) -> None:
         super().__init__(config)
-        self.coco = config
         self.classes = coco_classes()
         self.table = label_table(fine_to_class())
         self.protocol = _protocol(config)
+        self._lists = dict(zip(self.parts, (config.train_list, config.evaluation_list), strict=True))
 
-    def training_names(self) -> list[str]:
-        """Ids on ``train_list``."""
-        return self._ids("train2017", self.coco.train_list)
+    def names(self, part: str) -> list[str]:
+        """Ids on the list of a part."""
+        folder = self._folder(_LISTS, part, "the curated lists of IIC, which PiCIE and STEGO pass on")
+        return read_list(folder / f"{self._lists[part].removesuffix('.txt')}.txt")
 
-    def training_photographs(self) -> list[Photograph]:
-        """The files of ``train_list``."""
-        return self._photographs("train2017", self.training_names())
-
-    def evaluation_photographs(self) -> list[Photograph]:
-        """The files of ``evaluation_list``."""
-        return self._photographs("val2017", self._ids("val2017", self.coco.evaluation_list))
-
-    def _photographs(self, part: str, ids: list[str]) -> list[Photograph]:
+    def photographs(self, part: str) -> list[Photograph]:
+        """The files on the list of a part."""
+        ids = self.names(part)
         images = self._folder(_IMAGES, part, f"the images of {part}.zip of COCO 2017")
         labels = self._folder(_LABELS, part, "the label images of stuffthingmaps_trainval2017.zip")
         return pair(ids, images, ".jpg", labels, ".png", f"unpack the whole of {part}, and its labels")
 
-    def _ids(self, part: str, name: str) -> list[str]:
-        folder = self._folder(_LISTS, part, "the curated lists of IIC, which PiCIE and STEGO pass on")
-        path = folder / f"{name.removesuffix('.txt')}.txt"
-        return read_list(path)
-
     def _folder(self, places: tuple[str, ...], part: str, what: str) -> Path:
-        tried = [self.root / place.format(part) for place in places]
-        for folder in tried:
+        candidates = [self.root / place.format(part) for place in places]
+        for folder in candidates:
             if folder.is_dir():
                 return folder
+        others = f", nor {shortened([str(folder) for folder in candidates[1:]])}" if candidates[1:] else ""
         raise DataError(
-            f"{tried[0]}: there is no such folder"
-            + (f", nor {some([str(t) for t in tried[1:]])}" if tried[1:] else "")
-            + f"; put {what} there, or name the data set's folder with data.root"
+            f"{candidates[0]}: there is no such folder{others}",
+            f"put {what} there, or name the data set's folder with data.root",
         )
 
 

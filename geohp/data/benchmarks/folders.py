@@ -16,20 +16,24 @@ MANIFEST = "geohp-prepared.json"
 _FORMAT = 1
 
 
-def listing(folder: Path) -> frozenset[str]:
-    """Names of what lies in a folder, read in one go; none where there is no such folder."""
+def list_names(folder: Path) -> frozenset[str]:
+    """Names of what lies in a folder, hidden ones apart, read in one go; none where there is no such folder.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
         with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries)
+            return frozenset(entry.name for entry in entries if not entry.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
     except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror}); check the access rights") from error
+        raise DataError(f"{folder}: cannot be read ({error.strerror})", "check the access rights") from error
 
 
-def some(names: Sequence[str], shown: int = 3) -> str:
+def shortened(names: Sequence[str], most: int = 3) -> str:
     """The first of many names, for messages."""
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def read_list(path: Path) -> list[str]:
@@ -41,16 +45,16 @@ def read_list(path: Path) -> list[str]:
     try:
         ids = path.read_text(encoding="utf-8").split()
     except FileNotFoundError as error:
-        lists = sorted(name for name in listing(path.parent) if name.endswith(".txt"))
-        there = f"lists there are {some(lists, 8)}" if lists else "there are no lists"
-        raise DataError(f"{path}: there is no such list; {there}") from error
+        lists = sorted(name for name in list_names(path.parent) if name.endswith(".txt"))
+        remedy = f"lists there are {shortened(lists, 8)}" if lists else "there are no lists"
+        raise DataError(f"{path}: there is no such list", remedy) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of ids ({error}); fetch it again") from error
+        raise DataError(f"{path}: cannot be read as a list of ids ({error})", "fetch it again") from error
     if not ids:
-        raise DataError(f"{path}: is empty; fetch it again")
+        raise DataError(f"{path}: is empty", "fetch it again")
     twice, times = Counter(ids).most_common(1)[0]
     if times > 1:
-        raise DataError(f"{path}: names {twice} more than once; fetch it again")
+        raise DataError(f"{path}: names {twice} more than once", "fetch it again")
     return ids
 
 
@@ -68,18 +72,18 @@ class PreparedFolder:
         OutputError: the folder holds something else, or cannot be written to.
     """
 
-    def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str | Path, description: Mapping[str, object]) -> None:
         self.folder = Path(folder)
         self.description = {"format": _FORMAT, **description}
         self._begin()
 
-    def there(self, part: str) -> frozenset[str]:
+    def names(self, part: str) -> frozenset[str]:
         """Names of the files of a subfolder, which is made where it does not exist."""
         try:
             (self.folder / part).mkdir(exist_ok=True)
         except OSError as error:
             raise write_failure(self.folder / part, error) from error
-        return listing(self.folder / part)
+        return list_names(self.folder / part)
 
     def write(self, name: str, save: Callable[[BinaryIO], object]) -> None:
         """Make one file.
@@ -104,18 +108,18 @@ class PreparedFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise write_failure(self.folder, error) from error
-        there = _read(self.folder)
-        if not there:
-            if any(not name.startswith(".") for name in listing(self.folder)):
-                raise OutputError(f"{self.folder}: holds other files already; choose an empty or a new folder")
+        manifest = _read(self.folder)
+        if not manifest:
+            if list_names(self.folder):
+                raise OutputError(f"{self.folder}: holds other files already", "choose an empty or a new folder")
             self._note(complete=False)
             return
-        differing = [key for key, value in self.description.items() if there.get(key) != value]
+        differing = [key for key, value in self.description.items() if manifest.get(key) != value]
         if differing:
             key = differing[0]
             raise OutputError(
-                f"{self.folder}: was prepared with {key} = {there.get(key)} where now it is {self.description[key]}; "
-                "choose another folder"
+                f"{self.folder}: was prepared with {key} = {manifest.get(key)} where now it is {self.description[key]}",
+                "choose another folder",
             )
 
     def _note(self, *, complete: bool) -> None:
@@ -131,9 +135,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     manifest = _read(folder)
     if manifest and manifest.get("format") != _FORMAT:
-        raise DataError(f"{folder}: was prepared by another version of geohp; prepare it anew in an empty folder")
+        raise DataError(f"{folder}: was prepared by another version of geohp", "prepare it anew in an empty folder")
     if manifest and not manifest.get("complete"):
-        raise DataError(f"{folder}: is unfinished; run the same geohp prepare again, it goes on where it stopped")
+        raise DataError(f"{folder}: is unfinished", "run the same geohp prepare again, it goes on where it stopped")
     return manifest
 
 
@@ -144,7 +148,7 @@ def _read(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); prepare the data anew in an empty folder") from error
+        raise DataError(f"{path}: cannot be read ({error})", "prepare the data anew in an empty folder") from error
     if not isinstance(document, dict) or not document:
-        raise DataError(f"{path}: is no description of prepared data; prepare the data anew in an empty folder")
+        raise DataError(f"{path}: is no description of prepared data", "prepare the data anew in an empty folder")
     return document

@@ -114,17 +114,18 @@ def decode(photograph: Photograph) -> Decoded:
     label = _loaded(photograph.label)
     if label.mode not in ("L", "P"):
         raise DataError(
-            f"{photograph.label}: holds {label.mode} pixels where one byte each is expected; "
-            "take the label files with class ids, not those for viewing or of instances"
+            f"{photograph.label}: holds {label.mode} pixels where one byte each is expected",
+            "take the label files with class ids, not those for viewing or of instances",
         )
     labels = np.asarray(label)
     if colours.shape[1:] != labels.shape:
         raise DataError(
             f"{photograph.label}: is of {labels.shape[1]} x {labels.shape[0]} px where its image is of "
-            f"{colours.shape[2]} x {colours.shape[1]} px; fetch both again"
+            f"{colours.shape[2]} x {colours.shape[1]} px",
+            "fetch both again",
         )
     if min(labels.shape) < SMALLEST_PX:
-        raise DataError(f"{photograph.image}: is of {labels.shape[1]} x {labels.shape[0]} px; fetch it again")
+        raise DataError(f"{photograph.image}: is of {labels.shape[1]} x {labels.shape[0]} px", "fetch it again")
     return colours, labels
 
 
@@ -142,6 +143,6 @@ def _loaded(path: str) -> Image.Image:
             image.load()
             return image
     except FileNotFoundError as error:
-        raise DataError(f"{path}: is not there any more; restore it") from error
+        raise DataError(f"{path}: is not there any more", "restore it") from error
     except _UNREADABLE as error:
-        raise DataError(f"{path}: cannot be decoded ({error}); fetch it again") from error
+        raise DataError(f"{path}: cannot be decoded ({error})", "fetch it again") from error

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from geohp.classes import LandCoverClass
 from geohp.config.data import PotsdamConfig
 from geohp.data.base import DataSource, EvaluationProtocol, ImageSet, Item
-from geohp.data.benchmarks.folders import PreparedFolder, listing, read_manifest
+from geohp.data.benchmarks.folders import PreparedFolder, list_names, read_manifest
 from geohp.data.benchmarks.framing import framed
 from geohp.data.benchmarks.photographs import label_table
 from geohp.data.benchmarks.potsdam_patches import ALL, TEST, TRAIN, UNLABELLED, MatPatches, write_mat
@@ -58,8 +58,6 @@ class Patches(Protocol):
 
 class PotsdamPatches(ImageSet):
     """Patches as squares, resized by nearest pixels.
-
-    Items are ``{"image": (bands, side, side) float32 in [0, 1]}`` and, where labelled, ``"mask": (side, side) int64``.
 
     Args:
         patches: where they come from.
@@ -132,32 +130,41 @@ class Potsdam(DataSource):
             OutputError: a patch cannot be written.
         """
         if not isinstance(self.patches, TilePatches):
-            raise DataError(f"data.root = {self.root}: holds prepared patches already; train on them as they are")
+            raise DataError(f"data.root = {self.root}: holds prepared patches already", "train on them as they are")
         tiles = TilePatches(self.patches.tiles, tile_px=self.patches.tile_px)
         used = TILES if len(tiles.present) == len(TILES) else LABELLED_TILES
         tiles.check(used, labels=False)
         tiles.check(LABELLED_TILES, labels=True)
-        ids = tiles.ids(used)
-        with_labels = {*self.splits[TRAIN], *self.splits[TEST]}
         folder = PreparedFolder(out, self._description(tiles, used))
-        images, labels = folder.there("imgs"), folder.there("gt")
-        written = 0
         with closing(tiles):
-            for number, name in enumerate(ids, start=1):
-                file = f"{name}.mat"
-                if file not in images or (name in with_labels and file not in labels):
-                    _write_patch(folder, tiles, name, labelled=name in with_labels)
-                    written += 1
-                progress("cutting patches", number, len(ids))
+            counts = self._write_patches(folder, tiles, tiles.ids(used), progress)
         for split in (TRAIN, TEST) if used is LABELLED_TILES else self.splits:
             text = "".join(f"{name}\n" for name in self.splits[split])
             folder.write(f"{split}.txt", partial(_write_text, text))
         folder.finish()
+        return counts
+
+    def _write_patches(
+        self, folder: PreparedFolder, tiles: TilePatches, ids: Sequence[str], progress: Progress
+    ) -> tuple[int, int]:
+        """Write the patches that are missing; how many these were, and how many were not."""
+        labelled = {*self.splits[TRAIN], *self.splits[TEST]}
+        images, labels = folder.names("imgs"), folder.names("gt")
+        written = 0
+        for number, name in enumerate(ids, start=1):
+            file = f"{name}.mat"
+            if file not in images or (name in labelled and file not in labels):
+                if name in labelled:
+                    folder.write(f"gt/{file}", partial(write_mat, "gt", tiles.labels(name)))
+                image = np.ascontiguousarray(np.moveaxis(tiles.image(name), 0, -1))
+                folder.write(f"imgs/{file}", partial(write_mat, "img", image))
+                written += 1
+            progress("cutting patches", number, len(ids))
         return written, len(ids) - written
 
     def _open(self, tile_px: int) -> MatPatches | TilePatches:
         config, root = self.config, self.root
-        names = listing(root)
+        names = list_names(root)
         if "imgs" in names or f"{TRAIN}.txt" in names:
             self._manifest = read_manifest(root)
             return MatPatches(root, config.bands)
@@ -168,7 +175,8 @@ class Potsdam(DataSource):
         nearby = f"; did you mean {root / 'potsdam'}?" if (root / "potsdam" / "imgs").is_dir() else ""
         raise tiles.missing(
             f"neither prepared patches (imgs, gt, {TRAIN}.txt) nor the tiles of ISPRS (4_Ortho_RGBIR, 5_Labels_all; "
-            f"unpacked or not) are there; name their folder with data.root{nearby}"
+            "unpacked or not) are there",
+            f"name their folder with data.root{nearby}",
         )
 
     def _splits(self) -> dict[str, list[str]]:
@@ -179,8 +187,8 @@ class Potsdam(DataSource):
             both = set(splits[TRAIN]) & set(splits[TEST])
             if both:
                 raise DataError(
-                    f"{self.root}: {len(both)} patches ({min(both)} is one) are on both {TRAIN}.txt and {TEST}.txt; "
-                    "unpack the lists again"
+                    f"{self.root}: {len(both)} patches ({min(both)} is one) are on both {TRAIN}.txt and {TEST}.txt",
+                    "unpack the lists again",
                 )
             return splits
         labelled = patches.ids(LABELLED_TILES)
@@ -212,7 +220,7 @@ class Potsdam(DataSource):
             differs.append("the images of the test were trained on as well, without their labels")
         return EvaluationProtocol(BENCHMARK, same, "; ".join([text, *differs]))
 
-    def _description(self, tiles: TilePatches, used: Sequence[str]) -> dict[str, Any]:
+    def _description(self, tiles: TilePatches, used: Sequence[str]) -> Mapping[str, object]:
         """What prepared patches depend on."""
         return {
             "dataset": BENCHMARK,
@@ -240,13 +248,6 @@ def own_split(labelled: Sequence[str], seed: int) -> tuple[list[str], list[str]]
     shuffled = sorted(labelled, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
     test = set(shuffled[:count])
     return [i for i in labelled if i not in test], [i for i in labelled if i in test]
-
-
-def _write_patch(folder: PreparedFolder, tiles: TilePatches, name: str, *, labelled: bool) -> None:
-    if labelled:
-        folder.write(f"gt/{name}.mat", partial(write_mat, "gt", tiles.labels(name)))
-    image = np.ascontiguousarray(np.moveaxis(tiles.image(name), 0, -1))
-    folder.write(f"imgs/{name}.mat", partial(write_mat, "img", image))
 
 
 def _write_text(text: str, file: BinaryIO) -> None:

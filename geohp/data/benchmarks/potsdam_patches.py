@@ -12,11 +12,12 @@ import scipy.io
 from numpy.typing import NDArray
 
 from geohp.classes import NODATA_LABEL
-from geohp.data.benchmarks.folders import listing, read_list, some
+from geohp.data.benchmarks.folders import list_names, read_list, shortened
 from geohp.data.benchmarks.potsdam_tiles import BANDS, PATCH_PX
 from geohp.errors import DataError
 
 FINE_CLASSES: Final = 6
+_UNPACK = "unpack the prepared patches again"
 TRAIN, TEST, UNLABELLED, ALL = "labelled_train", "labelled_test", "unlabelled_train", "all"
 
 
@@ -49,12 +50,13 @@ class MatPatches:
             DataError: how many are missing, and the first of them.
         """
         for folder in ("imgs", "gt") if labels else ("imgs",):
-            there = listing(self.root / folder)
-            missing = [i for i in ids if f"{i}.mat" not in there]
+            present = list_names(self.root / folder)
+            missing = [file for i in ids if (file := f"{i}.mat") not in present]
             if missing:
                 raise DataError(
                     f"{self.root / folder}: {len(missing)} of the {len(ids)} patches on {split}.txt have no file there "
-                    f"({some([f'{i}.mat' for i in missing])}); unpack the prepared patches again"
+                    f"({shortened(missing)})",
+                    _UNPACK,
                 )
 
     def image(self, name: str) -> NDArray[np.uint8]:
@@ -68,13 +70,14 @@ class MatPatches:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[:2] != (PATCH_PX, PATCH_PX):
             raise DataError(
                 f"{path}: img is {image.dtype} {image.shape} where uint8 ({PATCH_PX}, {PATCH_PX}, {len(BANDS)}) is "
-                "expected; unpack the prepared patches again"
+                "expected",
+                _UNPACK,
             )
         lacking = [b for b in self.bands if BANDS.index(b) >= image.shape[2]]
         if lacking:
             raise DataError(
-                f"{path}: img has {image.shape[2]} band(s), without {', '.join(lacking)}; "
-                "name others with data.bands, or take patches of red, green, blue and nir"
+                f"{path}: img has {image.shape[2]} band(s), without {', '.join(lacking)}",
+                "name others with data.bands, or take patches of red, green, blue and nir",
             )
         return np.ascontiguousarray(np.moveaxis(image[:, :, [BANDS.index(b) for b in self.bands]], -1, 0))
 
@@ -89,7 +92,8 @@ class MatPatches:
         if labels.dtype.kind not in "iu" or labels.shape != (PATCH_PX, PATCH_PX):
             raise DataError(
                 f"{path}: gt is {labels.dtype} {labels.shape} where whole numbers ({PATCH_PX}, {PATCH_PX}) are "
-                "expected; unpack the prepared patches again"
+                "expected",
+                _UNPACK,
             )
         known = (labels >= 0) & (labels < FINE_CLASSES)
         return np.where(known, labels, NODATA_LABEL).astype(np.uint8)
@@ -110,19 +114,15 @@ def _read(path: Path, key: str) -> NDArray[Any]:
     try:
         document = scipy.io.loadmat(str(path), variable_names=[key], appendmat=False)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: is not there any more; unpack the prepared patches again") from error
+        raise DataError(f"{path}: is not there any more", _UNPACK) from error
     except NotImplementedError as error:
         raise DataError(
-            f"{path}: is a MATLAB file of version 7.3 (HDF5); save it as version 7 or older (save -v7)"
+            f"{path}: is a MATLAB file of version 7.3 (HDF5)", "save it as version 7 or older (save -v7)"
         ) from error
     except Exception as error:  # scipy lets through whatever its parser stumbles over in a damaged file
-        raise DataError(f"{path}: is no sound MATLAB file ({error}); unpack the prepared patches again") from error
+        raise DataError(f"{path}: is no sound MATLAB file ({error})", _UNPACK) from error
     values = document.get(key)
     if not isinstance(values, np.ndarray):
-        keys = _keys(path)
-        raise DataError(f"{path}: holds no {key!r} but {some(keys) or 'nothing'}; unpack the prepared patches again")
+        keys = shortened([str(name) for name, _, _ in scipy.io.whosmat(str(path), appendmat=False)])
+        raise DataError(f"{path}: holds no {key!r} but {keys or 'nothing'}", _UNPACK)
     return values
-
-
-def _keys(path: Path) -> list[str]:
-    return [str(name) for name, _, _ in scipy.io.whosmat(str(path), appendmat=False)]

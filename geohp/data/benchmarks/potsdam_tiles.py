@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geohp.classes import NODATA_LABEL
-from geohp.data.benchmarks.folders import some
+from geohp.data.benchmarks.folders import shortened
 from geohp.errors import DataError
 from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
@@ -47,7 +47,7 @@ _ARCHIVE = re.compile(r"(potsdam|ortho|label)[^/]*\.zip$", re.IGNORECASE)
 _DEPTH = 3  # folders below the root: Potsdam/4_Ortho_RGBIR/ and one to spare
 _OPEN_FILES = 6
 _ODD_SHARE = 0.5
-_TOLD_SHARE = 0.01
+_WARNED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ class Tiles:
                 tiles._note(member.rsplit("/", 1)[-1], f"/vsizip/{{{archive.resolve()}}}/{member}")
         return tiles
 
-    def missing(self, what: str) -> DataError:
-        """What to say where files are missing: also why they may be."""
-        return DataError("; ".join([f"{self.root}: {what}", *self.problems]))
+    def missing(self, what: str, remedy: str) -> DataError:
+        """What to raise where files are missing: also why they may be."""
+        return DataError(f"{self.root}: {what}", "; ".join([remedy, *self.problems]))
 
     def _note(self, name: str, path: str) -> None:
         """Sort a file into kinds and tiles; the first of a name counts."""
@@ -102,12 +102,14 @@ class Tiles:
         inner = [member.filename for member in members if _ARCHIVE.search(member.filename)]
         if inner:
             # Reading compressed data inside compressed data would unpack gigabytes for every patch.
-            self.problems.append(f"{archive} holds further archives ({some(inner)}), unpack it; they can stay packed")
-        wanted = [member for member in members if _NAME.fullmatch(member.filename.rsplit("/", 1)[-1])]
-        if any(member.flag_bits & 1 for member in wanted):
+            self.problems.append(
+                f"{archive} holds further archives ({shortened(inner)}), unpack it; they can stay packed"
+            )
+        tiles = [member for member in members if _NAME.fullmatch(member.filename.rsplit("/", 1)[-1])]
+        if any(member.flag_bits & 1 for member in tiles):
             self.problems.append(f"{archive} is encrypted, unpack it with the password that ISPRS gives")
             return []
-        return [member.filename for member in wanted]
+        return [member.filename for member in tiles]
 
 
 class TilePatches:
@@ -139,13 +141,13 @@ class TilePatches:
             only = (
                 "only top_potsdam_*_RGB.tif is there" if "RGB" in tiles.files else "no top_potsdam_*_RGBIR.tif is there"
             )
-            raise tiles.missing(f"{only} where bands {', '.join(self.bands)} are asked for; fetch 4_Ortho_RGBIR.zip")
+            raise tiles.missing(f"{only} where bands {', '.join(self.bands)} are asked for", "fetch 4_Ortho_RGBIR.zip")
         whole, eroded = tiles.files.get("label", {}), tiles.files.get("label_noBoundary", {})
         self._labels = {**eroded, **whole}
         self.without_boundaries = bool(set(eroded) - set(whole))
         self.present = tuple(t for t in TILES if t in self._images)
         self.odd_px = 0
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._forget()
 
     @property
@@ -164,14 +166,14 @@ class TilePatches:
         Raises:
             DataError: naming those that are missing.
         """
-        wanted = [(self._images, self._kind, "4_Ortho_RGBIR" if self._kind == "RGBIR" else "2_Ortho_RGB")]
-        wanted += [(self._labels, "label", "5_Labels_for_participants or 5_Labels_all")] if labels else []
-        for files, kind, source in wanted:
+        needed = [(self._images, self._kind, "4_Ortho_RGBIR" if self._kind == "RGBIR" else "2_Ortho_RGB")]
+        needed += [(self._labels, "label", "5_Labels_for_participants or 5_Labels_all")] if labels else []
+        for files, kind, source in needed:
             missing = [f"top_potsdam_{t}_{kind}.tif" for t in tiles if t not in files]
             if missing:
                 raise self.tiles.missing(
-                    f"{len(missing)} of the {len(tiles)} tiles needed are missing ({some(missing, len(TILES))}); "
-                    f"fetch {source} of ISPRS Potsdam again"
+                    f"{len(missing)} of the {len(tiles)} tiles needed are missing ({shortened(missing, len(TILES))})",
+                    f"fetch {source} of ISPRS Potsdam again",
                 )
 
     def image(self, name: str) -> NDArray[np.uint8]:
@@ -201,12 +203,12 @@ class TilePatches:
         share = odd / labels.size
         if share > _ODD_SHARE:
             raise DataError(
-                f"{path}: {share:.0%} of the pixels of patch {name} have colours of no class; "
-                "take the label tiles of ISPRS as they are, neither converted nor compressed with loss"
+                f"{path}: {share:.0%} of the pixels of patch {name} have colours of no class",
+                "take the label tiles of ISPRS as they are, neither converted nor compressed with loss",
             )
         self.odd_px += odd
-        if share > _TOLD_SHARE and path not in self._told:
-            self._told.add(path)
+        if share > _WARNED_SHARE and path not in self._warned:
+            self._warned.add(path)
             logger.warning(
                 "%s: %.1f %% of patch %s have colours of no class; they are left out", path, 100 * share, name
             )
@@ -248,7 +250,7 @@ class TilePatches:
                 if path in self._open:
                     self._open.pop(path).close()
                 raise DataError(
-                    f"{path}: cannot be read ({gdal_message(error)}); it is damaged, fetch it again"
+                    f"{path}: cannot be read ({gdal_message(error)})", "it is damaged, fetch it again"
                 ) from error
         return pixels
 
@@ -261,7 +263,7 @@ class TilePatches:
         problem = self._problem(dataset, bands)
         if problem:
             dataset.close()
-            raise DataError(f"{path}: {problem}; take the tiles of ISPRS Potsdam as they are")
+            raise DataError(f"{path}: {problem}", "take the tiles of ISPRS Potsdam as they are")
         if len(self._open) >= _OPEN_FILES:
             self._open.popitem(last=False)[1].close()
         self._open[path] = dataset

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from PIL import Image
 
 from geohp.config.data import CityscapesConfig, CocoStuffConfig
 from geohp.data.base import DataSource
-from geohp.data.benchmarks.folders import PreparedFolder, listing, read_manifest, some
+from geohp.data.benchmarks.folders import PreparedFolder, list_names, read_manifest, shortened
 from geohp.data.benchmarks.framing import CROPS, five_boxes
 from geohp.data.benchmarks.photographs import Photograph, Photographs, decode
 from geohp.errors import DataError
@@ -34,41 +34,40 @@ class PhotographSource(DataSource):
 
     Attributes:
         benchmark: its published name.
+        parts: names of the parts to train on and to be judged on.
         table: uint8 (256,), class of each stored label.
         root: where it lies.
     """
 
     benchmark: ClassVar[str]
+    parts: ClassVar[tuple[str, str]]
     table: NDArray[np.uint8]
 
     def __init__(self, config: CocoStuffConfig | CityscapesConfig) -> None:
         self.config = config
         self.root = Path(config.root).expanduser()
         if not self.root.is_dir():
-            raise DataError(f"data.root = {config.root}: is no folder (seen from {Path.cwd()}); name the data set's")
+            raise DataError(f"data.root = {config.root}: is no folder (seen from {Path.cwd()})", "name the data set's")
 
     @abstractmethod
-    def training_names(self) -> list[str]:
-        """What is trained on, by name, in order; the photographs need not be there."""
+    def names(self, part: str) -> list[str]:
+        """Names of a part, in order; the photographs need not be there."""
 
     @abstractmethod
-    def training_photographs(self) -> list[Photograph]:
-        """What is trained on: files that are known to be there."""
-
-    @abstractmethod
-    def evaluation_photographs(self) -> list[Photograph]:
-        """What is evaluated: files that are known to be there."""
+    def photographs(self, part: str) -> list[Photograph]:
+        """Photographs of a part: files that are known to be there."""
 
     def training(self, progress: Progress = no_progress) -> Photographs:
         """Five crops of each training image, or whole ones."""
         config = self.config
         if config.prepared is None:
-            return Photographs(self.training_photographs(), config.model_input_px, self.table, config.crop_ratio)
+            photographs = self.photographs(self.parts[0])
+            return Photographs(photographs, config.model_input_px, self.table, config.crop_ratio)
         return Photographs(self._prepared(Path(config.prepared).expanduser()), config.model_input_px, _AS_STORED)
 
     def evaluation(self, progress: Progress = no_progress) -> Photographs:
         """Whole images."""
-        return Photographs(self.evaluation_photographs(), self.config.evaluation_px, self.table)
+        return Photographs(self.photographs(self.parts[1]), self.config.evaluation_px, self.table)
 
     def prepare(
         self, out: Path, *, jpeg_quality: int | None, workers: int, progress: Progress = no_progress
@@ -89,26 +88,26 @@ class PhotographSource(DataSource):
         """
         if self.config.crop_ratio is None:
             raise DataError("data.crop_ratio = null: whole images are trained on, there is nothing to cut")
-        photographs = self.training_photographs()
-        folder = PreparedFolder(out, self._description() | {"images": _storage(jpeg_quality)})
-        suffix = ".png" if jpeg_quality is None else ".jpg"
-        images, labels = folder.there("images"), folder.there("labels")
-
-        def is_there(name: str) -> bool:
-            return all(f"{name}_{k}{suffix}" in images and f"{name}_{k}.png" in labels for k in range(CROPS))
-
-        missing = [p for p in photographs if not is_there(p.name)]
-        found = len(photographs) - len(missing)
+        photographs = self.photographs(self.parts[0])
+        folder = PreparedFolder(out, {**self._description(), "images": _storage(jpeg_quality)})
+        suffix = _suffix(_storage(jpeg_quality))
+        images, labels = folder.names("images"), folder.names("labels")
+        missing = [
+            p
+            for p in photographs
+            if any(f"{p.name}_{k}{suffix}" not in images or f"{p.name}_{k}.png" not in labels for k in range(CROPS))
+        ]
+        existing = len(photographs) - len(missing)
         with ThreadPoolExecutor(workers) as pool:
             try:
-                done = pool.map(lambda p: self._cut(p, folder, jpeg_quality), missing)
-                for number, _ in enumerate(done, start=found + 1):
+                cut = pool.map(lambda p: self._cut(p, folder, jpeg_quality), missing)
+                for number, _ in enumerate(cut, start=existing + 1):
                     progress("cutting photographs", number, len(photographs))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
         folder.finish()
-        return len(missing) * CROPS, found * CROPS
+        return len(missing) * CROPS, existing * CROPS
 
     def _cut(self, photograph: Photograph, folder: PreparedFolder, jpeg_quality: int | None) -> None:
         assert self.config.crop_ratio is not None
@@ -116,33 +115,33 @@ class PhotographSource(DataSource):
         labels = self.table[stored]
         height, width = labels.shape
         for number, box in enumerate(five_boxes(height, width, self.config.crop_ratio)):
-            rows, cols = box.slices
             name = f"{photograph.name}_{number}"
-            image = np.moveaxis(colours[:, rows, cols], 0, -1)
+            image = np.moveaxis(colours[:, *box.slices], 0, -1)
             if jpeg_quality is None:
                 folder.write(f"images/{name}.png", _saving(image, "PNG", compress_level=_FAST_PNG))
             else:
                 folder.write(f"images/{name}.jpg", _saving(image, "JPEG", quality=jpeg_quality))
-            folder.write(f"labels/{name}.png", _saving(labels[rows, cols], "PNG"))
+            folder.write(f"labels/{name}.png", _saving(labels[box.slices], "PNG"))
 
     def _prepared(self, folder: Path) -> list[Photograph]:
         """The crops in a folder, checked to be those that would be cut."""
         manifest = read_manifest(folder)
         if not manifest:
-            raise DataError(f"data.prepared = {folder}: holds no prepared crops; make them with geohp prepare")
+            raise DataError(f"data.prepared = {folder}: holds no prepared crops", "make them with geohp prepare")
         for key, value in self._description().items():
             if manifest.get(key) != value:
                 raise DataError(
                     f"data.prepared = {folder}: was prepared with {key} = {manifest.get(key)} where the configuration "
-                    f"means {value}; prepare it anew, or correct the configuration"
+                    f"means {value}",
+                    "prepare it anew, or correct the configuration",
                 )
-        suffix = ".png" if manifest.get("images") == _storage(None) else ".jpg"
-        names = [f"{name}_{k}" for name in self.training_names() for k in range(CROPS)]
+        names = [f"{name}_{k}" for name in self.names(self.parts[0]) for k in range(CROPS)]
+        suffix = _suffix(manifest.get("images"))
         return pair(names, folder / "images", suffix, folder / "labels", ".png", "prepare them again")
 
-    def _description(self) -> dict[str, Any]:
+    def _description(self) -> Mapping[str, object]:
         """What prepared crops depend on."""
-        names = self.training_names()
+        names = self.names(self.parts[0])
         return {
             "dataset": self.benchmark,
             "crop_ratio": self.config.crop_ratio,
@@ -160,11 +159,11 @@ def pair(
         DataError: how many are missing, the first of them by name, and the remedy.
     """
     for folder, suffix, what in ((images, image_suffix, "image"), (labels, label_suffix, "label")):
-        there = listing(folder)
-        missing = [name for name in names if f"{name}{suffix}" not in there]
+        present = list_names(folder)
+        missing = [name for name in names if f"{name}{suffix}" not in present]
         if missing:
             raise DataError(
-                f"{folder}: {len(missing)} of {len(names)} {what} files are missing ({some(missing)}); {remedy}"
+                f"{folder}: {len(missing)} of {len(names)} {what} files are missing ({shortened(missing)})", remedy
             )
     return [Photograph(n, f"{images}/{n}{image_suffix}", f"{labels}/{n}{label_suffix}") for n in names]
 
@@ -176,3 +175,7 @@ def _saving(pixels: NDArray[np.uint8], kind: str, **options: int) -> Callable[[B
 
 def _storage(jpeg_quality: int | None) -> str:
     return "png" if jpeg_quality is None else f"jpeg {jpeg_quality}"
+
+
+def _suffix(storage: object) -> str:
+    return ".png" if storage == "png" else ".jpg"
