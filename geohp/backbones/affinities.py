@@ -93,12 +93,12 @@ def _quantiles(rows: Tensor) -> tuple[Tensor, Tensor]:
     last = rows.shape[-1] - 1
     ranks = [LOW * last, HIGH * last]
     below = [math.floor(rank) for rank in ranks]
-    wanted = [below[0], min(below[0] + 1, last), below[1], min(below[1] + 1, last)]
+    needed = [below[0], min(below[0] + 1, last), below[1], min(below[1] + 1, last)]
     if rows.device.type == "cpu" and last >= 10:
         orders = [torch.from_numpy(order) for order in _select(rows.detach().numpy(), below[0], below[1])]
     else:
         ordered = rows.sort(-1).values
-        orders = [ordered[..., k, None] for k in wanted]
+        orders = [ordered[..., k, None] for k in needed]
     return (
         torch.lerp(orders[0], orders[1], ranks[0] - below[0]),
         torch.lerp(orders[2], orders[3], ranks[1] - below[1]),

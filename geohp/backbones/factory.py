@@ -38,12 +38,14 @@ def create_backbone(
     """
     if name == RandomConvolutionalFeatures.name:
         if weights is not None and str(weights) != RANDOM:
-            raise ConfigError("backbone rcf: takes no weights, it is fitted to the imagery; leave backbone.weights out")
+            raise ConfigError(
+                "backbone rcf: takes no weights, it is fitted to the imagery", "leave backbone.weights out"
+            )
         _check_options(name, RandomConvolutionalFeatures, options)
         return RandomConvolutionalFeatures(**options)
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture) or (tag and name not in timm.list_pretrained(f"{architecture}.*")):
-        raise ConfigError(f"backbone {name}: unknown; {_suggestion(name)}")
+        raise ConfigError(f"backbone {name}: unknown", f"{_suggestion(name)}")
     _check_options(name, VisionTransformer, options)
     transformer = VisionTransformer(name, block=block, **options)
     transformer.weights_source = load_weights(transformer, weights)
@@ -72,8 +74,8 @@ def create_backbone_for_bands(
     backbone = create_backbone(name, weights=weights, block=block, **options)
     if backbone.in_channels != bands:
         raise ConfigError(
-            f"bands: {bands} band(s) chosen, but {name} takes {backbone.in_channels}; choose as many, "
-            f"or the {RandomConvolutionalFeatures.name} backbone, which takes any number"
+            f"bands: {bands} band(s) chosen, but {name} takes {backbone.in_channels}",
+            f"choose as many, or the {RandomConvolutionalFeatures.name} backbone, which takes any number",
         )
     return backbone
 
@@ -82,7 +84,7 @@ def _check_options(name: str, kind: type[Backbone], options: dict[str, Any]) -> 
     known = [p for p in inspect.signature(kind).parameters if p not in ("name", "block")]
     for option in options:
         if option not in known:
-            raise ConfigError(f"backbone {name}: has no option {option!r}; it has {', '.join(known)}")
+            raise ConfigError(f"backbone {name}: has no option {option!r}", f"it has {', '.join(known)}")
 
 
 def _suggestion(name: str) -> str:

@@ -138,7 +138,7 @@ class RandomConvolutionalFeatures(Backbone):
         generator = Generator().manual_seed(self.seed)
         sample = [image.to(self.filters) for image in _even_sample(images, generator)]
         if not sample:
-            raise DataError("rcf: there is no imagery to draw filters from; give at least one image")
+            raise DataError("rcf: there is no imagery to draw filters from", "give at least one image")
         # The whitening needs many pieces for its covariance, however few become filters.
         pieces = _draw_pieces(sample, max(len(self.filters), _PIECES), self.kernel, generator)
         self.filters.copy_(whiten(pieces)[: len(self.filters)])
@@ -203,7 +203,7 @@ class RandomConvolutionalFeatures(Backbone):
             total += rows.sum(0)
             products += rows.T @ rows
         if count < 2:
-            raise DataError("rcf: the imagery is constant, there is nothing to tell apart; check bands and scaling")
+            raise DataError("rcf: the imagery is constant, there is nothing to tell apart", "check bands and scaling")
         center = total / count
         covariance = products / count - torch.outer(center, center)
         deviation = covariance.diagonal().clamp_min(0).sqrt().clamp_min(1e-6)
@@ -289,9 +289,9 @@ def cosine_affinities(features: Tensor, temperature: float = TEMPERATURE) -> Ten
     _, inside = neighbour_indices(height, width, features.device)
     weights = (cosines / temperature).masked_fill(~inside, -torch.inf).softmax(-1)
     neighbours = inside.sum(-1, keepdim=True)
-    kept = weights >= 1 / neighbours
-    kept[..., 4] = True
-    weights = weights * kept
+    strong = weights >= 1 / neighbours
+    strong[..., 4] = True
+    weights = weights * strong
     return weights / weights.sum(-1, keepdim=True) * neighbours
 
 
@@ -324,7 +324,7 @@ def _draw_pieces(sample: list[Tensor], count: int, kernel: int, generator: Gener
             pieces.append(piece)
         if len(pieces) == count:
             return torch.stack(pieces)
-    raise DataError("rcf: the imagery is constant, there are no filters to draw; check bands and scaling")
+    raise DataError("rcf: the imagery is constant, there are no filters to draw", "check bands and scaling")
 
 
 def _textured(image: Tensor, size: int) -> Tensor:

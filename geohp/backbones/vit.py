@@ -81,8 +81,8 @@ class VisionTransformer(Backbone):
         self.in_channels = model.patch_embed.proj.in_channels
         usual = {key: tuple(map(float, model.pretrained_cfg[key])) for key in ("mean", "std")}
         self.mean, self.std = (
-            usual[key] if given is None else _normalisation(name, key, given, self.in_channels)
-            for key, given in (("mean", mean), ("std", std))
+            usual[key] if values is None else _normalisation(name, key, values, self.in_channels)
+            for key, values in (("mean", mean), ("std", std))
         )
         self._normalisation = {
             key: list(values) for key, values in (("mean", self.mean), ("std", self.std)) if values != usual[key]
@@ -258,15 +258,17 @@ def _build(name: str) -> Any:
     sides = getattr(getattr(model, "patch_embed", None), "patch_size", (0, 1))
     if not supported or sides[0] != sides[1]:
         raise ConfigError(
-            f"backbone {name}: not a plain vision transformer; "
-            f"choose a DINO, DINOv2 or DINOv3 one such as vit_small_patch8_224.dino"
+            f"backbone {name}: not a plain vision transformer",
+            "choose a DINO, DINOv2 or DINOv3 one such as vit_small_patch8_224.dino",
         )
     return model
 
 
 def _resolve_block(name: str, block: int, depth: int) -> int:
     if not -depth <= block < depth:
-        raise ConfigError(f"backbone {name}: has no block {block}; it has {depth}, 0 to {depth - 1} or -{depth} to -1")
+        raise ConfigError(
+            f"backbone {name}: has no block {block}", f"it has {depth}, 0 to {depth - 1} or -{depth} to -1"
+        )
     return block % depth
 
 

@@ -50,9 +50,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
         WeightsError: when the file is missing, damaged, of another kind, or holds objects that could run code.
     """
     if not path.is_file():
-        raise WeightsError(f"{path}: no such weight file; check the path given as backbone.weights or --weights")
+        raise WeightsError(
+            f"{path}: no such weight file", "check the path given as backbone.weights or {option}", option="weights"
+        )
     if path.suffix.lower() not in _SUFFIXES:
-        raise WeightsError(f"{path}: not a kind of weight file known here; give one of {', '.join(_SUFFIXES)}")
+        raise WeightsError(f"{path}: not a kind of weight file known here", f"give one of {', '.join(_SUFFIXES)}")
     try:
         if path.suffix.lower() == ".safetensors":
             return dict(load_file(path))
@@ -61,11 +63,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except WeightsError:
         raise
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})", "check its permissions") from error
     except Exception as error:  # each format fails in its own ways, and all mean the same to the user
         if re.search("Unsupported (global|class)|unsupported GLOBAL|allowed global|unrecognized function", str(error)):
             raise WeightsError(_could_run_code(path, "Python objects besides tensors")) from error
-        raise WeightsError(f"{path}: damaged or not a weight file; download or copy it again") from error
+        raise WeightsError(f"{path}: damaged or not a weight file", "download or copy it again") from error
 
 
 class _StandIn:

@@ -71,12 +71,12 @@ def load_state(backbone: VisionTransformer, tensors: Mapping[str, Tensor], path:
     strange = [name for name in state if name not in expected and _matters(name, backbone.block)]
     if missing or strange:
         reason = f"lacks {missing[0]}" if missing else f"holds {strange[0]}, which it has not"
-        raise WeightsError(f"{path}: not the weights of {backbone.name} ({reason}); give the name they belong to")
+        raise WeightsError(f"{path}: not the weights of {backbone.name} ({reason})", "give the name they belong to")
     for name, tensor in expected.items():
         if state[name].shape != tensor.shape and not (name == "pos_embed" and _fits(state[name], backbone)):
             raise WeightsError(
-                f"{path}: not the weights of {backbone.name} ({name} is {_size(state[name])}, not {_size(tensor)}); "
-                f"give the name they belong to"
+                f"{path}: not the weights of {backbone.name} ({name} is {_size(state[name])}, not {_size(tensor)})",
+                "give the name they belong to",
             )
     # Through the wrapper, which takes position embeddings of any grid; copying casts half precision to float32.
     backbone.load_state_dict({f"model.{name}": state[name] for name in expected})
@@ -91,7 +91,7 @@ def unwrap(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     prefixes = [name.removesuffix(_ANCHOR) for name in tensors if name.endswith(_ANCHOR)]
     prefixes = [prefix for prefix in prefixes if not prefix or prefix.endswith(".")]
     if not prefixes:
-        raise WeightsError(f"{path}: holds no vision transformer; give the weights of one")
+        raise WeightsError(f"{path}: holds no vision transformer", "give the weights of one")
     # Self-distillation evaluates the teacher, the student's running average.
     prefix = min(prefixes, key=lambda p: ("teacher" not in p, "ema" not in p, len(p)))
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -110,8 +110,11 @@ def _load_from_hub(backbone: VisionTransformer) -> None:
         state = pretrained.state_dict()
     except Exception as error:  # no network, no such file, no permission, no space, no pretrained weights...
         raise WeightsError(
-            f"{backbone.name}: its pretrained weights cannot be fetched ({_first_line(error)}); connect to the hub "
-            f"(or pre-fill the Hugging Face cache), or give a local file by `backbone.weights: FILE` / `--weights FILE`"
+            f"{backbone.name}: its pretrained weights cannot be fetched ({_first_line(error)})",
+            "connect to the hub (or pre-fill the Hugging Face cache), or give a local file by `backbone.weights: FILE` / "
+            "`{option}`",
+            option="weights",
+            value="FILE",
         ) from error
     if isinstance(pretrained.norm, nn.Identity):
         state |= {f"norm.{k}": v for k, v in pretrained.fc_norm.state_dict().items()}
@@ -130,9 +133,9 @@ def _in_cache(config: Mapping[str, Any]) -> str | None:
     if not config.get("hf_hub_id"):
         return None
     for name in (config.get("hf_hub_filename"), "model.safetensors", "pytorch_model.bin"):
-        found = hub.try_to_load_from_cache(config["hf_hub_id"], name) if name else None
-        if isinstance(found, str):
-            return found
+        cached = hub.try_to_load_from_cache(config["hf_hub_id"], name) if name else None
+        if isinstance(cached, str):
+            return cached
     if hub.constants.HF_HUB_OFFLINE:
         raise OSError("the hub is switched off by HF_HUB_OFFLINE")
     get_session().head(hub.constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
@@ -168,18 +171,18 @@ def _to_timm(state: dict[str, Tensor], backbone: VisionTransformer) -> dict[str,
 
 def _check_blocks(backbone: VisionTransformer, state: Mapping[str, Tensor], path: Path) -> None:
     numbers = [int(match.group(1)) for name in state if (match := re.match(r"blocks\.(\d+)\.", name))]
-    held = max(numbers, default=-1) + 1
-    if held > backbone.depth:
+    blocks = max(numbers, default=-1) + 1
+    if blocks > backbone.depth:
         raise WeightsError(
-            f"{path}: holds {held} blocks, {backbone.name} has {backbone.depth}; give the name they belong to"
+            f"{path}: holds {blocks} blocks, {backbone.name} has {backbone.depth}", "give the name they belong to"
         )
     normless = backbone.norm and "norm.weight" not in state and "norm.weight" in backbone.model.state_dict()
-    if held <= backbone.block or (held < backbone.depth and normless):
-        wanted = f"block {backbone.block}" + (" with the final norm" if backbone.norm else "")
+    if blocks <= backbone.block or (blocks < backbone.depth and normless):
+        chosen = f"block {backbone.block}" + (" with the final norm" if backbone.norm else "")
         raise WeightsError(
-            f"{path}: holds {held} of the {backbone.depth} blocks of {backbone.name}"
-            f"{' and no final norm' if normless else ''}, so not {wanted}; choose backbone.block from 0 to {held - 1}"
-            f"{' without norm' if normless else ''}"
+            f"{path}: holds {blocks} of the {backbone.depth} blocks of {backbone.name}"
+            f"{' and no final norm' if normless else ''}, so not {chosen}",
+            f"choose backbone.block from 0 to {blocks - 1}{' without norm' if normless else ''}",
         )
 
 

@@ -35,14 +35,14 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give a YAML file in UTF-8") from error
+        raise ConfigError(f"{path}: cannot be read ({error})", "give a YAML file in UTF-8") from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         problem = getattr(error, "problem", None) or "unexpected text"
         raise ConfigError(f"{path}: not valid YAML{line}: {problem}") from error
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: holds no keys; start from a packaged configuration such as orthophotos.yaml")
+        raise ConfigError(f"{path}: holds no keys", "start from a packaged configuration such as orthophotos.yaml")
     return parse_config(with_overrides(document, overrides), str(path))
 
 
@@ -100,9 +100,14 @@ def find_config(source: str | Path) -> Path:
             if name in packaged:
                 return packaged[name]
     if path.is_dir():
-        raise ConfigError(f"{path}: is a folder; give a YAML file, and the folder as --set data.images={path}")
+        raise ConfigError(
+            f"{path}: is a folder",
+            "give a YAML file, and the folder as {option}",
+            option="overrides",
+            value=f"data.images={path}",
+        )
     raise ConfigError(
-        f"{path}: no such configuration file; packaged ones are {', '.join(packaged)}{nearest(path.name, packaged)}"
+        f"{path}: no such configuration file", f"packaged ones are {', '.join(packaged)}{nearest(path.name, packaged)}"
     )
 
 
@@ -130,18 +135,22 @@ def _apply(document: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     keys = key.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"--set {override}: write it as key=value, for example train.epochs=3")
+        raise _override_error(override, "write it as key=value, for example train.epochs=3")
     try:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from error
+        raise _override_error(override, f"{text!r} is not a YAML value") from error
     node = document
     for part in keys[:-1]:
         child = node.setdefault(part, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {override}: {part!r} holds a value, not further keys")
+            raise _override_error(override, f"{part!r} holds a value, not further keys")
         node = child
     node[keys[-1]] = value
+
+
+def _override_error(override: str, problem: str) -> ConfigError:
+    return ConfigError(f"{{option}}: {problem}", option="overrides", value=override)
 
 
 def _explain(error: ValidationError) -> Iterable[str]:
@@ -150,7 +159,7 @@ def _explain(error: ValidationError) -> Iterable[str]:
         # pydantic puts the chosen variant of a section (hp, kmeans) and the types it tried into the location.
         keys = [str(part) for part in item["loc"]]
         shown = ".".join(k for i, k in enumerate(keys) if not (i == 1 and keys[0] in VARIANTS))
-        given = json.dumps(item["input"], default=str) if not isinstance(item["input"], dict) else "a mapping"
+        value = json.dumps(item["input"], default=str) if not isinstance(item["input"], dict) else "a mapping"
         match item["type"]:
             case "extra_forbidden" | "unexpected_keyword_argument":
                 yield f"unknown key {shown!r}{nearest(keys[-1], _keys_at(keys[:-1]))}"
@@ -163,7 +172,7 @@ def _explain(error: ValidationError) -> Iterable[str]:
                 yield f"{shown}: {item['ctx']['error']}"
             case _:
                 message = item["msg"][0].lower() + item["msg"][1:]
-                yield f"{shown} = {given}: {message.replace('input should', 'it should')}"
+                yield f"{shown} = {value}: {message.replace('input should', 'it should')}"
 
 
 def _keys_at(path: Sequence[str]) -> Iterable[str]:

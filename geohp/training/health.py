@@ -104,16 +104,16 @@ def cluster_warnings(codes: Tensor, probe: ClusterProbe) -> list[str]:
     directions = F.normalize(probe.clusters.detach().float(), dim=1).to(codes.device)
     clusters = len(directions)
     counts = torch.bincount((codes.float() @ directions.T).argmax(1), minlength=clusters).cpu()
-    said = []
+    sentences = []
     share = float(counts.max() / counts.sum().clamp_min(1))
     if share > DOMINANT_SHARE:
-        said.append(
+        sentences.append(
             f"cluster {int(counts.argmax())} takes {100 * share:.1f} % of the patches: the solution has collapsed to "
             "one class; give imagery with more variety, or a backbone or block with stronger features"
         )
     empty = (counts == 0).nonzero().flatten().tolist()
     if empty:
-        said.append(
+        sentences.append(
             f"{_numbered(empty)} of {clusters} {'has' if len(empty) == 1 else 'have'} no patches: classes are missing "
             "from the map; set method.refit_probe=true or classes.count lower"
         )
@@ -121,11 +121,11 @@ def cluster_warnings(codes: Tensor, probe: ClusterProbe) -> list[str]:
     pairs = (cosines > COINCIDING).nonzero().tolist()
     if pairs:
         named = ", ".join(f"{a} and {b}" for a, b in pairs[:_NAMED]) + (", ..." if len(pairs) > _NAMED else "")
-        said.append(
+        sentences.append(
             f"clusters {named} coincide (cosine up to {float(cosines.max()):.3f}): they split one class at random; "
             "set classes.count lower"
         )
-    return said
+    return sentences
 
 
 @torch.no_grad()
@@ -147,8 +147,8 @@ def examine(method: Method, sample: SampleFeatures, images: int = 256) -> list[s
         return []
     if not bool(torch.isfinite(rows).all()):
         raise TrainingError(
-            "the trained head gives codes that are not finite: its weights or the backbone's features are; set lower "
-            "learning rates, or look for NaN among the pixels"
+            "the trained head gives codes that are not finite: its weights or the backbone's features are",
+            "set lower learning rates, or look for NaN among the pixels",
         )
     return [*code_warnings(rows), *cluster_warnings(rows, method.probe)]
 

@@ -147,7 +147,7 @@ def _service(name: str, work: Path) -> Logger:
 
 def _check(settings: TrainConfig, accelerator: str) -> None:
     if settings.precision == "fp16" and accelerator == "cpu":
-        raise ConfigError("train.precision = fp16: a CPU has no use for it; take 32")
+        raise ConfigError("train.precision = fp16: a CPU has no use for it", "take 32")
     if accelerator == "cuda":
         import torch
 

@@ -137,8 +137,8 @@ def _unfinished_run(folder: Path) -> Path:
 def _with_sweep(config: Config, sweep: str, overrides: Sequence[str]) -> Config:
     from geohp.training.sweep import count_is_given, parse_sweep
 
-    asked = {"sweep": list(parse_sweep(sweep)), "choose": not count_is_given(config.classes, overrides)}
-    return config.model_copy(update={"classes": config.classes.model_copy(update=asked)})
+    comparison = {"sweep": list(parse_sweep(sweep)), "choose": not count_is_given(config.classes, overrides)}
+    return config.model_copy(update={"classes": config.classes.model_copy(update=comparison)})
 
 
 def _source(config: Config, data: Any) -> DataSource:
@@ -174,7 +174,7 @@ def _run_folder(folder: Path, *, resumed: bool) -> Iterator[None]:
     except BaseException as error:
         lock.release()
         if (folder / UNFINISHED / CHECKPOINT_NAME).is_file():
-            error.add_note(f"{folder}: kept up to its last checkpoint; go on with geohp train --resume {folder}")
+            error.add_note(f"{folder}: kept up to its last checkpoint; resume goes on from there")
         elif not resumed:
             shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, OutputError):

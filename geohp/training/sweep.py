@@ -213,10 +213,10 @@ def adjusted_rand(table: NDArray[np.int64]) -> float:
         values = counts.astype(np.float64)
         return float((values * (values - 1) / 2).sum())
 
-    together, one, other = pairs(table), pairs(table.sum(1)), pairs(table.sum(0))
+    together, first, second = pairs(table), pairs(table.sum(1)), pairs(table.sum(0))
     all_pairs = pairs(table.sum(keepdims=True))
-    by_chance = one * other / all_pairs if all_pairs else 0.0
-    most = (one + other) / 2
+    by_chance = first * second / all_pairs if all_pairs else 0.0
+    most = (first + second) / 2
     return (together - by_chance) / (most - by_chance) if most != by_chance else 1.0
 
 
@@ -237,13 +237,13 @@ def found_again(table: NDArray[np.int64]) -> int:
 
 def _draw(codes: SampleFeatures, images: int, generator: Generator) -> tuple[Tensor, Tensor]:
     """Unit rows (n, D) on the CPU and the number of the image (n,) that each is of."""
-    wanted = min(images, _IMAGES)
+    drawn = min(images, _IMAGES)
     rows: list[Tensor] = []
     owners: list[Tensor] = []
     seen = 0
-    for maps in codes(wanted):
+    for maps in codes(drawn):
         flat = maps.flatten(2).transpose(1, 2)
-        per_image = max(1, min(flat.shape[1], _ROWS // wanted))
+        per_image = max(1, min(flat.shape[1], _ROWS // drawn))
         for each in flat:
             picked = torch.randperm(len(each), generator=generator)[:per_image]
             rows.append(F.normalize(each[picked.to(each.device)].float(), dim=1).cpu())
@@ -257,14 +257,14 @@ def _split(image: Tensor, generator: Generator) -> Split:
     order = torch.randperm(int(image.max()) + 1, generator=generator)
     held_out = max(1, round(_HELD_OUT * len(order)))
     half = held_out + (len(order) - held_out) // 2
-    one, other, rest = (
+    first, second, rest = (
         torch.isin(image, part).nonzero().flatten() for part in (order[held_out:half], order[half:], order[:held_out])
     )
-    return one, other, rest
+    return first, second, rest
 
 
-def _contingency(one: Tensor, other: Tensor, clusters: int) -> NDArray[np.int64]:
-    counts = torch.bincount(one * clusters + other, minlength=clusters * clusters)
+def _contingency(first: Tensor, second: Tensor, clusters: int) -> NDArray[np.int64]:
+    counts = torch.bincount(first * clusters + second, minlength=clusters * clusters)
     table: NDArray[np.int64] = counts.view(clusters, clusters).numpy()
     return table
 

@@ -95,7 +95,7 @@ def test_nothing_in_a_file_is_evaluated(tmp_path):
 def test_a_missing_file_names_what_there_is(tmp_path):
     with pytest.raises(ConfigError, match=r"orthophotos.yaml.*did you mean 'potsdam3.yaml'\?"):
         find_config("potsdam.yaml")
-    with pytest.raises(ConfigError, match=r"is a folder; .*--set data.images="):
+    with pytest.raises(ConfigError, match=r"is a folder; .*overrides=.data.images="):
         find_config(tmp_path)
 
 
@@ -121,7 +121,7 @@ def test_numbers_may_be_left_to_the_data():
 
 @pytest.mark.parametrize("override", ["train.epochs", "=3", "train.=3", "name.x=1", "train.epochs=[1"])
 def test_overrides_that_cannot_be_read(override):
-    with pytest.raises(ConfigError, match="--set"):
+    with pytest.raises(ConfigError, match="overrides="):
         load_config("potsdam3", [override])
 
 

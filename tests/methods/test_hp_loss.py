@@ -215,7 +215,7 @@ def test_pairs_are_the_same_when_asked_again_and_memory_is_linear(spread, rememb
                 block = pairs.block(first, second)
                 assert torch.equal(block.bool(), wanted[first, second])
                 block.fill_(7)  # what is handed out may be overwritten
-    held = sum(len(found) for found in pairs._found.values())
+    held = sum(len(found) for found in pairs._positions.values())
     assert wanted.sum() > 0
     assert (held > 0) == remember
     assert held <= rows.numel() // 2 < wanted.sum() or spread == "some positive"

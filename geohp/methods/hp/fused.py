@@ -80,15 +80,15 @@ def largest_error(passes: ModuleType, device: torch.device, dtype: torch.dtype =
 
     # The same numbers in float32, so that both find the same positives.
     plain = rows.float()
-    wanted = streaming.row_sums(list(plain[:2]), problem(plain))
-    found = passes.row_sums(list(rows[:2]), problem(rows))
+    expected = streaming.row_sums(list(plain[:2]), problem(plain))
+    sums = passes.row_sums(list(rows[:2]), problem(rows))
     # Shares that differ from row to row, of both signs as in a loss.
     share = torch.linspace(-2, -1, n, device=device)
-    forces = Forces(share / wanted.mass.clamp_min(1), [-share / part for part in wanted.partition])
+    forces = Forces(share / expected.mass.clamp_min(1), [-share / part for part in expected.partition])
     worst = 0.0
     for got, want in zip(
-        _everything(found, passes.gradients(list(rows[:2]), forces, problem(rows), [True, True])),
-        _everything(wanted, streaming.gradients(list(plain[:2]), forces, problem(plain), [True, True])),
+        _everything(sums, passes.gradients(list(rows[:2]), forces, problem(rows), [True, True])),
+        _everything(expected, streaming.gradients(list(plain[:2]), forces, problem(plain), [True, True])),
         strict=True,
     ):
         worst = max(worst, float((got - want).norm() / want.norm()))
@@ -96,5 +96,5 @@ def largest_error(passes: ModuleType, device: torch.device, dtype: torch.dtype =
 
 
 def _everything(sums: Sums, gradients: list[Tensor | None]) -> list[Tensor]:
-    found = [g for g in gradients if g is not None]
-    return [sums.mass, sums.positives, *sums.similarity, *sums.partition, *found]
+    known = (gradient for gradient in gradients if gradient is not None)
+    return [sums.mass, sums.positives, *sums.similarity, *sums.partition, *known]

@@ -15,7 +15,7 @@ from geohp.methods.hp.streaming import Forces, Problem, Sums
 
 HEIGHT, WIDTH, DEPTH = 128, 128, 32  # of a tile: more, and its values no longer fit the registers of eight warps
 STRIP = 4096  # rows taken at once: their operands stay in the second-level cache
-BLOCK = 16384  # columns whose weights are held at once, times a strip of rows, times two views: 268 MB
+BLOCK = 16384  # columns whose weights are weighted at once, times a strip of rows, times two views: 268 MB
 _QUANTITIES = 6  # positives, mass, and for each view similarity and partition
 LAUNCH = {"num_warps": 8, "num_stages": 4}
 
@@ -38,7 +38,7 @@ def row_sums(views: list[Tensor], problem: Problem) -> Sums:
     return Sums(mass, positives, rest[0:2], rest[2:4])
 
 
-def gradients(views: list[Tensor], forces: Forces, problem: Problem, wanted: list[bool]) -> list[Tensor | None]:
+def gradients(views: list[Tensor], forces: Forces, problem: Problem, with_gradient: list[bool]) -> list[Tensor | None]:
     """The second pass, for two views (n, D) of z; see :func:`.streaming.gradients`."""
     stacked = torch.stack(views)
     operands = _Operands.of(stacked, problem)
@@ -61,7 +61,7 @@ def gradients(views: list[Tensor], forces: Forces, problem: Problem, wanted: lis
             totals[:, rows] += product_of_halves(weights, both[:, cols])
             totals[:, cols] += product_of_halves(weights.transpose(1, 2), both[:, rows])
     totals *= 1 / problem.temperature
-    return [total if want else None for total, want in zip(totals, wanted, strict=True)]
+    return [total if needed else None for total, needed in zip(totals, with_gradient, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,9 @@ def sums_kernel(
         by_cols = positive | _kept(keep, cols[None, :], rows[:, None], n, patches)
     for view in range(2):
         logits = _products(views + view * n * D, rows, cols, n, D, DEPTH, HEIGHT, WIDTH) * sharpness
-        held = weights * logits
-        tl.store(of_rows + (2 + view) * next_rows, tl.sum(held, 1))
-        tl.store(of_cols + (2 + view) * next_cols, tl.sum(held, 0))
+        weighted = weights * logits
+        tl.store(of_rows + (2 + view) * next_rows, tl.sum(weighted, 1))
+        tl.store(of_cols + (2 + view) * next_cols, tl.sum(weighted, 0))
         terms = tl.where(pairs, tl.exp(logits), 0.0)
         if KEEP:
             tl.store(of_rows + (4 + view) * next_rows, tl.sum(tl.where(by_rows, terms, 0.0), 1))

@@ -150,14 +150,14 @@ class _Streamed(torch.autograd.Function):
 
 def _value(sums: Sums, problem: Problem) -> tuple[Tensor, Tensor]:
     """The loss, and each anchor's share in it: -(tau / 0.07) r_i / (2 B n_i), 0 for rows left out."""
-    kept = (sums.positives > 0).view(problem.images, -1)
+    is_anchor = (sums.positives > 0).view(problem.images, -1)
     mass = sums.mass.view(problem.images, -1)
-    anchors = kept.sum(1, keepdim=True).clamp_min(1)
+    anchors = is_anchor.sum(1, keepdim=True).clamp_min(1)
     emphasis = torch.ones_like(mass)
     if problem.reweight:
-        emphasis = mass / _guarded((mass * kept).sum(1, keepdim=True) / anchors)
+        emphasis = mass / _guarded((mass * is_anchor).sum(1, keepdim=True) / anchors)
     share = (-(problem.temperature / BASE_TEMPERATURE) / (2 * problem.images)) * emphasis / anchors
-    share = torch.where(kept, share, 0).flatten()
+    share = torch.where(is_anchor, share, 0).flatten()
     loss = share.new_zeros(())
     for similarity, partition in zip(sums.similarity, sums.partition, strict=True):
         loss = loss + (share * (similarity / _guarded(sums.mass) - _guarded(partition).log())).sum()
@@ -166,10 +166,10 @@ def _value(sums: Sums, problem: Problem) -> tuple[Tensor, Tensor]:
 
 def _positives_per_anchor(sums: Sums, problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
     """Share of anchors among the rows, and their mean numbers of positives in A and, from W = A + lambda E, in E."""
-    kept = sums.positives > 0
-    anchors = kept.sum().clamp_min(1)
+    is_anchor = sums.positives > 0
+    anchors = is_anchor.sum().clamp_min(1)
     specific = (sums.mass - sums.positives) / (problem.weight or 1)
-    return kept.float().mean(), sums.positives.sum() / anchors, (specific * kept).sum() / anchors
+    return is_anchor.float().mean(), sums.positives.sum() / anchors, (specific * is_anchor).sum() / anchors
 
 
 def _forces(sums: Sums, share: Tensor) -> Forces:

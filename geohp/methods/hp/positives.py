@@ -78,16 +78,16 @@ class PositivePairs:
         self.rows = operand(rows)
         pool = pool.to(self.rows)
         self.bound = torch.cat([product(part, pool.T).amax(1) for part in torch.split(self.rows, _POOL_ROWS_AT_ONCE)])
-        self._found: dict[tuple[int, int], Tensor] = {}
+        self._positions: dict[tuple[int, int], Tensor] = {}
         # Counting what was found would make a GPU wait for every block; it searches again sooner.
         self._room = rows.numel() // 2 if remember and not rows.is_cuda else 0
 
     def block(self, rows: slice, cols: slice) -> Tensor:
         """1 for positives and 0 elsewhere, floating, of the shape of the block; no row is its own positive."""
-        found = self._found.get((rows.start, cols.start))
-        if found is not None:
+        positions = self._positions.get((rows.start, cols.start))
+        if positions is not None:
             block = self.bound.new_zeros(rows.stop - rows.start, cols.stop - cols.start)
-            block.view(-1).index_fill_(0, found.long(), 1)
+            block.view(-1).index_fill_(0, positions.long(), 1)
             return block
         block = product(self.rows[rows], self.rows[cols].T)
         # Exceeding either bound is exceeding the lower of the two.
@@ -100,7 +100,7 @@ class PositivePairs:
     def _remember(self, place: tuple[int, int], block: Tensor) -> None:
         if self._room and (count := int(block.sum())) <= self._room:
             self._room -= count
-            self._found[place] = block.view(-1).nonzero().squeeze(1).int()
+            self._positions[place] = block.view(-1).nonzero().squeeze(1).int()
 
 
 def pick_patches(maps: Tensor, patches: Tensor) -> Tensor:

@@ -32,10 +32,10 @@ def product(a: Tensor, b: Tensor, *, scale: float = 1.0, add_to: Tensor | None =
     """
     if b.dtype in HALVES or a.dtype in HALVES:
         half = a.dtype if a.dtype == b.dtype else torch.bfloat16
-        found = product_of_halves(a.to(half), b.to(half))
+        result = product_of_halves(a.to(half), b.to(half))
         if scale != 1:
-            found.mul_(scale)
-        return found if add_to is None else add_to.add_(found)
+            result.mul_(scale)
+        return result if add_to is None else add_to.add_(result)
     if add_to is not None:
         return add_to.addmm_(a, b, alpha=scale)
     return torch.addmm(a.new_zeros(1), a, b, beta=0, alpha=scale)
@@ -45,6 +45,6 @@ def product_of_halves(a: Tensor, b: Tensor) -> Tensor:
     """``a @ b`` of halves (n, k) and (k, m), or batches of them, in float32."""
     if a.is_cuda:
         multiply = torch.mm if a.ndim == 2 else torch.bmm
-        found: Tensor = multiply(a, b, out_dtype=torch.float32)
-        return found
+        result: Tensor = multiply(a, b, out_dtype=torch.float32)
+        return result
     return a.float() @ b.float()

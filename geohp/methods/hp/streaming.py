@@ -51,7 +51,7 @@ class Problem:
             for cols in parts[i:]:
                 yield rows, cols
 
-    def kept(self, agnostic: Tensor, rows: slice, cols: slice) -> tuple[Tensor, Tensor] | None:
+    def denominator_masks(self, agnostic: Tensor, rows: slice, cols: slice) -> tuple[Tensor, Tensor] | None:
         """Whether a block's terms are in the denominators of its rows, and in those of its columns; None for all."""
         if self.keep is None:
             return None
@@ -102,7 +102,7 @@ def row_sums(views: list[Tensor], problem: Problem) -> Sums:
     sums = Sums(zeros(), zeros(), [zeros() for _ in views], [zeros() for _ in views])
     for rows, cols in problem.blocks(_block_size(views[0])):
         weights = problem.agnostic.block(rows, cols)
-        kept = problem.kept(weights, rows, cols)
+        masks = problem.denominator_masks(weights, rows, cols)
         _tally(sums.positives, rows, cols, weights)
         if problem.specific is not None:
             weights.add_(problem.specific.block(rows, cols), alpha=problem.weight)
@@ -111,16 +111,19 @@ def row_sums(views: list[Tensor], problem: Problem) -> Sums:
             logits = _logits(view, rows, cols, problem)
             _tally(similarity, rows, cols, logits * weights)
             terms = _exponentials(logits, rows == cols)
-            _tally(partition, rows, cols, *((terms,) if kept is None else (terms * kept[0], terms * kept[1])))
+            _tally(partition, rows, cols, *((terms,) if masks is None else (terms * masks[0], terms * masks[1])))
     return sums
 
 
-def gradients(views: list[Tensor], forces: Forces, problem: Problem, wanted: list[bool]) -> list[Tensor | None]:
-    """The second pass: dL/dz = (G + G^T) z / tau of the views wanted."""
-    totals = [torch.zeros_like(v, dtype=wide_dtype(v)) if want else None for v, want in zip(views, wanted, strict=True)]
+def gradients(views: list[Tensor], forces: Forces, problem: Problem, with_gradient: list[bool]) -> list[Tensor | None]:
+    """The second pass: dL/dz = (G + G^T) z / tau of the views that need one."""
+    totals = [
+        torch.zeros_like(view, dtype=wide_dtype(view)) if needed else None
+        for view, needed in zip(views, with_gradient, strict=True)
+    ]
     for rows, cols in problem.blocks(_block_size(views[0])):
         weights = problem.agnostic.block(rows, cols)
-        kept = problem.kept(weights, rows, cols)
+        masks = problem.denominator_masks(weights, rows, cols)
         if problem.specific is not None:
             weights.add_(problem.specific.block(rows, cols), alpha=problem.weight)
         weights *= forces.pull[rows, None] + forces.pull[cols]
@@ -128,10 +131,10 @@ def gradients(views: list[Tensor], forces: Forces, problem: Problem, wanted: lis
             if total is None:
                 continue
             both = _exponentials(_logits(view, rows, cols, problem), rows == cols)
-            if kept is None:
+            if masks is None:
                 both *= push[rows, None] + push[cols]
             else:
-                both *= kept[0] * push[rows, None] + kept[1] * push[cols]
+                both *= masks[0] * push[rows, None] + masks[1] * push[cols]
             both += weights
             product(both, view[cols], add_to=total[rows])
             if rows != cols:
