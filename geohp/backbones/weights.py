@@ -111,8 +111,8 @@ def _load_from_hub(backbone: VisionTransformer) -> None:
     except Exception as error:  # no network, no such file, no permission, no space, no pretrained weights...
         raise WeightsError(
             f"{backbone.name}: its pretrained weights cannot be fetched ({_first_line(error)})",
-            "connect to the hub (or pre-fill the Hugging Face cache), or give a local file by `backbone.weights: FILE` / "
-            "`{option}`",
+            "connect to the hub (or pre-fill the Hugging Face cache), or give a local file by "
+            "`backbone.weights: FILE` / `{option}`",
             option="weights",
             value="FILE",
         ) from error
