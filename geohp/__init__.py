@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from geohp.inference.segmenter import Segmenter
     from geohp.legend.file import Legend
     from geohp.legend.naming import name_classes
+    from geohp.legend.recode_model import recode_model_file
     from geohp.legend.recode_raster import recode_file
     from geohp.model.importing.convert import import_checkpoint
     from geohp.raster.read.scene import open_scene
@@ -39,6 +40,7 @@ _HOME = {
     "polygonize": "geohp.vector.polygonize",
     "polygonize_file": "geohp.vector.writing",
     "recode_file": "geohp.legend.recode_raster",
+    "recode_model_file": "geohp.legend.recode_model",
     "segment": "geohp.inference.segment",
     "segment_file": "geohp.inference.map_scene",
     "segment_files": "geohp.inference.batch",
@@ -59,6 +61,7 @@ __all__ = [
     "polygonize",
     "polygonize_file",
     "recode_file",
+    "recode_model_file",
     "segment",
     "segment_file",
     "segment_files",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,13 +12,6 @@ from geohp.cli.parameters import Overwrite
 
 Qml = Annotated[bool, typer.Option("--qml", help="Also write QGIS's style beside it (.qml); GeoPackages have it.")]
 Labels = Annotated[Path, typer.Argument(metavar="LABELS", help="Label raster, such as geohp segment writes.")]
-
-
-class Matching(StrEnum):
-    """How labels and the classes of a reference are brought together."""
-
-    majority = "majority"
-    hungarian = "hungarian"
 
 
 def polygonize(
@@ -95,26 +87,26 @@ def legend(
         str | None, typer.Option(metavar="NAME", help="Layer of the reference, where it has several.")
     ] = None,
     matching: Annotated[
-        Matching, typer.Option(help="Each label to the class it overlaps most, or one label a class.")
-    ] = Matching.majority,
+        Literal["majority", "hungarian"],
+        typer.Option(help="Each label to the class it overlaps most, or one label a class."),
+    ] = "majority",
     overwrite: Overwrite = False,
 ) -> None:
     """Name the labels of a map after a reference."""
-    from geohp.files import check_output
     from geohp.legend.naming import name_classes
 
-    check_output(out, overwrite=overwrite, inputs=[labels, reference])
     with terminal.progress() as progress:
-        found = name_classes(
+        naming = name_classes(
             labels,
             reference,
             field=field,
             layer=layer,
-            matching=matching.value,
+            matching=matching,
+            out=out,
+            overwrite=overwrite,
             progress=progress,
         )
-    found.legend.write(out, overwrite=overwrite)
-    typer.echo(found.report(terminal.width()))
+    typer.echo(naming.report(terminal.width()))
     typer.echo(f"wrote {out}")
 
 
@@ -134,18 +126,11 @@ def recode(
     if source.is_dir() or source.suffix == ".safetensors":
         from geohp.legend.recode_model import recode_model_file
 
-        named = recode_model_file(source, out, legend, weights=weights, overwrite=overwrite)
-        typer.echo(f"wrote {out}: {', '.join(one.name for one in named.card.classes)}")
+        model = recode_model_file(source, out, legend, weights=weights, overwrite=overwrite)
+        typer.echo(f"wrote {out}: {', '.join(entry.name for entry in model.card.classes)}")
         return
-    from geohp.files import check_output
     from geohp.legend.recode_raster import recode_file
-    from geohp.raster.read.labels import read_classes
-    from geohp.style import write_styles
 
-    if qml:
-        check_output(out.with_suffix(".qml"), overwrite=overwrite)
     with terminal.progress() as progress:
-        recode_file(source, out, legend, overwrite=overwrite, progress=progress)
-    if qml:
-        write_styles(out, read_classes(out), overwrite=overwrite)
+        recode_file(source, out, legend, qml=qml, overwrite=overwrite, progress=progress)
     typer.echo(f"wrote {out}")

@@ -25,10 +25,11 @@ from typing import Any
 from unicodedata import category
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes, is_colour
 from geohp.config.loading import nearest
+from geohp.config.strict import Strict
 from geohp.errors import ConfigError
 from geohp.files import check_output, write_text
 
@@ -55,36 +56,36 @@ class Legend:
     name: str = field(default="the legend", compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(sorted(self.classes, key=lambda one: one.id)))
+        object.__setattr__(self, "classes", tuple(sorted(self.classes, key=lambda entry: entry.id)))
         object.__setattr__(self, "labels", dict(sorted(self.labels.items())))
+        for problem, remedy in self._mistakes():
+            raise ConfigError(f"{self.name}: {problem}", remedy)
+
+    def _mistakes(self) -> Iterator[tuple[str, str]]:
+        """What is wrong with it, and what helps."""
         names, ids = dict[str, int](), set[int]()
-        for one in self.classes:
-            if not 0 <= one.id <= _LARGEST_ID:
-                raise self._error(
-                    f"class {one.id} ({one.name}) has a number outside 0 to {_LARGEST_ID}; choose another"
-                )
-            if one.id in ids:
-                raise self._error(f"two classes have the number {one.id}; give each its own")
-            if not one.name.strip():
-                raise self._error(f"class {one.id} has an empty name; give it one")
-            if any(category(character) in _NOT_IN_NAMES for character in one.name):
-                raise self._error(f"class {one.id} has a line break or control character in its name; take it out")
-            if one.name in names:
-                raise self._error(
-                    f"classes {names[one.name]} and {one.id} are both named {one.name!r}; "
-                    "list the labels of both in one of them"
-                )
-            if not is_colour(one.colour):
-                raise self._error(
-                    f"class {one.id} ({one.name}) has the colour {one.colour!r}; write it as #rrggbb, in quotes"
-                )
-            if one.id not in self.labels.values():
-                raise self._error(f"class {one.id} ({one.name}) has no labels; list one, or leave the class out")
-            ids.add(one.id)
-            names[one.name] = one.id
+        for entry in self.classes:
+            described = f"class {entry.id} ({entry.name})"
+            if not 0 <= entry.id <= _LARGEST_ID:
+                yield f"{described} has a number outside 0 to {_LARGEST_ID}", "choose another"
+            if entry.id in ids:
+                yield f"two classes have the number {entry.id}", "give each its own"
+            if not entry.name.strip():
+                yield f"class {entry.id} has an empty name", "give it one"
+            if any(category(character) in _NOT_IN_NAMES for character in entry.name):
+                yield f"class {entry.id} has a line break or control character in its name", "take it out"
+            if entry.name in names:
+                both = f"classes {names[entry.name]} and {entry.id}"
+                yield f"{both} are both named {entry.name!r}", "list the labels of both in one of them"
+            if not is_colour(entry.colour):
+                yield f"{described} has the colour {entry.colour!r}", "write it as #rrggbb, in quotes"
+            if entry.id not in self.labels.values():
+                yield f"{described} has no labels", "list one, or leave the class out"
+            ids.add(entry.id)
+            names[entry.name] = entry.id
         for label, number in self.labels.items():
             if number not in ids:
-                raise self._error(f"label {label} belongs to class {number}, which there is not; add that class")
+                yield f"label {label} belongs to class {number}, which there is not", "add that class"
 
     @classmethod
     def of(cls, source: Legend | str | Path) -> Legend:
@@ -114,15 +115,15 @@ class Legend:
             document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "not UTF-8 text"
-            raise ConfigError(f"{path}: cannot be read ({why}); give a legend as a YAML file in UTF-8") from error
+            raise ConfigError(f"{path}: cannot be read ({why})", "give a legend as a YAML file in UTF-8") from error
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f" at line {mark.line + 1}" if mark else ""
             problem = getattr(error, "problem", None) or "unexpected text"
-            remedy = "" if "twice" in problem else "; colours, and names with special characters, need quotes"
-            raise ConfigError(f"{path}: not a valid legend{where}: {problem}{remedy}") from error
+            remedy = "" if "twice" in problem else "colours, and names with special characters, need quotes"
+            raise ConfigError(f"{path}: not a valid legend{where}: {problem}", remedy) from error
         except (ValueError, RecursionError) as error:  # dates that there are not, brackets without end
-            raise ConfigError(f"{path}: not a valid legend: {error}; put names into quotes") from error
+            raise ConfigError(f"{path}: not a valid legend: {error}", "put names into quotes") from error
         return cls._parsed(document, str(path))
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -137,10 +138,10 @@ class Legend:
         """
         path = check_output(path, overwrite=overwrite)
         lines = ["classes:"]
-        for one in self.classes:
-            labels = [label for label, number in self.labels.items() if number == one.id]
-            entry = {"id": one.id, "name": one.name, "colour": one.colour, "labels": labels}
-            flow = yaml.safe_dump(entry, default_flow_style=True, sort_keys=False, allow_unicode=True, width=2**31)
+        for entry in self.classes:
+            labels = [label for label, number in self.labels.items() if number == entry.id]
+            document = {"id": entry.id, "name": entry.name, "colour": entry.colour, "labels": labels}
+            flow = yaml.safe_dump(document, default_flow_style=True, sort_keys=False, allow_unicode=True, width=2**31)
             lines.append(f"  - {flow.strip()}")
         return write_text(path, "\n".join(lines) + "\n")
 
@@ -155,13 +156,12 @@ class Legend:
             ConfigError: with the labels that it has.
         """
         known = sorted(set(declared))
-        missing = [label for label in self.labels if label not in set(known)]
+        missing = [label for label in self.labels if label not in known]
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            raise self._error(
-                f"names label {missing[0]}{more}, but {name} has labels {spell_out(known)}: "
+            raise ConfigError(
+                f"{self.name} names label {missing[0]}{more}, but {name} has labels {spell_out(known)}",
                 "remove it from the legend, or take the legend made for this map",
-                colon=False,
             )
 
     def lookup(self, known: Sequence[LandCoverClass] | None = None) -> dict[int, int]:
@@ -178,22 +178,16 @@ class Legend:
             class numbers for the labels of the legend, those known, and 0..254; a label is absent where no number is
             left for it.
         """
-        found = dict(self.labels)
-        taken = {one.id for one in self.classes}
-        for labels in (sorted(one.id for one in known or ()), range(_LARGEST_ID + 1)):
-            homeless = []
-            for label in labels:
-                if label in found:
-                    continue
-                if 0 <= label <= _LARGEST_ID and label not in taken:
-                    found[label] = label
-                    taken.add(label)
-                else:
-                    homeless.append(label)
-            for label, number in zip(homeless, (i for i in range(_LARGEST_ID + 1) if i not in taken), strict=False):
-                found[label] = number
-            taken |= {found[label] for label in homeless if label in found}
-        return found
+        numbers, taken = dict(self.labels), {entry.id for entry in self.classes}
+        for labels in (sorted({entry.id for entry in known or ()}), range(_LARGEST_ID + 1)):
+            unnamed = [label for label in labels if label not in numbers]
+            keep = {label: label for label in unnamed if 0 <= label <= _LARGEST_ID and label not in taken}
+            taken.update(keep)
+            free = (number for number in range(_LARGEST_ID + 1) if number not in taken)
+            moved = dict(zip((label for label in unnamed if label not in keep), free, strict=False))
+            taken.update(moved.values())
+            numbers |= keep | moved
+        return numbers
 
     def all_classes(
         self, known: Sequence[LandCoverClass], others: Sequence[LandCoverClass] = ()
@@ -205,38 +199,35 @@ class Legend:
                 that :meth:`lookup` gives them, and their colour unless a class of the legend has it.
             others: classes that the map has without declaring them.
         """
-        lookup, found = self.lookup(known), list(self.classes)
-        used = {one.colour.lower() for one in found}
-        for one in sorted((*known, *others), key=lambda one: one.id):
-            if one.id not in self.labels and one.id in lookup:
-                colour = _free_colour(one.colour, used)
+        lookup, classes = self.lookup(known), list(self.classes)
+        used = {entry.colour.lower() for entry in classes}
+        for entry in sorted((*known, *others), key=lambda entry: entry.id):
+            if entry.id not in self.labels and entry.id in lookup:
+                colour = _free_colour(entry.colour, used)
                 used.add(colour)
-                found.append(LandCoverClass(lookup[one.id], one.name, colour))
-        return tuple(sorted(found, key=lambda one: one.id))
+                classes.append(LandCoverClass(lookup[entry.id], entry.name, colour))
+        return tuple(sorted(classes, key=lambda entry: entry.id))
 
     @classmethod
     def _parsed(cls, document: Any, name: str) -> Legend:
         if not isinstance(document, dict) or not document:
-            raise ConfigError(f"{name}: names no classes; write for example {{0: water, 3: water, 2: forest}}")
+            raise ConfigError(f"{name}: names no classes", "write for example {0: water, 3: water, 2: forest}")
         if all(isinstance(key, int) and not isinstance(key, bool) for key in document):
             for label, text in document.items():
                 if not isinstance(text, str):
-                    raise ConfigError(f"{name}: label {label} is named {_shown(text)}; write the name in quotes")
+                    raise ConfigError(f"{name}: label {label} is named {_shown(text)}", "write the name in quotes")
             return cls.named(document, name)
         try:
             parsed = _Document.model_validate(document)
         except ValidationError as error:
             raise ConfigError(f"{name}: " + "; ".join(_explain(error))) from None
         labels: dict[int, int] = {}
-        for one in parsed.classes:
-            for label in [one.id] if one.labels is None else one.labels:
+        for entry in parsed.classes:
+            for label in [entry.id] if entry.labels is None else entry.labels:
                 if label in labels:
-                    raise ConfigError(f"{name}: label {label} is named twice; leave it in one class only")
-                labels[label] = one.id
-        return cls(coloured([(one.id, one.name, one.colour) for one in parsed.classes]), labels, name)
-
-    def _error(self, message: str, *, colon: bool = True) -> ConfigError:
-        return ConfigError(f"{self.name}{':' if colon else ''} {message}")
+                    raise ConfigError(f"{name}: label {label} is named twice", "leave it in one class only")
+                labels[label] = entry.id
+        return cls(coloured([(entry.id, entry.name, entry.colour) for entry in parsed.classes]), labels, name)
 
 
 def spell_out(labels: Sequence[int]) -> str:
@@ -265,10 +256,8 @@ def coloured(entries: Iterable[tuple[int, str, str | None]]) -> tuple[LandCoverC
     return tuple(classes)
 
 
-class _Entry(BaseModel):
+class _Entry(Strict):
     """A class in a file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     id: int
     name: str
@@ -276,10 +265,8 @@ class _Entry(BaseModel):
     labels: list[int] | None = Field(default=None, min_length=1)
 
 
-class _Document(BaseModel):
+class _Document(Strict):
     """A file in full."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     classes: list[_Entry] = Field(min_length=1)
 
@@ -299,10 +286,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _free_colour(wanted: str, used: set[str]) -> str:
-    """The colour wanted, or the first of the palette that is not used."""
-    candidates = (wanted, *(one.colour for one in default_classes(2 * NODATA_LABEL)))
-    return next((colour for colour in candidates if colour.lower() not in used), wanted)
+def _free_colour(preferred: str, used: set[str]) -> str:
+    """The colour preferred, or the first of the palette that is not used."""
+    candidates = (preferred, *(entry.colour for entry in default_classes(2 * NODATA_LABEL)))
+    return next((colour for colour in candidates if colour.lower() not in used), preferred)
 
 
 def _explain(error: ValidationError) -> Iterator[str]:

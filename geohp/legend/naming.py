@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import geopandas
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geohp.errors import ConfigError, DataError
+from geohp.files import check_output
 from geohp.legend.file import Legend, coloured
 from geohp.legend.naming_report import Naming
 from geohp.legend.recoded_labels import ranked
@@ -24,7 +25,7 @@ from geohp.raster.read.labels import LabelRaster, open_labels
 if TYPE_CHECKING:
     from xarray import DataArray
 
-MATCHINGS = ("majority", "hungarian")
+Matching = Literal["majority", "hungarian"]
 
 
 def name_classes(
@@ -32,8 +33,10 @@ def name_classes(
     reference: str | Path | geopandas.GeoDataFrame | DataArray,
     *,
     field: str | None = None,
-    matching: str = "majority",
+    matching: Matching = "majority",
     layer: str | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
     block_px: int = BLOCK_PX,
     progress: Progress = no_progress,
 ) -> Naming:
@@ -64,6 +67,8 @@ def name_classes(
             where counts are equal, the class that is larger in all, then the first. "hungarian": one label a class,
             with the most agreement in all; labels left over have no name.
         layer: of a vector file with several.
+        out: a file to write the legend to (YAML).
+        overwrite: replace it if it exists.
         block_px: side of a block.
         progress: called after every block with the stage "comparing".
 
@@ -73,9 +78,13 @@ def name_classes(
         DataError: a reference that cannot be used: lines, no or several candidates for the field, a CRS on one side
             only, no overlap.
         ConfigError: an unknown matching.
+        OutputError: the legend cannot be written.
     """
-    if matching not in MATCHINGS:
-        raise ConfigError(f"matching is {matching!r}, but must be one of {', '.join(MATCHINGS)}")
+    if matching not in get_args(Matching):
+        raise ConfigError(f"matching is {matching!r}, but must be one of {', '.join(get_args(Matching))}")
+    if out is not None:
+        inputs = [path for path in (labels, reference) if isinstance(path, str | Path)]
+        check_output(out, overwrite=overwrite, inputs=inputs)
     with open_labels(labels) as raster, open_reference(reference, raster, field=field, layer=layer) as known:
         counts = _Counts(raster.labels or ())
         blocks = BlockGrid(raster.grid.height, raster.grid.width, block_px).blocks
@@ -89,7 +98,7 @@ def name_classes(
             )
         confusion = counts.table(known)
         columns = assign(confusion.to_numpy(), matching)
-        return Naming(
+        naming = Naming(
             legend=_legend(confusion, columns, known.colours, f"the legend from {known.name}"),
             confusion=confusion,
             accuracy=float(100 * _correct(confusion, columns).sum() / counts.compared),
@@ -99,9 +108,12 @@ def name_classes(
             notes=(*known.notes, *counts.notes(known)),
             matching=matching,
         )
+    if out is not None:
+        naming.legend.write(out, overwrite=overwrite)
+    return naming
 
 
-def assign(counts: NDArray[np.int64], matching: str) -> NDArray[np.int64]:
+def assign(counts: NDArray[np.int64], matching: Matching) -> NDArray[np.int64]:
     """The class of each label.
 
     Args:

@@ -18,6 +18,7 @@ from geohp.raster.blocks import BLOCK_PX, BlockGrid
 from geohp.raster.read.labels import LabelRaster, open_labels, opened_raster
 from geohp.raster.write.layer import Layer, label_layer
 from geohp.raster.write.resumable import ResumableRasterWriter
+from geohp.style import write_styles
 from geohp.version import __version__
 
 # How pixels are georeferenced is part of the grid, and how overviews were made is said anew.
@@ -29,6 +30,7 @@ def recode_file(
     out: str | Path,
     legend: Legend | str | Path,
     *,
+    qml: bool = False,
     overwrite: bool = False,
     block_px: int = BLOCK_PX,
     progress: Progress = no_progress,
@@ -44,7 +46,8 @@ def recode_file(
         labels: a raster with one band of integers.
         out: the file to write.
         legend: the names, or the file that has them.
-        overwrite: replace an existing file.
+        qml: also write QGIS's style beside it (.qml).
+        overwrite: replace existing files.
         block_px: side of a block.
         progress: called after every block with the stage "recoding"; the raster is gone through twice.
 
@@ -58,6 +61,8 @@ def recode_file(
         OutputError: ``out`` exists already, is the input itself, or cannot be written.
     """
     out = check_output(out, overwrite=overwrite, inputs=[labels, *([] if isinstance(legend, Legend) else [legend])])
+    if qml:
+        check_output(out.with_suffix(".qml"), overwrite=overwrite)
     legend = Legend.of(legend)
     with open_labels(labels) as raster:
         blocks = BlockGrid(raster.grid.height, raster.grid.width, block_px).blocks
@@ -72,6 +77,8 @@ def recode_file(
                     work.put(block.row, block.col, {out: _block(recoded, block)})
                 progress("recoding", len(blocks) + number + 1, 2 * len(blocks))
             work.publish()
+    if qml:
+        write_styles(out, recoded.classes, overwrite=overwrite)
     return out
 
 

@@ -123,9 +123,9 @@ def test_existing_files_are_kept(tmp_path):
 def test_labels_that_the_map_does_not_have():
     legend = Legend.named({0: "water", 9: "forest"}, "legend.yaml")
     legend.check([0, 4, 9], "labels.tif")
-    with pytest.raises(ConfigError, match=r"legend.yaml names label 9, but labels.tif has labels 0 to 5: remove"):
+    with pytest.raises(ConfigError, match=r"legend.yaml names label 9, but labels.tif has labels 0 to 5; remove"):
         legend.check(range(6), "labels.tif")
-    with pytest.raises(ConfigError, match=r"label 0 \(and 1 more\), but labels.tif has labels 2 and 7: "):
+    with pytest.raises(ConfigError, match=r"label 0 \(and 1 more\), but labels.tif has labels 2 and 7; "):
         legend.check([2, 7], "labels.tif")
 
 
