@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geohp.classes import NODATA_LABEL, LandCoverClass
 from geohp.config.loading import load_config
-from geohp.errors import OutputError
-from geohp.files import check_new_folder
+from geohp.files import check_new_folder, write_bytes, write_failure
 from geohp.progress import Progress, no_progress
-from geohp.training.run import train
+
+if TYPE_CHECKING:
+    from geohp.evaluation.metrics import SegmentationScores
 
 _SIDE_PX = 1200
+_MIN_AREA_M2 = 4
 _COLOURS = ("#9d9d9d", "#c8553d", "#6aa84f")
 
 
@@ -35,8 +37,8 @@ class QuickstartResult:
     """
 
     folder: Path
-    hp: Mapping[str, Any]
-    rgb: Mapping[str, Any]
+    hp: SegmentationScores
+    rgb: SegmentationScores
     polygons: int
     seconds: float
 
@@ -76,39 +78,34 @@ def run_quickstart(
     from geohp.demo.town.geotiff import write_orthophoto
     from geohp.demo.town.scene import draw_orthophoto
     from geohp.inference.map_scene import segment_file
-    from geohp.inference.segmenter import Segmenter
-    from geohp.vector.polygonize import polygonize
-    from geohp.vector.writing import write_polygons
+    from geohp.training.run import train
 
     started = time.monotonic()
-    folder = _new_folder(out)
+    folder = check_new_folder(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_failure(folder, error) from error
+    scene = folder / "scene.tif"
     progress("drawing", 0, 1)
     drawn = draw_orthophoto(side_px, side_px, seed=seed)
-    scene, truth = folder / "scene.tif", folder / "truth.tif"
-    write_orthophoto(drawn, scene, truth)
+    write_orthophoto(drawn, scene, folder / "truth.tif")
     progress("drawing", 1, 1)
     config = load_config("quickstart.yaml", [f"data.images={scene}", f"train.seed={seed}", *overrides])
     run = train(config, out=folder / "run", progress=progress)
-    segmenter = Segmenter.load(run.folder)
-    segment_file(
+    result = segment_file(
         scene,
         folder / "labels.tif",
-        segmenter,
+        run.folder,
         confidence=folder / "confidence.tif",
+        polygons=folder / "landcover.gpkg",
+        min_area_m2=_MIN_AREA_M2,
         progress=progress,
     )
-    polygons = polygonize(folder / "labels.tif", min_area_m2=4)
-    write_polygons(polygons, folder / "landcover.gpkg")
-    labels = _labels_of(folder / "labels.tif")
-    reference, legend = _reference(drawn.truth)
-    clusters = len(segmenter.classes)
-    rgb = cluster_pixels(drawn.image, drawn.truth != NODATA_LABEL, clusters, seed)
-    hp_score, rgb_score = (_score(found, reference, len(legend), clusters) for found in (labels, rgb))
-    _draw_picture(
-        drawn.image, [_named(labels, hp_score), _named(rgb, rgb_score), reference], [hp_score, rgb_score], legend,
-        folder / "picture.png",
-    )  # fmt: skip
-    return QuickstartResult(folder, hp_score, rgb_score, len(polygons), time.monotonic() - started)
+    hp = _read_labels(folder / "labels.tif")
+    rgb = cluster_pixels(drawn.image, drawn.truth != NODATA_LABEL, len(result.classes), seed)
+    scores = _score_and_show(drawn.image, drawn.truth, (hp, rgb), len(result.classes), folder / "picture.png")
+    return QuickstartResult(folder, *scores, result.polygons or 0, time.monotonic() - started)
 
 
 def cluster_pixels(image: NDArray[np.uint8], valid: NDArray[np.bool_], clusters: int, seed: int) -> NDArray[np.uint8]:
@@ -135,16 +132,7 @@ def cluster_pixels(image: NDArray[np.uint8], valid: NDArray[np.bool_], clusters:
     return labels
 
 
-def _new_folder(path: str | Path) -> Path:
-    folder = check_new_folder(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror})", "choose a writable place") from error
-    return folder
-
-
-def _labels_of(path: Path) -> NDArray[np.uint8]:
+def _read_labels(path: Path) -> NDArray[np.uint8]:
     import rasterio
 
     with rasterio.open(path) as dataset:
@@ -152,56 +140,55 @@ def _labels_of(path: Path) -> NDArray[np.uint8]:
     return labels
 
 
-def _reference(truth: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[LandCoverClass, ...]]:
-    """The truth as the three classes of Potsdam-3, in which a map without labels is usually judged."""
+def _score_and_show(
+    image: NDArray[np.uint8],
+    truth: NDArray[np.uint8],
+    maps: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    clusters: int,
+    picture: Path,
+) -> tuple[SegmentationScores, SegmentationScores]:
+    """Hold both maps against the three classes of Potsdam-3, in which a map without labels is usually judged."""
     from geohp.demo.town.legend import THREE_CLASSES, merge_classes
 
     # The benchmark's own colours are white, blue and green: nothing to look at side by side on white paper.
-    shown = tuple(replace(c, colour=colour) for c, colour in zip(THREE_CLASSES, _COLOURS, strict=True))
-    return merge_classes(truth), shown
+    legend = [replace(c, colour=colour) for c, colour in zip(THREE_CLASSES, _COLOURS, strict=True)]
+    reference = merge_classes(truth)
+    hp, rgb = (_score(labels, reference, len(legend), clusters) for labels in maps)
+    named = [_named(labels, scores) for labels, scores in zip(maps, (hp, rgb), strict=True)]
+    captions = [f"{name}\nmIoU {scores['miou']:.1f} %" for name, scores in (("HP", hp), ("k-means, RGB", rgb))]
+    panels = dict(zip(captions, named, strict=True)) | {"truth": reference}
+    write_bytes(picture, _draw_panels(image, panels, legend))
+    return hp, rgb
 
 
-def _score(labels: NDArray[np.uint8], reference: NDArray[np.uint8], classes: int, clusters: int) -> Mapping[str, Any]:
+def _score(labels: NDArray[np.uint8], reference: NDArray[np.uint8], classes: int, clusters: int) -> SegmentationScores:
     from geohp.evaluation.metrics import SegmentationMetrics
 
     metrics = SegmentationMetrics(classes, clusters)
     metrics.update(labels, reference)
-    result: Mapping[str, Any] = metrics.compute()
-    return result
+    return metrics.compute()
 
 
-def _named(labels: NDArray[np.uint8], score: Mapping[str, Any]) -> NDArray[np.uint8]:
+def _named(labels: NDArray[np.uint8], scores: SegmentationScores) -> NDArray[np.uint8]:
     """Each cluster as the class it was matched to."""
     table = np.full(256, NODATA_LABEL, dtype=np.uint8)
-    assignment = np.asarray(score["assignment"])
-    table[: len(assignment)] = assignment
+    table[: len(scores["assignment"])] = scores["assignment"]
     named: NDArray[np.uint8] = table[labels]
     return named
 
 
-def _draw_picture(
-    image: NDArray[np.uint8],
-    maps: Sequence[NDArray[np.uint8]],
-    scores: Sequence[Mapping[str, Any]],
-    legend: Sequence[LandCoverClass],
-    out: Path,
-) -> None:
-    """Scene, map, baseline and truth side by side, with a legend."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+def _draw_panels(
+    image: NDArray[np.uint8], maps: dict[str, NDArray[np.uint8]], legend: Sequence[LandCoverClass]
+) -> bytes:
+    """The scene and maps of it side by side, with a legend, as a PNG."""
     from geohp.reporting.figures import colourise, legend_handles
+    from geohp.reporting.plots import as_png, new_figure
 
-    captions = [
-        f"{name}\nmIoU {score['miou']:.1f} %" for name, score in zip(("HP", "k-means, RGB"), scores, strict=True)
-    ]
-    titles = ["orthophoto", *captions, "truth"]
-    figure = Figure(figsize=(16, 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    shown = [np.moveaxis(image, 0, -1), *(colourise(labels, legend) for labels in maps)]
-    for axes, picture, title in zip(figure.subplots(1, len(shown)), shown, titles, strict=True):
-        axes.imshow(picture, interpolation="nearest")
+    figure = new_figure(16, 5.2)
+    panels = {"orthophoto": np.moveaxis(image, 0, -1)} | {t: colourise(labels, legend) for t, labels in maps.items()}
+    for axes, (title, pixels) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        axes.imshow(pixels, interpolation="nearest")
         axes.set_title(title)
         axes.set_axis_off()
     figure.legend(handles=legend_handles(legend), loc="outside lower center", ncols=len(legend), frameon=False)
-    figure.savefig(out, dpi=120)
+    return as_png(figure, dpi=120)

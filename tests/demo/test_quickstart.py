@@ -16,7 +16,7 @@ def test_a_small_one_makes_everything(tmp_path):
     small = ["data.patches=24", "data.patch_px=64", "train.epochs=3", "method.pool_size=24", "method.warmup_steps=2"]
     stages = []
     result = run_quickstart(
-        tmp_path / "out", side_px=320, overrides=small, progress=lambda stage, *_: stages.append(stage)
+        tmp_path / "out", side_px=320, overrides=small, progress=lambda stage, *_, **__: stages.append(stage)
     )
     assert {p.name for p in result.folder.iterdir()} == MADE
     assert {"drawing", "surveying images", "computing features", "training", "segmenting"} <= set(stages)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from geohp.classes import NODATA_LABEL, classes_to_json
 from geohp.demo.town.canvas import PIXEL_M
 from geohp.demo.town.legend import SIX_CLASSES
 from geohp.demo.town.scene import SyntheticScene
 from geohp.files import atomic_write
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetWriter
 
 EPSG = 25833
 """ETRS89 / UTM zone 33N, as Brandenburg's survey uses it."""
@@ -33,33 +38,29 @@ def write_orthophoto(scene: SyntheticScene, image_path: str | Path, truth_path: 
     """
     from rasterio.enums import ColorInterp
 
-    def image(dataset: Any) -> None:
+    with _new_geotiff(Path(image_path), scene.truth.shape, count=3, photometric="RGB") as dataset:
         dataset.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
         dataset.write(scene.image)
         dataset.write_mask(scene.valid)
-
-    def truth(dataset: Any) -> None:
+    with _new_geotiff(Path(truth_path), scene.truth.shape, count=1, nodata=NODATA_LABEL) as dataset:
         dataset.write_colormap(1, {c.id: (*c.rgb, 255) for c in SIX_CLASSES})
         dataset.set_band_description(1, "land cover")
         dataset.update_tags(1, classes=classes_to_json(SIX_CLASSES))
         dataset.write(scene.truth, 1)
 
-    height, width = scene.truth.shape
-    _write(Path(image_path), {"height": height, "width": width, "count": 3, "photometric": "RGB"}, image)
-    _write(Path(truth_path), {"height": height, "width": width, "count": 1, "nodata": NODATA_LABEL}, truth)
 
-
-def _write(path: Path, profile: dict[str, Any], fill: Any) -> None:
-    """Write one GeoTIFF beside its place, then move it there."""
+@contextmanager
+def _new_geotiff(path: Path, shape: tuple[int, ...], **profile: str | int) -> Iterator[DatasetWriter]:
     import rasterio
     from rasterio.errors import RasterioError
     from rasterio.transform import from_origin
 
+    profile |= {"driver": "GTiff", "dtype": "uint8", "height": shape[0], "width": shape[1]}
     layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
     where = {"crs": f"EPSG:{EPSG}", "transform": from_origin(*UPPER_LEFT, PIXEL_M, PIXEL_M)}
     with (
         atomic_write(path, failures=(OSError, RasterioError)) as draft,
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(draft, "w", driver="GTiff", dtype="uint8", **profile, **layout, **where) as dataset,
+        rasterio.open(draft, "w", **profile, **layout, **where) as dataset,
     ):
-        fill(dataset)
+        yield dataset
