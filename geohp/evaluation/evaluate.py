@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,35 +66,19 @@ def evaluate(
     with closing(source.evaluation(progress)) as images:
         if not len(images):
             raise DataError("no labelled image to evaluate on", "check the lists of the data set")
-        jobs = list(_jobs(files, config, images, options))
+        settings = {"crf": options.crf, "tta": options.tta, "data": config.data.model_dump(mode="json")}
+        jobs = list(_jobs(files, images, settings))
         results: list[Result] = []
-        notes: dict[str, None] = {}
+        notes: list[str] = []
         first: Predictor | None = None
         for number, job in enumerate(jobs, start=1):
             predictor = _predictor(job.model, images, options)
             first = first or predictor
-            counts = count_confusion(
-                predictor,
-                images,
-                len(source.classes),
-                device=torch_device(options.device),
-                batch_size=options.batch_size,
-                workers=options.workers,
-                counts_file=job.counts_file,
-                stage="evaluating" if len(jobs) == 1 else f"evaluating {number}/{len(jobs)}",
-                progress=progress,
-            )
-            results += [Result(job.model, job.checkpoint, mode, scores) for mode, scores in counts.scores().items()]
-            notes.update(dict.fromkeys(_notes(predictor, config.data.evaluation_px)))
-        evaluation = Evaluation(
-            tuple(results),
-            source.classes,
-            source.protocol,
-            len(images),
-            config.data.evaluation_px,
-            tuple(notes),
-            {"crf": options.crf, "tta": options.tta, "data": config.data.model_dump(mode="json")},
-        )
+            stage = "evaluating" if len(jobs) == 1 else f"evaluating {number}/{len(jobs)}"
+            results += _score(job, predictor, images, len(source.classes), options, stage, progress)
+            notes += _notes(predictor, config.data.evaluation_px)
+        side_px, unique = config.data.evaluation_px, tuple(dict.fromkeys(notes))
+        evaluation = Evaluation(tuple(results), source.classes, source.protocol, len(images), side_px, unique, settings)
         if options.report is not None and first is not None:
             write_report(evaluation, Path(options.report), images, first, torch_device(options.device))
     for job in jobs:
@@ -118,17 +102,40 @@ class _Job:
     counts_file: Path | None
 
 
-def _jobs(files: Sequence[Path], config: Config, images: ImageSet, options: EvaluationOptions) -> Iterator[_Job]:
+def _jobs(files: Sequence[Path], images: ImageSet, settings: Mapping[str, object]) -> Iterator[_Job]:
     """Every file, and the one that scored best on labels in the same run folder."""
     named = [(file, LAST) for file in files]
     named += [(best, BEST) for file in files if (best := file.with_name(BEST_NAME)).is_file() and best != file]
     names = [images.name(index) for index in range(len(images))]
-    settings = {"data": config.data.model_dump(mode="json"), "names": names, "crf": options.crf, "tta": options.tta}
-    identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    identity = hashlib.sha256(json.dumps({**settings, "names": names}, sort_keys=True).encode()).hexdigest()
     for file, checkpoint in named:
         key = hashlib.sha256(identity.encode() + file.read_bytes()).hexdigest()[:16]
         writable = os.access(file.parent, os.W_OK)
         yield _Job(file, checkpoint, file.with_name(f".evaluation-{key}.npz") if writable else None)
+
+
+def _score(
+    job: _Job,
+    predictor: Predictor,
+    images: ImageSet,
+    classes: int,
+    options: EvaluationOptions,
+    stage: str,
+    progress: Progress,
+) -> Iterator[Result]:
+    counts = count_confusion(
+        predictor,
+        images,
+        classes,
+        device=torch_device(options.device),
+        batch_size=options.batch_size,
+        workers=options.workers,
+        counts_file=job.counts_file,
+        stage=stage,
+        progress=progress,
+    )
+    for mode, scores in counts.scores().items():
+        yield Result(job.model, job.checkpoint, mode, scores)
 
 
 def _data_config(data: Config | str | Path | None, overrides: Sequence[str], model: Path) -> Config:

@@ -1,4 +1,4 @@
-"""Evaluation from models to tables and pages, on made-up fields with labels."""
+"""Evaluation from models to tables and pages, on evaluation-up fields with labels."""
 
 import csv
 import json
@@ -14,20 +14,18 @@ from typer.testing import CliRunner
 
 import geohp
 from geohp.cli.app import app
-from geohp.crf.mean_field import dense_crf
 from geohp.errors import ModelError, OutputError
 from geohp.evaluation.evaluate import evaluate
 from geohp.evaluation.metrics import SegmentationMetrics
-from geohp.evaluation.predict import PredictionMode, Predictor
+from geohp.evaluation.predict import PredictionMode
 from geohp.evaluation.published import published_rows
 from geohp.evaluation.results import BEST, LAST
 from geohp.evaluation.tables import mean_and_deviation
-from geohp.methods.probes import ClusterProbe, LinearProbe
 from geohp.model.file import load_model
 
 
-def scores_of(made):
-    return [(str(r.model), r.checkpoint, r.mode, r.scores["counts"].tolist()) for r in made.results]
+def scores_of(evaluation):
+    return [(str(r.model), r.checkpoint, r.mode, r.scores["counts"].tolist()) for r in evaluation.results]
 
 
 def without_best(run, folder):
@@ -38,7 +36,7 @@ def without_best(run, folder):
 
 
 def test_scores_are_those_of_codes_upsampled_and_matched_over_the_whole_set(runs):
-    made = evaluate(runs[0].folder)
+    evaluation = evaluate(runs[0].folder)
     model, images = load_model(runs[0].folder), geohp.data.factory.open_data(None).evaluation()
     cluster, linear = SegmentationMetrics(3), SegmentationMetrics(3, matching="identity")
     for index in range(len(images)):
@@ -48,11 +46,11 @@ def test_scores_are_those_of_codes_upsampled_and_matched_over_the_whole_set(runs
         cluster.update(model.probe.cosines(codes).argmax(1)[0], item["mask"])
         linear.update(model.linear_probe(codes).argmax(1)[0], item["mask"])
     for mode, expected in ((PredictionMode("cluster"), cluster), (PredictionMode("linear"), linear)):
-        (found,) = made.of(LAST, mode)
+        (found,) = evaluation.of(LAST, mode)
         # Rounding may decide ties between neighbouring clusters otherwise: a handful of pixels in ninety thousand.
         assert np.abs(found.scores["counts"] - expected.compute()["counts"]).sum() <= 20
-    assert made.images == 10
-    assert made.labelled_px == 10 * 93 * 96
+    assert evaluation.images == 10
+    assert evaluation.labelled_px == 10 * 93 * 96
 
 
 def test_batches_do_not_change_the_counts(runs):
@@ -60,27 +58,27 @@ def test_batches_do_not_change_the_counts(runs):
 
 
 def test_several_seeds_give_mean_and_deviation(runs):
-    made = evaluate([run.folder for run in runs])
-    summary = made.as_dict()["summary"][0]
-    accuracies = [r.scores["accuracy"] for r in made.of(LAST, PredictionMode("cluster"))]
+    evaluation = evaluate([run.folder for run in runs])
+    summary = evaluation.as_dict()["summary"][0]
+    accuracies = [r.scores["accuracy"] for r in evaluation.of(LAST, PredictionMode("cluster"))]
     assert len(accuracies) == summary["models"] == 2
     assert summary["accuracy"] == pytest.approx(np.mean(accuracies))
     assert summary["accuracy_deviation"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / np.sqrt(2))
-    assert "±" in made.report()
+    assert "±" in evaluation.report()
     assert mean_and_deviation([3.0]) == (3.0, None)
 
 
 def test_best_on_labels_is_there_under_its_name_alone(runs):
-    made = evaluate(runs[0].folder)
-    assert [row[0] for row in made.rows] == [LAST, LAST, BEST, BEST]
+    evaluation = evaluate(runs[0].folder)
+    assert [row[0] for row in evaluation.rows] == [LAST, LAST, BEST, BEST]
     with (runs[0].folder / "scores.csv").open() as file:
         by_epoch = [float(row["cluster_miou"]) for row in csv.DictReader(file)]
     assert len(by_epoch) == 3
-    (best,), (last,) = made.of(BEST, PredictionMode("cluster")), made.of(LAST, PredictionMode("cluster"))
+    (best,), (last,) = evaluation.of(BEST, PredictionMode("cluster")), evaluation.of(LAST, PredictionMode("cluster"))
     # potsdam3.yaml keeps the published probe: what was scored is what was saved.
     assert best.scores["miou"] == pytest.approx(max(by_epoch))
     assert last.scores["miou"] == pytest.approx(by_epoch[-1])
-    lines = made.report(140).splitlines()
+    lines = evaluation.report(140).splitlines()
     assert any(line.strip().startswith(BEST) and line.rstrip().endswith("(a)") for line in lines)
     assert "(a) the checkpoint was chosen by these very labels" in "\n".join(lines)
 
@@ -118,8 +116,8 @@ def test_labels_reach_nothing_but_the_linear_probe(runs, made_up, tmp_path, monk
 def test_kmeans_gets_a_linear_probe_where_there_are_labels(made_up, tmp_path):
     settings = [s for s in made_up if not s.startswith("method.")]
     run = geohp.train("potsdam3", [*settings, "method={name: kmeans, samples: 2000}"], out=tmp_path / "run")
-    made = evaluate(run.folder)
-    (linear,) = made.of(LAST, PredictionMode("linear"))
+    evaluation = evaluate(run.folder)
+    (linear,) = evaluation.of(LAST, PredictionMode("linear"))
     # Three colours of field: what a linear classifier cannot miss.
     assert linear.scores["accuracy"] > 80
 
@@ -157,13 +155,13 @@ def test_damaged_counts_are_counted_again(runs, tmp_path, monkeypatch):
 
 def test_the_report_has_everything_and_appears_whole(runs, tmp_path):
     out = tmp_path / "report"
-    made = evaluate([run.folder for run in runs], crf=True, report=out)
+    evaluation = evaluate([run.folder for run in runs], crf=True, report=out)
     names = {path.name for path in out.iterdir()}
     assert {"evaluation.json", "results.csv", "samples.png", "index.html", "confusion-0.png"} <= names
     told = json.loads((out / "evaluation.json").read_text())
     assert told["benchmark"] == "potsdam-3"
     assert len(told["results"]) == 2 * 2 * 2 * 2  # models, checkpoints, probes, with and without CRF
-    assert told["results"][0]["confusion"] == made.results[0].scores["confusion"].tolist()
+    assert told["results"][0]["confusion"] == evaluation.results[0].scores["confusion"].tolist()
     assert {row["method"] for row in told["published"]} >= {"HP", "STEGO", "PriMaPs-EM"}
     page = (out / "index.html").read_text()
     assert "82.4" in page
@@ -201,60 +199,6 @@ def test_the_command_prints_the_tables(runs, tmp_path):
     assert "potsdam-3: 10 images of 96 px" in done.output
     assert "HP, ViT-B/8" in done.output
     assert "vegetation" in done.output
-
-
-# What is read off codes.
-
-
-def predictor(codes, **options):
-    torch.manual_seed(0)
-    return Predictor(lambda images: codes(images), ClusterProbe(4, 3), LinearProbe(4, 3), **options)
-
-
-def pooled(images):
-    """Codes that tell left from right: means of 8 px patches, and the column."""
-    means = F.avg_pool2d(images, 8)
-    column = torch.linspace(-1, 1, means.shape[-1]).expand_as(means[:, :1])
-    return torch.cat([means, column], 1)
-
-
-def test_crf_reads_the_published_unaries():
-    torch.manual_seed(1)
-    images = torch.rand(2, 3, 48, 64)
-    made = predictor(pooled, crf=True)
-    labels = made(images)
-    codes = F.interpolate(pooled(images), size=(48, 64), mode="bilinear", align_corners=False)
-    for index in range(2):
-        image = (images[index] * 255).round().to(torch.uint8)
-        cluster = (2 * made.probe.cosines(codes[index][None]))[0].log_softmax(0)
-        linear = made.linear_probe(codes[index][None])[0].log_softmax(0)
-        for probe, logits in (("cluster", cluster), ("linear", linear)):
-            expected = dense_crf(image, logits).argmax(0)
-            assert (labels[PredictionMode(probe, crf=True)][index] == expected).float().mean() > 0.999
-
-
-def test_mirrored_images_give_mirrored_labels_only_when_averaged():
-    torch.manual_seed(2)
-    images = torch.rand(1, 3, 32, 32)
-    plain, averaged = predictor(pooled), predictor(pooled, tta=True)
-    mirrored = {name: labels.flip(2) for name, labels in averaged(images.flip(3)).items()}
-    assert all(torch.equal(mirrored[name], labels) for name, labels in averaged(images).items())
-    other = {name: labels.flip(2) for name, labels in plain(images.flip(3)).items()}
-    assert not all(torch.equal(other[name], labels) for name, labels in plain(images).items())
-
-
-@pytest.mark.parametrize(("side", "seen"), [(320, 322), (224, 224), (5, 14)])
-def test_images_are_resized_to_whole_patches(side, seen):
-    shapes = []
-
-    def encoder(images):
-        shapes.append(tuple(images.shape[-2:]))
-        return F.avg_pool2d(images, 14)[:, [0, 1, 2, 0]]
-
-    made = predictor(encoder, patch_px=14)
-    labels = made(torch.rand(1, 3, side, side))
-    assert shapes == [(seen, seen)]
-    assert labels[PredictionMode("cluster")].shape == (1, side, side)
 
 
 def test_published_rows_are_complete():

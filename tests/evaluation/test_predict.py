@@ -1,0 +1,60 @@
+"""What is read off codes: labels at full resolution, through the CRF and averaged over the mirrored image."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from geohp.crf.mean_field import dense_crf
+from geohp.evaluation.predict import PredictionMode, Predictor
+from geohp.methods.probes import ClusterProbe, LinearProbe
+
+
+def predictor(codes, **options):
+    torch.manual_seed(0)
+    return Predictor(lambda images: codes(images), ClusterProbe(4, 3), LinearProbe(4, 3), **options)
+
+
+def pooled(images):
+    """Codes that tell left from right: means of 8 px patches, and the column."""
+    means = F.avg_pool2d(images, 8)
+    column = torch.linspace(-1, 1, means.shape[-1]).expand_as(means[:, :1])
+    return torch.cat([means, column], 1)
+
+
+def test_crf_reads_the_published_unaries():
+    torch.manual_seed(1)
+    images = torch.rand(2, 3, 48, 64)
+    predict = predictor(pooled, crf=True)
+    labels = predict(images)
+    codes = F.interpolate(pooled(images), size=(48, 64), mode="bilinear", align_corners=False)
+    for index in range(2):
+        image = (images[index] * 255).round().to(torch.uint8)
+        cluster = (2 * predict.probe.cosines(codes[index][None]))[0].log_softmax(0)
+        linear = predict.linear_probe(codes[index][None])[0].log_softmax(0)
+        for probe, logits in (("cluster", cluster), ("linear", linear)):
+            expected = dense_crf(image, logits).argmax(0)
+            assert (labels[PredictionMode(probe, crf=True)][index] == expected).float().mean() > 0.999
+
+
+def test_mirrored_images_give_mirrored_labels_only_when_averaged():
+    torch.manual_seed(2)
+    images = torch.rand(1, 3, 32, 32)
+    plain, averaged = predictor(pooled), predictor(pooled, tta=True)
+    mirrored = {name: labels.flip(2) for name, labels in averaged(images.flip(3)).items()}
+    assert all(torch.equal(mirrored[name], labels) for name, labels in averaged(images).items())
+    other = {name: labels.flip(2) for name, labels in plain(images.flip(3)).items()}
+    assert not all(torch.equal(other[name], labels) for name, labels in plain(images).items())
+
+
+@pytest.mark.parametrize(("side", "seen"), [(320, 322), (224, 224), (5, 14)])
+def test_images_are_resized_to_whole_patches(side, seen):
+    shapes = []
+
+    def encoder(images):
+        shapes.append(tuple(images.shape[-2:]))
+        return F.avg_pool2d(images, 14)[:, [0, 1, 2, 0]]
+
+    predict = predictor(encoder, patch_px=14)
+    labels = predict(torch.rand(1, 3, side, side))
+    assert shapes == [(seen, seen)]
+    assert labels[PredictionMode("cluster")].shape == (1, side, side)
