@@ -71,7 +71,8 @@ class PixelModel(nn.Module):
 def run_geohp(scene_path: Path, out_path: Path, module: nn.Module, device: str) -> None:
     """The engine of geohp between its scene and its writer."""
     from geohp.classes import default_classes
-    from geohp.inference.engine.pipeline import EngineSettings, label_blocks
+    from geohp.inference.engine.pipeline import label_blocks
+    from geohp.inference.engine.settings import EngineSettings
     from geohp.inference.writing import write_behind
     from geohp.raster.read.scene import open_scene
     from geohp.raster.write.layer import Layer

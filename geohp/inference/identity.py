@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from geohp.files import file_state
-from geohp.inference.engine.pipeline import EngineSettings
+from geohp.inference.engine.settings import EngineSettings
 from geohp.model.network import LandCoverModel
 from geohp.raster.read.scene import Scene
 from geohp.version import __version__

@@ -18,8 +18,8 @@ from geohp.backbones.base import Backbone
 from geohp.backbones.factory import create_backbone_for_bands
 from geohp.classes import default_classes
 from geohp.errors import DataError, SceneError
-from geohp.inference.engine.pipeline import default_input_px
 from geohp.inference.engine.reading import NodataOnErrorScene
+from geohp.inference.engine.settings import default_input_px
 from geohp.methods.kmeans.method import KMeans
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel

@@ -8,8 +8,9 @@ from pathlib import Path
 from geohp.classes import NODATA_LABEL
 from geohp.errors import ConfigError
 from geohp.inference.engine.layers import STEPS
-from geohp.inference.engine.pipeline import EngineSettings, label_blocks
+from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.reading import NodataOnErrorScene
+from geohp.inference.engine.settings import EngineSettings
 from geohp.inference.identity import model_sha256, run_identity
 from geohp.inference.map_options import RasterOptions
 from geohp.inference.products import Products

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
-from geohp.errors import ModelError, SceneError
-from geohp.inference.engine.pipeline import EngineSettings, default_settings, label_blocks
-from geohp.inference.engine.refining import refinement
+from geohp.errors import SceneError
+from geohp.inference.engine.pipeline import label_blocks
+from geohp.inference.engine.settings import EngineSettings, engine_settings
 from geohp.inference.kmeans_fit import fit_kmeans
 from geohp.inference.lazy import lazy_labels
 from geohp.legend.file import Legend
@@ -31,7 +29,6 @@ from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_sce
 if TYPE_CHECKING:
     import xarray as xr
 
-_SAME_PIXEL_SIZE = 0.05
 
 _DEFAULTS = WindowOptions()
 
@@ -156,36 +153,8 @@ class Segmenter:
             )
 
     def settings(self, scene: Scene, options: WindowOptions) -> EngineSettings:
-        """Window grid for this model on a scene.
-
-        Raises:
-            ConfigError: when there is no such refinement.
-            ModelError: when the overlap is not between 0 and 1, or the window or the pixel size is not positive.
-            SceneError: when a pixel size is asked for and the scene's own is not known.
-        """
-        overlap, window_px = options.overlap, options.window_px
-        if not 0 <= overlap < 1:
-            raise ModelError(f"overlap {overlap}: must be at least 0 and below 1, a share of the window")
-        if window_px is not None and window_px < 1:
-            raise ModelError(f"window {window_px}: must be a positive number of pixels")
-        input_scale = self.model.input_scale * self._resampling(scene, options.pixel_size_m)
-        settings = default_settings(self.model, overlap, window_px, input_scale)
-        return replace(settings, tta=options.tta, refine=refinement(options.refine))
-
-    def _resampling(self, scene: Scene, wanted: float | None) -> float:
-        """Pixels that the model shall see for one pixel of the scene."""
-        if wanted is not None and not (math.isfinite(wanted) and wanted >= 0):
-            raise ModelError(f"pixel size {wanted}: must be a number of metres, or 0 for the scene's own")
-        seen = self.model.card.pixel_size_m if wanted is None else wanted
-        if not seen:
-            return 1.0
-        own = scene.grid.pixel_size_m
-        if own is None:
-            if wanted is None:
-                return 1.0
-            raise SceneError(f"{scene.path}: its pixel size is not known without a CRS", "leave the pixel size out")
-        # What differs by less is the same sensor in another projection.
-        return 1.0 if abs(math.log(own / seen)) < _SAME_PIXEL_SIZE else own / seen
+        """Windows for this model on a scene; see :func:`.engine_settings`."""
+        return engine_settings(self.model, scene, options)
 
     def segment(self, scene: Scene, options: WindowOptions = _DEFAULTS) -> xr.DataArray:
         """Label a scene in memory.

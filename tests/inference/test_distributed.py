@@ -21,7 +21,7 @@ from geohp.inference.cluster import workers
 from geohp.inference.cluster.connection import connect
 from geohp.inference.cluster.groups import group_blocks, windows_of
 from geohp.inference.cluster.workers import Source, TaskSpec, process_blocks
-from geohp.inference.engine.pipeline import EngineSettings
+from geohp.inference.engine.settings import EngineSettings
 from geohp.inference.identity import model_sha256
 from geohp.inference.map_options import ModelOptions, RasterOptions
 from geohp.inference.products import Products

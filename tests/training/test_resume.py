@@ -110,7 +110,7 @@ def test_killed_it_goes_on(photograph, tmp_path):
     if process.returncode == 0:
         pytest.skip("it was too fast to be killed")
     assert not (tmp_path / "run" / "model.safetensors").exists()
-    with pytest.raises(ModelError, match="--resume"):
+    with pytest.raises(ModelError, match="go on training"):
         geohp.Segmenter.load(tmp_path / "run")
     resumed = [sys.executable, "-m", "geohp", "train", "--resume", str(tmp_path / "run")]
     done = subprocess.run(resumed, capture_output=True, text=True, check=False)

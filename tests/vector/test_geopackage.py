@@ -7,9 +7,9 @@ import re
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import xml.etree.ElementTree as ET
 from contextlib import closing
+from pathlib import Path
 
 import geopandas
 import numpy as np
@@ -202,10 +202,10 @@ def test_places_that_cannot_be_written(tmp_path, monkeypatch):
         write_polygons(polygons, tmp_path / "text.gpkg", overwrite=True)
     assert (tmp_path / "text.gpkg").read_text() == "no GeoPackage"
 
-    def refuse(**_):
+    def refuse(_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(Path, "touch", refuse)
     with pytest.raises(OutputError, match="Permission denied"):
         write_polygons(polygons, tmp_path / "a.gpkg")
     assert only(tmp_path, "folder.gpkg", "text.gpkg")

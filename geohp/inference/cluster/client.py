@@ -24,7 +24,7 @@ from geohp.errors import ClusterError, GeohpError
 from geohp.inference.cluster import workers
 from geohp.inference.cluster.groups import group_blocks
 from geohp.inference.cluster.workers import Finished, Source, TaskSpec, WorkerInfo
-from geohp.inference.engine.pipeline import EngineSettings
+from geohp.inference.engine.settings import EngineSettings
 from geohp.inference.engine.windows import WindowGrid
 from geohp.inference.identity import model_sha256
 from geohp.inference.map_options import RasterOptions

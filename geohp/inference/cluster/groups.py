@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 
-from geohp.inference.engine.pipeline import EngineSettings
+from geohp.inference.engine.settings import EngineSettings
 from geohp.inference.engine.windows import WindowGrid
 from geohp.raster.block import Block
 

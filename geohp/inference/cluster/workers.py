@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from geohp.errors import ClusterError, GeohpError, ModelError, OutputError, SceneError
-from geohp.inference.engine.pipeline import EngineSettings, label_blocks
+from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.reading import NodataOnErrorScene
+from geohp.inference.engine.settings import EngineSettings
 from geohp.inference.writing import write_behind
 from geohp.model.device import torch_device
 from geohp.model.file import load_model

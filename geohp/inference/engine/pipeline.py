@@ -12,12 +12,10 @@ same way; see :mod:`geohp.inference.engine.refining`.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import torch
@@ -28,79 +26,11 @@ from geohp.inference.engine.forward import Runner, Scorer
 from geohp.inference.engine.layers import confidence_layers, labels, refined_layers
 from geohp.inference.engine.plan import Plan
 from geohp.inference.engine.reading import Patch, read_ahead
-from geohp.inference.engine.refining import Refinement, refined, regions
-from geohp.inference.engine.windows import Origin, WindowGrid, blend_weights
-from geohp.model.network import LandCoverModel
+from geohp.inference.engine.refining import refined, regions
+from geohp.inference.engine.settings import EngineSettings
+from geohp.inference.engine.windows import Origin, blend_weights
 from geohp.raster.block import Block
 from geohp.raster.read.patches import Readable
-
-_INPUT_PX = 448
-"""Smallest side of a default window as the backbone sees it: smaller ones spend too much on their overlap."""
-
-_BLOCK_BYTES = 48 * 2**20
-"""What a block may take: its own sums, and scores of the windows that touch it."""
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """How a scene is cut into windows and batches.
-
-    Attributes:
-        window_px: side of a window in scene pixels.
-        overlap_px: pixels shared by neighbouring windows.
-        batch_size: windows a forward pass.
-        block_px: side of an output block, about; less where scores are large, see :meth:`blocks`.
-        input_scale: backbone pixels a scene pixel.
-        patch_px: the backbone's patch, of which its input is a whole number.
-        tta: average over flips and rotations of each window.
-        cluster_to_class: the class that each cluster belongs to, where a legend has named them.
-        refine: fit the map to the outlines that the scene shows.
-    """
-
-    window_px: int
-    overlap_px: int
-    batch_size: int = 8
-    block_px: int = 1024
-    input_scale: float = 1.0
-    patch_px: int = 1
-    tta: bool = False
-    cluster_to_class: tuple[int, ...] | None = None
-    refine: Refinement | None = None
-
-    @property
-    def input_px(self) -> int:
-        """Side of a window as the backbone sees it."""
-        return round(self.window_px * self.input_scale)
-
-    def grid(self, height: int, width: int) -> WindowGrid:
-        """The windows over a scene of that size.
-
-        Scenes smaller than a window get smaller ones, of whole patches.
-        """
-        # Scene pixels that are a whole number of patches, exactly.
-        multiple = Fraction(self.patch_px * self.window_px, self.input_px).numerator
-        return WindowGrid(height, width, self.window_px, self.overlap_px, multiple)
-
-    def blocks(self, grid: WindowGrid, clusters: int) -> list[Block]:
-        """The blocks to work it off in: their sums and the scores they need fit the memory set aside.
-
-        Where patches are pixels, or classes many, blocks get smaller: down to one window's own pixels.
-        """
-        window, overlap = self.window_px, self.overlap_px
-        scores = clusters * (self.input_px / self.patch_px) ** 2
-        if self.refine is not None:
-            # Blocks begin where the refinement's windows do: of what is kept for a block, theirs is most.
-            grid = self.refine.grid(grid.height, grid.width)
-            window, overlap = self.refine.window_px, self.refine.overlap_px
-            scores = clusters * window**2
-        stride = window - overlap
-        strides = max(1, round(self.block_px / stride))
-        while strides > 1:
-            windows = strides + math.ceil(overlap / stride)
-            if 4 * (windows**2 * scores + clusters * (strides * stride) ** 2) <= _BLOCK_BYTES:
-                break
-            strides -= 1
-        return grid.blocks(strides * stride)
 
 
 @dataclass(frozen=True)
@@ -115,33 +45,6 @@ class FinishedBlock:
 
     block: Block
     layers: dict[str, NDArray[np.uint8]]
-
-
-def default_input_px(patch_size: int, target_px: float = _INPUT_PX) -> int:
-    """The side nearest to a target that is a whole number of patches."""
-    return max(1, round(target_px / patch_size)) * patch_size
-
-
-def default_settings(
-    model: LandCoverModel, overlap: float = 0.25, window_px: int | None = None, input_scale: float | None = None
-) -> EngineSettings:
-    """Windows of the side the model was trained at, but no smaller than about 448 px, the backbone's patches fitting.
-
-    Args:
-        model: which model will run.
-        overlap: share of a window's side that neighbours share, from 0 to below 1.
-        window_px: side in scene pixels, rounded to whole patches.
-        input_scale: backbone pixels a scene pixel, about; the model's own by default.
-    """
-    input_scale = model.input_scale if input_scale is None else input_scale
-    target_px = window_px * input_scale if window_px else max(model.card.input_px, _INPUT_PX)
-    patch = model.backbone.patch_size
-    input_px = default_input_px(patch, target_px)
-    window = max(1, round(input_px / input_scale))
-    overlap_px = min(round(window * overlap), window - 1)
-    return EngineSettings(
-        window, overlap_px, input_scale=input_px / window, patch_px=patch, cluster_to_class=model.card.cluster_to_class
-    )
 
 
 def label_blocks(

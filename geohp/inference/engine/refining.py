@@ -11,53 +11,16 @@ where it sees the surroundings best, and fade into its neighbours' over the over
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 
 from geohp.crf.guide import guide_image
 from geohp.crf.mean_field import dense_crf
-from geohp.errors import ConfigError
 from geohp.inference.engine.blending import Blended, WindowScores
 from geohp.inference.engine.layers import class_probabilities
 from geohp.inference.engine.reading import Patch
 from geohp.inference.engine.windows import Origin, WindowGrid
 from geohp.raster.block import Block
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """The windows that a dense CRF with the published settings runs over, in pixels of the scene.
-
-    Its kernel in space and colour is a Gaussian of 67 px: with the default overlap every pixel is decided, mostly or
-    alone, by a window that shows about that much around it, but for the scene's rim.
-
-    Attributes:
-        window_px: side of a window.
-        overlap_px: pixels shared by neighbouring windows.
-    """
-
-    window_px: int = 512
-    overlap_px: int = 128
-
-    def grid(self, height: int, width: int) -> WindowGrid:
-        """The windows over a scene of that size, none of which reaches beyond it."""
-        return WindowGrid(height, width, self.window_px, self.overlap_px, multiple=1)
-
-
-REFINEMENTS = ("crf",)
-"""What a map can be refined by."""
-
-
-def refinement(name: str | None) -> Refinement | None:
-    """The refinement of a name, or none.
-
-    Raises:
-        ConfigError: there is none of that name.
-    """
-    if name is not None and name not in REFINEMENTS:
-        raise ConfigError(f"refine {name!r}: must be {' or '.join(REFINEMENTS)}, or left out")
-    return None if name is None else Refinement()
 
 
 def regions(grid: WindowGrid, origins: list[Origin]) -> list[Block]:

@@ -13,12 +13,14 @@ from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.classes import default_classes
 from geohp.inference.engine.blending import ScoreCache
 from geohp.inference.engine.layers import QUANTITIES
-from geohp.inference.engine.pipeline import EngineSettings, default_settings, label_blocks
+from geohp.inference.engine.pipeline import label_blocks
+from geohp.inference.engine.settings import EngineSettings, engine_settings
 from geohp.inference.engine.windows import WindowGrid, blend_weights
 from geohp.methods.kmeans.method import Standardise
 from geohp.methods.probes import ClusterProbe
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
+from geohp.options import WindowOptions
 from geohp.raster.read.patches import complete_patch
 
 PATCH, CLUSTERS = 4, 3
@@ -193,16 +195,16 @@ def test_progress_counts_every_window_once():
 def test_a_model_trained_on_resized_patches_sees_resized_windows():
     model = make_model()
     model.card = replace(model.card, patch_px=200, input_px=224)
-    chosen = default_settings(model)
+    scene = make_scene(430, 410, 6)
+    chosen = engine_settings(model, scene, WindowOptions())
     assert chosen.input_px == 448
     assert chosen.window_px == 400
-    scene = make_scene(430, 410, 6)
     assert ((engine_map(scene, model, chosen) == 255) == ~scene.valid).all()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.99])
 def test_default_windows_are_whole_patches(share):
-    chosen = default_settings(make_model(), share, 50)
+    chosen = engine_settings(make_model(), make_scene(9, 9, 6), WindowOptions(overlap=share, window_px=50))
     assert chosen.window_px % PATCH == 0
     assert 0 <= chosen.overlap_px < chosen.window_px
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from geohp.errors import ModelError, OutputError, SceneError
 from geohp.inference.engine import blending
 from geohp.inference.engine.forward import Runner
-from geohp.inference.engine.pipeline import EngineSettings, label_blocks
+from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.reading import NodataOnErrorScene
+from geohp.inference.engine.settings import EngineSettings
 
 
 class Scene:

@@ -22,8 +22,8 @@ from geohp.errors import ConfigError, OutputError
 from geohp.inference.engine import pipeline as engine
 from geohp.inference.engine.blending import ScoreCache
 from geohp.inference.engine.layers import QUANTITIES
-from geohp.inference.engine.pipeline import EngineSettings, label_blocks
-from geohp.inference.engine.refining import Refinement, refinement
+from geohp.inference.engine.pipeline import label_blocks
+from geohp.inference.engine.settings import CrfWindows, EngineSettings, engine_settings
 from geohp.inference.engine.windows import blend_weights
 from geohp.inference.identity import run_identity
 from geohp.inference.map_options import ModelOptions, RasterOptions
@@ -41,7 +41,7 @@ from geohp.raster.read.patches import complete_patch
 from geohp.raster.read.scene import open_scene
 
 PATCH, CLUSTERS = 4, 4
-SMALL = Refinement(40, 12)
+SMALL = CrfWindows(40, 12)
 
 
 class PatchMeans(Backbone):
@@ -144,7 +144,7 @@ def plain_marginals(scene, shares, chosen):
     return total / total.sum(0)
 
 
-@pytest.mark.parametrize("refine", [SMALL, Refinement()])
+@pytest.mark.parametrize("refine", [SMALL, CrfWindows()])
 @pytest.mark.parametrize("shape", [(90, 110), (7, 100), (1, 1)])
 def test_it_is_the_core_window_by_window(model, shape, refine):
     scene, chosen = ArrayScene(*shape, holes=shape != (1, 1)), cut(refine=refine)
@@ -173,7 +173,7 @@ def test_it_is_the_core_window_by_window(model, shape, refine):
 )
 def test_any_blocks_give_the_same_map(model, height, width, window, share, block, seed):
     scene = ArrayScene(height, width, seed)
-    refine = Refinement(window, min(int(share * window), window - 1))
+    refine = CrfWindows(window, min(int(share * window), window - 1))
     one, other = (layers_of(scene, model, cut(size, refine)) for size in (block, 1000))
     for name, values in one.items():
         np.testing.assert_array_equal(values, other[name])
@@ -234,11 +234,12 @@ def test_progress_counts_every_window_once(model):
     assert told == [(number, total) for number in range(1, total + 1)]
 
 
-def test_names():
-    assert refinement(None) is None
-    assert refinement("crf") == Refinement()
+def test_names(model):
+    scene = ArrayScene(9, 9)
+    assert engine_settings(model, scene, WindowOptions()).refine is None
+    assert engine_settings(model, scene, WindowOptions(refine="crf")).refine == CrfWindows()
     with pytest.raises(ConfigError, match=r"'median'.*crf"):
-        refinement("median")
+        engine_settings(model, scene, WindowOptions(refine="median"))
 
 
 class SmallCut(Segmenter):

@@ -7,7 +7,8 @@ import torch
 from geohp.backbones.factory import create_backbone
 from geohp.classes import default_classes
 from geohp.inference.engine import pipeline as engine
-from geohp.inference.engine.pipeline import EngineSettings, label_blocks
+from geohp.inference.engine.pipeline import label_blocks
+from geohp.inference.engine.settings import EngineSettings
 from geohp.methods.hp.head import SegmentationHead
 from geohp.methods.probes import ClusterProbe
 from geohp.model.card import BackboneCard, ModelCard

@@ -1,0 +1,161 @@
+"""How a scene is cut into windows, batches and blocks for a model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import get_args
+
+from geohp.errors import ConfigError, ModelError, SceneError
+from geohp.inference.engine.windows import WindowGrid
+from geohp.model.network import LandCoverModel
+from geohp.options import Refinement, WindowOptions
+from geohp.raster.block import Block
+from geohp.raster.read.scene import Scene
+
+_INPUT_PX = 448
+"""Smallest side of a default window as the backbone sees it: smaller ones spend too much on their overlap."""
+
+_BLOCK_BYTES = 48 * 2**20
+"""What a block may take: its own sums, and scores of the windows that touch it."""
+
+_SAME_PIXEL_SIZE = 0.05
+"""What logarithms of pixel sizes differ by where the same sensor is shown in another projection."""
+
+
+@dataclass(frozen=True)
+class CrfWindows:
+    """The windows that a dense CRF with the published settings runs over, in pixels of the scene.
+
+    Its kernel in space and colour is a Gaussian of 67 px: with the default overlap every pixel is decided, mostly or
+    alone, by a window that shows about that much around it, but for the scene's rim.
+
+    Attributes:
+        window_px: side of a window.
+        overlap_px: pixels shared by neighbouring windows.
+    """
+
+    window_px: int = 512
+    overlap_px: int = 128
+
+    def grid(self, height: int, width: int) -> WindowGrid:
+        """The windows over a scene of that size, none of which reaches beyond it."""
+        return WindowGrid(height, width, self.window_px, self.overlap_px, multiple=1)
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How a scene is cut into windows, batches and blocks.
+
+    Attributes:
+        window_px: side of a window in scene pixels.
+        overlap_px: pixels shared by neighbouring windows.
+        batch_size: windows a forward pass.
+        block_px: side of an output block, about; less where scores are large, see :meth:`blocks`.
+        input_scale: backbone pixels a scene pixel.
+        patch_px: the backbone's patch, of which its input is a whole number.
+        tta: average over flips and rotations of each window.
+        cluster_to_class: the class that each cluster belongs to, where a legend has named them.
+        refine: fit the map to the outlines that the scene shows.
+    """
+
+    window_px: int
+    overlap_px: int
+    batch_size: int = 8
+    block_px: int = 1024
+    input_scale: float = 1.0
+    patch_px: int = 1
+    tta: bool = False
+    cluster_to_class: tuple[int, ...] | None = None
+    refine: CrfWindows | None = None
+
+    @property
+    def input_px(self) -> int:
+        """Side of a window as the backbone sees it."""
+        return round(self.window_px * self.input_scale)
+
+    def grid(self, height: int, width: int) -> WindowGrid:
+        """The windows over a scene of that size.
+
+        Scenes smaller than a window get smaller ones, of whole patches.
+        """
+        # Scene pixels that are a whole number of patches, exactly.
+        multiple = Fraction(self.patch_px * self.window_px, self.input_px).numerator
+        return WindowGrid(height, width, self.window_px, self.overlap_px, multiple)
+
+    def blocks(self, grid: WindowGrid, clusters: int) -> list[Block]:
+        """The blocks to go through it in: their sums and the scores they need fit the memory set aside.
+
+        Where patches are pixels, or classes many, blocks get smaller: down to one window's own pixels.
+        """
+        scores = clusters * (self.input_px / self.patch_px) ** 2
+        if self.refine is not None:
+            # Blocks begin where the refinement's windows do: of what is stored for a block, theirs is most.
+            grid = self.refine.grid(grid.height, grid.width)
+            scores = clusters * grid.window**2
+        stride = grid.window - grid.overlap
+        strides = max(1, round(self.block_px / stride))
+        while strides > 1:
+            windows = strides + math.ceil(grid.overlap / stride)
+            if 4 * (windows**2 * scores + clusters * (strides * stride) ** 2) <= _BLOCK_BYTES:
+                break
+            strides -= 1
+        return grid.blocks(strides * stride)
+
+
+def engine_settings(model: LandCoverModel, scene: Scene, options: WindowOptions) -> EngineSettings:
+    """Windows of the side the model was trained at, but no smaller than about 448 px, the backbone's patches fitting.
+
+    Args:
+        model: which model will run.
+        scene: what on.
+        options: what is asked for; the side of a window is rounded to whole patches.
+
+    Raises:
+        ConfigError: there is no such refinement.
+        ModelError: the overlap is not between 0 and 1, or the window or the pixel size is not positive.
+        SceneError: a pixel size is asked for and the scene's own is not known.
+    """
+    _check(options)
+    patch_px = model.backbone.patch_size
+    input_scale = model.input_scale * _resampling(model, scene, options.pixel_size_m)
+    target_px = options.window_px * input_scale if options.window_px else max(model.card.input_px, _INPUT_PX)
+    input_px = default_input_px(patch_px, target_px)
+    window_px = max(1, round(input_px / input_scale))
+    return EngineSettings(
+        window_px=window_px,
+        overlap_px=min(round(window_px * options.overlap), window_px - 1),
+        input_scale=input_px / window_px,
+        patch_px=patch_px,
+        tta=options.tta,
+        cluster_to_class=model.card.cluster_to_class,
+        refine=None if options.refine is None else CrfWindows(),
+    )
+
+
+def default_input_px(patch_size: int, target_px: float = _INPUT_PX) -> int:
+    """The side nearest to a target that is a whole number of patches."""
+    return max(1, round(target_px / patch_size)) * patch_size
+
+
+def _check(options: WindowOptions) -> None:
+    if not 0 <= options.overlap < 1:
+        raise ModelError(f"overlap {options.overlap}: must be at least 0 and below 1, a share of the window")
+    if options.window_px is not None and options.window_px < 1:
+        raise ModelError(f"window {options.window_px}: must be a positive number of pixels")
+    if options.pixel_size_m is not None and not (math.isfinite(options.pixel_size_m) and options.pixel_size_m >= 0):
+        raise ModelError(f"pixel size {options.pixel_size_m}: must be a number of metres, or 0 for the scene's own")
+    if options.refine is not None and options.refine not in get_args(Refinement):
+        raise ConfigError(f"refine {options.refine!r}: must be {' or '.join(get_args(Refinement))}, or left out")
+
+
+def _resampling(model: LandCoverModel, scene: Scene, pixel_size_m: float | None) -> float:
+    """Pixels that the model shall see for one pixel of the scene."""
+    shown = model.card.pixel_size_m if pixel_size_m is None else pixel_size_m
+    if not shown:
+        return 1.0
+    own = scene.grid.pixel_size_m
+    if own is None and pixel_size_m is not None:
+        raise SceneError(f"{scene.path}: its pixel size is not known without a CRS", "leave the pixel size out")
+    return 1.0 if own is None or abs(math.log(own / shown)) < _SAME_PIXEL_SIZE else own / shown
