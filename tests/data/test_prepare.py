@@ -2,6 +2,7 @@
 
 import json
 
+import layouts
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ WRITERS = {"cocostuff": "write_cocostuff", "cityscapes": "write_cityscapes"}
 
 
 @pytest.fixture(params=WRITERS)
-def photographs(request, layouts, tmp_path):
+def photographs(request, tmp_path):
     """A configuration of a data set of photographs."""
     getattr(layouts, WRITERS[request.param])(tmp_path / "data")
     return {"source": request.param, "root": str(tmp_path / "data"), "input_px": 32}
@@ -107,7 +108,7 @@ def test_another_preparation_or_other_files_are_not_touched(photographs, tmp_pat
         open_data(experiment(**photographs, prepared=str(tmp_path / "mine")).data).training()
 
 
-def test_crops_of_another_list_are_refused(layouts, tmp_path):
+def test_crops_of_another_list_are_refused(tmp_path):
     layouts.write_cocostuff(tmp_path / "data")
     data = {"source": "cocostuff", "root": str(tmp_path / "data")}
     prepare(experiment(**data), tmp_path / "crops")
@@ -136,7 +137,7 @@ def test_the_manifest_says_what_it_is(photographs, tmp_path):
         open_data(experiment(**photographs, prepared=str(tmp_path / "crops")).data).training()
 
 
-def test_photographs_that_cannot_be_read_end_it(layouts, tmp_path):
+def test_photographs_that_cannot_be_read_end_it(tmp_path):
     made = layouts.write_cityscapes(tmp_path / "data")
     name = sorted(made["train"])[1]
     path = next((tmp_path / "data" / "leftImg8bit").rglob(f"{name}_*"))
@@ -146,7 +147,7 @@ def test_photographs_that_cannot_be_read_end_it(layouts, tmp_path):
 
 
 @pytest.mark.parametrize("tiles", [TILES, LABELLED_TILES], ids=["all 38", "the 24 with labels"])
-def test_prepared_tiles_are_patches_like_the_published_ones(layouts, tmp_path, monkeypatch, tiles):
+def test_prepared_tiles_are_patches_like_the_published_ones(tmp_path, monkeypatch, tiles):
     layouts.write_potsdam_tiles(tmp_path / "isprs", tiles)
     settings = {"source": "potsdam", "root": str(tmp_path / "isprs"), "split_seed": 2, "bands": ["nir", "red", "green"]}
     direct = Potsdam(PotsdamConfig(**settings), tile_px=400)
@@ -171,7 +172,7 @@ def test_prepared_tiles_are_patches_like_the_published_ones(layouts, tmp_path, m
         prepared.prepare(tmp_path / "again")
 
 
-def test_an_unfinished_folder_of_patches_is_told(layouts, tmp_path):
+def test_an_unfinished_folder_of_patches_is_told(tmp_path):
     def stop(_, done, __):
         if done == 5:
             raise KeyboardInterrupt

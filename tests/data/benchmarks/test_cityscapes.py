@@ -1,5 +1,6 @@
 """Cityscapes-27: every label id, classes as the data set has them, and partial downloads."""
 
+import layouts
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ def config(root, **settings) -> CityscapesConfig:
 
 
 @pytest.fixture(scope="module")
-def city(layouts, tmp_path_factory):
+def city(tmp_path_factory):
     root = tmp_path_factory.mktemp("cityscapes")
     return root, layouts.write_cityscapes(root)
 
@@ -29,7 +30,7 @@ def test_names_and_colours_are_the_data_sets_own():
         assert (ours.name, ours.rgb) == (official[ours.id + 7].name, official[ours.id + 7].color)
 
 
-def test_each_label_id_becomes_its_class(layouts, tmp_path):
+def test_each_label_id_becomes_its_class(tmp_path):
     made = layouts.write_cityscapes(tmp_path, 1, 1, size=(256, 256))
     name = next(iter(made["val"]))
     every = np.arange(256, dtype=np.uint8)[:, None].repeat(256, 1)
@@ -97,7 +98,7 @@ def test_archives_that_are_still_packed_are_told(tmp_path):
         Cityscapes(config(tmp_path))
 
 
-def test_label_files_of_other_kinds_are_refused(layouts, tmp_path):
+def test_label_files_of_other_kinds_are_refused(tmp_path):
     made = layouts.write_cityscapes(tmp_path, 1, 1)
     name = next(iter(made["val"]))
     folder = tmp_path / "gtFine" / "val" / "frankfurt"

@@ -1,9 +1,8 @@
 """The benchmarks of the paper end to end, on small made-up copies of their files: prepare, train, evaluate."""
 
-import importlib.util
 import json
-from pathlib import Path
 
+import layouts
 import pytest
 from typer.testing import CliRunner
 
@@ -21,15 +20,6 @@ SMALL = [
     "train.device=cpu",
     "train.workers=0",
 ]
-
-
-@pytest.fixture(scope="module")
-def layouts():
-    path = Path(__file__).with_name("data") / "layouts.py"
-    spec = importlib.util.spec_from_file_location("layouts", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def call(*arguments):
@@ -55,7 +45,7 @@ def check(report, benchmark, classes, same):
     return told
 
 
-def test_potsdam_of_prepared_patches(layouts, tmp_path):
+def test_potsdam_of_prepared_patches(tmp_path):
     layouts.write_potsdam_patches(tmp_path / "potsdam", train=12, test=6)
     root = f"data.root={tmp_path / 'potsdam'}"
     call("train", "potsdam3.yaml", *settings(root, "train.score_every=1"), "--out", tmp_path / "run")
@@ -75,7 +65,7 @@ def test_potsdam_of_prepared_patches(layouts, tmp_path):
     ("name", "write", "benchmark"),
     [("cocostuff27", "write_cocostuff", "cocostuff-27"), ("cityscapes27", "write_cityscapes", "cityscapes-27")],
 )
-def test_crops_made_once_train_and_are_evaluated(layouts, tmp_path, name, write, benchmark):
+def test_crops_made_once_train_and_are_evaluated(tmp_path, name, write, benchmark):
     getattr(layouts, write)(tmp_path / "data", train=3, val=2)
     root = f"data.root={tmp_path / 'data'}"
     assert "with --set data.prepared=" in call("prepare", name, "--out", tmp_path / "crops", "--set", root)

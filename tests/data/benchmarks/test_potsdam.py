@@ -3,6 +3,7 @@
 import pickle
 import zipfile
 
+import layouts
 import numpy as np
 import pytest
 import rasterio
@@ -25,12 +26,12 @@ def config(root, **settings) -> PotsdamConfig:
 
 
 @pytest.fixture(scope="module")
-def prepared(layouts, tmp_path_factory):
+def prepared(tmp_path_factory):
     return layouts.write_potsdam_patches(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture(scope="module")
-def tiles(layouts, tmp_path_factory):
+def tiles(tmp_path_factory):
     root = tmp_path_factory.mktemp("isprs")
     return root, layouts.write_potsdam_tiles(root, TILES)
 
@@ -67,7 +68,7 @@ def test_items_are_what_the_published_transforms_make(prepared, part):
         np.testing.assert_array_equal(item["mask"], np.array(COARSE)[shown(truth, side, "L")])
 
 
-def test_every_fine_class_has_its_coarse_one_and_others_none(prepared, layouts, tmp_path):
+def test_every_fine_class_has_its_coarse_one_and_others_none(prepared, tmp_path):
     root = layouts.write_potsdam_patches(tmp_path, 1, 1, 0)
     name = (root / "labelled_test.txt").read_text().strip()
     labels = np.arange(200 * 200, dtype=np.int32).reshape(200, 200) % 300 - 20
@@ -95,13 +96,13 @@ def test_other_training_splits_come_without_labels(prepared, split, count):
     assert ("trained on as well" in data.protocol.text) == (split == "all")
 
 
-def test_all_is_made_of_the_other_lists_where_it_is_missing(layouts, tmp_path):
+def test_all_is_made_of_the_other_lists_where_it_is_missing(tmp_path):
     root = layouts.write_potsdam_patches(tmp_path, 2, 1, 1)
     (root / "all.txt").unlink()
     assert sorted(Potsdam(config(root, train_split="all")).training().ids, key=int) == ["0", "1", "2", "3"]
 
 
-def test_published_counts_make_the_published_protocol(prepared, layouts, tmp_path):
+def test_published_counts_make_the_published_protocol(prepared, tmp_path):
     assert not Potsdam(config(prepared)).protocol.same
     assert "other lists" in Potsdam(config(prepared)).protocol.text
     root = layouts.write_potsdam_patches(tmp_path, 2, 1, 1)
@@ -161,7 +162,7 @@ def spoil_labels(root, name):
         (spoil_labels, "gt is float32"),
     ],
 )
-def test_a_file_that_is_no_patch_is_named(layouts, tmp_path, spoil, said):
+def test_a_file_that_is_no_patch_is_named(tmp_path, spoil, said):
     root = layouts.write_potsdam_patches(tmp_path, 1, 1, 0)
     name = (root / "labelled_train.txt").read_text().strip()
     spoil(root, name)
@@ -170,14 +171,14 @@ def test_a_file_that_is_no_patch_is_named(layouts, tmp_path, spoil, said):
         images[0]
 
 
-def test_bands_that_patches_do_not_have(layouts, tmp_path):
+def test_bands_that_patches_do_not_have(tmp_path):
     root = layouts.write_potsdam_patches(tmp_path, 1, 1, 0, bands=3)
     assert Potsdam(config(root)).training()[0]["image"].shape == (3, 224, 224)
     with pytest.raises(DataError, match=r"has 3 band\(s\), without nir; name others with data.bands"):
         Potsdam(config(root, bands=["nir", "red"])).training()[0]
 
 
-def test_lists_and_files_that_disagree(layouts, tmp_path):
+def test_lists_and_files_that_disagree(tmp_path):
     root = layouts.write_potsdam_patches(tmp_path, 3, 2, 0)
     train = (root / "labelled_train.txt").read_text().split()
     (root / "gt" / f"{train[1]}.mat").unlink()
@@ -201,7 +202,7 @@ def test_lists_and_files_that_disagree(layouts, tmp_path):
         Potsdam(config(root))
 
 
-def test_a_folder_that_holds_neither_form(layouts, tmp_path):
+def test_a_folder_that_holds_neither_form(tmp_path):
     with pytest.raises(DataError, match=r"neither prepared patches .* nor the tiles"):
         Potsdam(config(tmp_path / "nowhere"))
     layouts.write_potsdam_patches(tmp_path / "potsdam", 1, 1, 0)
@@ -234,7 +235,7 @@ def halved(image):
     return (total + 2) // 4
 
 
-def test_tiles_are_halved_cut_and_translated(layouts, tmp_path):
+def test_tiles_are_halved_cut_and_translated(tmp_path):
     made = layouts.write_potsdam_tiles(tmp_path, LABELLED_TILES[5:7], tile_px=800)
     patches = TilePatches(Tiles.find(tmp_path), ["red", "green", "blue", "nir"], tile_px=800)
     assert patches.ids(["2_10"]) == ["2_10_00_00", "2_10_00_01", "2_10_01_00", "2_10_01_01"]
@@ -258,7 +259,7 @@ def test_tiles_of_full_size_make_225_patches_of_20_m():
 @pytest.mark.parametrize("labels", ["all", "participants"])
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("kind", ["RGBIR", "RGB"])
-def test_every_form_of_the_download_gives_the_same(layouts, tiles, tmp_path, kind, zipped, labels):
+def test_every_form_of_the_download_gives_the_same(tiles, tmp_path, kind, zipped, labels):
     layouts.write_potsdam_tiles(tmp_path, LABELLED_TILES, kind=kind, zipped=zipped, labels=labels)
     ours, whole = Potsdam(config(tmp_path), tile_px=400), Potsdam(config(tiles[0]), tile_px=400)
     assert ours.splits == whole.splits
@@ -270,7 +271,7 @@ def test_every_form_of_the_download_gives_the_same(layouts, tiles, tmp_path, kin
         assert torch.equal(one["mask"], other["mask"])
 
 
-def test_the_folder_torchgeo_reads_serves_as_well(layouts, tiles, tmp_path):
+def test_the_folder_torchgeo_reads_serves_as_well(tiles, tmp_path):
     from torchgeo.datasets import Potsdam2D
 
     layouts.write_potsdam_tiles(tmp_path)
@@ -282,7 +283,7 @@ def test_the_folder_torchgeo_reads_serves_as_well(layouts, tiles, tmp_path):
     assert torch.equal(ours[0]["mask"], whole[0]["mask"])
 
 
-def test_labels_of_all_38_tiles_change_nothing(layouts, tiles, tmp_path):
+def test_labels_of_all_38_tiles_change_nothing(tiles, tmp_path):
     layouts.write_potsdam_tiles(tmp_path, TILES, labelled=TILES)
     assert Potsdam(config(tmp_path), tile_px=400).splits == Potsdam(config(tiles[0]), tile_px=400).splits
 
@@ -316,7 +317,7 @@ def test_colours_of_no_class_are_left_out_and_counted():
     assert odd == 4  # black marks boundaries that were left out
 
 
-def test_label_tiles_with_odd_colours_are_told(layouts, tmp_path, caplog):
+def test_label_tiles_with_odd_colours_are_told(tmp_path, caplog):
     made = layouts.write_potsdam_tiles(tmp_path)
     path = tmp_path / "5_Labels_all" / f"top_potsdam_{LABELLED_TILES[0]}_label.tif"
     colours = layouts.COLOUR_TABLE[made[LABELLED_TILES[0]][1]]
@@ -333,7 +334,7 @@ def test_label_tiles_with_odd_colours_are_told(layouts, tmp_path, caplog):
         patches.labels(f"{LABELLED_TILES[0]}_00_00")
 
 
-def test_labels_without_boundaries_serve_where_there_are_no_others(layouts, tmp_path):
+def test_labels_without_boundaries_serve_where_there_are_no_others(tmp_path):
     layouts.write_potsdam_tiles(tmp_path)
     for path in (tmp_path / "5_Labels_all").iterdir():
         path.rename(path.with_name(path.name.replace("_label.tif", "_label_noBoundary.tif")))
@@ -342,7 +343,7 @@ def test_labels_without_boundaries_serve_where_there_are_no_others(layouts, tmp_
     assert patches.labels("2_10_00_00").max() < 6
 
 
-def test_missing_tiles_are_named(layouts, tmp_path):
+def test_missing_tiles_are_named(tmp_path):
     layouts.write_potsdam_tiles(tmp_path, [t for t in LABELLED_TILES if t != "4_11"])
     data = Potsdam(config(tmp_path), tile_px=400)
     with pytest.raises(DataError, match=r"1 of the 24 tiles needed are missing \(top_potsdam_4_11_RGBIR.tif\)"):
@@ -356,7 +357,7 @@ def test_missing_tiles_are_named(layouts, tmp_path):
         Potsdam(config(tmp_path), tile_px=400).training()
 
 
-def test_infrared_needs_tiles_that_have_it(layouts, tmp_path):
+def test_infrared_needs_tiles_that_have_it(tmp_path):
     layouts.write_potsdam_tiles(tmp_path, kind="RGB")
     with pytest.raises(DataError, match=r"only top_potsdam_\*_RGB.tif is there where bands nir, red"):
         Potsdam(config(tmp_path, bands=["nir", "red"]), tile_px=400)
@@ -370,7 +371,7 @@ def test_infrared_needs_tiles_that_have_it(layouts, tmp_path):
         ((400, 400, 4), np.uint16, "holds uint16 values"),
     ],
 )
-def test_tiles_that_are_none_are_named(layouts, tmp_path, shape, dtype, said):
+def test_tiles_that_are_none_are_named(tmp_path, shape, dtype, said):
     layouts.write_potsdam_tiles(tmp_path)
     (tmp_path / "4_Ortho_RGBIR" / "top_potsdam_2_10_RGBIR.tif").write_bytes(layouts.tiff(np.zeros(shape, dtype)))
     patches = Potsdam(config(tmp_path), tile_px=400).patches
@@ -378,7 +379,7 @@ def test_tiles_that_are_none_are_named(layouts, tmp_path, shape, dtype, said):
         patches.image("2_10_00_00")
 
 
-def test_a_tile_cut_short_is_named(layouts, tmp_path):
+def test_a_tile_cut_short_is_named(tmp_path):
     layouts.write_potsdam_tiles(tmp_path)
     path = tmp_path / "4_Ortho_RGBIR" / "top_potsdam_2_10_RGBIR.tif"
     path.write_bytes(path.read_bytes()[:100_000])
@@ -388,7 +389,7 @@ def test_a_tile_cut_short_is_named(layouts, tmp_path):
             patches.image("2_10_00_00")
 
 
-def test_archives_that_cannot_be_looked_into_are_told(layouts, tmp_path):
+def test_archives_that_cannot_be_looked_into_are_told(tmp_path):
     layouts.write_potsdam_tiles(tmp_path, zipped=True)
     images = tmp_path / "4_Ortho_RGBIR.zip"
     sound = images.read_bytes()
@@ -405,13 +406,13 @@ def test_archives_that_cannot_be_looked_into_are_told(layouts, tmp_path):
     assert len(Potsdam(config(tmp_path), tile_px=400).training()) == 20
 
 
-def test_other_archives_are_left_alone(layouts, tmp_path):
+def test_other_archives_are_left_alone(tmp_path):
     layouts.write_potsdam_tiles(tmp_path)
     (tmp_path / "holiday.zip").write_bytes(b"PK")
     assert Potsdam(config(tmp_path), tile_px=400).patches.tiles.problems == []
 
 
-def test_a_tile_of_full_size_is_read_by_windows(layouts, tmp_path):
+def test_a_tile_of_full_size_is_read_by_windows(tmp_path):
     path = tmp_path / "4_Ortho_RGBIR" / "top_potsdam_7_13_RGBIR.tif"
     path.parent.mkdir()
     with rasterio.open(

@@ -3,6 +3,7 @@
 import pickle
 import shutil
 
+import layouts
 import numpy as np
 import pytest
 import torch
@@ -25,13 +26,13 @@ def config(root, **settings) -> CocoStuffConfig:
 
 
 @pytest.fixture(scope="module")
-def coco(layouts, tmp_path_factory):
+def coco(tmp_path_factory):
     root = tmp_path_factory.mktemp("cocostuff")
     return root, layouts.write_cocostuff(root)
 
 
 @pytest.fixture
-def spoilt(layouts, tmp_path):
+def spoilt(tmp_path):
     made = layouts.write_cocostuff(tmp_path, 2, 1)
     return tmp_path, list(made["train2017"])
 
@@ -65,7 +66,7 @@ def test_well_known_labels(fine, name):
     assert coco_classes()[fine_to_class()[fine]].name.startswith(name)
 
 
-def test_each_stored_label_becomes_its_class(layouts, tmp_path):
+def test_each_stored_label_becomes_its_class(tmp_path):
     made = layouts.write_cocostuff(tmp_path, 1, 1, size=(256, 256))
     name = next(iter(made["val2017"]))
     every = np.arange(256, dtype=np.uint8)[:, None].repeat(256, 1)
@@ -114,7 +115,7 @@ def test_training_takes_five_crops_of_each_image_decoding_it_once(coco, monkeypa
         images[15]
 
 
-def test_the_common_layout_serves_as_well(layouts, coco, tmp_path):
+def test_the_common_layout_serves_as_well(coco, tmp_path):
     layouts.write_cocostuff(tmp_path, plain=True)
     for part in ("training", "evaluation"):
         one, other = (getattr(CocoStuff(config(r)), part)() for r in (tmp_path, coco[0]))
