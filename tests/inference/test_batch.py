@@ -327,16 +327,17 @@ def test_bytes_beside_16_bit_values_are_scaled_apart(ground, tmp_path):
 
 
 def test_many_scenes_are_sampled_in_proportion_and_in_bounded_memory(ground, tmp_path, monkeypatch):
-    from geohp.inference import kmeans_fit as fallback
+    from geohp.inference import kmeans_fit, scene_sampler
     from geohp.options import FitOptions
     from geohp.raster.read.collection import SceneCollection
 
-    monkeypatch.setattr(fallback, "SAMPLED_WINDOWS", 2)
-    monkeypatch.setattr(fallback, "SAMPLED_OF_MANY", 9)
+    monkeypatch.setattr(kmeans_fit, "SAMPLED_WINDOWS", 2)
+    monkeypatch.setattr(scene_sampler, "SAMPLED_WINDOWS", 2)
+    monkeypatch.setattr(scene_sampler, "SAMPLED_OF_MANY", 9)
     paths = [write(tmp_path / f"{n}.tif", ground[:, :250, :250], nodata=0) for n in range(8)]
     large = write(tmp_path / "large.tif", np.tile(ground, (1, 3, 3))[:, :2000, :2000])
     drawn, kept = [], []
-    plain_draw, plain_some = fallback.sample_origins, fallback._some
+    plain_draw, plain_some = scene_sampler.sample_origins, kmeans_fit._draw_rows
 
     def drawing(scene, side, count, *rest, **named):
         drawn.append((scene.height, count))
@@ -346,8 +347,8 @@ def test_many_scenes_are_sampled_in_proportion_and_in_bounded_memory(ground, tmp
         kept.append(len(plain_some(rows, most, generator)))
         return plain_some(rows, most, generator)
 
-    monkeypatch.setattr(fallback, "sample_origins", drawing)
-    monkeypatch.setattr(fallback, "_some", keeping)
+    monkeypatch.setattr(scene_sampler, "sample_origins", drawing)
+    monkeypatch.setattr(kmeans_fit, "_draw_rows", keeping)
     segmenter = geohp.Segmenter.fit(SceneCollection([*paths, large]), FitOptions(classes=4), device="cpu")
     assert sum(count for _, count in drawn) == 9
     assert max(drawn) == (2000, 8)
