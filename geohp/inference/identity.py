@@ -31,7 +31,9 @@ def model_sha256(model: LandCoverModel) -> str:
     return digest.hexdigest()
 
 
-def run_identity(scene: Scene, model: LandCoverModel, settings: EngineSettings, on_read_error: str) -> dict[str, Any]:
+def run_identity(
+    scene: Scene, model: LandCoverModel, settings: EngineSettings, on_read_error: str
+) -> dict[str, object]:
     """What unfinished work must agree in to be gone on with, by names that a user understands.
 
     A changed file is noticed by its size and its time of change; a scene that is no local file, by its name alone.

@@ -14,8 +14,9 @@ from geohp.backbones.base import Backbone
 from geohp.backbones.factory import create_backbone_for_bands
 from geohp.classes import default_classes
 from geohp.errors import DataError
+from geohp.inference import scene_sampler
 from geohp.inference.engine.settings import default_input_px
-from geohp.inference.scene_sampler import SAMPLED_WINDOWS, SampledPatch, SceneSampler, Window
+from geohp.inference.scene_sampler import SampledPatch, SceneSampler, Window
 from geohp.methods.kmeans.method import KMeans
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
@@ -96,16 +97,17 @@ def _sample_features(net: Backbone, sampler: SceneSampler, device: torch.device,
     def normalised(patch: SampledPatch) -> Tensor:
         return ((torch.from_numpy(patch.data) - mean) / std)[None].to(device)
 
+    limit = scene_sampler.SAMPLED_WINDOWS
     # So few patches stay in memory; of more, these are what the backbone is fitted to.
-    patches = list(sampler.read(_spread(windows, SAMPLED_WINDOWS), side))
+    patches = list(sampler.read(_spread(windows, limit), side))
     if not patches:
         return torch.empty(0, net.channels)
     if net.needs_fit:
         _fit_backbone(net, [normalised(patch) for patch in patches], seed)
-    most = SAMPLED_WINDOWS * (side // net.patch_size) ** 2 // max(len(windows), SAMPLED_WINDOWS)
+    most = limit * (side // net.patch_size) ** 2 // max(len(windows), limit)
     generator = torch.Generator().manual_seed(seed)
     rows = []
-    for patch in patches if len(windows) <= SAMPLED_WINDOWS else sampler.read(windows, side):
+    for patch in patches if len(windows) <= limit else sampler.read(windows, side):
         features = net(normalised(patch), affinities=False).features[0]
         rows.append(_draw_rows(_valid_rows(features, patch.valid, net.patch_size), most, generator))
     return torch.cat(rows)

@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from geohp.raster.read.lazy import LazyScene, ReadTransform
 if TYPE_CHECKING:
     import dask.array as da
 
-Stretch = tuple[int, int]
+Span = tuple[int, int]
 """First index, and the one after the last."""
 
 
@@ -55,12 +55,14 @@ def lazy_labels(scene: LazyScene, model: LandCoverModel, settings: EngineSetting
     from dask.highlevelgraph import HighLevelGraph
 
     planes = scene.planes
-    bands, *inputs = ([*pairwise(accumulate(sizes, initial=0))] for sizes in planes.chunks)
+    bands, *inputs = (_spans(sizes) for sizes in planes.chunks)
     grid = settings.grid(scene.height, scene.width)
     layout = settings.blocks(grid, model.clusters)
     sides = (max(block.height for block in layout), max(block.width for block in layout))
     chunks = tuple(_joined(sizes, side) for sizes, side in zip(planes.chunks[1:], sides, strict=True))
-    outputs = [[*pairwise(accumulate(sizes, initial=0))] for sizes in chunks]
+    grids = [grid] if settings.refine is None else [settings.refine.grid(scene.height, scene.width), grid]
+    tall = _views(_spans(chunks[0]), inputs[0], [(g.rows, g.shape[0]) for g in grids], scene.height)
+    wide = _views(_spans(chunks[1]), inputs[1], [(g.cols, g.shape[1]) for g in grids], scene.width)
 
     token = tokenize(planes.name, model_sha256(model), settings, scene.read_transform, chunks)
     chunk_name, part_name = f"landcover-{token}", f"landcover-part-{token}"
@@ -70,21 +72,12 @@ def lazy_labels(scene: LazyScene, model: LandCoverModel, settings: EngineSetting
         traverse=False,
     )
     graph: dict[Any, Any] = {}
-    finer = None if settings.refine is None else settings.refine.grid(scene.height, scene.width)
-    for i, rows in enumerate(outputs[0]):
-        tall = rows if finer is None else _seen(rows, finer.rows, finer.shape[0], scene.height)
-        tall = _seen(tall, grid.rows, grid.shape[0], scene.height)
-        downs = list(_overlapping(inputs[0], tall))
-        for j, cols in enumerate(outputs[1]):
-            wide = cols if finer is None else _seen(cols, finer.cols, finer.shape[1], scene.width)
-            wide = _seen(wide, grid.cols, grid.shape[1], scene.width)
-            acrosses = list(_overlapping(inputs[1], wide))
-            parts = [[[(part_name, i, j, b, y, x) for x, _ in acrosses] for y, _ in downs] for b in range(len(bands))]
-            for b in range(len(bands)):
-                for (y, down), (x, across) in itertools.product(downs, acrosses):
-                    share = (slice(None), down, across)
-                    graph[part_name, i, j, b, y, x] = (operator.getitem, (planes.name, b, y, x), share)
-            graph[chunk_name, i, j] = (_label, labeller.key, parts, *rows, *cols, tall[0], wide[0])
+    for (i, rows), (j, cols) in itertools.product(enumerate(tall), enumerate(wide)):
+        keys = [[[(part_name, i, j, b, y, x) for x, _ in cols.parts] for y, _ in rows.parts] for b in range(len(bands))]
+        for b, (y, down), (x, across) in itertools.product(range(len(bands)), rows.parts, cols.parts):
+            share = (slice(None), down, across)
+            graph[part_name, i, j, b, y, x] = (operator.getitem, (planes.name, b, y, x), share)
+        graph[chunk_name, i, j] = (_label, labeller.key, keys, rows.chunk, cols.chunk, rows.seen[0], cols.seen[0])
     sources: list[Any] = [planes, labeller]
     layers = HighLevelGraph.from_collections(chunk_name, graph, dependencies=sources)
     return da.Array(layers, chunk_name, chunks, dtype=np.uint8)
@@ -110,41 +103,35 @@ class Labeller:
         self._layout = settings.blocks(self._grid, model.clusters)
         self._turns = _turns(model)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[object, ...]:
         model = self._model if self._model.device.type == "cpu" else copy.deepcopy(self._model).cpu()
-        arguments = (model, self._settings, self._transform, self._shape)
-        return {"arguments": arguments, "device": str(self._model.device)}
+        return _labeller_on, (str(self._model.device), model, self._settings, self._transform, self._shape)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        model, *rest = state["arguments"]
-        self.__init__(model.to(state["device"]), *rest)  # type: ignore[misc]
-
-    def __call__(self, planes: NDArray[Any], top: int, left: int, rows: Stretch, cols: Stretch) -> NDArray[np.uint8]:
+    def __call__(self, planes: NDArray[Any], chunk: Block, origin: tuple[int, int]) -> NDArray[np.uint8]:
         """Labels of a chunk.
 
         Args:
             planes: (bands read, rows, cols), what its windows see.
-            top, left: where that begins in the scene.
-            rows, cols: of the chunk.
+            chunk: where it lies in the scene.
+            origin: row and column at which ``planes`` begin.
         """
-        labels = np.full((rows[1] - rows[0], cols[1] - cols[0]), NODATA_LABEL, dtype=np.uint8)
-        seen = _Seen(planes, top, left, self._shape, self._transform)
-        todo = list(_within(self._layout, rows, cols))
+        labels = np.full(chunk.shape, NODATA_LABEL, dtype=np.uint8)
+        seen = _SeenPart(planes, origin, self._shape, self._transform)
+        shares = [share for block in self._layout if (share := block.intersect(chunk)) is not None]
         with self._turns:
-            for found in label_blocks(seen, self._model, self._settings, blocks=todo):
-                row, col, height, width = found.block
-                part = np.s_[row - rows[0] : row - rows[0] + height, col - cols[0] : col - cols[0] + width]
-                labels[part] = found.layers["labels"]
+            for finished in label_blocks(seen, self._model, self._settings, blocks=shares):
+                labels[finished.block.relative_to(chunk).slices] = finished.layers["labels"]
         return labels
 
 
-class _Seen:
+class _SeenPart:
     """The part of a scene that a chunk's windows see."""
 
     def __init__(
-        self, planes: NDArray[Any], top: int, left: int, shape: tuple[int, int], read_transform: ReadTransform
+        self, planes: NDArray[Any], origin: tuple[int, int], shape: tuple[int, int], read_transform: ReadTransform
     ) -> None:
-        self._planes, self._top, self._left, self._transform = planes, top, left, read_transform
+        self._planes, self._transform = planes, read_transform
+        self._top, self._left = origin
         self.height, self.width = shape
 
     def read(self, row: int, col: int, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -155,11 +142,13 @@ class _Seen:
         raise NotImplementedError("a part of a scene shows nothing of the whole")
 
 
-def _label(
-    labeller: Labeller, parts: Any, top: int, bottom: int, left: int, right: int, first_row: int, first_col: int
-) -> NDArray[np.uint8]:
+def _labeller_on(device: str, model: LandCoverModel, *rest: Any) -> Labeller:
+    return Labeller(model.to(torch.device(device)), *rest)
+
+
+def _label(labeller: Labeller, parts: Any, rows: Span, cols: Span, top: int, left: int) -> NDArray[np.uint8]:
     """One task of the graph."""
-    return labeller(np.block(parts), first_row, first_col, (top, bottom), (left, right))
+    return labeller(np.block(parts), Block.between(rows[0], cols[0], rows[1], cols[1]), (top, left))
 
 
 def _turns(model: LandCoverModel) -> threading.BoundedSemaphore:
@@ -178,23 +167,40 @@ def _joined(sizes: Sequence[int], least: int) -> tuple[int, ...]:
     return tuple(joined)
 
 
-def _seen(chunk: Stretch, starts: Sequence[int], side: int, length: int) -> Stretch:
-    """What the windows that touch a chunk see, along one axis."""
-    touching = [start for start in starts if start < chunk[1] and start + side > chunk[0]]
-    return touching[0], min(length, touching[-1] + side)
+class _View(NamedTuple):
+    """A chunk of the output along one axis, what its windows see, and where that lies in the input's chunks."""
+
+    chunk: Span
+    seen: Span
+    parts: list[tuple[int, slice]]
 
 
-def _overlapping(chunks: Sequence[Stretch], wanted: Stretch) -> Iterator[tuple[int, slice]]:
-    """The input's chunks that have a share in a stretch, and that share in each chunk's own indices."""
+def _views(
+    chunks: Sequence[Span], inputs: Sequence[Span], windows: Sequence[tuple[Sequence[int], int]], length: int
+) -> list[_View]:
+    """What each chunk needs along one axis.
+
+    Args:
+        chunks, inputs: of the output, and of the input.
+        windows: starts and side of the windows that see a chunk, and of those that see what the former see.
+        length: of the scene.
+    """
+    views = []
+    for chunk in chunks:
+        seen = chunk
+        for starts, side in windows:
+            touching = [start for start in starts if start < seen[1] and start + side > seen[0]]
+            seen = touching[0], min(length, touching[-1] + side)
+        views.append(_View(chunk, seen, list(_overlapping(inputs, seen))))
+    return views
+
+
+def _spans(sizes: Sequence[int]) -> list[Span]:
+    return [*pairwise(accumulate(sizes, initial=0))]
+
+
+def _overlapping(chunks: Sequence[Span], span: Span) -> Iterator[tuple[int, slice]]:
+    """The chunks that have a share in a span, and that share in each chunk's own indices."""
     for number, (start, stop) in enumerate(chunks):
-        if start < wanted[1] and stop > wanted[0]:
-            yield number, slice(max(start, wanted[0]) - start, min(stop, wanted[1]) - start)
-
-
-def _within(layout: Sequence[Block], rows: Stretch, cols: Stretch) -> Iterator[Block]:
-    """The shares that a chunk has in the blocks of a scene."""
-    for block in layout:
-        top, bottom = max(block.row, rows[0]), min(block.row + block.height, rows[1])
-        left, right = max(block.col, cols[0]), min(block.col + block.width, cols[1])
-        if top < bottom and left < right:
-            yield Block(top, left, bottom - top, right - left)
+        if start < span[1] and stop > span[0]:
+            yield number, slice(max(start, span[0]) - start, min(stop, span[1]) - start)

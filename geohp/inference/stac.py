@@ -83,7 +83,7 @@ def write_item(path: str | Path, assets: Mapping[str, Path], scene: str) -> Path
     return write_text(path, text + "\n")
 
 
-def describe(path: Path, assets: Mapping[str, Path], scene: str) -> dict[str, Any]:
+def describe(path: Path, assets: Mapping[str, Path], scene: str) -> dict[str, object]:
     """The Item as JSON's own types.
 
     The footprint is the raster's rectangle, reprojected along its edges; of a raster without CRS it is null, as STAC
@@ -105,7 +105,7 @@ def describe(path: Path, assets: Mapping[str, Path], scene: str) -> dict[str, An
     geometry, box = footprint(grid)
     size = grid.pixel_size_m
     now = _text(datetime.now(UTC))
-    properties: dict[str, Any] = {
+    properties: dict[str, object] = {
         **_when(scene),
         "created": now,
         "updated": now,
@@ -116,7 +116,7 @@ def describe(path: Path, assets: Mapping[str, Path], scene: str) -> dict[str, An
     }
     if "GEOHP_MODEL_SHA256" in tags:
         properties["geohp:model_sha256"] = tags["GEOHP_MODEL_SHA256"]
-    item: dict[str, Any] = {
+    item: dict[str, object] = {
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": list(EXTENSIONS),
@@ -131,7 +131,7 @@ def describe(path: Path, assets: Mapping[str, Path], scene: str) -> dict[str, An
     return item
 
 
-def footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
+def footprint(grid: Grid) -> tuple[dict[str, object] | None, list[float] | None]:
     """The rectangle of a raster in longitude and latitude (WGS 84), and the box around it.
 
     Returns:
@@ -162,7 +162,7 @@ def footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
     return _on_the_globe(shape.simplify(_TOLERANCE * extent))
 
 
-def _on_the_globe(shape: Any) -> tuple[dict[str, Any], list[float]]:
+def _on_the_globe(shape: Any) -> tuple[dict[str, object], list[float]]:
     """A shape whose longitudes may run past 180 degrees, cut there and brought back, and its box."""
     from shapely import MultiPolygon, box
     from shapely.affinity import translate
@@ -191,9 +191,9 @@ def _rounded(coordinates: Any) -> Any:
     return round(float(coordinates), 9)  # a tenth of a millimetre
 
 
-def _projection(grid: Grid) -> dict[str, Any]:
+def _projection(grid: Grid) -> dict[str, object]:
     authority = None if grid.crs is None else grid.crs.to_authority()
-    found: dict[str, Any] = {
+    found: dict[str, object] = {
         "proj:code": None if authority is None else ":".join(authority),
         "proj:shape": list(grid.shape),
     }
@@ -204,14 +204,14 @@ def _projection(grid: Grid) -> dict[str, Any]:
     return found
 
 
-def _asset(name: str, file: Path, folder: Path, classes: Sequence[LandCoverClass]) -> dict[str, Any]:
+def _asset(name: str, file: Path, folder: Path, classes: Sequence[LandCoverClass]) -> dict[str, object]:
     if name == "polygons":
         media = _MEDIA.get(file.suffix.lower(), "application/octet-stream")
         return {"href": _href(str(file), folder), "type": media, "title": _TITLES[name], "roles": ["data"]}
     bands = []
     with _opened(file) as dataset:
         for number in range(1, dataset.count + 1):
-            band: dict[str, Any] = {
+            band: dict[str, object] = {
                 "name": dataset.descriptions[number - 1] or f"band {number}",
                 "data_type": dataset.dtypes[number - 1],
                 "nodata": _plain(dataset.nodata),
@@ -222,7 +222,7 @@ def _asset(name: str, file: Path, folder: Path, classes: Sequence[LandCoverClass
                 band["raster:offset"] = dataset.offsets[number - 1]
             bands.append(band)
     if name == "labels" and classes:
-        bands[0]["classification:classes"] = [_class(one) for one in classes]
+        bands[0]["classification:classes"] = [_class(c) for c in classes]
     roles = ["data", "labels"] if name == "labels" else ["metadata"]
     return {"href": _href(str(file), folder), "type": _COG, "title": _TITLES[name], "roles": roles, "bands": bands}
 
@@ -231,20 +231,20 @@ def _plain(value: float | None) -> float | int | None:
     return int(value) if value is not None and float(value).is_integer() else value
 
 
-def _class(one: LandCoverClass) -> dict[str, Any]:
+def _class(land_cover: LandCoverClass) -> dict[str, object]:
     # The name is for machines: letters, figures, "-" and "_". Numbers keep those of one spelling apart.
-    name = re.sub(r"[^0-9A-Za-z_-]+", "-", one.name).strip("-") or f"class-{one.id}"
+    name = re.sub(r"[^0-9A-Za-z_-]+", "-", land_cover.name).strip("-") or f"class-{land_cover.id}"
     return {
-        "value": one.id,
+        "value": land_cover.id,
         "name": name,
-        "title": one.name,
-        "description": one.name,
-        "color_hint": one.colour.lstrip("#").upper(),
+        "title": land_cover.name,
+        "description": land_cover.name,
+        "color_hint": land_cover.colour.lstrip("#").upper(),
     }
 
 
-def _source_link(scene: str, folder: Path) -> dict[str, Any]:
-    link = {"rel": "derived_from", "href": _href(scene, folder), "title": _name(scene)}
+def _source_link(scene: str, folder: Path) -> dict[str, object]:
+    link: dict[str, object] = {"rel": "derived_from", "href": _href(scene, folder), "title": _name(scene)}
     media = _MEDIA.get(Path(_name(scene)).suffix.lower())
     return link if media is None else {**link, "type": media}
 
@@ -267,7 +267,7 @@ def _name(scene: str) -> str:
     return scene.split("?")[0].rstrip("/").rsplit("/", 1)[-1] if "://" in scene else Path(scene).name
 
 
-def _when(scene: str) -> dict[str, Any]:
+def _when(scene: str) -> dict[str, object]:
     with _opened(scene) as dataset:
         tags = {
             space: {key.upper(): value for key, value in dataset.tags(ns=space).items()}

@@ -331,7 +331,6 @@ def test_many_scenes_are_sampled_in_proportion_and_in_bounded_memory(ground, tmp
     from geohp.options import FitOptions
     from geohp.raster.read.collection import SceneCollection
 
-    monkeypatch.setattr(kmeans_fit, "SAMPLED_WINDOWS", 2)
     monkeypatch.setattr(scene_sampler, "SAMPLED_WINDOWS", 2)
     monkeypatch.setattr(scene_sampler, "SAMPLED_OF_MANY", 9)
     paths = [write(tmp_path / f"{n}.tif", ground[:, :250, :250], nodata=0) for n in range(8)]

@@ -183,7 +183,7 @@ def test_a_fit_computes_what_it_samples(segmenter, monkeypatch):
     look_at(monkeypatch, 256)
     monkeypatch.setattr(scenes, "_SAMPLE_PATCHES", 2)
     monkeypatch.setattr(lazy_scenes, "_SMALL_PX", 256)
-    monkeypatch.setattr("geohp.inference.kmeans_fit.SAMPLED_WINDOWS", 1)
+    monkeypatch.setattr("geohp.inference.scene_sampler.SAMPLED_WINDOWS", 1)
     lazy = geohp.segment(counted(whole, (3, 50, 50), seen), classes=3)
     sampled = set(seen)
     # A patch in each corner, and a window of 448 px.

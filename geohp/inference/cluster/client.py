@@ -205,7 +205,7 @@ def _common_threads(client: Client) -> int:
         ClusterError: geohp is missing on a worker, or is there in another version.
     """
     try:
-        infos: dict[str, Any] = client.run(workers.worker_info, on_error="return")
+        infos = client.run(workers.worker_info, on_error="return")
     except (ImportError, AttributeError) as error:
         raise _missing("a worker", error) from error
     for worker, info in infos.items():
