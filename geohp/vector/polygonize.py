@@ -28,7 +28,7 @@ from geohp.vector.placement import Placement
 from geohp.vector.shaping import Shaper
 from geohp.vector.stitching import Stitcher
 from geohp.vector.survey import Survey, survey
-from geohp.vector.zonal import Statistics, Zonal, confidence_of, open_statistics
+from geohp.vector.zonal import Statistics, ZonalAccumulator, confidence_of, open_statistics
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -147,7 +147,7 @@ class Polygons:
     crs: Any
     survey: Survey
     shaper: Shaper
-    zonal: Sequence[Zonal]
+    zonal: Sequence[ZonalAccumulator]
     progress: Progress
 
     def __len__(self) -> int:
