@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 from geohp.classes import LandCoverClass
 from geohp.files import check_output, write_text
 
 _VECTORS = (".geojson", ".json", ".fgb", ".parquet", ".shp")
+_OUTLINE = (
+    ("outline_style", "solid"),
+    ("outline_width", "0.05"),
+    ("outline_width_unit", "MM"),
+    ("joinstyle", "bevel"),
+    ("offset", "0,0"),
+    ("offset_unit", "MM"),
+)
 
 
 def categorised_qml(classes: Sequence[LandCoverClass], attribute: str = "class_id") -> str:
@@ -18,36 +26,29 @@ def categorised_qml(classes: Sequence[LandCoverClass], attribute: str = "class_i
     Outlines have the colour of the fill and are hair-thin: without them neighbours let the background shine through
     where antialiasing blends their common border.
     """
-    root = ElementTree.Element("qgis", version="3.28.0", styleCategories="Symbology")
-    renderer = ElementTree.SubElement(
+    root = Element("qgis", version="3.28.0", styleCategories="Symbology")
+    renderer = SubElement(
         root, "renderer-v2", type="categorizedSymbol", attr=attribute, symbollevels="0", enableorderby="0",
         forceraster="0",
     )  # fmt: skip
-    categories = ElementTree.SubElement(renderer, "categories")
-    symbols = ElementTree.SubElement(renderer, "symbols")
-    for index, one in enumerate(classes):
-        ElementTree.SubElement(
-            categories, "category", symbol=str(index), value=str(one.id), type="long", label=one.name, render="true"
-        )  # fmt: skip
-        _symbol(symbols, str(index), one)
-    ElementTree.SubElement(renderer, "rotation")
-    ElementTree.SubElement(renderer, "sizescale")
-    ElementTree.SubElement(root, "layerGeometryType").text = "2"
+    categories, symbols = SubElement(renderer, "categories"), SubElement(renderer, "symbols")
+    for symbol, entry in enumerate(classes):
+        fields = {"symbol": str(symbol), "value": str(entry.id), "type": "long", "label": entry.name, "render": "true"}
+        SubElement(categories, "category", fields)
+        _add_symbol(symbols, str(symbol), entry)
+    SubElement(renderer, "rotation")
+    SubElement(renderer, "sizescale")
+    SubElement(root, "layerGeometryType").text = "2"
     return _document(root)
 
 
 def paletted_qml(classes: Sequence[LandCoverClass], band: int = 1) -> str:
     """A QGIS style (QML) that shows a label raster's ``band`` with the names and colours of the classes."""
-    root = ElementTree.Element("qgis", version="3.28.0", styleCategories="Symbology")
-    pipe = ElementTree.SubElement(root, "pipe")
-    renderer = ElementTree.SubElement(
-        pipe, "rasterrenderer", type="paletted", band=str(band), opacity="1", alphaBand="-1", nodataColor=""
-    )  # fmt: skip
-    palette = ElementTree.SubElement(renderer, "colorPalette")
-    for one in classes:
-        ElementTree.SubElement(
-            palette, "paletteEntry", value=str(one.id), color=one.colour, alpha="255", label=one.name
-        )  # fmt: skip
+    root = Element("qgis", version="3.28.0", styleCategories="Symbology")
+    fields = {"type": "paletted", "band": str(band), "opacity": "1", "alphaBand": "-1", "nodataColor": ""}
+    palette = SubElement(SubElement(SubElement(root, "pipe"), "rasterrenderer", fields), "colorPalette")
+    for entry in classes:
+        SubElement(palette, "paletteEntry", value=str(entry.id), color=entry.colour, alpha="255", label=entry.name)
     return _document(root)
 
 
@@ -75,29 +76,16 @@ def write_styles(path: str | Path, classes: Sequence[LandCoverClass], *, overwri
     return write_text(check_output(path.with_suffix(".qml"), overwrite=overwrite), qml)
 
 
-def _document(root: ElementTree.Element) -> str:
-    return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + ElementTree.tostring(
-        root, encoding="unicode"
-    )
+def _document(root: Element) -> str:
+    return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + tostring(root, encoding="unicode")
 
 
-def _symbol(parent: ElementTree.Element, name: str, one: LandCoverClass) -> None:
-    symbol = ElementTree.SubElement(parent, "symbol", type="fill", name=name, alpha="1", clip_to_extent="1")
-    layer = ElementTree.SubElement(symbol, "layer", {"class": "SimpleFill", "pass": "0", "locked": "0", "enabled": "1"})
-    colour = ",".join(str(part) for part in (*one.rgb, 255))
-    values = {
-        "color": colour,
-        "style": "solid",
-        "outline_color": colour,
-        "outline_style": "solid",
-        "outline_width": "0.05",
-        "outline_width_unit": "MM",
-        "joinstyle": "bevel",
-        "offset": "0,0",
-        "offset_unit": "MM",
-    }
-    options = ElementTree.SubElement(layer, "Option", type="Map")
-    for key, value in values.items():
-        ElementTree.SubElement(options, "Option", type="QString", name=key, value=value)
+def _add_symbol(parent: Element, name: str, entry: LandCoverClass) -> None:
+    symbol = SubElement(parent, "symbol", type="fill", name=name, alpha="1", clip_to_extent="1")
+    layer = SubElement(symbol, "layer", {"class": "SimpleFill", "pass": "0", "locked": "0", "enabled": "1"})
+    colour = ",".join(map(str, (*entry.rgb, 255)))
+    options = SubElement(layer, "Option", type="Map")
+    for key, value in (("color", colour), ("style", "solid"), ("outline_color", colour), *_OUTLINE):
+        SubElement(options, "Option", type="QString", name=key, value=value)
         # Releases before 3.18 read <prop> instead of <Option>.
-        ElementTree.SubElement(layer, "prop", k=key, v=value)
+        SubElement(layer, "prop", k=key, v=value)

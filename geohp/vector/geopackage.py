@@ -70,7 +70,7 @@ def layers_of(path: Path) -> list[str]:
     try:
         return [str(name) for name in pyogrio.list_layers(path)[:, 0]]
     except FAILURES as error:
-        raise OutputError(f"{path} exists but is no readable GeoPackage ({error}): choose another name.") from error
+        raise OutputError(f"{path} exists but is no readable GeoPackage ({error})", "choose another name") from error
 
 
 def _store_style(database: sqlite3.Connection, layer: str, qml: str) -> None:
@@ -105,4 +105,4 @@ def _snapshot(path: Path, draft: Path) -> None:
     pending = path.with_name(path.name + "-wal")
     if pending.exists() and pending.stat().st_size:
         # Left beside the new file, it would be taken for changes to that.
-        raise OutputError(f"{path} is open for writing in another program: close it there (QGIS: remove its layers).")
+        raise OutputError(f"{path} is open for writing in another program", "close it there (QGIS: remove its layers)")

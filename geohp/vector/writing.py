@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,17 +129,19 @@ def check_target(path: str | Path, *, layer: str = "landcover", overwrite: bool 
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in DRIVERS:
-        raise OutputError(
-            f"{path} has the suffix {suffix or '(none)'!r}: polygons are written to {_listed(tuple(DRIVERS))}."
-        )
+        *others, last = DRIVERS
+        problem = f"{path} has the suffix {suffix or '(none)'!r}"
+        raise OutputError(problem, f"polygons are written to {', '.join(others)} or {last}")
     check_output(path, overwrite=overwrite or suffix == ".gpkg")
     if path.exists() and suffix == ".gpkg":
         present = {str(name).lower() for name in layers_of(path)}
         taken = [name for name in (layer, class_table(layer)) if name.lower() in present]
         if taken and not overwrite:
             raise OutputError(
-                f"{path} has a layer {taken[0]!r} already: choose another file or layer, "
-                "or use --overwrite to replace it."
+                f"{path} has a layer {taken[0]!r} already",
+                "choose another file or layer, or replace it by {option}",
+                option="overwrite",
+                value=True,
             )
     return path
 
@@ -149,16 +151,9 @@ def _legend(polygons: geopandas.GeoDataFrame, classes: Sequence[LandCoverClass] 
     known = tuple(classes) if classes is not None else ()
     if classes is None and (text := polygons.attrs.get("classes")):
         known = classes_from_json(text)
-    present = {c.id for c in known}
-    by_default = complete_classes(known, polygons["class_id"].unique())
+    completed = complete_classes(known, polygons["class_id"].unique())
     if "class_name" not in polygons:
-        return by_default
+        return completed
     names = dict(zip(polygons["class_id"], polygons["class_name"], strict=True))
-    return tuple(
-        c if c.id in present or c.id not in names else LandCoverClass(c.id, str(names[c.id]), c.colour)
-        for c in by_default
-    )
-
-
-def _listed(items: Sequence[str]) -> str:
-    return ", ".join(items[:-1]) + f" or {items[-1]}"
+    names |= {entry.id: entry.name for entry in known}
+    return tuple(replace(entry, name=str(names.get(entry.id, entry.name))) for entry in completed)

@@ -76,11 +76,8 @@ class Statistics:
     @property
     def names(self) -> list[str]:
         """The columns."""
-        return (
-            list(self.columns)
-            if self.columns is not None
-            else [f"{self.name}_{operation}" for operation in self.operations]
-        )
+        default = [f"{self.name}_{operation}" for operation in self.operations]
+        return default if self.columns is None else list(self.columns)
 
 
 def confidence_of(raster: str | Path | DataArray) -> Statistics:

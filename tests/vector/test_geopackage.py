@@ -133,7 +133,7 @@ def test_a_layer_is_replaced_only_when_asked_for(tmp_path):
     path = tmp_path / "a.gpkg"
     write_polygons(some_polygons(), path)
     before = path.read_bytes()
-    with pytest.raises(OutputError, match=r"a\.gpkg has a layer 'landcover'.*--overwrite"):
+    with pytest.raises(OutputError, match=r"a\.gpkg has a layer 'landcover'.*overwrite=True"):
         write_polygons(some_polygons(size=5), path)
     assert path.read_bytes() == before
     assert only(tmp_path, "a.gpkg")
