@@ -61,6 +61,7 @@ def evaluate(
         raise ModelError("no model to evaluate", "give a run folder or a model file")
     if options.report is not None:
         check_report(Path(options.report), overwrite=options.overwrite)
+    device = torch_device(options.device)
     config = _data_config(data, overrides, files[0])
     source = factory.open_data(config.data, config.train.seed)
     with closing(source.evaluation(progress)) as images:
@@ -74,13 +75,23 @@ def evaluate(
         for number, job in enumerate(jobs, start=1):
             predictor = _predictor(job.model, images, options)
             first = first or predictor
-            stage = "evaluating" if len(jobs) == 1 else f"evaluating {number}/{len(jobs)}"
-            results += _score(job, predictor, images, len(source.classes), options, stage, progress)
+            counts = count_confusion(
+                predictor,
+                images,
+                len(source.classes),
+                device=device,
+                batch_size=options.batch_size,
+                workers=options.workers,
+                counts_file=job.counts_file,
+                stage="evaluating" if len(jobs) == 1 else f"evaluating {number}/{len(jobs)}",
+                progress=progress,
+            )
+            results += [Result(job.model, job.checkpoint, mode, scores) for mode, scores in counts.scores().items()]
             notes += _notes(predictor, config.data.evaluation_px)
         side_px, unique = config.data.evaluation_px, tuple(dict.fromkeys(notes))
         evaluation = Evaluation(tuple(results), source.classes, source.protocol, len(images), side_px, unique, settings)
         if options.report is not None and first is not None:
-            write_report(evaluation, Path(options.report), images, first, torch_device(options.device))
+            write_report(evaluation, Path(options.report), images, first, device)
     for job in jobs:
         if job.counts_file is not None:
             job.counts_file.unlink(missing_ok=True)
@@ -112,30 +123,6 @@ def _jobs(files: Sequence[Path], images: ImageSet, settings: Mapping[str, object
         key = hashlib.sha256(identity.encode() + file.read_bytes()).hexdigest()[:16]
         writable = os.access(file.parent, os.W_OK)
         yield _Job(file, checkpoint, file.with_name(f".evaluation-{key}.npz") if writable else None)
-
-
-def _score(
-    job: _Job,
-    predictor: Predictor,
-    images: ImageSet,
-    classes: int,
-    options: EvaluationOptions,
-    stage: str,
-    progress: Progress,
-) -> Iterator[Result]:
-    counts = count_confusion(
-        predictor,
-        images,
-        classes,
-        device=torch_device(options.device),
-        batch_size=options.batch_size,
-        workers=options.workers,
-        counts_file=job.counts_file,
-        stage=stage,
-        progress=progress,
-    )
-    for mode, scores in counts.scores().items():
-        yield Result(job.model, job.checkpoint, mode, scores)
 
 
 def _data_config(data: Config | str | Path | None, overrides: Sequence[str], model: Path) -> Config:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +64,7 @@ def write_report(
     """
     with folder_in_progress(folder, replace=True) as work:
         (work / _NUMBERS).write_text(json.dumps(evaluation.as_dict(), indent=2), encoding="utf-8")
-        (work / "results.csv").write_text(_csv(evaluation), encoding="utf-8")
+        _write_csv(evaluation, work / "results.csv")
         pictures = _pictures(evaluation, images, predictor, device)
         for name, picture in pictures.items():
             (work / name).write_bytes(picture.png)
@@ -92,17 +91,16 @@ def confusion_png(
     )
 
 
-def _csv(evaluation: Evaluation) -> str:
+def _write_csv(evaluation: Evaluation, path: Path) -> None:
     """One row for each result, IoU by class in columns of their own."""
-    file = StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    by_class = [f"iou {entry.name}" for entry in evaluation.classes]
-    writer.writerow(["model", "checkpoint", "probe", "crf", "accuracy", "miou", *by_class])
-    for result in evaluation.results:
-        figures = [result.scores["accuracy"], result.scores["miou"], *result.scores["class_iou"]]
-        cells = ["" if np.isnan(figure) else f"{figure:.4f}" for figure in figures]
-        writer.writerow([result.model, result.checkpoint, result.mode.probe, int(result.mode.crf), *cells])
-    return file.getvalue()
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        by_class = [f"iou {entry.name}" for entry in evaluation.classes]
+        writer.writerow(["model", "checkpoint", "probe", "crf", "accuracy", "miou", *by_class])
+        for result in evaluation.results:
+            figures = [result.scores["accuracy"], result.scores["miou"], *result.scores["class_iou"]]
+            cells = ["" if np.isnan(figure) else f"{figure:.4f}" for figure in figures]
+            writer.writerow([result.model, result.checkpoint, result.mode.probe, int(result.mode.crf), *cells])
 
 
 def _pictures(

@@ -80,7 +80,7 @@ def _anchor(anchor: Anchor, samples: SampleImages, classes: Sequence[LandCoverCl
 def _anchor_pictures(anchor: Anchor, samples: SampleImages) -> Iterator[Picture]:
     """The anchor, its own image, and the others with the most positives."""
     place = samples.place(anchor.patch)
-    png = figures.draw_anchor(samples.images[anchor.image].numpy(), place, samples.grid)
+    png = figures.draw_anchor(samples.images[anchor.image].numpy(), place, samples.patches.grid)
     yield Picture(png, f"Anchor in image {samples.names[anchor.image]}", "the anchor")
     totals = (anchor.agnostic | anchor.specific).flatten(1).sum(1)
     others = totals.argsort(descending=True, stable=True).tolist()
@@ -96,7 +96,7 @@ def _neighbourhoods(anchors: Sequence[Anchor], samples: SampleImages) -> Iterato
     if samples.patches.affinities is None:
         return
     affinities = samples.patches.affinities.float().cpu()
-    inside = neighbour_indices(*samples.grid)[1]
+    inside = neighbour_indices(*samples.patches.grid)[1]
     places = [(anchor.image, anchor.patch) for anchor in anchors]
     places += [(image, _most_divided(affinities[image], inside)) for image in dict.fromkeys(i for i, _ in places)]
     for image, patch in dict.fromkeys(places):
@@ -104,7 +104,7 @@ def _neighbourhoods(anchors: Sequence[Anchor], samples: SampleImages) -> Iterato
         mixed = weights / inside[patch].sum()
         shares = (100 * weights / weights.sum().clamp_min(1e-12)).numpy()
         row, col = samples.place(patch)
-        png = figures.draw_neighbourhood(samples.images[image].numpy(), shares, (row, col), samples.grid)
+        png = figures.draw_neighbourhood(samples.images[image].numpy(), shares, (row, col), samples.patches.grid)
         alt = f"Weights around patch {row}, {col} of image {samples.names[image]}"
         yield Picture(png, alt, f"sum {float(mixed.sum()):.3g}")
 

@@ -19,7 +19,7 @@ from geohp.evaluation.report import confusion_png
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.hp.method import HP
 from geohp.model.network import LandCoverModel
-from geohp.reporting.figures import as_rgb, colourise, draw_image, draw_samples, legend_handles
+from geohp.reporting.figures import as_rgb, colourise, draw_image, draw_samples, legend_handles, spread
 from geohp.reporting.pages import Picture, render_page
 from geohp.reporting.plots import Series, draw_curve, draw_losses, draw_scores, draw_similarity
 from geohp.training.discovery import Discovery, show_findings
@@ -162,7 +162,7 @@ def _curves(logged: Mapping[str, Series], clip_norm: float | None) -> Iterator[P
 
 def _samples(samples: SampleImages, model: LandCoverModel, out: Path) -> list[tuple[Picture, Picture]]:
     """Images and their clusters, all of them also in one picture of its own."""
-    places, classes = samples.spread(_SAMPLES), model.card.classes
+    places, classes = spread(len(samples.images), _SAMPLES), model.card.classes
     photos = [as_rgb(samples.images[place].numpy()) for place in places]
     labels = [colourise(predict_labels(samples.images[place], model), classes) for place in places]
     out.write_bytes(draw_samples([("", photos), ("", labels)], legend_handles(classes)))

@@ -41,18 +41,9 @@ class SampleImages:
     clusters: Tensor
     labels: Tensor | None
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        return self.patches.grid
-
-    def spread(self, most: int) -> list[int]:
-        """Places of up to so many images, evenly chosen."""
-        return spread(len(self.images), most)
-
     def place(self, patch: int) -> tuple[int, int]:
         """Row and column of a patch."""
-        return divmod(patch, self.grid[1])
+        return divmod(patch, self.patches.grid[1])
 
 
 @torch.no_grad()
