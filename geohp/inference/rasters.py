@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from geohp.classes import NODATA_LABEL
@@ -73,8 +72,8 @@ def _write_blocks(
     source = NodataOnErrorScene(scene) if options.on_read_error == "nodata" else scene
     layout = settings.blocks(settings.grid(scene.height, scene.width), segmenter.model.clusters)
     unfinished = [block for block in layout if block.origin not in work.finished]
-    progress, quantities = partial(options.progress, "segmenting"), frozenset(paths) - {"labels"}
-    blocks = label_blocks(source, segmenter.model, settings, progress, quantities=quantities, blocks=unfinished)
+    quantities = frozenset(paths) - {"labels"}
+    blocks = label_blocks(source, segmenter.model, settings, options.progress, quantities=quantities, blocks=unfinished)
     write_behind(work, paths, blocks, source)
 
 

@@ -42,7 +42,7 @@ def group_blocks(
 
 def windows_of(group: Iterable[Block], grid: WindowGrid) -> int:
     """How many windows some blocks need together."""
-    return len({origin for block in group for origin in grid.touching(*block)})
+    return len({origin for block in group for origin in grid.touching(block)})
 
 
 def _squares(blocks: Sequence[Block], layout: Sequence[Block], size: int) -> list[list[Block]]:

@@ -18,7 +18,7 @@ from geohp.files import temporary_failure
 from geohp.inference.engine.windows import Origin
 from geohp.raster.block import Block
 
-HELD_BYTES = 32 * 2**20
+CACHE_BYTES = 32 * 2**20
 """Scores held in memory between blocks; beyond it they wait in a temporary file."""
 
 
@@ -59,11 +59,11 @@ class ScoreCache:
 
     Args:
         shape: rows and columns of a window, in pixels.
-        limit: bytes of scores kept in memory; ``HELD_BYTES`` by default.
+        limit: bytes of scores held in memory; ``CACHE_BYTES`` by default.
     """
 
     def __init__(self, shape: tuple[int, int], limit: int | None = None) -> None:
-        self._shape, self._limit = shape, HELD_BYTES if limit is None else limit
+        self._shape, self._limit = shape, CACHE_BYTES if limit is None else limit
         self._windows: dict[Origin, WindowScores] = {}
         self._bytes = 0
         self._file = -1
@@ -163,25 +163,19 @@ def blend(
         Scores (C, height, width), not divided by the sum of weights, and validity (height, width).
     """
     shape = (weights.shape[0], weights.shape[1])
-    total = torch.zeros(channels, block.height, block.width, device=weights.device)
-    valid = np.zeros((block.height, block.width), dtype=bool)
-    for (r, c), window in windows.items():
-        if not isinstance(window.scores, Tensor) or window.valid is None:
+    total = torch.zeros(channels, *block.shape, device=weights.device)
+    valid = np.zeros(block.shape, dtype=bool)
+    for origin, window in windows.items():
+        frame = Block(*origin, *shape)
+        shared = block.intersect(frame)
+        if not isinstance(window.scores, Tensor) or window.valid is None or shared is None:
             continue
-        rows, own_rows = _share(block.row, block.height, r, shape[0])
-        cols, own_cols = _share(block.col, block.width, c, shape[1])
+        here, within = shared.relative_to(block).slices, shared.relative_to(frame)
         if window.scores.shape[1] + window.above == shape[0] and window.scores.shape[2] == shape[1]:
-            fine = window.scores[:, own_rows.start - window.above : own_rows.stop - window.above, own_cols]
+            fine = window.scores[:, *within.relative_to(Block(window.above, 0, *shape)).slices]
         else:
             fine = F.interpolate(window.scores[None], size=shape, mode="bilinear", align_corners=False)[0]
-            fine = fine[:, own_rows, own_cols]
-        total[:, rows, cols] += fine * weights[own_rows, own_cols]
-        valid[rows, cols] |= window.valid[own_rows, own_cols]
+            fine = fine[:, *within.slices]
+        total[:, *here] += fine * weights[within.slices]
+        valid[here] |= window.valid[within.slices]
     return total, valid
-
-
-def _share(block_start: int, block_length: int, window_start: int, window_length: int) -> tuple[slice, slice]:
-    """The stretch that block and window share, once in the block's coordinates and once in the window's."""
-    start = max(block_start, window_start)
-    stop = min(block_start + block_length, window_start + window_length)
-    return slice(start - block_start, stop - block_start), slice(start - window_start, stop - window_start)

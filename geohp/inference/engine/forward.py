@@ -43,7 +43,7 @@ class Runner:
         batch_size: windows a forward pass at most; on a CPU fewer, where windows are large.
         total: how many windows there will be at most; they are spread evenly over as few batches as possible.
         input_shape: rows and columns of a window as the model sees it; others are resized, bilinear, antialiased.
-        channels: how many of the scores' channels to keep.
+        channels: how many of the scores' channels there are to be.
         tta: average over the eight flips and rotations of each window.
 
     Attributes:
@@ -79,7 +79,9 @@ class Runner:
             except torch.OutOfMemoryError as error:
                 if self.at_once == 1:
                     raise ModelError(
-                        f"device {self.model.device}: not enough memory for a single window; use a smaller --window"
+                        f"device {self.model.device}: not enough memory for a single window",
+                        "use a smaller {option}",
+                        option="window_px",
                     ) from error
                 self.at_once = math.ceil(self.at_once / 2)
                 logger.warning(
@@ -102,8 +104,8 @@ class Runner:
         total: Tensor | None = None
         # Scores of half-precision features differ from exact ones in the third digit; that is asked of GPUs only.
         with torch.autocast(images.device.type, torch.bfloat16, enabled=images.device.type == "cuda"):
-            for there, back in self.views:
-                scores = back(self.model(there(images))[:, : self.channels].float())
+            for turn, turn_back in self.views:
+                scores = turn_back(self.model(turn(images))[:, : self.channels].float())
                 total = scores if total is None else total + scores
         assert total is not None
         return total if len(self.views) == 1 else total / len(self.views)
@@ -121,11 +123,11 @@ def _views() -> Iterator[tuple[View, View]]:
     for turns in range(4):
         for flipped in (False, True):
 
-            def there(maps: Tensor, turns: int = turns, flipped: bool = flipped) -> Tensor:
+            def turn(maps: Tensor, turns: int = turns, flipped: bool = flipped) -> Tensor:
                 turned = torch.rot90(maps, turns, (2, 3))
                 return turned.flip(3) if flipped else turned
 
-            def back(maps: Tensor, turns: int = turns, flipped: bool = flipped) -> Tensor:
+            def turn_back(maps: Tensor, turns: int = turns, flipped: bool = flipped) -> Tensor:
                 return torch.rot90(maps.flip(3) if flipped else maps, -turns, (2, 3))
 
-            yield there, back
+            yield turn, turn_back

@@ -35,11 +35,11 @@ def labels(scores: Tensor, valid: NDArray[np.bool_], cluster_to_class: Sequence[
     winners = torch.full(largest.shape, len(scores) - 1, dtype=torch.uint8, device=scores.device)
     for number in range(len(scores) - 2, -1, -1):
         winners.masked_fill_(scores[number] == largest, number)
-    found: UInt8 = winners.cpu().numpy()
+    classes: UInt8 = winners.cpu().numpy()
     if cluster_to_class is not None:
-        found = np.array(cluster_to_class, np.uint8)[found]
-    found[~valid] = NODATA_LABEL
-    return found
+        classes = np.array(cluster_to_class, np.uint8)[classes]
+    classes[~valid] = NODATA_LABEL
+    return classes
 
 
 def confidence_layers(
@@ -63,13 +63,13 @@ def confidence_layers(
     """
     if not quantities:
         return {}
-    own = class_probabilities(scores)
+    probabilities = class_probabilities(scores)
     if cluster_to_class is None:
-        return _found(own, own.amax(0), valid, quantities)
-    merged = _merged(own, cluster_to_class)
-    # Of the class of the largest share, which may not be the largest of the classes' shares.
-    place = torch.tensor([sorted(set(cluster_to_class)).index(one) for one in cluster_to_class], device=own.device)
-    return _found(merged, merged.gather(0, place[own.argmax(0)][None])[0], valid, quantities)
+        return _stored_quantities(probabilities, probabilities.amax(0), valid, quantities)
+    merged = _merged(probabilities, cluster_to_class)
+    # Of the class of the likeliest cluster, which may not be the likeliest class.
+    winners = _places(cluster_to_class, merged.device)[probabilities.argmax(0)]
+    return _stored_quantities(merged, merged.gather(0, winners[None])[0], valid, quantities)
 
 
 def refined_layers(
@@ -89,11 +89,12 @@ def refined_layers(
     Returns:
         As :func:`labels` and :func:`confidence_layers`; the confidence is the largest share.
     """
-    found = {"labels": labels(marginals, valid, None if cluster_to_class is None else sorted(set(cluster_to_class)))}
+    classes = None if cluster_to_class is None else sorted(set(cluster_to_class))
+    layers = {"labels": labels(marginals, valid, classes)}
     if quantities:
-        own = marginals / marginals.sum(0).clamp_min(torch.finfo(torch.float32).tiny)
-        found |= _found(own, own.amax(0), valid, quantities)
-    return found
+        probabilities = marginals / marginals.sum(0).clamp_min(torch.finfo(torch.float32).tiny)
+        layers |= _stored_quantities(probabilities, probabilities.amax(0), valid, quantities)
+    return layers
 
 
 def class_probabilities(scores: Tensor, cluster_to_class: Sequence[int] | None = None) -> Tensor:
@@ -106,27 +107,35 @@ def class_probabilities(scores: Tensor, cluster_to_class: Sequence[int] | None =
     Returns:
         (K, height, width), or (classes, height, width) by ascending class, summing to 1.
     """
-    own = scores[:-1] / scores[-1].clamp_min(torch.finfo(torch.float32).tiny)
-    own = (own / CONFIDENCE_TEMPERATURE).softmax(0)
-    return own if cluster_to_class is None else _merged(own, cluster_to_class)
+    cosines = scores[:-1] / scores[-1].clamp_min(torch.finfo(torch.float32).tiny)
+    probabilities = (cosines / CONFIDENCE_TEMPERATURE).softmax(0)
+    return probabilities if cluster_to_class is None else _merged(probabilities, cluster_to_class)
 
 
-def _merged(own: Tensor, cluster_to_class: Sequence[int]) -> Tensor:
-    ids = sorted(set(cluster_to_class))
-    place = torch.tensor([ids.index(one) for one in cluster_to_class], device=own.device)
-    return own.new_zeros(len(ids), *own.shape[1:]).index_add_(0, place, own)
+def _merged(probabilities: Tensor, cluster_to_class: Sequence[int]) -> Tensor:
+    """(classes, height, width) of (clusters, height, width)."""
+    total = probabilities.new_zeros(len(set(cluster_to_class)), *probabilities.shape[1:])
+    return total.index_add_(0, _places(cluster_to_class, probabilities.device), probabilities)
 
 
-def _found(own: Tensor, confidence: Tensor, valid: NDArray[np.bool_], quantities: frozenset[str]) -> dict[str, UInt8]:
-    found: dict[str, UInt8] = {}
+def _places(cluster_to_class: Sequence[int], device: torch.device) -> Tensor:
+    """(K,) the place of each cluster's class among the classes in ascending order."""
+    classes = sorted(set(cluster_to_class))
+    return torch.tensor([classes.index(number) for number in cluster_to_class], device=device)
+
+
+def _stored_quantities(
+    probabilities: Tensor, confidence: Tensor, valid: NDArray[np.bool_], quantities: frozenset[str]
+) -> dict[str, UInt8]:
+    layers: dict[str, UInt8] = {}
     if "confidence" in quantities:
-        found["confidence"] = _stored(confidence, valid)
+        layers["confidence"] = _stored(confidence, valid)
     if "entropy" in quantities:
-        entropy = torch.special.entr(own).sum(0) / math.log(max(2, len(own)))
-        found["entropy"] = _stored(entropy, valid)
+        entropy = torch.special.entr(probabilities).sum(0) / math.log(max(2, len(probabilities)))
+        layers["entropy"] = _stored(entropy, valid)
     if "probabilities" in quantities:
-        found["probabilities"] = _stored(own, valid)
-    return found
+        layers["probabilities"] = _stored(probabilities, valid)
+    return layers
 
 
 def _stored(values: Tensor, valid: NDArray[np.bool_]) -> UInt8:

@@ -9,11 +9,11 @@ from geohp.raster.block import Block
 
 
 class Plan:
-    """Regions of a scene worked off one after the other, and the windows that touch them.
+    """Regions of a scene computed one after the other, and the windows that touch them.
 
     Args:
         grid: the windows.
-        regions: in the order they are worked off; they may overlap and need not cover the scene.
+        regions: in the order they are computed; they may overlap and need not cover the scene.
 
     Attributes:
         grid, regions: as given.
@@ -27,7 +27,7 @@ class Plan:
         self.fresh: list[list[Origin]] = []
         self._uses: dict[Origin, list[int]] = {}
         for number, region in enumerate(regions):
-            origins = list(grid.touching(*region))
+            origins = list(grid.touching(region))
             self.touching.append(origins)
             self.fresh.append([origin for origin in origins if origin not in self._uses])
             for origin in origins:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from geohp.errors import SceneError
 from geohp.inference.engine.windows import Origin
+from geohp.raster.block import Block
 from geohp.raster.read.patches import Readable, complete_patch
 
 _CELL = 256  # px a side: what is given up at once where a file cannot be read
@@ -55,17 +56,16 @@ def read_ahead(
 def _read_group(scene: Readable, group: Sequence[Origin], shape: tuple[int, int]) -> tuple[Patch, ...]:
     if not group:
         return ()
-    top, left = (min(origin[axis] for origin in group) for axis in (0, 1))
-    bottom = min(scene.height, max(row for row, _ in group) + shape[0])
-    right = min(scene.width, max(col for _, col in group) + shape[1])
-    data, valid = scene.read(top, left, bottom - top, right - left)
+    frames = [Block(*origin, *shape) for origin in group]
+    hull = Block.around(frames).clip((scene.height, scene.width))
+    data, valid = scene.read(*hull)
     patches = []
-    for row, col in group:
-        part = np.s_[row - top : row - top + shape[0], col - left : col - left + shape[1]]
+    for frame in frames:
+        part = frame.relative_to(hull).slices
         whole, own = complete_patch(data[:, *part], valid[part], shape)
-        # Validity is kept longer than the data: where nothing is missing, without memory, else apart from the group's.
+        # Validity is held longer than the data: where nothing is missing, without memory, else apart from the group's.
         own = np.broadcast_to(np.True_, shape) if own.all() else own.copy()
-        patches.append(Patch((row, col), whole, own) if own.any() else Patch((row, col), None, None))
+        patches.append(Patch(frame.origin, whole, own) if own.any() else Patch(frame.origin, None, None))
     return tuple(patches)
 
 
@@ -75,13 +75,13 @@ class NodataOnErrorScene:
     A cell is tried once and as a whole, so what is given up does not depend on how the scene is cut into reads.
 
     Attributes:
-        skipped: row, column, height and width of every cell given up, with the reason.
+        skipped: every cell given up, with the reason.
     """
 
     def __init__(self, scene: Readable) -> None:
         self._scene = scene
         self.height, self.width = scene.height, scene.width
-        self.skipped: dict[tuple[int, int, int, int], str] = {}
+        self.skipped: dict[Block, str] = {}
 
     def thumbnail(self, max_px: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The scene's own."""
@@ -89,40 +89,41 @@ class NodataOnErrorScene:
 
     def read(self, row: int, col: int, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Data and validity of a window, as the scene's own, with unreadable cells invalid."""
+        block = Block(row, col, height, width)
         # Whole cells are read: what is damaged in a cell is met by every window that touches it, or by none.
-        top, left = row - row % _CELL, col - col % _CELL
-        bottom = min(self.height, -(-(row + height) // _CELL) * _CELL)
-        right = min(self.width, -(-(col + width) // _CELL) * _CELL)
+        cells = list(self._cells(block))
+        hull = Block.around(cells)
         try:
-            data, valid = self._scene.read(top, left, bottom - top, right - left)
+            data, valid = self._scene.read(*hull)
         except SceneError:
-            return self._in_cells(row, col, height, width)
-        part = np.s_[row - top : row - top + height, col - left : col - left + width]
+            return self._in_cells(block, cells)
+        part = block.relative_to(hull).slices
         return data[:, *part], valid[part]
 
-    def _in_cells(self, row: int, col: int, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        data: NDArray[np.float32] | None = None
-        valid = np.zeros((height, width), dtype=bool)
-        for top in range(row - row % _CELL, row + height, _CELL):
-            for left in range(col - col % _CELL, col + width, _CELL):
-                cell = (top, left, min(_CELL, self.height - top), min(_CELL, self.width - left))
-                found = self._cell(cell)
-                if found is None:
-                    continue
-                rows = slice(max(top, row), min(top + cell[2], row + height))
-                cols = slice(max(left, col), min(left + cell[3], col + width))
-                here = np.s_[rows.start - row : rows.stop - row, cols.start - col : cols.stop - col]
-                there = np.s_[rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
-                if data is None:
-                    data = np.zeros((len(found[0]), height, width), dtype=np.float32)
-                data[:, *here], valid[here] = found[0][:, *there], found[1][there]
-        return (np.zeros((1, height, width), dtype=np.float32) if data is None else data), valid
+    def _cells(self, block: Block) -> Iterator[Block]:
+        """The cells that a block touches."""
+        for top in range(block.row - block.row % _CELL, block.bottom, _CELL):
+            for left in range(block.col - block.col % _CELL, block.right, _CELL):
+                yield Block(top, left, _CELL, _CELL).clip((self.height, self.width))
 
-    def _cell(self, cell: tuple[int, int, int, int]) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+    def _in_cells(self, block: Block, cells: Sequence[Block]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        data: NDArray[np.float32] | None = None
+        valid = np.zeros(block.shape, dtype=bool)
+        for cell in cells:
+            content, shared = self._read_cell(cell), block.intersect(cell)
+            if content is None or shared is None:
+                continue
+            here, there = shared.relative_to(block).slices, shared.relative_to(cell).slices
+            if data is None:
+                data = np.zeros((len(content[0]), *block.shape), dtype=np.float32)
+            data[:, *here], valid[here] = content[0][:, *there], content[1][there]
+        return (np.zeros((1, *block.shape), dtype=np.float32) if data is None else data), valid
+
+    def _read_cell(self, cell: Block) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
         if cell in self.skipped:
             return None
         try:
             return self._scene.read(*cell)
         except SceneError as error:
-            self.skipped[cell] = error.problem
+            self.skipped[cell] = str(error)
             return None

@@ -19,13 +19,7 @@ from geohp.crf.mean_field import dense_crf
 from geohp.inference.engine.blending import Blended, WindowScores
 from geohp.inference.engine.layers import class_probabilities
 from geohp.inference.engine.reading import Patch
-from geohp.inference.engine.windows import Origin, WindowGrid
-from geohp.raster.block import Block
-
-
-def regions(grid: WindowGrid, origins: list[Origin]) -> list[Block]:
-    """What windows cover, as blocks."""
-    return [Block(*origin, *grid.shape) for origin in origins]
+from geohp.inference.engine.windows import Origin
 
 
 def refined(
@@ -42,11 +36,11 @@ def refined(
         Windows with (classes, height, width) marginals for scores.
     """
     for (region, scores, valid), (patch,) in zip(blended, patches, strict=True):
-        origin = (region.row, region.col)
         if patch.data is None or not valid.any():
-            yield origin, WindowScores(None, None)
+            yield region.origin, WindowScores(None, None)
             continue
-        own = class_probabilities(scores, cluster_to_class)
+        probabilities = class_probabilities(scores, cluster_to_class)
         # What is not valid has no influence; where all is, the core has less to do.
-        mask = None if valid.all() else torch.from_numpy(valid).to(own.device)
-        yield origin, WindowScores(dense_crf(guide_image(torch.from_numpy(patch.data)), own.log_(), mask=mask), valid)
+        mask = None if valid.all() else torch.from_numpy(valid).to(probabilities.device)
+        guide = guide_image(torch.from_numpy(patch.data))
+        yield region.origin, WindowScores(dense_crf(guide, probabilities.log_(), mask=mask), valid)

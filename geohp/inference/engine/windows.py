@@ -1,4 +1,4 @@
-"""The one grid of windows over a scene, the blocks it is worked off in, and the weights that blend the windows."""
+"""The one grid of windows over a scene, the blocks it is computed in, and the weights that blend the windows."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ class WindowGrid:
     def __len__(self) -> int:
         return len(self.rows) * len(self.cols)
 
-    def touching(self, row: int, col: int, height: int, width: int) -> Iterator[Origin]:
+    def touching(self, block: Block) -> Iterator[Origin]:
         """Origins (row, col) of the windows that cover part of a block, in raster order."""
         tall, wide = self.shape
-        cols = [c for c in self.cols if c < col + width and c + wide > col]
-        for r in self.rows:
-            if r < row + height and r + tall > row:
-                for c in cols:
-                    yield r, c
+        cols = [col for col in self.cols if col < block.right and col + wide > block.col]
+        for row in self.rows:
+            if row < block.bottom and row + tall > block.row:
+                for col in cols:
+                    yield row, col
 
     def blocks(self, side: int) -> list[Block]:
         """Blocks of about ``side`` pixels a side that tile the scene, in raster order.
@@ -84,7 +84,7 @@ class WindowGrid:
             for starts, length in ((self.rows, self.height), (self.cols, self.width))
         )
         return [
-            Block(top, left, bottom - top, right - left)
+            Block.between(top, left, bottom, right)
             for top, bottom in itertools.pairwise(rows)
             for left, right in itertools.pairwise(cols)
         ]

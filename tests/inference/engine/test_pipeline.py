@@ -187,7 +187,7 @@ def test_held_windows_are_forgotten_when_no_block_needs_them(monkeypatch):
 def test_progress_counts_every_window_once():
     scene, model = make_scene(100, 90, 5), make_model()
     told = []
-    list(label_blocks(scene, model, EngineSettings(32, 8, 3, 50), lambda done, total: told.append((done, total))))
+    list(label_blocks(scene, model, EngineSettings(32, 8, 3, 50), lambda _, *step: told.append(step)))
     total = len(WindowGrid(100, 90, 32, 8))
     assert told == [(i, total) for i in range(1, total + 1)]
 

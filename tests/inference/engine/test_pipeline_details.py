@@ -75,11 +75,11 @@ def test_a_model_of_pixels_gives_its_own_classes_however_little_is_held(height, 
     """Blending changes nothing where a pixel's scores are the same in every window: an exact answer to compare with."""
     scene, model = Scene(height, width), Model()
     chosen = EngineSettings(window, min(int(window * share), window - 1), 3, block)
-    before, blending.HELD_BYTES = blending.HELD_BYTES, limit
+    before, blending.CACHE_BYTES = blending.CACHE_BYTES, limit
     try:
         got = assemble(scene, label_blocks(scene, model, chosen))["labels"]
     finally:
-        blending.HELD_BYTES = before
+        blending.CACHE_BYTES = before
     scores = model(torch.from_numpy(scene.data)[None])[0, :4]
     first, second = scores.topk(2, 0).values
     clear = (first - second > 1e-5).numpy()
@@ -87,7 +87,7 @@ def test_a_model_of_pixels_gives_its_own_classes_however_little_is_held(height, 
 
 
 def test_no_room_for_the_rest_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(blending, "HELD_BYTES", 0)
+    monkeypatch.setattr(blending, "CACHE_BYTES", 0)
     monkeypatch.setattr(blending.os, "pwrite", lambda *_: 3)  # bytes of many, as on a disk that has just become full
     with pytest.raises(OutputError, match=r"No space left on device.*set TMPDIR"):
         assemble(Scene(90, 90), label_blocks(Scene(90, 90), Model(), EngineSettings(16, 8, 3, 16)))
@@ -115,7 +115,7 @@ def test_little_is_held_and_the_rest_waits_in_a_file(monkeypatch):
     held_with_plenty = most
     assert spilled == 0
     most = 0
-    monkeypatch.setattr(blending, "HELD_BYTES", 20_000)
+    monkeypatch.setattr(blending, "CACHE_BYTES", 20_000)
     little = assemble(scene, label_blocks(scene, Model(), chosen))["labels"]
     assert spilled > 20
     assert most < held_with_plenty / 2

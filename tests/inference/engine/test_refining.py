@@ -229,7 +229,7 @@ def test_windows_without_data_are_not_refined(model, monkeypatch):
 
 def test_progress_counts_every_window_once(model):
     told = []
-    list(label_blocks(ArrayScene(100, 90), model, cut(50), lambda done, total: told.append((done, total))))
+    list(label_blocks(ArrayScene(100, 90), model, cut(50), lambda stage, done, total: told.append((done, total))))
     total = len(cut().grid(100, 90))
     assert told == [(number, total) for number in range(1, total + 1)]
 

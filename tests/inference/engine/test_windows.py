@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geohp.inference.engine.windows import WindowGrid, blend_weights
+from geohp.raster.block import Block
 
 sizes = st.integers(1, 90)
 
@@ -47,7 +48,7 @@ def test_a_block_is_told_exactly_the_windows_that_touch_it(window, data):
     grid = WindowGrid(70, 85, window, data.draw(st.integers(0, window - 1)))
     row, col = data.draw(st.integers(0, 69)), data.draw(st.integers(0, 84))
     height, width = data.draw(st.integers(1, 70 - row)), data.draw(st.integers(1, 85 - col))
-    told = set(grid.touching(row, col, height, width))
+    told = set(grid.touching(Block(row, col, height, width)))
     for r in grid.rows:
         for c in grid.cols:
             inside = np.zeros((170, 185), dtype=bool)
