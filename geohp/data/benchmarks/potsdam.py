@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from geohp.classes import LandCoverClass
 from geohp.config.data import PotsdamConfig
@@ -40,20 +39,7 @@ _UNLABELLED_TILES: Final = tuple(tile for tile in TILES if tile not in LABELLED_
 _OWN = "a split of our own"
 
 
-class Patches(Protocol):
-    """Where patches come from."""
-
-    def image(self, name: str) -> NDArray[np.uint8]:
-        """uint8 (bands, 200, 200)."""
-        ...
-
-    def labels(self, name: str) -> NDArray[np.uint8]:
-        """uint8 (200, 200), 0 to 5, 255 where unknown."""
-        ...
-
-    def close(self) -> None:
-        """Close what is open."""
-        ...
+Patches = MatPatches | TilePatches
 
 
 class PotsdamPatches(ImageSet):
@@ -107,7 +93,7 @@ class Potsdam(DataSource):
         self.root = Path(config.root).expanduser()
         self.classes = POTSDAM_CLASSES
         self.pixel_size_m = _PIXEL_M
-        self.patches: MatPatches | TilePatches = self._open(tile_px)
+        self.patches: Patches = self._open(tile_px)
         self.splits = self._splits()
         self.protocol = self._protocol()
 
@@ -162,7 +148,7 @@ class Potsdam(DataSource):
             progress("cutting patches", number, len(ids))
         return written, len(ids) - written
 
-    def _open(self, tile_px: int) -> MatPatches | TilePatches:
+    def _open(self, tile_px: int) -> Patches:
         config, root = self.config, self.root
         names = list_names(root)
         if "imgs" in names or f"{TRAIN}.txt" in names:

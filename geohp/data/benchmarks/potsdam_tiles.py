@@ -9,19 +9,20 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
 import zipfile
-from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.io import DatasetReader
 
 from geohp.classes import NODATA_LABEL
 from geohp.data.benchmarks.folders import shortened
+from geohp.data.open_files import OpenFiles
 from geohp.errors import DataError
 from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
@@ -148,7 +149,7 @@ class TilePatches:
         self.present = tuple(t for t in TILES if t in self._images)
         self.odd_px = 0
         self._warned: set[str] = set()
-        self._forget()
+        self._open = OpenFiles[DatasetReader](_OPEN_FILES)
 
     @property
     def per_side(self) -> int:
@@ -216,22 +217,7 @@ class TilePatches:
 
     def close(self) -> None:
         """Close what is open."""
-        with self._lock:
-            while self._open:
-                self._open.popitem()[1].close()
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Reader processes open the tiles anew: neither GDAL handles nor locks travel.
-        return {k: v for k, v in self.__dict__.items() if k not in ("_open", "_lock")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._forget()
-
-    def _forget(self) -> None:
-        self._open: OrderedDict[str, Any] = OrderedDict()
-        self._lock = threading.Lock()
-        self._process = os.getpid()
+        self._open.close()
 
     def _place(self, name: str) -> tuple[str, Block]:
         tile, row, col = name.rsplit("_", 2)
@@ -239,37 +225,25 @@ class TilePatches:
         return tile, Block(int(row) * side, int(col) * side, side, side)
 
     def _read(self, path: str, numbers: list[int], block: Block, *, bands: int) -> NDArray[np.uint8]:
-        if self._process != os.getpid():
-            self._forget()  # forked: the files that are open are the parent's, their positions shared with it
-        with self._lock:
-            try:
-                with gdal_env():
-                    pixels: NDArray[np.uint8] = self._dataset(path, bands).read(numbers, window=block.window)
-            except FAILURES as error:
-                # A block that failed to decode would be handed out as sound the next time.
-                if path in self._open:
-                    self._open.pop(path).close()
-                raise DataError(
-                    f"{path}: cannot be read ({gdal_message(error)})", "it is damaged, fetch it again"
-                ) from error
+        try:
+            with gdal_env(), self._open.use(path, lambda stack: self._opened(path, bands, stack)) as dataset:
+                pixels: NDArray[np.uint8] = dataset.read(numbers, window=block.window)
+        except FAILURES as error:
+            # A block that failed to decode would be handed out as sound the next time.
+            self._open.close(path)
+            raise DataError(
+                f"{path}: cannot be read ({gdal_message(error)})", "it is damaged, fetch it again"
+            ) from error
         return pixels
 
-    def _dataset(self, path: str, bands: int) -> Any:
-        if path in self._open:
-            self._open.move_to_end(path)
-            return self._open[path]
+    def _opened(self, path: str, bands: int, stack: ExitStack) -> DatasetReader:
         # Without GDAL's own threads: a reader process that is forked off would wait for those of its parent.
-        dataset = open_raster(path, sharing=False)
-        problem = self._problem(dataset, bands)
-        if problem:
-            dataset.close()
+        dataset: DatasetReader = stack.enter_context(open_raster(path, sharing=False))
+        if problem := self._problem(dataset, bands):
             raise DataError(f"{path}: {problem}", "take the tiles of ISPRS Potsdam as they are")
-        if len(self._open) >= _OPEN_FILES:
-            self._open.popitem(last=False)[1].close()
-        self._open[path] = dataset
         return dataset
 
-    def _problem(self, dataset: Any, bands: int) -> str | None:
+    def _problem(self, dataset: DatasetReader, bands: int) -> str | None:
         if (dataset.width, dataset.height) != (self.tile_px, self.tile_px):
             return f"is of {dataset.width} x {dataset.height} px where a tile has {self.tile_px} x {self.tile_px}"
         if dataset.count < bands:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +183,6 @@ def _transformer(source: str, target: str) -> Transformer:
 
 
 def _shared_folder(paths: Sequence[str]) -> str:
-    folders = [Path(p).parent.as_posix().split("/") for p in paths]
-    shared = []
-    for names in zip(*folders, strict=False):
-        if len(set(names)) > 1:
-            break
-        shared.append(names[0])
-    return "/".join(shared)
+    folders = [Path(path).parent.as_posix().split("/") for path in paths]
+    shared = takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False))
+    return "/".join(names[0] for names in shared)

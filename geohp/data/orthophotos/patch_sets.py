@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +17,7 @@ from torch import Tensor
 from geohp.classes import NODATA_LABEL
 from geohp.data.base import ImageSet, Item
 from geohp.data.class_table import ClassTable
+from geohp.data.open_files import OpenFiles
 from geohp.data.orthophotos.labels import ClassReader, LabelReading
 from geohp.data.orthophotos.regions import Region
 from geohp.data.resize import interpolated, resized, resized_index, resized_mask
@@ -141,18 +140,21 @@ class OrthophotoPatches(ImageSet):
         self.images, self.places, self.channels = {image.path: image for image in images}, list(places), channels
         self.patch_px, self.input_px, self.bands = patch_px, input_px, bands
         self.one_pixel_size, self.labels, self.labelled = one_pixel_size, labels, labels is not None
-        self._open: OrderedDict[str, _OpenImage] = OrderedDict()
-        self._process = os.getpid()
+        self._open = OpenFiles[_OpenImage](_OPEN_SCENES)
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: int) -> Item:
         place = self.places[index]
-        image, side = self._opened(place.path), self.images[place.path].side_px
-        # What needs no other pixel size is read as ever, however large.
-        if side**2 > _AT_ONCE_PX and self.one_pixel_size:
-            return self._by_strips(place, image, side)
+        with self._open.use(place.path, lambda stack: self._opened(place.path, stack)) as image:
+            # What needs no other pixel size is read as ever, however large.
+            if self.images[place.path].side_px ** 2 > _AT_ONCE_PX and self.one_pixel_size:
+                return self._by_strips(place, image)
+            return self._whole(place, image)
+
+    def _whole(self, place: PatchPlace, image: _OpenImage) -> Item:
+        side = self.images[place.path].side_px
         data, valid = read_patch(image.scene, place.row, place.col, side)
         item: Item = {"image": resized(torch.from_numpy(data), self.input_px)}
         if image.classes is not None:
@@ -168,9 +170,10 @@ class OrthophotoPatches(ImageSet):
     ) -> NDArray[np.int64]:
         return place.counted_classes(block, valid, classes, self.images[place.path].region)
 
-    def _by_strips(self, place: PatchPlace, image: _OpenImage, side: int) -> Item:
+    def _by_strips(self, place: PatchPlace, image: _OpenImage) -> Item:
         """A patch of so many pixels that it is read and resized strip by strip; but for rounding the same."""
-        out, block = self.input_px, place.block(image.scene, side)
+        out, side = self.input_px, self.images[place.path].side_px
+        block = place.block(image.scene, side)
         picked = resized_index(side, out)
         cols = picked < block.width
         mask = np.full((out, out), NODATA_LABEL, np.int64)
@@ -227,36 +230,18 @@ class OrthophotoPatches(ImageSet):
 
     def close(self) -> None:
         """Close the images that are open."""
-        while self._open:
-            self._open.popitem()[1].stack.close()
+        self._open.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Reader processes open the images anew: GDAL handles do not travel.
-        return {**self.__dict__, "_open": OrderedDict()}
-
-    def _opened(self, path: str) -> _OpenImage:
-        if self._process != os.getpid():
-            # A process that was forked shares its parent's handles, and with them the place each reads at.
-            self._open, self._process = OrderedDict(), os.getpid()
-        if path in self._open:
-            self._open.move_to_end(path)
-            return self._open[path]
-        if len(self._open) >= _OPEN_SCENES:
-            self._open.popitem(last=False)[1].stack.close()
-        with ExitStack() as stack:
-            scene = stack.enter_context(open_scene(path, bands=self.bands, scaling=self.images[path].scaling))
-            classes = None if self.labels is None else self.labels.open(path, scene, stack)
-            self._open[path] = _OpenImage(scene, classes, stack.pop_all())
-        return self._open[path]
+    def _opened(self, path: str, stack: ExitStack) -> _OpenImage:
+        scene = stack.enter_context(open_scene(path, bands=self.bands, scaling=self.images[path].scaling))
+        return _OpenImage(scene, None if self.labels is None else self.labels.open(path, scene, stack))
 
 
-@dataclass(frozen=True)
-class _OpenImage:
+class _OpenImage(NamedTuple):
     """An image and its classes, as long as they are in use."""
 
     scene: Scene
     classes: ClassReader | None
-    stack: ExitStack
 
 
 def strips(block: Block) -> Iterator[Block]:

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 import shapely
 from pyproj import CRS
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from geohp.config.data import OrthophotosConfig
 from geohp.data.orthophotos.footprints import Footprint, common_plane, outline, overlapping, pixel_to_plane
@@ -132,28 +134,17 @@ def _of_groups(
 
 
 def _groups(footprints: Sequence[Footprint], plane: CRS | None, split: str) -> Groups:
-    parent = list(range(len(footprints)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    def join(a: int, b: int) -> None:
-        a, b = sorted((root(a), root(b)))
-        parent[b] = a
-
+    first_of_folder: dict[str, int] = {}
+    links = overlapping(footprints, plane)
     if split == "folder":
-        first: dict[str, int] = {}
-        for i, footprint in enumerate(footprints):
-            join(i, first.setdefault(footprint.folder, i))
-    for a, b in overlapping(footprints, plane):
-        join(a, b)
+        links += [(i, first_of_folder.setdefault(f.folder, i)) for i, f in enumerate(footprints)]
+    count = len(footprints)
+    rows, cols = np.array(links, np.int64).reshape(-1, 2).T
+    _, components = connected_components(coo_array((np.ones(len(rows)), (rows, cols)), (count, count)), directed=False)
     groups: dict[int, list[int]] = {}
-    for i in range(len(footprints)):
-        groups.setdefault(root(i), []).append(i)
-    return groups
+    for i, component in enumerate(components.tolist()):
+        groups.setdefault(component, []).append(i)
+    return {group[0]: group for group in groups.values()}
 
 
 def _draw(
