@@ -1,6 +1,8 @@
 """Pages that need nothing but themselves."""
 
+import math
 from html.parser import HTMLParser
+from types import SimpleNamespace as It
 
 import pytest
 from jinja2 import UndefinedError
@@ -69,6 +71,37 @@ def test_a_page_is_well_formed_whatever_its_texts():
     assert parse(page).count("alert(1)") >= 9
     assert page.startswith("<!doctype html>")
     assert 'class="published first"' in page
+
+
+def run_page(text):
+    picture = Picture(b"\x89PNG", text, text)
+    cluster = It(name=text, colour=text, share=97.0, nearest=text, cosine=0.5)
+    anchor = It(name=text, colour=text, agnostic=1, specific=2, both=1, pictures=[picture])
+    shares = It(agnostic=0.5, specific=math.nan, chance=0.1)
+    found = It(counted=9, alone=0.5, within=math.nan, clusters=shares, labels=shares)
+    medians = {"median_agnostic": 1.0, "median_specific": 2.0}
+    return render_page(
+        "run.html.j2",
+        **dict.fromkeys(("name", "method", "config"), text),
+        **{name: [text] for name in ("warnings", "loss_terms")},
+        **{name: [picture] for name in ("curves", "score_curves", "confusions")},
+        facts=[(text, text)],
+        never_specific=True,
+        samples=[(picture, picture)],
+        clusters=It(rows=[cluster], images=5, alike=1, bound=0.95, dominant=95.0, picture=picture),
+        sweep=picture,
+        discovery=It(anchors=[anchor], patches=3, findings=found, affinities=[picture], key=[(text, text)], **medians),
+    )
+
+
+def test_the_page_of_a_run_is_well_formed_whatever_its_texts():
+    page = run_page(EVIL)
+    assert "<script>" not in page
+    assert parse(page).count("alert(1)") > 20
+    text = parse(run_page("colour"))
+    assert "colour takes 97 %: training collapsed." in text
+    assert "share the anchor's label in 50 % (task-agnostic), 10 % (of all patches)." in " ".join(text.split())
+    assert "nan" not in text
 
 
 def test_what_a_template_needs_has_to_be_given():
