@@ -93,7 +93,8 @@ def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
         if path.exists() and Path(source).exists() and path.samefile(source):
             raise OutputError(f"{path}: is the input itself", "choose another name for the output")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already", "choose another name or replace it with --overwrite")
+        remedy = "choose another name or replace it with {option}"
+        raise OutputError(f"{path}: exists already", remedy, option="overwrite", value=True)
     return path
 
 

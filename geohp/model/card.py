@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from geohp.backbones.base import Backbone
 from geohp.backbones.weights import fingerprint
 from geohp.classes import LandCoverClass
@@ -102,24 +104,15 @@ class ModelCard:
             ModelError: it is no such card, or one of a later version.
         """
         try:
-            values: dict[str, Any] = json.loads(text)
-            version = values.pop("format_version")
-            if version > FORMAT_VERSION:
-                raise ModelError(f"{name}: written by a newer geohp (format {version})", "update geohp to use it")
-            backbone: dict[str, Any] = values.pop("backbone")
-            backbone |= {key: tuple(backbone[key]) for key in ("mean", "std")}
-            values["classes"] = tuple(LandCoverClass(**entry) for entry in values["classes"])
-            values["cluster_to_class"] = _as_tuple(values.pop("members", None))
-            values["bands"] = _as_tuple(values.pop("bands", None))
-            card = cls(backbone=BackboneCard(**backbone), **values)
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ModelError(
-                f"{name}: its model card cannot be read ({error})", "train or copy the model again"
-            ) from error
+            document: dict[str, Any] = json.loads(text)
+            version = int(document["format_version"])
+            document["cluster_to_class"] = document.pop("members", None)
+            card = TypeAdapter(cls).validate_python(document) if version <= FORMAT_VERSION else None
+        except (KeyError, TypeError, ValueError) as error:
+            problem = f"{name}: its model card cannot be read ({str(error).splitlines()[0]})"
+            raise ModelError(problem, "train or copy the model again") from error
+        if card is None:
+            raise ModelError(f"{name}: written by a newer geohp (format {version})", "update geohp to use it")
         if card.probe not in PROBES:
             raise ModelError(f"{name}: predicts with a {card.probe!r} probe, unknown here", "update geohp to use it")
         return card
-
-
-def _as_tuple(values: list[Any] | None) -> tuple[Any, ...] | None:
-    return None if values is None else tuple(values)

@@ -166,7 +166,7 @@ def test_plain_formats(tmp_path):
     assert shapely.hausdorff_distance(again.geometry.array, polygons.geometry.array).max() < 0.001
     assert again["class_id"].tolist() == polygons["class_id"].tolist()
     assert "crs" not in json.loads(path.read_text())
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="overwrite=True"):
         write_polygons(polygons, path)
     write_polygons(polygons.iloc[:2], path, overwrite=True)
     assert len(geopandas.read_file(path)) == 2

@@ -525,7 +525,7 @@ def test_options_that_do_not_go_with_it(options, said, checkpoint, geohp_command
 def test_outputs_that_exist_or_cannot_be_written(checkpoint, tmp_path, monkeypatch):
     out = tmp_path / "m.safetensors"
     out.write_text("precious")
-    with pytest.raises(OutputError, match=r"exists already; .*--overwrite"):
+    with pytest.raises(OutputError, match=r"exists already; .*overwrite=True"):
         geohp.import_checkpoint(checkpoint, out)
     assert out.read_text() == "precious"
 
