@@ -1,5 +1,6 @@
 """Head, average, mixing and pools against the reference's numbers."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from geohp.backbones.affinities import neighbour_affinities
 from geohp.methods.hp.head import EMAHead, SegmentationHead
 from geohp.methods.hp.mixing import mix_neighbours
-from geohp.methods.hp.positives import ReferencePool, pick_patches
+from geohp.methods.hp.positives import ReferencePool, draw_patches, pick_patches
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -96,15 +97,14 @@ def test_average_follows_the_references_trajectory():
     head = SegmentationHead(384, 6)
     head.nonlinear[2].weight.data = recorded["start"].clone()
     average = EMAHead(head, 0.9)
-    following = recorded["start"].double()
     for step, wanted in enumerate(recorded["traj"]):
-        # The head that the reference had at this step, from the average before and after.
-        online = (wanted.double() - 0.9 * following) / 0.1
-        head.nonlinear[2].weight.data = online.float()
+        # The reference's head was drawn by name at every step.
+        rng = np.random.default_rng(zlib.crc32(f"t{step}.2.weight".encode()))
+        online = 0.3 * rng.standard_normal(tuple(wanted.shape))
+        head.nonlinear[2].weight.data = torch.from_numpy(online.astype(np.float32))
         average.update(head)
         got = average.head.nonlinear[2].weight
-        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6, msg=lambda m, step=step: f"step {step}: {m}")
-        following = wanted.double()
+        torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-7, msg=lambda m, step=step: f"step {step}: {m}")
     assert not any(p.requires_grad for p in average.parameters())
 
 
@@ -138,18 +138,31 @@ def test_pool_holds_the_references_rows():
         torch.testing.assert_close(pool.rows, recorded[wanted], rtol=1e-6, atol=1e-7)
 
 
-def test_pool_draws_one_patch_of_each_image_and_leaves_the_rest_zero():
-    maps = torch.arange(1.0, 7.0)[:, None, None, None] * F.one_hot(torch.arange(6) % 3, 4)[:, :, None, None].float()
+def test_pool_takes_unit_rows_and_leaves_the_rest_zero():
+    rows = torch.arange(1.0, 7.0)[:, None] * F.one_hot(torch.arange(6) % 3, 4)
     pool = ReferencePool(9, 4)
-    pool.fill(iter([maps[:4].expand(4, 4, 2, 2), maps[4:].expand(2, 4, 2, 2)]), torch.Generator().manual_seed(0))
+    pool.put(rows)
     torch.testing.assert_close(pool.rows[:6], F.one_hot(torch.arange(6) % 3, 4).float())
     assert (pool.rows[6:] == 0).all()
     small = ReferencePool(3, 4)
-    small.fill(iter([maps]))
-    assert len(small.rows) == 3
+    small.put(rows)
+    assert torch.equal(small.rows, pool.rows[:3])
     again = ReferencePool(9, 4)
     again.load_state_dict(pool.state_dict())
     assert torch.equal(again.rows, pool.rows)
+
+
+def test_a_patch_of_each_map_is_drawn_and_every_patch_is_sometimes():
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.arange(3 * 2 * 2 * 3.0).view(3, 2, 2, 3)
+    draws = torch.stack([draw_patches(maps, generator) for _ in range(200)])
+    flat = maps.flatten(2)
+    for image in range(3):
+        places = [int((row == flat[image].T).all(1).nonzero()) for row in draws[:, image]]
+        shares = np.bincount(places, minlength=6) / len(places)
+        assert shares.min() > 0.08
+        assert shares.max() < 0.27
+    assert not torch.equal(draws[:, 0] - flat[0, :, :1].T, draws[:, 1] - flat[1, :, :1].T)  # each its own
 
 
 @given(h=st.integers(1, 6), w=st.integers(1, 6), seed=st.integers(0, 1000))

@@ -13,7 +13,7 @@ from geohp.methods.base import Batch, Method, SampleFeatures
 from geohp.methods.hp.head import EMAHead, SegmentationHead
 from geohp.methods.hp.loss import FoundPositives, contrastive_loss
 from geohp.methods.hp.mixing import mix_neighbours
-from geohp.methods.hp.positives import ReferencePool
+from geohp.methods.hp.positives import ReferencePool, draw_patches
 from geohp.methods.hp.settings import HPSettings
 from geohp.methods.kmeans.clustering import refit_probe
 from geohp.methods.probes import ClusterProbe, LinearProbe
@@ -71,15 +71,22 @@ class HP(Method):
         self._generator = torch.Generator().manual_seed(seed)
         self._figures: dict[str, Tensor | float] = {}
 
+    @torch.no_grad()
     def prepare(self, sample: SampleFeatures) -> None:
-        """Fill both reference pools: one random patch of each of R images, from shuffled passes of their own."""
-        self._fill_agnostic(sample)
-        self._fill_specific(sample)
+        """Fill both reference pools: of the same R images one random patch for each, dropout on."""
+        agnostic, specific = [], []
+        for features in sample(len(self.pool_agnostic.rows)):
+            agnostic.append(draw_patches(self.drop(features), self._generator))
+            specific.append(self._draw_codes(features))
+        self.pool_agnostic.put(torch.cat(agnostic))
+        self.pool_specific.put(torch.cat(specific))
 
+    @torch.no_grad()
     def before_step(self, step_of_epoch: int, sample: SampleFeatures) -> None:
         """Refill the task-specific pool every ``renew_interval`` steps of an epoch, not at its first."""
         if step_of_epoch and step_of_epoch % self.renew_interval == 0:
-            self._fill_specific(sample)
+            rows = [self._draw_codes(features) for features in sample(len(self.pool_specific.rows))]
+            self.pool_specific.put(torch.cat(rows))
 
     def task_specific_weight(self, step: int, total_steps: int) -> float:
         """lambda: 0 during the warm-up, then growing linearly to 1 at the end of training."""
@@ -192,15 +199,8 @@ class HP(Method):
         rows = codes.flatten(2).transpose(1, 2).reshape(-1, codes.shape[1])
         return _as_multiplied(F.normalize(self.projection(rows), dim=1))
 
-    @torch.no_grad()
-    def _fill_agnostic(self, sample: SampleFeatures) -> None:
-        maps = (self.drop(features) for features in sample(len(self.pool_agnostic.rows)))
-        self.pool_agnostic.fill(maps, self._generator)
-
-    @torch.no_grad()
-    def _fill_specific(self, sample: SampleFeatures) -> None:
-        maps = (self.drop(self.averaged(features)) for features in sample(len(self.pool_specific.rows)))
-        self.pool_specific.fill(maps, self._generator)
+    def _draw_codes(self, features: Tensor) -> Tensor:
+        return draw_patches(self.drop(self.averaged(features)), self._generator)
 
 
 def positives_warnings(figures: Mapping[str, float]) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
@@ -29,24 +27,6 @@ class ReferencePool(nn.Module):
     def __init__(self, size: int, channels: int) -> None:
         super().__init__()
         self.register_buffer("rows", torch.zeros(size, channels))
-
-    @torch.no_grad()
-    def fill(self, maps: Iterable[Tensor], generator: Generator | None = None) -> None:
-        """Draw anew: one random patch of every image until the pool is full.
-
-        Args:
-            maps: batches (B, channels, h, w) of features or codes, on any device; no more than needed are taken.
-            generator: source of randomness, on the CPU.
-        """
-        drawn: list[Tensor] = []
-        missing = len(self.rows)
-        for batch in maps:
-            patches = torch.randint(batch.shape[2] * batch.shape[3], (len(batch),), generator=generator)
-            drawn.append(pick_patches(batch, patches))
-            missing -= len(batch)
-            if missing <= 0:
-                break
-        self.put(torch.cat(drawn) if drawn else self.rows[:0])
 
     @torch.no_grad()
     def put(self, rows: Tensor) -> None:
@@ -101,6 +81,16 @@ class PositivePairs:
         if self._room and (count := int(block.sum())) <= self._room:
             self._room -= count
             self._positions[place] = block.view(-1).nonzero().squeeze(1).int()
+
+
+def draw_patches(maps: Tensor, generator: Generator | None = None) -> Tensor:
+    """One patch of each map, drawn at random: (B, C, h, w) to (B, C).
+
+    Args:
+        maps: features or codes, on any device.
+        generator: source of randomness, on the CPU.
+    """
+    return pick_patches(maps, torch.randint(maps.shape[2] * maps.shape[3], (len(maps),), generator=generator))
 
 
 def pick_patches(maps: Tensor, patches: Tensor) -> Tensor:
