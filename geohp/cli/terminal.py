@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SHOWN = 3
 
 _FLAGS = {
+    "overrides": "--set",
     "window_px": "--window",
     "pixel_size_m": "--pixel-size",
     "min_area_m2": "--min-area",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
@@ -20,6 +20,25 @@ UNREADABLE: Final = "unreadable"
 
 _TOLERATED = 0.01
 _NAMED = 3
+
+
+class ImageBatch(TypedDict, total=False):
+    """Images of a step, or what is kept in their place.
+
+    Attributes:
+        image: (B, bands, H, W) float32 in [0, 1].
+        mask: (B, H, W) int64, where images are labelled.
+        index: (B,) int64, their numbers.
+        features, affinities: (B, h, w, C) and (B, h * w, 9), as they are kept.
+        unreadable: why images could not be read in whose place others stand, by their numbers.
+    """
+
+    image: Tensor
+    mask: Tensor
+    index: Tensor
+    features: Tensor
+    affinities: Tensor
+    unreadable: dict[int, str]
 
 
 class SkipUnreadable(ImageSet):
@@ -123,12 +142,12 @@ class IndexedImages(Dataset[Item]):
         return {**item, "index": index}
 
 
-def collate(items: Sequence[Item]) -> dict[str, Any]:
-    """Items as a batch; what could not be read is gathered under :data:`UNREADABLE`, where there is any."""
+def collate(items: Sequence[Item]) -> ImageBatch:
+    """Items as a batch; what could not be read is gathered, where there is any."""
     failed: dict[int, str] = {}
     for item in items:
         failed.update(item.get(UNREADABLE, {}))
-    batch: dict[str, Any] = default_collate([{k: v for k, v in item.items() if k != UNREADABLE} for item in items])
+    batch: ImageBatch = default_collate([{k: v for k, v in item.items() if k != UNREADABLE} for item in items])
     return {**batch, UNREADABLE: failed} if failed else batch
 
 

@@ -21,7 +21,7 @@ from geohp.data.base import ImageSet, reader_options
 from geohp.errors import DataError
 from geohp.features.encoder import FrozenEncoder
 from geohp.features.filling import CacheOptions, FeatureJob, fill_store
-from geohp.features.images import UNREADABLE, IndexedImages, SkipUnreadable, begin_worker, collate
+from geohp.features.images import ImageBatch, IndexedImages, SkipUnreadable, begin_worker, collate
 from geohp.features.store import FeatureLayout, FeatureStore, Tensors
 from geohp.progress import Progress, no_progress
 from geohp.version import __version__
@@ -159,9 +159,8 @@ class FeatureSampler:
     def batches(self, rank: int = 0, replicas: int = 1) -> DataLoader[Any]:
         """An epoch in random order, another one every time, as batches for :meth:`patches`.
 
-        They are dicts with ``image`` (B, bands, H, W), or with what is kept in its place, or both ``image`` and
-        ``index``; and ``mask`` (B, H, W) int64 where images are labelled. The last batch is left out where it is not
-        full, unless there is no other.
+        They hold images, what is kept in their place, or images and the numbers under which it is kept. The last batch
+        is left out where it is not full, unless there is no other.
 
         Args:
             rank, replicas: of several processes, each has its own share of every epoch.
@@ -180,17 +179,17 @@ class FeatureSampler:
             generator=Generator(),
         )
 
-    def patches(self, batch: dict[str, Any]) -> PatchFeatures:
+    def patches(self, batch: ImageBatch) -> PatchFeatures:
         """The features of a batch of :meth:`batches`, kept or computed now.
 
         Raises:
             DataError: when more than one image in a hundred could not be read.
         """
-        self.images.note(batch.get(UNREADABLE, {}))
-        if self._store is not None and "features" not in batch:
-            batch = self._store.gather(batch["index"].cpu(), ["features", "affinities"])
+        self.images.note(batch.get("unreadable", {}))
         if "features" in batch:
-            return PatchFeatures(self._maps(batch["features"]), batch["affinities"].to(self.device).float())
+            return self._patches(batch["features"], batch["affinities"])
+        if self._store is not None:
+            return self._patches(**self._store.gather(batch["index"].cpu(), ["features", "affinities"]))
         return self.encode(batch["image"])
 
     def sample(self, count: int) -> Iterator[Tensor]:
@@ -210,11 +209,14 @@ class FeatureSampler:
         """Go on where another source was when :meth:`state` was asked."""
         self._samples = int(state["samples"])
 
+    def _patches(self, features: Tensor, affinities: Tensor) -> PatchFeatures:
+        return PatchFeatures(self._maps(features), affinities.to(self.device).float())
+
     def _maps(self, rows: Tensor) -> Tensor:
         """Kept features (B, h, w, C) of whatever type as (B, C, h, w) float32 on the device."""
         return rows.to(self.device).float().permute(0, 3, 1, 2)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # Reading processes do not travel to other processes.
         return {**self.__dict__, "_sampling": None}
 
@@ -223,7 +225,7 @@ class FeatureSampler:
         # Not an order of an epoch: those count up from 0.
         return _shuffled(len(self), self.seed, -self._samples)[:count]
 
-    def _read_sample(self, count: int) -> Iterator[dict[str, Any]]:
+    def _read_sample(self, count: int) -> Iterator[ImageBatch]:
         """Batches of freshly shuffled images; reading processes stay for the next time."""
         if self._sampling is None:
             positions: list[int] = []
@@ -231,7 +233,7 @@ class FeatureSampler:
         positions, loader = self._sampling
         positions[:] = self._draw(count).tolist()
         for batch in loader:
-            self.images.note(batch.get(UNREADABLE, {}))
+            self.images.note(batch.get("unreadable", {}))
             yield batch
 
     def _items(self, augmentation: Augmentation | None = None) -> IndexedImages:
@@ -255,9 +257,9 @@ class FeatureSampler:
             rows=lambda batches: (self._rows(batch, dtype) for batch in self._loader(self._items(), batches=batches)),
         )
 
-    def _rows(self, batch: dict[str, Any], dtype: str) -> Tensors:
+    def _rows(self, batch: ImageBatch, dtype: str) -> Tensors:
         """What is kept of a batch's images."""
-        failed = batch.get(UNREADABLE, {})
+        failed = batch.get("unreadable", {})
         self.images.note(failed)
         # As the trainer would compute in half precision, what is computed once need not.
         with torch.autocast(self.device.type, enabled=False):
@@ -277,7 +279,7 @@ class FeatureSampler:
             rows["mask"] = batch["mask"].to(torch.uint8)
         return rows
 
-    def _seconds(self, batch: dict[str, Any], dtype: str) -> float:
+    def _seconds(self, batch: ImageBatch, dtype: str) -> float:
         """How long it takes to compute what is kept of an image."""
         start = time.perf_counter()
         self._rows(batch, dtype)

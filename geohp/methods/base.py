@@ -42,6 +42,7 @@ class Method(nn.Module, ABC):
         wants_augmented: batches must carry features of a photometrically augmented view.
         probe_is_final: the clusters of training are those to be kept; otherwise :meth:`finish` settles others.
         head_learning_rate: what to lower where a training diverges.
+        gradient_bound: largest norm of the head's gradient, where :meth:`clip_gradients` sees to it.
         linear_probe: trained on labels along with the head, where there are any and the method does that.
     """
 
@@ -52,6 +53,7 @@ class Method(nn.Module, ABC):
     wants_augmented: bool = False
     probe_is_final: bool = True
     head_learning_rate: float | None = None
+    gradient_bound: float | None = None
     linear_probe: LinearProbe | None
 
     def __init__(self) -> None:

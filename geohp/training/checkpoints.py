@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import lightning as L
 import torch
+from torch import Tensor
 
 from geohp.errors import ModelError
 from geohp.files import atomic_write
@@ -86,15 +87,22 @@ def preserve_rng_state(features: FeatureSampler) -> Iterator[None]:
         restore_random_states(states)
 
 
-def random_states() -> dict[str, Any]:
+class RandomStates(TypedDict):
+    """States of torch's own random numbers, on the CPU and on each GPU."""
+
+    cpu: Tensor
+    cuda: NotRequired[list[Tensor]]
+
+
+def random_states() -> RandomStates:
     """The states of torch's own random numbers, of all devices in use."""
-    states: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    states: RandomStates = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state_all()
     return states
 
 
-def restore_random_states(states: dict[str, Any]) -> None:
+def restore_random_states(states: RandomStates) -> None:
     """Go on where :func:`random_states` was taken."""
     torch.set_rng_state(states["cpu"].cpu())
     if "cuda" in states and torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():

@@ -34,7 +34,7 @@ class Relay:
         else:
             self._queue.put((stage, done, total, detail))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # Progress bars and terminals do not travel.
         return {"_queue": self._queue, "level": logging.getLogger(_PACKAGE).getEffectiveLevel()}
 
@@ -44,7 +44,7 @@ class Relay:
         logger.handlers, logger.propagate = [_ToQueue(self._queue)], False
         logger.setLevel(state["level"])
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Relay:
+    def __deepcopy__(self, memo: dict[int, object]) -> Relay:
         # Who listens to a copy is who listens to this one.
         return self
 

@@ -84,7 +84,7 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
         facts=_facts(trained, seconds),
         config=dump_config(config),
         loss_terms=list(terms),
-        curves=list(_curves(logged, getattr(config.method, "clip_norm", None))),
+        curves=list(_curves(logged, trained.method.gradient_bound)),
         never_specific="task_specific_weight" in logged and not logged["task_specific_weight"][1].any(),
         samples=_samples(samples, model, work / "samples.png"),
         clusters=_clusters(trained.features, model),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +116,11 @@ class EpochScores(L.Callback):
         self.last = {mode.probe: scores for mode, scores in counts.scores().items()}
         return {f"{probe}_{name}": scores[name] for probe, scores in self.last.items() for name in ("accuracy", "miou")}
 
-    def _rows(self) -> list[dict[str, Any]]:
+    def _rows(self) -> list[dict[str, str]]:
         with self.out.open(newline="") as file:
             return list(csv.DictReader(file))
 
-    def _write(self, row: dict[str, Any]) -> None:
+    def _write(self, row: Mapping[str, object]) -> None:
         new = not self.out.exists()
         with self.out.open("a", newline="") as file:
             writer = csv.DictWriter(file, list(row))

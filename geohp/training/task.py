@@ -7,15 +7,15 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
 from geohp.data.augment import photometric
 from geohp.errors import ModelError
+from geohp.features.images import ImageBatch
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Batch, Method
 from geohp.progress import Progress
-from geohp.training.checkpoints import random_states, restore_random_states
+from geohp.training.checkpoints import RandomStates, random_states, restore_random_states
 
 _STATE = "geohp"
 _READ_EVERY = 0.2  # seconds: reading figures waits for a GPU, and nobody reads faster
@@ -63,7 +63,7 @@ class MethodTask(L.LightningModule):
         self.__dict__["features"] = features
         self.steps_done = 0
         self._augmenting = torch.Generator().manual_seed(seed)
-        self._random: dict[str, Any] | None = None
+        self._random: RandomStates | None = None
         self._images = features.images.identity()
 
     def configure_optimizers(self) -> list[Optimizer]:
@@ -80,7 +80,7 @@ class MethodTask(L.LightningModule):
             restore_random_states(self._random)
             self._random = None
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """One step: losses, one backward pass, every optimiser."""
         self.method.before_step(batch_idx, self.features.sample)
         losses = self.method.losses(self._batch(batch), step=self.steps_done, total_steps=self.total_steps)
@@ -138,7 +138,7 @@ class MethodTask(L.LightningModule):
         features: FeatureSampler = self.__dict__["features"]
         return features
 
-    def _batch(self, batch: dict[str, Tensor]) -> Batch:
+    def _batch(self, batch: ImageBatch) -> Batch:
         augmented = None
         if self.method.wants_augmented:
             augmented = self.features.encode(photometric(batch["image"], self._augmenting), affinities=False)

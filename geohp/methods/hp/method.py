@@ -67,7 +67,7 @@ class HP(Method):
         self.drop = nn.Dropout2d(settings.dropout)
         self.wants_augmented = settings.consistency_weight > 0
         self.probe_is_final = not settings.refit_probe
-        self.head_learning_rate = settings.learning_rates.head
+        self.head_learning_rate, self.gradient_bound = settings.learning_rates.head, settings.clip_norm
         self._generator = torch.Generator().manual_seed(seed)
         self._figures: dict[str, Tensor | float] = {}
 

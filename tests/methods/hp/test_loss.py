@@ -14,7 +14,7 @@ from geohp.methods.hp import streaming
 from geohp.methods.hp.loss import contrastive_loss
 from geohp.methods.hp.positives import PositivePairs
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 CASES = sorted(p.stem for p in GOLDEN.glob("supcon_[0-9]*.npz"))
 
 

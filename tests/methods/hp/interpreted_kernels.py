@@ -1,4 +1,4 @@
-"""Runs the Triton kernels in Triton's interpreter, on the CPU, against the plain passes; see test_hp_kernels.py.
+"""Runs the Triton kernels in Triton's interpreter, on the CPU, against the plain passes; see test_kernels.py.
 
 A process of its own: Triton asks for its interpreter once, when it is imported. Of halves, it multiplies float16 only.
 """

@@ -15,7 +15,7 @@ from geohp.methods.hp.head import EMAHead, SegmentationHead
 from geohp.methods.hp.mixing import mix_neighbours
 from geohp.methods.hp.positives import ReferencePool, draw_patches, pick_patches
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 REFERENCE_NAMES = {
     "linear.weight": "1.0.weight",

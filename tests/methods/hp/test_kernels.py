@@ -14,7 +14,7 @@ from geohp.methods.hp import fused, products, streaming
 from geohp.methods.hp.loss import contrastive_loss
 from geohp.methods.hp.positives import PositivePairs
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 120: 99 * 1024}
 """Bytes a thread block may take, by compute capability: A100, H100 and H200, RTX of the Blackwell generation."""
 
