@@ -27,6 +27,7 @@ from geohp.training.findings import find_positives
 from geohp.training.fit import Trained
 from geohp.training.health import DOMINANT_SHARE
 from geohp.training.sample_images import SampleImages, load_sample_images, predict_labels
+from geohp.training.scoring import SCORES_NAME
 from geohp.training.sweep_result import PICTURE_NAME
 
 REPORT_NAME = "report.html"
@@ -90,7 +91,7 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
         clusters=_clusters(trained.features, model),
         sweep=Picture(sweep.read_bytes(), "Numbers of classes") if sweep.exists() else None,
         discovery=_discovery(trained, samples),
-        score_curves=list(_score_curves(read_series(work / "scores.csv", over="epoch"))),
+        score_curves=list(_score_curves(read_series(work / SCORES_NAME, over="epoch"))),
         confusions=[_confusion(probe, scores, label_classes) for probe, scores in trained.scores.items()],
     )
     (work / REPORT_NAME).write_text(page, encoding="utf-8")
