@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from geohp.crf.mean_field import dense_crf
-from geohp.demo.town.scene import draw_orthophoto
+from geohp.demo.town.drawing import draw_orthophoto
 
 try:
     from pydensecrf.densecrf import DenseCRF2D

@@ -24,7 +24,7 @@ from torch import Tensor
 from geohp.backbones.base import PatchFeatures
 from geohp.backbones.factory import create_backbone
 from geohp.data.base import ImageSet
-from geohp.demo.town.scene import draw_orthophoto
+from geohp.demo.town.drawing import draw_orthophoto
 from geohp.features.filling import CacheOptions
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Batch

@@ -26,8 +26,8 @@ def main() -> None:
 
 def draw_scene() -> Path:
     """A town of 160 m by 160 m with a real CRS."""
+    from geohp.demo.town.drawing import draw_orthophoto
     from geohp.demo.town.geotiff import write_orthophoto
-    from geohp.demo.town.scene import draw_orthophoto
 
     path = Path("scene.tif")
     write_orthophoto(draw_orthophoto(800, 800, seed=3), path, path.with_name("truth.tif"))

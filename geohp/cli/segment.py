@@ -221,7 +221,7 @@ def _check_outputs(
 
 def _only(patterns: Sequence[str]) -> str:
     """The one scene that is meant."""
-    from geohp.raster.sources.resolve import find_images
+    from geohp.raster.sources.find import find_images
 
     scenes = find_images(patterns)
     if len(scenes) != 1:

@@ -8,7 +8,7 @@ from geohp.data.base import DataSource, GivenImages, ImageSet
 
 if TYPE_CHECKING:
     from geohp.config.data import AnyDataConfig
-    from geohp.data.torchgeo.images import TorchGeoDataset
+    from geohp.data.torchgeo.torchgeo_images import TorchGeoDataset
 
 
 def open_data(config: AnyDataConfig, seed: int = 0) -> DataSource:
@@ -23,7 +23,7 @@ def open_data(config: AnyDataConfig, seed: int = 0) -> DataSource:
     """
     match config.source:
         case "orthophotos":
-            from geohp.data.orthophotos.source import Orthophotos
+            from geohp.data.orthophotos.orthophoto_source import Orthophotos
 
             return Orthophotos(config, seed)
         case "potsdam":

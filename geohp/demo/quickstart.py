@@ -75,8 +75,8 @@ def run_quickstart(
     Raises:
         OutputError: when the folder is in use or cannot be written.
     """
+    from geohp.demo.town.drawing import draw_orthophoto
     from geohp.demo.town.geotiff import write_orthophoto
-    from geohp.demo.town.scene import draw_orthophoto
     from geohp.inference.map_scene import segment_file
     from geohp.training.run import train
 
@@ -148,7 +148,7 @@ def _score_and_show(
     picture: Path,
 ) -> tuple[SegmentationScores, SegmentationScores]:
     """Hold both maps against the three classes of Potsdam-3, in which a map without labels is usually judged."""
-    from geohp.demo.town.legend import THREE_CLASSES, merge_classes
+    from geohp.demo.town.town_classes import THREE_CLASSES, merge_classes
 
     # The benchmark's own colours are white, blue and green: nothing to look at side by side on white paper.
     legend = [replace(c, colour=colour) for c, colour in zip(THREE_CLASSES, _COLOURS, strict=True)]

@@ -24,7 +24,7 @@ from geohp.options import PolygonOptions, keywords
 from geohp.raster.gdal import open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.collection import SceneCollection
-from geohp.raster.sources.resolve import find_images
+from geohp.raster.sources.find import find_images
 from geohp.raster.write.layer import label_layer
 from geohp.raster.write.resumable import work_folder
 from geohp.raster.write.vrt import GridMismatch, common_grid, write_mosaic_vrt

@@ -12,10 +12,10 @@ from scipy import ndimage
 
 from geohp.classes import classes_from_json
 from geohp.demo.town.canvas import Canvas, smooth_noise
+from geohp.demo.town.drawing import draw_orthophoto
 from geohp.demo.town.geotiff import write_orthophoto
-from geohp.demo.town.legend import SIX_CLASSES, SIX_TO_FIVE, SIX_TO_THREE, merge_classes
-from geohp.demo.town.scene import draw_orthophoto
 from geohp.demo.town.streets import StreetPlan
+from geohp.demo.town.town_classes import SIX_CLASSES, SIX_TO_FIVE, SIX_TO_THREE, merge_classes
 from geohp.errors import OutputError
 
 ROAD, BUILDING, LOW, TREE, CAR, CLUTTER = range(6)

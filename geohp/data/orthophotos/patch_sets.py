@@ -18,8 +18,8 @@ from geohp.classes import NODATA_LABEL
 from geohp.data.base import ImageSet, Item
 from geohp.data.class_table import ClassTable
 from geohp.data.open_files import OpenFiles
-from geohp.data.orthophotos.labels import ClassReader, LabelReading
-from geohp.data.orthophotos.regions import Region
+from geohp.data.orthophotos.patch_regions import Region
+from geohp.data.orthophotos.pixel_labels import ClassReader, LabelReading
 from geohp.data.resize import interpolated, resized, resized_index, resized_mask
 from geohp.raster.block import Block
 from geohp.raster.read.labels import opened_raster

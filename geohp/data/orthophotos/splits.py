@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from geohp.config.data import OrthophotosConfig
 from geohp.data.orthophotos.footprints import Footprint, common_plane, outline, overlapping, pixel_to_plane
 from geohp.data.orthophotos.label_files import LabelCoverage
-from geohp.data.orthophotos.regions import Blocks, Region
+from geohp.data.orthophotos.patch_regions import Blocks, Region
 from geohp.errors import DataError
 
 logger = logging.getLogger(__name__)

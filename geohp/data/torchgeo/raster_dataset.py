@@ -16,14 +16,14 @@ from torchgeo.datasets import RasterDataset
 
 from geohp.config.data import OrthophotosConfig
 from geohp.config.experiment import Config
-from geohp.data.orthophotos.regions import read_area
+from geohp.data.orthophotos.patch_regions import read_area
 from geohp.errors import DataError
 from geohp.raster.gdal import open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster, warped_to
 from geohp.raster.read.scaling import Scaling
 from geohp.raster.read.scene import Scene, open_scene
-from geohp.raster.sources.resolve import find_images
+from geohp.raster.sources.find import find_images
 
 
 class GeohpRasterDataset(RasterDataset):

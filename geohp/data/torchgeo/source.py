@@ -16,7 +16,7 @@ from geohp.classes import NODATA_LABEL
 from geohp.config.data import AnyDataConfig, TorchGeoConfig
 from geohp.data.base import DataSource, EvaluationProtocol
 from geohp.data.class_table import ClassTable, natural
-from geohp.data.torchgeo.images import TorchGeoDataset, TorchGeoImages
+from geohp.data.torchgeo.torchgeo_images import TorchGeoDataset, TorchGeoImages
 from geohp.errors import DataError
 from geohp.progress import Progress, no_progress
 from geohp.raster.grid import Grid

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geohp.demo.town.canvas import Canvas, Colour, Floats, Mask, Window
-from geohp.demo.town.legend import BUILDING
+from geohp.demo.town.town_classes import BUILDING
 
 PITCHED = (("tiles", 0.52), ("brown tiles", 0.16), ("slate", 0.24), ("metal", 0.08))
 FLAT = (("bitumen", 0.46), ("gravel", 0.34), ("metal", 0.14), ("sedum", 0.06))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from geohp.demo.town.canvas import Canvas, Colour
-from geohp.demo.town.legend import CAR
+from geohp.demo.town.town_classes import CAR
 
 PAINTS: tuple[tuple[Colour, float], ...] = (
     ((0.88, 0.88, 0.88), 0.20),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from geohp.classes import NODATA_LABEL, classes_to_json
 from geohp.demo.town.canvas import PIXEL_M
-from geohp.demo.town.legend import SIX_CLASSES
-from geohp.demo.town.scene import SyntheticScene
+from geohp.demo.town.drawing import SyntheticScene
+from geohp.demo.town.town_classes import SIX_CLASSES
 from geohp.files import atomic_write
 
 if TYPE_CHECKING:

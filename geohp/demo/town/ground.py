@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from geohp.demo.town.canvas import Canvas, Colour, Floats, Mask, Window
-from geohp.demo.town.legend import CLUTTER, LOW_VEGETATION, ROAD
 from geohp.demo.town.streets import KERB_RADIUS_M, Street, StreetPlan
+from geohp.demo.town.town_classes import CLUTTER, LOW_VEGETATION, ROAD
 
 
 def paint_streets(canvas: Canvas, plan: StreetPlan, u: Floats, v: Floats, rng: np.random.Generator) -> None:

@@ -32,7 +32,7 @@ class Street:
 
 
 @dataclass(frozen=True)
-class Block:
+class CityBlock:
     """The land between four streets, pavements excluded, in plan coordinates."""
 
     u0: float
@@ -83,14 +83,14 @@ class StreetPlan:
         x, y = self.to_xy(u, v)
         return x, y, math.atan2(y1 - y0, x1 - x0)
 
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[CityBlock]:
         """All blocks, also those partly or wholly off the scene."""
         found = []
         for i, (west, east) in enumerate(zip(self.u_streets, self.u_streets[1:], strict=False)):
             for j, (north, south) in enumerate(zip(self.v_streets, self.v_streets[1:], strict=False)):
                 u0, u1 = west.at + west.half_width + west.pavement, east.at - east.half_width - east.pavement
                 v0, v1 = north.at + north.half_width + north.pavement, south.at - south.half_width - south.pavement
-                found.append(Block(u0, u1, v0, v1, (i, j)))
+                found.append(CityBlock(u0, u1, v0, v1, (i, j)))
         return found
 
     def _displacement(self, x: float | Floats, y: float | Floats) -> tuple[Floats, Floats]:

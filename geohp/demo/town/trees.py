@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from geohp.demo.town.canvas import PIXEL_M, Canvas, Colour, Floats
-from geohp.demo.town.legend import LOW_VEGETATION, TREE
+from geohp.demo.town.town_classes import LOW_VEGETATION, TREE
 
 SPECIES: tuple[tuple[Colour, float], ...] = (
     ((0.29, 0.35, 0.22), 0.34),

@@ -6,7 +6,7 @@ import pytest
 import shapely
 
 from geohp.data.orthophotos.footprints import read_footprints
-from geohp.data.orthophotos.regions import read_area
+from geohp.data.orthophotos.patch_regions import read_area
 from geohp.errors import DataError
 
 

@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 from geohp.config.data import OrthophotosConfig
 from geohp.data.orthophotos.footprints import Footprint, common_plane, overlapping, pixel_to_plane
 from geohp.data.orthophotos.label_files import LabelCoverage
-from geohp.data.orthophotos.regions import Area, area_on, read_area
+from geohp.data.orthophotos.patch_regions import Area, area_on, read_area
 from geohp.data.orthophotos.splits import make_split
 from geohp.errors import DataError
 from geohp.raster.block import Block

@@ -14,9 +14,9 @@ from torchgeo.trainers import SemanticSegmentationTask
 from geohp.config.loading import parse_config
 from geohp.data.datamodule import GeohpDataModule
 from geohp.data.factory import open_data, source_of
-from geohp.data.torchgeo.images import TorchGeoImages
 from geohp.data.torchgeo.raster_dataset import GeohpRasterDataset
 from geohp.data.torchgeo.source import TorchGeoData, dataset_class
+from geohp.data.torchgeo.torchgeo_images import TorchGeoImages
 from geohp.errors import DataError
 
 LABELS = np.arange(96)[:, None] // 48 * 2 + np.arange(128)[None] // 64

@@ -10,7 +10,7 @@ import shapely
 
 import geohp
 from geohp.errors import DataError
-from geohp.raster.sources.resolve import find_images
+from geohp.raster.sources.find import find_images
 
 
 @pytest.fixture

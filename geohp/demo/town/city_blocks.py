@@ -10,8 +10,8 @@ from geohp.demo.town.buildings import draw_building, paint_box, paint_building
 from geohp.demo.town.canvas import Canvas, Floats, Window
 from geohp.demo.town.cars import paint_car
 from geohp.demo.town.ground import GROUNDS
-from geohp.demo.town.legend import CLUTTER, LOW_VEGETATION, ROAD
-from geohp.demo.town.streets import Block, StreetPlan
+from geohp.demo.town.streets import CityBlock, StreetPlan
+from geohp.demo.town.town_classes import CLUTTER, LOW_VEGETATION, ROAD
 from geohp.demo.town.trees import draw_species, paint_hedge, paint_tree
 
 _DECK = ("perimeter", "gardens", "perimeter", "halls", "gardens", "perimeter", "park", "gardens", "perimeter")
@@ -33,11 +33,11 @@ class BlockPainter:
             deck = deck or [str(kind) for kind in self.rng.permutation(_DECK)]
             getattr(self, f"_{deck.pop()}")(block)
 
-    def _perimeter(self, block: Block) -> None:
+    def _perimeter(self, block: CityBlock) -> None:
         """Adjoining houses along all four streets around a courtyard."""
         rng, depth = self.rng, self.rng.uniform(11, 13)
         self._ground("slabs" if rng.random() < 0.2 else "lawn", block.u0, block.u1, block.v0, block.v1)
-        inner = Block(block.u0 + depth, block.u1 - depth, block.v0 + depth, block.v1 - depth, block.number)
+        inner = CityBlock(block.u0 + depth, block.u1 - depth, block.v0 + depth, block.v1 - depth, block.number)
         cuts_u = np.linspace(inner.u0, inner.u1, 3 + (inner.u1 - inner.u0 > 40))
         cuts_v = np.linspace(inner.v0, inner.v1, 3 + (inner.v1 - inner.v0 > 40))
         for u0, u1 in itertools.pairwise(cuts_u):
@@ -68,7 +68,7 @@ class BlockPainter:
                 paint_building(self.canvas, house, rng)
             at += length
 
-    def _gardens(self, block: Block) -> None:
+    def _gardens(self, block: CityBlock) -> None:
         """Two rows of detached houses, each in its garden."""
         rng, middle = self.rng, (block.v0 + block.v1) / 2
         for v0, v1, front in ((block.v0, middle, 1), (middle, block.v1, -1)):
@@ -113,10 +113,10 @@ class BlockPainter:
                 x, y, angle = plan.place(side_u, (v0 + v1) / 2, along_v=True)
                 paint_hedge(self.canvas, (x, y, angle), (v1 - v0) * rng.uniform(0.5, 0.95), rng)
         garden = sorted((middle_v + front * (depth / 2 + 2), back))
-        self._scatter_trees(Block(u0, u1, garden[0], garden[1], (0, 0)), 0.015, (1.8, 5.6))
-        self._scatter_trees(Block(u0, u1, min(street, middle_v), max(street, middle_v), (0, 0)), 0.007, (1.2, 3.2))
+        self._scatter_trees(CityBlock(u0, u1, garden[0], garden[1], (0, 0)), 0.015, (1.8, 5.6))
+        self._scatter_trees(CityBlock(u0, u1, min(street, middle_v), max(street, middle_v), (0, 0)), 0.007, (1.2, 3.2))
 
-    def _halls(self, block: Block) -> None:
+    def _halls(self, block: CityBlock) -> None:
         """A large flat hall, a smaller one, a car park and a yard."""
         rng = self.rng
         self._ground("asphalt", block.u0, block.u1, block.v0, block.v1)
@@ -133,7 +133,7 @@ class BlockPainter:
             colour = _CONTAINERS[rng.integers(len(_CONTAINERS))]
             paint_box(self.canvas, place, (6.1, 2.4), 2.5, colour, CLUTTER)
         self._car_park(yard + 2, block.u1 - 2, split + 3, block.v1 - 3)
-        self._scatter_trees(Block(block.u0, block.u1, block.v0, block.v0 + 4, (0, 0)), 0.03, (1.8, 3.6))
+        self._scatter_trees(CityBlock(block.u0, block.u1, block.v0, block.v0 + 4, (0, 0)), 0.03, (1.8, 3.6))
 
     def _car_park(self, u0: float, u1: float, v0: float, v1: float) -> None:
         """Rows of stalls 2.5 m wide and 5 m deep, in pairs, with aisles of 6 m."""
@@ -150,7 +150,7 @@ class BlockPainter:
                     paint_car(self.canvas, x, y, angle, rng)
             row += 11.5
 
-    def _park(self, block: Block) -> None:
+    def _park(self, block: CityBlock) -> None:
         """Grass with curving paths, groups of trees and a playground."""
         rng = self.rng
         self._ground("lawn", block.u0, block.u1, block.v0, block.v1)
@@ -177,7 +177,7 @@ class BlockPainter:
             colour = paint(self.canvas, window, self.u[window], self.v[window], self.rng)
             self.canvas.paint(window, inside, colour, label)
 
-    def _scatter_trees(self, area: Block, per_m2: float, radii: tuple[float, float], clump: float = 0.25) -> None:
+    def _scatter_trees(self, area: CityBlock, per_m2: float, radii: tuple[float, float], clump: float = 0.25) -> None:
         """Trees at random, ``clump`` of them beside the one before; none grows on a roof or in a carriageway."""
         rng = self.rng
         width, depth = area.u1 - area.u0, area.v1 - area.v0

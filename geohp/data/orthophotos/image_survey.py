@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from geohp.classes import NODATA_LABEL
 from geohp.config.data import OrthophotosConfig
 from geohp.data.orthophotos.footprints import Footprint
-from geohp.data.orthophotos.labels import ClassReader
+from geohp.data.orthophotos.patch_regions import Region, intersect
 from geohp.data.orthophotos.patch_sets import LabelSetting, PatchImage, PatchPlace, strips
-from geohp.data.orthophotos.regions import Region, intersect
+from geohp.data.orthophotos.pixel_labels import ClassReader
 from geohp.data.orthophotos.splits import SplitItem
 from geohp.errors import DataError
 from geohp.raster.read.patches import THUMBNAIL_PX, grid_origins, sample_origins, valid_share

@@ -10,12 +10,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from geohp.classes import NODATA_LABEL
-from geohp.demo.town.blocks import BlockPainter
 from geohp.demo.town.canvas import GAMMA, Canvas, Floats, Mask
 from geohp.demo.town.cars import paint_car
+from geohp.demo.town.city_blocks import BlockPainter
 from geohp.demo.town.ground import paint_streets
-from geohp.demo.town.legend import BUILDING
 from geohp.demo.town.streets import Street, StreetPlan
+from geohp.demo.town.town_classes import BUILDING
 from geohp.demo.town.trees import draw_species, paint_tree
 
 

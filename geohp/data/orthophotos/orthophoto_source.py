@@ -15,12 +15,7 @@ from geohp.config.data import OrthophotosConfig
 from geohp.data.base import DataSource, EvaluationProtocol
 from geohp.data.class_table import ClassTable, natural
 from geohp.data.orthophotos.footprints import Footprint, common_plane, read_footprints
-from geohp.data.orthophotos.label_files import LabelFiles, match_labels
-from geohp.data.orthophotos.labels import LabelReading, texts_in
-from geohp.data.orthophotos.patch_sets import LabelSetting, OrthophotoPatches, PatchPlace
-from geohp.data.orthophotos.regions import Region, area_on, read_area
-from geohp.data.orthophotos.splits import Split, make_split
-from geohp.data.orthophotos.survey import (
+from geohp.data.orthophotos.image_survey import (
     ImageSurvey,
     agreed_channels,
     allot_patches,
@@ -28,10 +23,15 @@ from geohp.data.orthophotos.survey import (
     survey_for_evaluation,
     survey_for_training,
 )
+from geohp.data.orthophotos.label_files import LabelFiles, match_labels
+from geohp.data.orthophotos.patch_regions import Region, area_on, read_area
+from geohp.data.orthophotos.patch_sets import LabelSetting, OrthophotoPatches, PatchPlace
+from geohp.data.orthophotos.pixel_labels import LabelReading, texts_in
+from geohp.data.orthophotos.splits import Split, make_split
 from geohp.errors import DataError
 from geohp.progress import Progress, no_progress
+from geohp.raster.sources.find import find_images
 from geohp.raster.sources.paths import is_remote
-from geohp.raster.sources.resolve import find_images
 
 logger = logging.getLogger(__name__)
 

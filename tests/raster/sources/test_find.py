@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from geohp.errors import SceneError
+from geohp.raster.sources.find import find_images
 from geohp.raster.sources.paths import scene_name
-from geohp.raster.sources.resolve import find_images
 
 
 @pytest.fixture
