@@ -17,6 +17,7 @@ from measuring import describe
 
 from geohp.classes import NODATA_LABEL
 from geohp.inference.engine.pipeline import label_blocks
+from geohp.inference.engine.settings import engine_settings
 from geohp.inference.engine.windows import WindowGrid
 from geohp.inference.segmenter import Segmenter
 from geohp.options import FitOptions, WindowOptions
@@ -40,7 +41,9 @@ def main() -> None:
         with open_scene(path) as scene:
             segmenter = Segmenter.fit(scene, fit, device="cpu")
             for overlap in args.overlaps:
-                settings = segmenter.settings(scene, WindowOptions(overlap=overlap, window_px=args.window))
+                settings = engine_settings(
+                    segmenter.model, scene, WindowOptions(overlap=overlap, window_px=args.window)
+                )
                 labels = np.full((scene.height, scene.width), NODATA_LABEL, dtype=np.uint8)
                 start = time.perf_counter()
                 for found in label_blocks(scene, segmenter.model, settings):

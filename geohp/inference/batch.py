@@ -11,6 +11,7 @@ from pathlib import Path
 from geohp.classes import LandCoverClass
 from geohp.errors import SceneError, VectorError
 from geohp.files import check_output
+from geohp.inference.engine.settings import engine_settings
 from geohp.inference.folder_layout import MOSAIC, folder_products, output_folder
 from geohp.inference.folder_model import FolderModel, digest, foreign_output
 from geohp.inference.folder_record import FolderRecord
@@ -158,7 +159,7 @@ class _Batch:
             try:
                 with self.scenes.open(path) as scene:
                     self.segmenter.check_bands(scene)
-                    settings = self.segmenter.settings(scene, self.options)
+                    settings = engine_settings(self.segmenter.model, scene, self.options)
                     identity = run_identity(scene, self.segmenter.model, settings, self.options.on_read_error)
                     keys[path] = digest(identity)
             except SceneError as error:

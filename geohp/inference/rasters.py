@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from geohp.classes import NODATA_LABEL
 from geohp.errors import ConfigError
 from geohp.inference.engine.layers import STEPS
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.reading import NodataOnErrorScene
-from geohp.inference.engine.settings import EngineSettings
+from geohp.inference.engine.settings import EngineSettings, engine_settings
 from geohp.inference.identity import model_sha256, run_identity
 from geohp.inference.map_options import RasterOptions
 from geohp.inference.products import Products
@@ -45,36 +43,26 @@ def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, option
     """
     if options.on_read_error not in ON_READ_ERROR:
         raise ConfigError(f"on_read_error {options.on_read_error!r}: must be one of {', '.join(ON_READ_ERROR)}")
-    settings = segmenter.settings(scene, options)
+    settings = engine_settings(segmenter.model, scene, options)
     paths = products.rasters
     layers = {paths[name]: layer for name, layer in raster_layers(segmenter, settings).items() if name in paths}
     identity = run_identity(scene, segmenter.model, settings, options.on_read_error)
     with ResumableRasterWriter.open(layers, scene.grid, identity, restart=options.restart) as work:
-        if options.client is None:
-            _write_blocks(work, scene, segmenter, settings, paths, options)
-        else:
+        layout = settings.blocks(settings.grid(scene.height, scene.width), segmenter.model.clusters)
+        unfinished = [block for block in layout if block.origin not in work.finished]
+        if options.client is not None:
             from geohp.inference.cluster.client import run_blocks
 
-            run_blocks(work, scene, segmenter, settings, paths, options)
+            run_blocks(work, unfinished, scene, segmenter, settings, paths, options)
+        else:
+            source = NodataOnErrorScene(scene) if options.on_read_error == "nodata" else scene
+            quantities = frozenset(paths) - {"labels"}
+            blocks = label_blocks(
+                source, segmenter.model, settings, options.progress, quantities=quantities, blocks=unfinished
+            )
+            write_behind(work, paths, blocks, source)
         work.publish()
         return skipped_in(work)
-
-
-def _write_blocks(
-    work: ResumableRasterWriter,
-    scene: Scene,
-    segmenter: Segmenter,
-    settings: EngineSettings,
-    paths: dict[str, Path],
-    options: RasterOptions,
-) -> None:
-    """Have this process do what is not finished."""
-    source = NodataOnErrorScene(scene) if options.on_read_error == "nodata" else scene
-    layout = settings.blocks(settings.grid(scene.height, scene.width), segmenter.model.clusters)
-    unfinished = [block for block in layout if block.origin not in work.finished]
-    quantities = frozenset(paths) - {"labels"}
-    blocks = label_blocks(source, segmenter.model, settings, options.progress, quantities=quantities, blocks=unfinished)
-    write_behind(work, paths, blocks, source)
 
 
 def raster_layers(segmenter: Segmenter, settings: EngineSettings) -> dict[str, Layer]:

@@ -12,7 +12,7 @@ import numpy as np
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
 from geohp.errors import SceneError
 from geohp.inference.engine.pipeline import label_blocks
-from geohp.inference.engine.settings import EngineSettings, engine_settings
+from geohp.inference.engine.settings import engine_settings
 from geohp.inference.kmeans_fit import fit_kmeans
 from geohp.inference.lazy import lazy_labels
 from geohp.legend.file import Legend
@@ -152,10 +152,6 @@ class Segmenter:
                 option="bands",
             )
 
-    def settings(self, scene: Scene, options: WindowOptions) -> EngineSettings:
-        """Windows for this model on a scene; see :func:`.engine_settings`."""
-        return engine_settings(self.model, scene, options)
-
     def segment(self, scene: Scene, options: WindowOptions = _DEFAULTS) -> xr.DataArray:
         """Label a scene in memory.
 
@@ -171,7 +167,7 @@ class Segmenter:
         Raises:
             SceneError: when the scene cannot be read.
         """
-        settings = self.settings(scene, options)
+        settings = engine_settings(self.model, scene, options)
         if isinstance(scene, LazyScene):
             return _as_dataarray(lazy_labels(scene, self.model, settings), scene, self.classes)
         labels = np.full((scene.height, scene.width), NODATA_LABEL, dtype=np.uint8)

@@ -21,7 +21,7 @@ from geohp.inference.cluster import workers
 from geohp.inference.cluster.connection import connect
 from geohp.inference.cluster.groups import group_blocks, windows_of
 from geohp.inference.cluster.workers import Source, TaskSpec, process_blocks
-from geohp.inference.engine.settings import EngineSettings
+from geohp.inference.engine.settings import EngineSettings, engine_settings
 from geohp.inference.identity import model_sha256
 from geohp.inference.map_options import ModelOptions, RasterOptions
 from geohp.inference.products import Products
@@ -39,11 +39,12 @@ TILE = 64
 WINDOWS = WindowOptions(window_px=96)
 
 
-class SmallBlocks(Segmenter):
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks():
     """Blocks of a few windows, so that a small scene has many."""
-
-    def settings(self, scene, options):
-        return replace(super().settings(scene, options), block_px=150)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("geohp.inference.engine.settings.BLOCK_PX", 150)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def scene(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def segmenter(scene):
-    return SmallBlocks(resolve_segmenter(scene, ModelOptions(classes=4)).model, origin="a model for tests")
+    return Segmenter(resolve_segmenter(scene, ModelOptions(classes=4)).model, origin="a model for tests")
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def test_every_output_is_the_same_to_the_byte(segmenter, scene, client, whole, t
     assert contents(out) == whole
     assert len(list(tmp_path.iterdir())) == 4  # nothing else is left
     with segmenter.open(scene) as opened:
-        chosen = segmenter.settings(opened, WINDOWS)
+        chosen = engine_settings(segmenter.model, opened, WINDOWS)
         windows = len(chosen.grid(800, 620))
     done = [number for number, _ in told]
     assert done == sorted(done)
@@ -231,7 +232,7 @@ def test_begun_alone_it_goes_on_with_the_cluster(segmenter, scene, client, whole
     told = []
     run(segmenter, scene, out, client=client, progress=lambda stage, done, total: told.append(total))
     with segmenter.open(scene) as opened:
-        assert told[-1] < len(segmenter.settings(opened, WINDOWS).grid(800, 620))
+        assert told[-1] < len(engine_settings(segmenter.model, opened, WINDOWS).grid(800, 620))
     assert contents(out) == whole
 
 
@@ -327,7 +328,7 @@ def spec(segmenter, scene, tmp_path):
     folder.mkdir()
     model = save_model(segmenter.model, folder / "model-1.safetensors", embed_backbone=True)
     with segmenter.open(scene) as opened:
-        chosen = segmenter.settings(opened, WINDOWS)
+        chosen = engine_settings(segmenter.model, opened, WINDOWS)
         layers = raster_layers(segmenter, chosen)
         spec = TaskSpec(
             folder=folder,

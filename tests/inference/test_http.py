@@ -13,6 +13,7 @@ from affine import Affine
 
 import geohp
 from geohp.inference.engine.pipeline import label_blocks
+from geohp.inference.engine.settings import engine_settings
 from geohp.inference.map_options import ModelOptions
 from geohp.inference.resolve import resolve_segmenter
 from geohp.options import WindowOptions
@@ -92,7 +93,7 @@ def test_the_same_map_as_of_the_file(server, local, segmenter):
 
 def test_part_of_a_map_takes_part_of_the_file(server, local, segmenter):
     with open_scene(address(server)) as scene, open_scene(local) as here:
-        chosen = segmenter.settings(here, WindowOptions())
+        chosen = engine_settings(segmenter.model, here, WindowOptions())
         grid = chosen.grid(here.height, here.width)
         todo = chosen.blocks(grid, segmenter.model.clusters)[-1:]
         (found,) = label_blocks(scene, segmenter.model, chosen, blocks=todo)

@@ -14,6 +14,7 @@ from affine import Affine
 import geohp
 from geohp.errors import OutputError, SceneError
 from geohp.inference import rasters as segmenting
+from geohp.inference.engine.settings import engine_settings
 from geohp.inference.map_scene import segment_file
 from geohp.options import WindowOptions
 
@@ -173,7 +174,7 @@ def test_the_model_sees_the_scene_at_its_own_pixel_size(scene, model, tmp_path):
         ("asked", fine, WindowOptions(pixel_size_m=0.5)),
     ):
         with segmenter.open(path) as opened:
-            assert segmenter.settings(opened, options).input_scale == pytest.approx(
+            assert engine_settings(segmenter.model, opened, options).input_scale == pytest.approx(
                 0.5 if name in ("fine", "asked") else 1
             )
             maps[name] = segmenter.segment(opened, options).values

@@ -24,11 +24,12 @@ from geohp.raster.read.lazy import LazyScene
 from geohp.raster.read.scene import Scene
 
 
-class SmallBlocks(Segmenter):
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks():
     """Blocks of a few windows, so that a small scene has many."""
-
-    def settings(self, scene, options):
-        return replace(super().settings(scene, options), block_px=70)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("geohp.inference.engine.settings.BLOCK_PX", 70)
+        yield
 
 
 def array(height, width, dtype="uint8", nodata=None, seed=0, bands=3):
@@ -50,7 +51,7 @@ def array(height, width, dtype="uint8", nodata=None, seed=0, bands=3):
 def segmenter():
     model = resolve_segmenter(array(200, 200), ModelOptions(classes=4)).model
     model.card = replace(model.card, scaling="auto")  # the fit settled it for bytes
-    return SmallBlocks(model)
+    return Segmenter(model)
 
 
 def look_at(patch, pixels):

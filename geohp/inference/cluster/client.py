@@ -53,16 +53,18 @@ _RETRIES = 2
 
 def run_blocks(
     work: ResumableRasterWriter,
+    blocks: Sequence[Block],
     scene: Scene,
     segmenter: Segmenter,
     settings: EngineSettings,
     paths: Mapping[str, Path],
     options: RasterOptions,
 ) -> None:
-    """Have a cluster do the unfinished blocks of some work.
+    """Have a cluster do the blocks of some work.
 
     Args:
         work: what finished blocks are recorded in; its folder is seen by all workers under the same path.
+        blocks: that are not finished.
         scene: what to label; seen by all workers by the same name.
         segmenter: its model travels as a file in the work's folder, its backbone included.
         settings: how the scene is cut.
@@ -77,15 +79,13 @@ def run_blocks(
     model, client = segmenter.model, options.client
     assert client is not None
     grid = settings.grid(scene.height, scene.width)
-    layout = settings.blocks(grid, model.clusters)
-    unfinished = [block for block in layout if block.origin not in work.finished]
-    if not unfinished:
+    if not blocks:
         return
     source = Source.of(scene)
     threads = _common_threads(client)
     # What a task does twice, because another does it too, counts by what takes the longest.
     costly = grid if settings.refine is None else settings.refine.grid(scene.height, scene.width)
-    tasks = group_blocks(unfinished, layout, costly, settings, _slots(client))
+    tasks = group_blocks(blocks, settings.blocks(grid, model.clusters), costly, settings, _slots(client))
     numbers = {path: number for number, path in enumerate(work.outputs)}
     with _model_file(model, work.folder) as file:
         spec = TaskSpec(
@@ -101,7 +101,7 @@ def run_blocks(
             errors_as_nodata=options.on_read_error == "nodata",
             version=__version__,
         )
-        _journal(client, spec, tasks, work, _Counter(options.progress, unfinished, grid))
+        _journal(client, spec, tasks, work, _Counter(options.progress, blocks, grid))
 
 
 def _journal(

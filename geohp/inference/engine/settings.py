@@ -17,6 +17,9 @@ from geohp.raster.read.scene import Scene
 _INPUT_PX = 448
 """Smallest side of a default window as the backbone sees it: smaller ones spend too much on their overlap."""
 
+BLOCK_PX = 1024
+"""Side of an output block, about."""
+
 _BLOCK_BYTES = 48 * 2**20
 """What a block may take: its own sums, and scores of the windows that touch it."""
 
@@ -63,7 +66,7 @@ class EngineSettings:
     window_px: int
     overlap_px: int
     batch_size: int = 8
-    block_px: int = 1024
+    block_px: int = BLOCK_PX
     input_scale: float = 1.0
     patch_px: int = 1
     tta: bool = False
@@ -126,6 +129,7 @@ def engine_settings(model: LandCoverModel, scene: Scene, options: WindowOptions)
     return EngineSettings(
         window_px=window_px,
         overlap_px=min(round(window_px * options.overlap), window_px - 1),
+        block_px=BLOCK_PX,
         input_scale=input_px / window_px,
         patch_px=patch_px,
         tta=options.tta,

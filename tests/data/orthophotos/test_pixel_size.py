@@ -18,6 +18,7 @@ from geohp.data.factory import open_data
 from geohp.data.orthophotos import patch_sets
 from geohp.data.orthophotos.footprints import common_plane, pixel_to_plane, read_footprints
 from geohp.errors import ConfigError, DataError
+from geohp.inference.engine.settings import engine_settings
 from geohp.inference.segmenter import Segmenter
 from geohp.options import WindowOptions
 from geohp.raster.block import Block
@@ -294,8 +295,8 @@ def test_a_model_sees_every_image_at_the_pixel_size_it_was_trained_at(two, tmp_p
     card = segmenter.model.card
     assert (card.patch_px, card.input_px, card.pixel_size_m) == (32, 32, 0.5)
     with open_scene(two[0]) as fine, open_scene(two[1]) as coarse:
-        assert segmenter.settings(fine, WindowOptions()).input_scale == pytest.approx(0.5)
-        assert segmenter.settings(coarse, WindowOptions()).input_scale == pytest.approx(1.0)
+        assert engine_settings(segmenter.model, fine, WindowOptions()).input_scale == pytest.approx(0.5)
+        assert engine_settings(segmenter.model, coarse, WindowOptions()).input_scale == pytest.approx(1.0)
     images = own(*two, layout="grid", pixel_size_m=0.5).training()
     sides = [
         torch.stack([images[i]["image"] for i, p in enumerate(images.places) if p.path == str(path)]) for path in two

@@ -1,7 +1,6 @@
 """Maps refined by the dense CRF: the same however they are cut, and what the core gives window by window."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -242,14 +241,6 @@ def test_names(model):
         engine_settings(model, scene, WindowOptions(refine="median"))
 
 
-class SmallCut(Segmenter):
-    """Small blocks and small windows of the refinement, so that a small scene has many."""
-
-    def settings(self, scene, options):
-        chosen = super().settings(scene, options)
-        return replace(chosen, block_px=70, refine=chosen.refine and SMALL)
-
-
 @pytest.fixture(scope="module")
 def scene_file(tmp_path_factory):
     scene = ArrayScene(150, 170)
@@ -263,7 +254,11 @@ def scene_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def segmenter(scene_file):
-    return SmallCut(resolve_segmenter(scene_file, ModelOptions(classes=4)).model, origin="a model for tests")
+    """Small blocks and small windows of the refinement, so that a small scene has many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("geohp.inference.engine.settings.BLOCK_PX", 70)
+        patch.setattr("geohp.inference.engine.settings.CrfWindows", lambda: SMALL)
+        yield Segmenter(resolve_segmenter(scene_file, ModelOptions(classes=4)).model, origin="a model for tests")
 
 
 def test_in_memory_of_dask_chunks_and_as_a_file(scene_file, segmenter, tmp_path):
@@ -312,7 +307,9 @@ def test_unfinished_work_goes_on_with_the_same_refinement_only(scene_file, segme
 def test_identity(scene_file, segmenter):
     with open_scene(scene_file) as scene:
         told = [
-            run_identity(scene, segmenter.model, segmenter.settings(scene, WindowOptions(refine=refine)), "stop")
+            run_identity(
+                scene, segmenter.model, engine_settings(segmenter.model, scene, WindowOptions(refine=refine)), "stop"
+            )
             for refine in (None, "crf")
         ]
     assert told[0] != told[1]
