@@ -162,12 +162,10 @@ class _Raster:
     def __init__(self, raster: LabelRaster, warped: LabelRaster, name: str) -> None:
         self.name, self._warped = name, warped
         # A colour table has no names: "class 7" would look like the name of a cluster.
-        self._names = {}
-        if raster.labels is not None:
-            self._names = {one.id: " ".join(one.name.split()) for one in raster.classes if one.name.strip()}
-        self.colours = {
-            self.class_name(one.id): one.colour for one in reversed(raster.classes) if is_colour(one.colour)
-        }
+        named = () if raster.labels is None else raster.classes
+        self._names = {entry.id: text for entry in named if (text := " ".join(entry.name.split()))}
+        coloured = [entry for entry in reversed(raster.classes) if is_colour(entry.colour)]
+        self.colours = {self.class_name(entry.id): entry.colour for entry in coloured}
 
     def sample(self, block: Block) -> tuple[Any, NDArray[Any]] | None:
         values, valid = self._warped.read(block)

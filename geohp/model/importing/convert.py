@@ -30,6 +30,7 @@ from geohp.model.file import save_backbone, save_model
 from geohp.model.importing.layouts import CheckpointLayout, layout_of
 from geohp.model.importing.tensors import CheckpointTensors
 from geohp.model.network import LandCoverModel
+from geohp.options import keywords
 from geohp.version import __version__
 
 _EVALUATED_PX = 320
@@ -69,16 +70,26 @@ class ImportedCheckpoint:
         return f"{', '.join(facts)}: wrote {self.path}"
 
 
-def import_checkpoint(
-    path: str | Path,
-    out: str | Path,
-    *,
-    backbone: str | None = None,
-    probe: str | None = None,
-    classes: Sequence[str] | None = None,
-    pixel_size_m: float | None = None,
-    overwrite: bool = False,
-) -> ImportedCheckpoint:
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """All that :func:`import_checkpoint` takes besides the files; described there."""
+
+    backbone: str | None = None
+    probe: str | None = None
+    classes: Sequence[str] | None = None
+    pixel_size_m: float | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError: no such probe, or an impossible pixel size."""
+        if self.probe is not None and self.probe not in PROBES:
+            raise ConfigError(f"probe {self.probe}: must be {' or '.join(PROBES)}")
+        if self.pixel_size_m is not None and not 0 < self.pixel_size_m < math.inf:
+            raise ConfigError(f"pixel size {self.pixel_size_m}: must be a positive number of metres")
+
+
+@keywords(ImportOptions)
+def import_checkpoint(path: str | Path, out: str | Path, options: ImportOptions) -> ImportedCheckpoint:
     """Make a geohp file of a checkpoint that another project released.
 
     - HP's ``ckpt.pth`` and STEGO's Lightning checkpoints become a model file with the backbone in it. Images are
@@ -106,23 +117,14 @@ def import_checkpoint(
     path, out = Path(path), Path(out)
     if out.suffix.lower() != ".safetensors":
         raise OutputError(f"{out}: model files are safetensors", "give a name that ends in .safetensors")
-    check_output(out, overwrite=overwrite, inputs=[path])
-    if probe is not None and probe not in PROBES:
-        raise ConfigError(f"probe {probe}: must be {' or '.join(PROBES)}")
-    if pixel_size_m is not None and not (math.isfinite(pixel_size_m) and pixel_size_m > 0):
-        raise ConfigError(f"pixel size {pixel_size_m}: must be a positive number of metres")
+    check_output(out, overwrite=options.overwrite, inputs=[path])
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint", "check the path")
     checkpoint = CheckpointTensors(path, read_state(path))
     layout = layout_of(checkpoint.tensors)
     if layout is None:
-        if probe is not None or classes is not None or pixel_size_m is not None:
-            raise ConfigError(
-                f"{path}: no HP or STEGO checkpoint, and a backbone alone has neither probe nor classes nor pixel size",
-                "leave these options out",
-            )
-        return _import_backbone(checkpoint, backbone, out)
-    model = _model(checkpoint, layout, backbone, probe or PROBES[0], classes, pixel_size_m)
+        return _import_backbone(checkpoint, options, out)
+    model = _model(checkpoint, layout, options)
     save_model(model, out, embed_backbone=True)
     linear_probe = model.linear_probe
     return ImportedCheckpoint(
@@ -135,8 +137,13 @@ def import_checkpoint(
     )
 
 
-def _import_backbone(checkpoint: CheckpointTensors, name: str | None, out: Path) -> ImportedCheckpoint:
+def _import_backbone(checkpoint: CheckpointTensors, options: ImportOptions, out: Path) -> ImportedCheckpoint:
     path, tensors = checkpoint.path, checkpoint.tensors
+    if options.probe is not None or options.classes is not None or options.pixel_size_m is not None:
+        raise ConfigError(
+            f"{path}: no HP or STEGO checkpoint, and a backbone alone has neither probe nor classes nor pixel size",
+            "leave these options out",
+        )
     if {"probe.clusters", "head.linear.weight"} & tensors.keys():
         raise ModelError(f"{path}: is a geohp model already", "use it as it is, as {option}", option="model")
     if not any(tensor_name.endswith("patch_embed.proj.weight") for tensor_name in tensors):
@@ -144,35 +151,27 @@ def _import_backbone(checkpoint: CheckpointTensors, name: str | None, out: Path)
             f"{path}: neither a checkpoint of HP or STEGO nor the weights of a vision transformer",
             "give one of these",
         )
-    transformer = _transformer(path, unwrap(tensors, path), name)
+    transformer = _transformer(path, unwrap(tensors, path), options.backbone)
     save_backbone(transformer, out)
     return ImportedCheckpoint(out, "backbone", transformer.name)
 
 
-def _model(
-    checkpoint: CheckpointTensors,
-    layout: CheckpointLayout,
-    name: str | None,
-    probe: str,
-    classes: Sequence[str] | None,
-    pixel_size_m: float | None,
-) -> LandCoverModel:
-    """The model that a checkpoint of HP or STEGO holds; arguments as for :func:`import_checkpoint`."""
-    transformer = _backbone(checkpoint, layout, name)
+def _model(checkpoint: CheckpointTensors, layout: CheckpointLayout, options: ImportOptions) -> LandCoverModel:
+    """The model that a checkpoint of HP or STEGO holds."""
+    transformer = _backbone(checkpoint, layout, options.backbone)
     head = _head(checkpoint, layout, transformer.channels)
     code_channels = head.linear.out_channels
     cluster_probe = ClusterProbe(code_channels, checkpoint.rows(layout.clusters, code_channels))
     checkpoint.fill(cluster_probe, {"clusters": layout.clusters})
     linear_probe = _linear_probe(checkpoint, layout, code_channels)
     count = len(cluster_probe.clusters)
-    if probe == "linear":
+    if options.probe == "linear":
         if linear_probe is None:
-            raise ConfigError(
+            problem, remedy = (
                 f"{checkpoint.path}: holds no linear probe",
                 "leave {option} out to predict by its clusters",
-                option="probe",
-                value=probe,
             )
+            raise ConfigError(problem, remedy, option="probe", value="linear")
         count = linear_probe.classifier.out_channels
     side_px = max(1, round(_EVALUATED_PX / transformer.patch_size)) * transformer.patch_size
     card = ModelCard(
@@ -180,13 +179,13 @@ def _model(
         backbone=BackboneCard.of(transformer),
         in_channels=transformer.channels,
         code_channels=code_channels,
-        classes=_classes(checkpoint.path, count, classes),
+        classes=_classes(checkpoint.path, count, options.classes),
         scaling="type",
         patch_px=side_px,
         input_px=side_px,
-        pixel_size_m=pixel_size_m,
+        pixel_size_m=options.pixel_size_m,
         geohp_version=__version__,
-        probe=probe,
+        probe=options.probe or PROBES[0],
     )
     return LandCoverModel(transformer, head, cluster_probe, card, linear_probe)
 
