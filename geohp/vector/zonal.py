@@ -19,6 +19,7 @@ from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_message
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster, warped_to
+from geohp.raster.read.validity import ValidityPlan
 from geohp.vector.regions import Regions
 from geohp.vector.value_counts import ValueCounts
 
@@ -108,6 +109,7 @@ class ZonalAccumulator:
     def __init__(self, dataset: Any, request: Statistics, name: str) -> None:
         """Take an open dataset on the label map's grid; see :func:`open_statistics`."""
         self._dataset, self._request, self._name = dataset, request, name
+        self._validity = ValidityPlan.of(dataset, [1])
         ranks = {operation: _percentile(operation) for operation in request.operations}
         self._ranks = {operation: rank for operation, rank in ranks.items() if rank is not None}
         self._sums: dict[int, _Sums] = {}
@@ -151,7 +153,7 @@ class ZonalAccumulator:
     def _read(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         try:
             stored = self._dataset.read(1, window=block.window)
-            valid = self._dataset.read_masks(1, window=block.window) > 0
+            valid = self._validity.of_block(self._dataset, block, stored[None])
         except FAILURES as error:
             raise SceneError(
                 f"{self._name} cannot be read at row {block.row}, column {block.col} of the label map "
@@ -159,7 +161,7 @@ class ZonalAccumulator:
                 "the file may be damaged",
             ) from error
         values = stored.astype(np.float64) * self._dataset.scales[0] + self._dataset.offsets[0]
-        return values, valid & np.isfinite(values)
+        return values, valid
 
 
 def _moments(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -35,6 +35,15 @@ label_arrays = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12).fla
 numbers = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([0.0, -0.0, 1e-30, 1e30, 7.0]))
 
 
+def test_nodata_and_alpha_both_count(write_scene):
+    heights = np.array([[1, 2, 4], [8, 16, -9999]], np.float32)
+    opaque = np.array([[1, 1, 1], [1, 0, 1]], np.float32)
+    options = {"transform": TRANSFORM, "crs": "EPSG:25832", "nodata": -9999}
+    path = write_scene(np.stack([heights, opaque]), "dsm.tif", alpha="yes", **options)
+    found = polygonize(raster(np.zeros((2, 3), np.uint8), nodata=255), stats=[Statistics(path, ("count", "sum"))])
+    assert found[["dsm_count", "dsm_sum"]].to_numpy().tolist() == [[4, 15]]
+
+
 @given(values=label_arrays, side=st.integers(1, 8), data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_statistics_are_numpys(values, side, data):

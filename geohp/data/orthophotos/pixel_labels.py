@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import Resampling
 
 from geohp.classes import NODATA_LABEL
 from geohp.data.class_table import MOST_CLASSES, ClassTable
@@ -23,6 +23,7 @@ from geohp.raster.blocks import BlockGrid
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_env, open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster, warped_to
+from geohp.raster.read.validity import ValidityPlan, alpha_bands
 
 Int64 = NDArray[np.int64]
 
@@ -70,26 +71,28 @@ class _Values:
         return None if self._listed is None else [v for v in self._listed if v != NODATA_LABEL]
 
 
+_RGB = [1, 2, 3]
+
+
 class _Colours:
     """A picture in which colours stand for classes."""
 
-    def __init__(self, dataset: Any, name: str, alphas: Sequence[int]) -> None:
-        self.name, self._dataset, self._alphas = name, dataset, list(alphas)
+    def __init__(self, dataset: Any, name: str) -> None:
+        self.name, self._dataset = name, dataset
+        self._validity = ValidityPlan.of(dataset, _RGB)
         self.colours = dict[str, str]()
 
     def read(self, block: Block) -> Int64:
         try:
             with gdal_env():
-                planes = self._dataset.read([1, 2, 3, *self._alphas], window=block.window).astype(np.int64)
+                planes = self._dataset.read(_RGB, window=block.window)
+                valid = self._validity.of_block(self._dataset, block, planes)
         except FAILURES as error:
             raise SceneError(
                 f"{self.name} cannot be read ({gdal_message(error)})", "the file may be damaged"
             ) from error
-        red, green, blue, *alphas = planes
-        codes: Int64 = red << 16 | green << 8 | blue
-        for alpha in alphas:
-            codes[alpha == 0] = -1
-        return codes
+        red, green, blue = planes.astype(np.int64)
+        return np.where(valid, red << 16 | green << 8 | blue, -1)
 
     def texts(self, code: int) -> tuple[str, ...]:
         return (f"#{code:06x}",)
@@ -176,7 +179,7 @@ def _open_raster(path: str, image: str, grid: Grid, over_many: bool = False) -> 
                 "georeference it, or name labels by a pattern such as data.labels = {stem}_labels.png",
             )
         warp = _needs_warp(own, path, grid, image)
-        alphas = [band for band, kind in enumerate(dataset.colorinterp, start=1) if kind == ColorInterp.alpha]
+        alphas = alpha_bands(dataset)
         if dataset.count - len(alphas) != 3:
             raster = LabelRaster(dataset, path)
             yield _Values(stack.enter_context(raster.warped(grid)) if warp else raster, path, raster)
@@ -186,8 +189,8 @@ def _open_raster(path: str, image: str, grid: Grid, over_many: bool = False) -> 
             if own.crs is None or grid.crs is None:
                 source["src_crs"] = grid.crs or own.crs
             warped = warped_to(grid, dataset, path, resampling=Resampling.nearest, add_alpha=not alphas, **source)
-            dataset, alphas = stack.enter_context(warped), alphas or [4]
-        yield _Colours(dataset, path, alphas)
+            dataset = stack.enter_context(warped)
+        yield _Colours(dataset, path)
 
 
 def _opened(path: str) -> Any:

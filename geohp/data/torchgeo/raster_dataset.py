@@ -23,6 +23,7 @@ from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster, warped_to
 from geohp.raster.read.scaling import Scaling
 from geohp.raster.read.scene import Scene, open_scene
+from geohp.raster.read.validity import alpha_bands
 from geohp.raster.sources.find import find_images
 
 
@@ -97,11 +98,10 @@ class GeohpRasterDataset(RasterDataset):
         scaling, bands = self._scalings[path]
         with open_raster(path, sharing=False) as dataset:
             bare = all(set(flags) <= {MaskFlags.all_valid} for flags in dataset.mask_flag_enums)
-            alpha = ColorInterp.alpha in dataset.colorinterp
             # An indexed colour has no mean with its neighbours.
             nearest = ColorInterp.palette in dataset.colorinterp
             options = {"resampling": Resampling.nearest if nearest else Resampling.bilinear}
-            warped = warped_to(grid, dataset, path, add_alpha=bare and not alpha, **options)
+            warped = warped_to(grid, dataset, path, add_alpha=bare and not alpha_bands(dataset), **options)
             asked = None if nearest else bands
             with Scene(warped, path, bands=asked, scaling=scaling) as scene:
                 return scene.read(0, 0, grid.height, grid.width)

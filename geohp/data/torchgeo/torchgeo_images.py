@@ -24,6 +24,7 @@ from geohp.progress import Progress, no_progress
 from geohp.raster.block import Block
 from geohp.raster.read.patches import complete_patch, grid_origins
 from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
+from geohp.raster.read.validity import ValidityPlan
 
 TorchGeoDataset = GeoDataset | NonGeoDataset
 
@@ -107,7 +108,7 @@ class TorchGeoImages(ImageSet):
 
     def __getitem__(self, index: int) -> Item:
         image, mask = self._read(index)
-        valid = np.isfinite(image).all(axis=0) if image.dtype.kind == "f" else np.ones(image.shape[1:], bool)
+        valid = ValidityPlan.undeclared(len(image)).of_values(image)
         cut = self.cuts[index]
         if isinstance(self.dataset, GeoDataset):
             valid &= _covered(self.dataset, cut.key, image.shape[1:])
@@ -164,7 +165,7 @@ class TorchGeoImages(ImageSet):
         def sample() -> NDArray[Any]:
             chosen = sorted({round(i) for i in np.linspace(0, len(self) - 1, _SAMPLED)})
             values = np.concatenate([self._read(i)[0].reshape(len(first), -1) for i in chosen], axis=1)
-            return values[:, np.isfinite(values).all(axis=0)]
+            return values[:, ValidityPlan.undeclared(len(values)).of_values(values)]
 
         if rule == "auto" and first.dtype.kind == "f":
             # TorchGeo hands out most images as floats, whatever they are stored as.

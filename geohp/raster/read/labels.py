@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_from_json, default_classes, is_colour
@@ -18,6 +18,7 @@ from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.arrays import to_memory_file
+from geohp.raster.read.validity import ValidityPlan, alpha_bands
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -49,7 +50,7 @@ class LabelRaster:
             SceneError: it cannot be read.
             VectorError: a raster of floats, or with several bands: no labels.
         """
-        bands, self._alphas = _band_kinds(dataset)
+        bands = _value_bands(dataset)
         if len(bands) != 1:
             raise VectorError(
                 f"{name} has {len(bands)} bands, but a label map has one: extract the band that holds the labels first."
@@ -68,11 +69,7 @@ class LabelRaster:
         except FAILURES as error:
             raise _unreadable(name, error) from error
         self.labels = tuple(sorted(one.id for one in listed)) or None
-        nodata = dataset.nodatavals[bands[0] - 1]
-        self._nodata = NODATA_LABEL if nodata is None else nodata
-        # Masks that are just the nodata value need not be read again.
-        flags = set(dataset.mask_flag_enums[bands[0] - 1])
-        self._masked = not flags <= {MaskFlags.nodata, MaskFlags.all_valid}
+        self._validity = ValidityPlan.of(dataset, bands, default_nodata=NODATA_LABEL)
 
     def read(self, block: Block) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Labels and validity, both (rows, cols), of a block.
@@ -82,15 +79,9 @@ class LabelRaster:
         """
         try:
             values = self._dataset.read(self.band, window=block.window)
-            # GDAL's mask shows one kind of validity only, so the nodata value and alpha are looked at beside it.
-            valid = values != self._nodata
-            if self._masked:
-                valid &= self._dataset.read_masks(self.band, window=block.window) > 0
-            for alpha in self._alphas:
-                valid &= self._dataset.read(alpha, window=block.window) > 0
+            return values, self._validity.of_block(self._dataset, block, values[None])
         except FAILURES as error:
             raise _unreadable(self.name, error, block) from error
-        return values, valid
 
     @contextmanager
     def warped(self, grid: Grid) -> Iterator[LabelRaster]:
@@ -118,7 +109,7 @@ class LabelRaster:
             self.name,
             crs=grid.crs or self.grid.crs or _NOWHERE,
             resampling=Resampling.nearest,
-            add_alpha=declared is None and not self._alphas,
+            add_alpha=declared is None and not self._validity.alphas,
             **place,
         ) as warped:
             yield LabelRaster(warped, self.name)
@@ -152,7 +143,7 @@ def read_classes(labels: str | Path | DataArray) -> tuple[LandCoverClass, ...]:
     if not isinstance(labels, str | Path):
         return _parse(labels.attrs.get("classes"), "the label array")
     with opened_raster(labels) as (dataset, name):
-        bands, _ = _band_kinds(dataset)
+        bands = _value_bands(dataset)
         return _declared_classes(dataset, bands[0], name)
 
 
@@ -203,11 +194,9 @@ def opened_raster(source: str | Path | DataArray) -> Iterator[tuple[Any, str]]:
                 yield dataset, name
 
 
-def _band_kinds(dataset: Any) -> tuple[list[int], list[int]]:
-    """Numbers of the bands of values and of the alpha bands."""
-    kinds = dict(enumerate(dataset.colorinterp, start=1))
-    alphas = [band for band, kind in kinds.items() if kind == ColorInterp.alpha]
-    return [band for band in kinds if band not in alphas] or [1], alphas
+def _value_bands(dataset: Any) -> list[int]:
+    """Numbers of the bands that are no alpha bands."""
+    return [band for band in range(1, dataset.count + 1) if band not in alpha_bands(dataset)] or [1]
 
 
 def warped_to(grid: Grid, dataset: Any, name: str, **options: Any) -> Any:

@@ -180,9 +180,7 @@ class Scene:
             if self._mask_file is not None:
                 masks.append(self._mask_file.read(1, window=block.window, out_shape=shape))
         masks += [planes[self._numbers.index(number)] for number in self._plan.alphas]
-        valid = self._plan.of_values(planes)
-        for mask in masks:
-            valid &= mask != 0
+        valid = self._plan.of_planes(planes, masks)
         if self._palette is not None:
             index = planes[0]
             colours = self._palette[:, np.minimum(index, self._palette.shape[1] - 1)]

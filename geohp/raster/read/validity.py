@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 
+from geohp.raster.block import Block
+
 
 @dataclass(frozen=True)
 class ValidityPlan:
@@ -30,11 +32,9 @@ class ValidityPlan:
     masks: tuple[int, ...]
 
     @classmethod
-    def of(cls, dataset: Any, bands: Sequence[int]) -> ValidityPlan:
-        """Plan for the distinct ``bands`` of an open rasterio dataset."""
-        alphas = tuple(
-            number for number, meaning in enumerate(dataset.colorinterp, start=1) if meaning == ColorInterp.alpha
-        )
+    def of(cls, dataset: Any, bands: Sequence[int], default_nodata: int | None = None) -> ValidityPlan:
+        """Plan for the distinct ``bands`` of an open rasterio dataset; a default for those that declare no nodata."""
+        alphas = alpha_bands(dataset)
         masks = []
         for band in bands:
             flags = dataset.mask_flag_enums[band - 1]
@@ -44,8 +44,32 @@ class ValidityPlan:
             masks.append(band)
             if MaskFlags.per_dataset in flags:  # one mask for all bands
                 break
-        nodata = tuple(_storable(dataset.nodatavals[band - 1], np.dtype(dataset.dtypes[band - 1])) for band in bands)
+        declared = ((band, dataset.nodatavals[band - 1]) for band in bands)
+        nodata = tuple(
+            _storable(default_nodata if value is None else value, np.dtype(dataset.dtypes[band - 1]))
+            for band, value in declared
+        )
         return cls(nodata, alphas, tuple(masks))
+
+    @classmethod
+    def undeclared(cls, bands: int) -> ValidityPlan:
+        """Plan for values of which nothing is known: what is no finite number is invalid."""
+        return cls((None,) * bands, (), ())
+
+    def of_block(self, dataset: Any, block: Block, planes: NDArray[Any]) -> NDArray[np.bool_]:
+        """Validity of a block of which the planned bands have been read; masks and alpha bands are read here."""
+        masks = [dataset.read_masks(band, window=block.window) for band in self.masks]
+        alphas = [dataset.read(band, window=block.window) for band in self.alphas]
+        return self.of_planes(planes, [*masks, *alphas])
+
+    def of_planes(
+        self, planes: Sequence[NDArray[Any]] | NDArray[Any], masks: Sequence[NDArray[Any]]
+    ) -> NDArray[np.bool_]:
+        """Validity by the stored values of the planned bands, and masks and alpha bands, which are 0 where invalid."""
+        valid = self.of_values(planes)
+        for mask in masks:
+            valid &= mask != 0
+        return valid
 
     def of_values(self, planes: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.bool_]:
         """Validity ``(rows, columns)`` by the stored values of the planned bands, the first of ``planes``, alone.
@@ -69,6 +93,11 @@ class ValidityPlan:
             if band.dtype.kind == "f":
                 valid &= np.isfinite(band)
         return valid
+
+
+def alpha_bands(dataset: Any) -> tuple[int, ...]:
+    """1-based numbers of the alpha bands of an open rasterio dataset."""
+    return tuple(band for band, meaning in enumerate(dataset.colorinterp, start=1) if meaning == ColorInterp.alpha)
 
 
 def _storable(nodata: float | int | None, dtype: np.dtype[Any]) -> float | int | None:
