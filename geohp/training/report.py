@@ -26,6 +26,7 @@ from geohp.training.discovery import Discovery, show_findings
 from geohp.training.findings import find_positives
 from geohp.training.fit import Trained
 from geohp.training.health import DOMINANT_SHARE
+from geohp.training.loop import METRICS_NAME
 from geohp.training.sample_images import SampleImages, load_sample_images, predict_labels
 from geohp.training.scoring import SCORES_NAME
 from geohp.training.sweep_result import PICTURE_NAME
@@ -72,7 +73,7 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
     """
     config, model = trained.config, trained.model
     samples = load_sample_images(trained.features, model, config.train.batch_size)
-    metrics, sweep = work / "metrics.csv", work / PICTURE_NAME
+    metrics, sweep = work / METRICS_NAME, work / PICTURE_NAME
     logged = read_series(metrics)
     terms = {name: logged[name] for name in _LOSS_TERMS if name in logged}
     if metrics.exists():
