@@ -84,11 +84,3 @@ class ClassTable:
             f"{name}: holds the label {' = '.join(texts)}, which data.label_classes does not name",
             f'add it with its class, or leave it out with "{texts[0]}": null',
         )
-
-
-def natural(text: str) -> tuple[int, float, str]:
-    """Sorts numbers by value, before texts."""
-    try:
-        return 0, float(text), text
-    except ValueError:
-        return 1, 0.0, text.casefold()

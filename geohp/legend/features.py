@@ -80,7 +80,7 @@ def read_features(
     parts, origin = shapely.get_parts(geometries[usable], return_index=True)
     texts = texts[usable].reset_index(drop=True)
     points = _are_points(parts, name)
-    names = tuple(sorted(texts.unique(), key=_natural))
+    names = tuple(sorted(texts.unique(), key=natural))
     keys = pd.Categorical(texts, categories=list(names)).codes.astype(np.int64)[origin]
     placed = _on_grid(parts, _known(frame.crs), labels.grid)
     finite = np.isfinite(shapely.bounds(placed)).all(axis=1) if len(placed) else np.empty(0, bool)
@@ -204,7 +204,7 @@ def _texts(values: Any) -> Any:
     return pd.Series([text(value) for value in values], dtype=object)
 
 
-def _natural(text: str) -> tuple[int, float, str]:
+def natural(text: str) -> tuple[int, float, str]:
     """Sorts numbers by their value, before texts."""
     try:
         return 0, float(text), text

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from geohp.errors import DataError, OutputError
 from geohp.files import atomic_write, write_failure
@@ -127,7 +127,7 @@ class PreparedFolder:
         self.write(MANIFEST, lambda file: file.write(text.encode()))
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, object]:
     """What a folder was prepared as; empty where it was not prepared by geohp.
 
     Raises:
@@ -141,7 +141,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> dict[str, object]:
     path = folder / MANIFEST
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ import numpy as np
 
 from geohp.config.data import OrthophotosConfig
 from geohp.data.base import DataSource, EvaluationProtocol
-from geohp.data.class_table import ClassTable, natural
+from geohp.data.class_table import ClassTable
 from geohp.data.orthophotos.footprints import Footprint, common_plane, read_footprints
 from geohp.data.orthophotos.image_survey import (
     ImageSurvey,
@@ -29,6 +29,7 @@ from geohp.data.orthophotos.patch_sets import LabelSetting, OrthophotoPatches, P
 from geohp.data.orthophotos.pixel_labels import LabelReading, texts_in
 from geohp.data.orthophotos.splits import Split, make_split
 from geohp.errors import DataError
+from geohp.legend.features import natural
 from geohp.progress import Progress, no_progress
 from geohp.raster.sources.find import find_images
 from geohp.raster.sources.paths import is_remote

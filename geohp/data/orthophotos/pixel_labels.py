@@ -162,9 +162,7 @@ class LabelReading:
             try:
                 reference = stack.enter_context(open_reference(path, pixels, field=self.field, layer=self.layer))
             except DataError as error:
-                words = error.render(lambda option, _: f"--{option}")
-                words = words.replace("--field", "data.label_field").replace("--layer", "data.label_layer")
-                raise DataError(words) from error
+                raise DataError(error.render(lambda option, _: f"data.label_{option}")) from error
             yield _Shapes(reference, path)
 
 

@@ -102,6 +102,5 @@ class GeohpRasterDataset(RasterDataset):
             nearest = ColorInterp.palette in dataset.colorinterp
             options = {"resampling": Resampling.nearest if nearest else Resampling.bilinear}
             warped = warped_to(grid, dataset, path, add_alpha=bare and not alpha_bands(dataset), **options)
-            asked = None if nearest else bands
-            with Scene(warped, path, bands=asked, scaling=scaling) as scene:
+            with Scene(warped, path, bands=None if nearest else bands, scaling=scaling) as scene:
                 return scene.read(0, 0, grid.height, grid.width)

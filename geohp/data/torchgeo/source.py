@@ -15,9 +15,10 @@ from torchgeo.datasets import GeoDataset, NonGeoDataset
 from geohp.classes import NODATA_LABEL
 from geohp.config.data import AnyDataConfig, TorchGeoConfig
 from geohp.data.base import DataSource, EvaluationProtocol
-from geohp.data.class_table import ClassTable, natural
+from geohp.data.class_table import ClassTable
 from geohp.data.torchgeo.torchgeo_images import TorchGeoDataset, TorchGeoImages
 from geohp.errors import DataError
+from geohp.legend.features import natural
 from geohp.progress import Progress, no_progress
 from geohp.raster.grid import Grid
 from geohp.raster.read.scaling import Scaling
@@ -167,7 +168,7 @@ def dataset_class(name: str) -> type[TorchGeoDataset]:
     )
 
 
-def _make(config: TorchGeoConfig, further: Mapping[str, Any]) -> TorchGeoDataset:
+def _make(config: TorchGeoConfig, further: Mapping[str, object]) -> TorchGeoDataset:
     images = _construct(config.dataset, {**config.options, **further})
     if config.label_dataset is None:
         return images
@@ -187,7 +188,7 @@ def _make(config: TorchGeoConfig, further: Mapping[str, Any]) -> TorchGeoDataset
         ) from error
 
 
-def _construct(name: str, options: Mapping[str, Any]) -> TorchGeoDataset:
+def _construct(name: str, options: Mapping[str, object]) -> TorchGeoDataset:
     try:
         return dataset_class(name)(**options)
     except DataError:

@@ -145,9 +145,9 @@ class Canvas:
             dr, dc = round(step * towards_y), round(step * towards_x)
             if abs(dr) >= rows or abs(dc) >= cols:
                 break
-            here = slice(max(0, -dr), rows - max(0, dr)), slice(max(0, -dc), cols - max(0, dc))
-            there = slice(max(0, dr), rows - max(0, -dr)), slice(max(0, dc), cols - max(0, -dc))
-            np.maximum(ceiling[here], self.height_m[there] - np.float32(step * drop), out=ceiling[here])
+            ground = slice(max(0, -dr), rows - max(0, dr)), slice(max(0, -dc), cols - max(0, dc))
+            towards = slice(max(0, dr), rows - max(0, -dr)), slice(max(0, dc), cols - max(0, -dc))
+            np.maximum(ceiling[ground], self.height_m[towards] - np.float32(step * drop), out=ceiling[ground])
         return (ceiling > self.height_m + 0.25).astype(np.float32)
 
 

@@ -85,13 +85,13 @@ class StreetPlan:
 
     def blocks(self) -> list[CityBlock]:
         """All blocks, also those partly or wholly off the scene."""
-        found = []
+        blocks = []
         for i, (west, east) in enumerate(zip(self.u_streets, self.u_streets[1:], strict=False)):
             for j, (north, south) in enumerate(zip(self.v_streets, self.v_streets[1:], strict=False)):
                 u0, u1 = west.at + west.half_width + west.pavement, east.at - east.half_width - east.pavement
                 v0, v1 = north.at + north.half_width + north.pavement, south.at - south.half_width - south.pavement
-                found.append(CityBlock(u0, u1, v0, v1, (i, j)))
-        return found
+                blocks.append(CityBlock(u0, u1, v0, v1, (i, j)))
+        return blocks
 
     def _displacement(self, x: float | Floats, y: float | Floats) -> tuple[Floats, Floats]:
         waves = [
