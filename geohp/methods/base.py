@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -59,6 +59,11 @@ class Method(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.linear_probe = None
+
+    @classmethod
+    @abstractmethod
+    def build_head(cls, in_channels: int, code_channels: int, tensors: Collection[str]) -> nn.Module:
+        """A head as it trains them, still without its weights; ``tensors`` names those of a model's file."""
 
     @abstractmethod
     def prepare(self, sample: SampleFeatures) -> None:

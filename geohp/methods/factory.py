@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geohp.methods.hp.settings import HPSettings
 from geohp.methods.kmeans.settings import KMeansSettings
 from geohp.methods.settings import MethodSettings
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from geohp.methods.base import Method
 
 METHODS: dict[str, tuple[type[MethodSettings], str]] = {
@@ -31,8 +34,26 @@ def create_method(
         label_classes: number of labelled classes, for a linear probe; 0 where there are no labels.
         seed: of whatever the method draws.
     """
-    module, _, name = METHODS[settings.name][1].rpartition(".")
-    method: Method = getattr(import_module(module), name)(
+    method: Method = _method_class(settings.name)(
         in_channels, clusters, settings, label_classes=label_classes, seed=seed
     )
     return method
+
+
+def build_head(method: str, in_channels: int, code_channels: int, tensors: Collection[str]) -> nn.Module:
+    """The head that a method leaves behind, still without its weights.
+
+    Args:
+        method: its name; heads of methods unknown here, which imported models may be of, are taken for HP's.
+        in_channels, code_channels: widths of features and codes.
+        tensors: names of the weights in the model's file.
+    """
+    known = method if method in METHODS else "hp"
+    head: nn.Module = _method_class(known).build_head(in_channels, code_channels, tensors)
+    return head
+
+
+def _method_class(name: str) -> Any:
+    """A subclass of :class:`~geohp.methods.base.Method`, whose constructor takes its own settings."""
+    module, _, attribute = METHODS[name][1].rpartition(".")
+    return getattr(import_module(module), attribute)

@@ -19,8 +19,7 @@ from geohp.backbones.vit import VisionTransformer
 from geohp.backbones.weights import RANDOM, fingerprint
 from geohp.errors import ModelError, WeightsError
 from geohp.files import atomic_write
-from geohp.methods.hp.head import SegmentationHead
-from geohp.methods.kmeans.method import Standardise
+from geohp.methods.factory import build_head
 from geohp.methods.probes import ClusterProbe, LinearProbe
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
@@ -106,7 +105,7 @@ def load_model(path: str | Path, *, weights: str | Path | None = None) -> LandCo
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     try:
-        head = _head(card, tensors)
+        head = build_head(card.method, card.in_channels, card.code_channels, tensors)
         probe = ClusterProbe(card.code_channels, len(tensors["probe.clusters"]))
         _load_part(head, "head", tensors)
         _load_part(probe, "probe", tensors)
@@ -120,15 +119,6 @@ def load_model(path: str | Path, *, weights: str | Path | None = None) -> LandCo
     model = LandCoverModel(backbone, head, probe, card, linear_probe)
     _check_classes(model, path)
     return model
-
-
-def _head(card: ModelCard, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """The head that the card's method leaves behind, still without its weights."""
-    if card.method == "kmeans":
-        return Standardise(card.in_channels)
-    # STEGO's may have been trained without the nonlinear branch.
-    nonlinear = card.method == "hp" or any(name.startswith("head.nonlinear.") for name in tensors)
-    return SegmentationHead(card.in_channels, card.code_channels, nonlinear=nonlinear)
 
 
 def _check_classes(model: LandCoverModel, path: Path) -> None:

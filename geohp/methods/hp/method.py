@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +70,12 @@ class HP(Method):
         self.head_learning_rate, self.gradient_bound = settings.learning_rates.head, settings.clip_norm
         self._generator = torch.Generator().manual_seed(seed)
         self._figures: dict[str, Tensor | float] = {}
+
+    @classmethod
+    def build_head(cls, in_channels: int, code_channels: int, tensors: Collection[str]) -> SegmentationHead:
+        """With the nonlinear branch where the file has one."""
+        nonlinear = any(name.startswith("head.nonlinear.") for name in tensors)
+        return SegmentationHead(in_channels, code_channels, nonlinear=nonlinear)
 
     @torch.no_grad()
     def prepare(self, sample: SampleFeatures) -> None:

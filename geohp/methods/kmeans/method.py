@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -66,6 +68,11 @@ class KMeans(Method):
         self.head = Standardise(in_channels)
         self.probe = ClusterProbe(in_channels, clusters)
         self.settings, self.seed = settings, seed
+
+    @classmethod
+    def build_head(cls, in_channels: int, code_channels: int, tensors: Collection[str]) -> Standardise:
+        """Codes are the features, standardised."""
+        return Standardise(in_channels)
 
     def prepare(self, sample: SampleFeatures) -> None:
         """Draw up to ``samples`` patches evenly from the images and fit the centroids.
