@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import ClassVar, NotRequired, TypedDict
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -46,10 +46,12 @@ class ImageSet(Dataset[Item], ABC):
     Attributes:
         channels: bands of an image.
         labelled: whether items carry a mask.
+        kind: name of the class in identities, which checkpoints and stored features hold; it outlives renames.
     """
 
     channels: int
     labelled: bool = False
+    kind: ClassVar[str] = ""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -80,7 +82,8 @@ class ImageSet(Dataset[Item], ABC):
         Of the names of all items, of size and time of change of all :meth:`files`, and of what a few items hold, which
         tells bands, scaling and size apart; where the set does not know its files, of what all items hold.
         """
-        digest = hashlib.sha256(f"{type(self).__module__}.{type(self).__qualname__} {self.channels}".encode())
+        kind = self.kind or f"{type(self).__module__}.{type(self).__qualname__}"
+        digest = hashlib.sha256(f"{kind} {self.channels}".encode())
         count, files = len(self), self.files()
         for index in range(count):
             digest.update(self.name(index).encode() + b"\0")

@@ -49,6 +49,7 @@ class Photographs(ImageSet):
         crop_ratio: sides of the five crops as a share of the image's; ``None`` for whole images.
     """
 
+    kind = "geohp.data.photographs.Photographs"
     channels = 3
     labelled = True
 

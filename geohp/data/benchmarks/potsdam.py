@@ -53,6 +53,8 @@ class PotsdamPatches(ImageSet):
         labelled: items carry a mask.
     """
 
+    kind = "geohp.data.potsdam.PotsdamPatches"
+
     def __init__(self, patches: Patches, ids: Sequence[str], side: int, channels: int, *, labelled: bool) -> None:
         self.patches, self.ids, self.side = patches, list(ids), side
         self.channels, self.labelled = channels, labelled

@@ -125,6 +125,8 @@ class OrthophotoPatches(ImageSet):
         labels: how to read classes.
     """
 
+    kind = "geohp.data.patch_sets.OrthophotoPatches"
+
     def __init__(
         self,
         images: Sequence[PatchImage],

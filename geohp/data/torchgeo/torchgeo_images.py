@@ -70,6 +70,8 @@ class TorchGeoImages(ImageSet):
         DataError: no patch fits, or samples that are no images.
     """
 
+    kind = "geohp.data.torchgeo_images.TorchGeoImages"
+
     def __init__(
         self,
         dataset: TorchGeoDataset,
