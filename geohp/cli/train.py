@@ -57,8 +57,8 @@ def prepare(
     from geohp.data.prepare import prepare as run_preparation
 
     with terminal.progress() as progress:
-        made = run_preparation(config, out, set_ or [], progress, jpeg_quality=jpeg_quality, workers=workers)
-    typer.echo(f"{made.report()}\nTrain on them with --set {made.setting}")
+        prepared = run_preparation(config, out, set_ or [], progress, jpeg_quality=jpeg_quality, workers=workers)
+    typer.echo(f"{prepared.report()}\nTrain on them with --set {prepared.setting}")
 
 
 def import_checkpoint(

@@ -86,8 +86,8 @@ class FolderRecord:
         for path, key in keys.items():
             # One that is there already and is made again, for the sake of another, stays made throughout.
             before = None if self.holds(path, key) else file_state(path)
-            told = {"labels": models[path]} if path in models else {}
-            self._files[path.name] = {"key": key, "before": before, "told": told}
+            tags = {"labels": models[path]} if path in models else {}
+            self._files[path.name] = {"key": key, "before": before, "told": tags}
         self.save()
         yield
         for path in keys:
@@ -105,10 +105,10 @@ class FolderRecord:
 
     def _read(self) -> None:
         try:
-            found = json.loads(self._path.read_bytes())
-            if found["format"] != _FORMAT:
-                raise ValueError(f"format {found['format']}")
-            self.notes, self._files = dict(found["notes"]), dict(found["files"])
+            record = json.loads(self._path.read_bytes())
+            if record["format"] != _FORMAT:
+                raise ValueError(f"format {record['format']}")
+            self.notes, self._files = dict(record["notes"]), dict(record["files"])
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:

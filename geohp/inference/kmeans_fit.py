@@ -153,10 +153,10 @@ def _distinct(rows: Tensor, seed: int) -> int:
     return len(torch.unique(rows.double() @ direction))
 
 
-def _few_patches(path: str, patches: int, found: int, classes: int) -> str:
+def _few_patches(path: str, patches: int, count: int, classes: int) -> str:
     if not patches:
         return f"{path} holds no data: the map is nodata everywhere"
-    return f"{path} does not hold {classes} classes: {patches} different patch(es) give {found} class(es)"
+    return f"{path} does not hold {classes} classes: {patches} different patch(es) give {count} class(es)"
 
 
 def _as_maps(rows: Tensor) -> Iterator[Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from geohp.classes import NODATA_LABEL
 from geohp.errors import ConfigError
 from geohp.inference.engine.layers import STEPS
@@ -13,12 +15,11 @@ from geohp.inference.map_options import RasterOptions
 from geohp.inference.products import Products
 from geohp.inference.segmenter import Segmenter
 from geohp.inference.writing import Skipped, skipped_in, write_behind
+from geohp.options import OnReadError
 from geohp.raster.read.scene import Scene
 from geohp.raster.write.layer import Layer, label_layer
 from geohp.raster.write.resumable import ResumableRasterWriter
 from geohp.version import __version__
-
-ON_READ_ERROR = ("stop", "nodata")
 
 
 def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, options: RasterOptions) -> list[Skipped]:
@@ -41,8 +42,8 @@ def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, option
         OutputError: a file cannot be written, or unfinished work there is of another kind; what existed is as it was.
         ClusterError: the workers cannot do it.
     """
-    if options.on_read_error not in ON_READ_ERROR:
-        raise ConfigError(f"on_read_error {options.on_read_error!r}: must be one of {', '.join(ON_READ_ERROR)}")
+    if options.on_read_error not in get_args(OnReadError):
+        raise ConfigError(f"on_read_error {options.on_read_error!r}: must be one of {', '.join(get_args(OnReadError))}")
     settings = engine_settings(segmenter.model, scene, options)
     paths = products.rasters
     layers = {paths[name]: layer for name, layer in raster_layers(segmenter, settings).items() if name in paths}

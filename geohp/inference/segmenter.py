@@ -171,8 +171,8 @@ class Segmenter:
         if isinstance(scene, LazyScene):
             return _as_dataarray(lazy_labels(scene, self.model, settings), scene, self.classes)
         labels = np.full((scene.height, scene.width), NODATA_LABEL, dtype=np.uint8)
-        for found in label_blocks(scene, self.model, settings):
-            labels[found.block.slices] = found.layers["labels"]
+        for finished in label_blocks(scene, self.model, settings):
+            labels[finished.block.slices] = finished.layers["labels"]
         return _as_dataarray(labels, scene, self.classes)
 
 

@@ -104,9 +104,9 @@ def describe(path: Path, assets: Mapping[str, Path], scene: str) -> dict[str, ob
         classes = classes_from_json(labels.tags(1).get("classes", "[]"))
     geometry, box = footprint(grid)
     size = grid.pixel_size_m
-    now = _text(datetime.now(UTC))
+    now = _iso(datetime.now(UTC))
     properties: dict[str, object] = {
-        **_when(scene),
+        **_acquisition(scene),
         "created": now,
         "updated": now,
         **({} if size is None else {"gsd": round(size, 6)}),
@@ -159,10 +159,10 @@ def footprint(grid: Grid) -> tuple[dict[str, object] | None, list[float] | None]
         lon, lat = np.append(lon, [lon[-1], lon[0]]), np.append(lat, [pole, pole])
     shape = make_valid(Polygon(np.column_stack([lon, lat])))
     extent = max(np.ptp(lon), np.ptp(lat))
-    return _on_the_globe(shape.simplify(_TOLERANCE * extent))
+    return _wrap_longitudes(shape.simplify(_TOLERANCE * extent))
 
 
-def _on_the_globe(shape: Any) -> tuple[dict[str, object], list[float]]:
+def _wrap_longitudes(shape: Any) -> tuple[dict[str, object], list[float]]:
     """A shape whose longitudes may run past 180 degrees, cut there and brought back, and its box."""
     from shapely import MultiPolygon, box
     from shapely.affinity import translate
@@ -181,27 +181,27 @@ def _on_the_globe(shape: Any) -> tuple[dict[str, object], list[float]]:
     whole = polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
     around = [-180.0, 180.0] if east - west >= 360 else [west, east - 360 if east > 180 else east]
     corners = [around[0], south, around[1], north]
-    found = mapping(whole)
-    return {"type": found["type"], "coordinates": _rounded(found["coordinates"])}, [round(float(v), 9) for v in corners]
+    shape = mapping(whole)
+    return {"type": shape["type"], "coordinates": _rounded(shape["coordinates"])}, [round(float(v), 9) for v in corners]
 
 
 def _rounded(coordinates: Any) -> Any:
     if isinstance(coordinates, (tuple, list)):
-        return [_rounded(one) for one in coordinates]
+        return [_rounded(part) for part in coordinates]
     return round(float(coordinates), 9)  # a tenth of a millimetre
 
 
 def _projection(grid: Grid) -> dict[str, object]:
     authority = None if grid.crs is None else grid.crs.to_authority()
-    found: dict[str, object] = {
+    fields: dict[str, object] = {
         "proj:code": None if authority is None else ":".join(authority),
         "proj:shape": list(grid.shape),
     }
     if grid.crs is not None and authority is None:
-        found["proj:wkt2"] = grid.crs.to_wkt(version="WKT2_2019")
+        fields["proj:wkt2"] = grid.crs.to_wkt(version="WKT2_2019")
     if not grid.gcps and not (grid.crs is None and grid.transform.is_identity):
-        found["proj:transform"] = [float(value) for value in tuple(grid.transform)[:6]]
-    return found
+        fields["proj:transform"] = [float(value) for value in tuple(grid.transform)[:6]]
+    return fields
 
 
 def _asset(name: str, file: Path, folder: Path, classes: Sequence[LandCoverClass]) -> dict[str, object]:
@@ -214,7 +214,7 @@ def _asset(name: str, file: Path, folder: Path, classes: Sequence[LandCoverClass
             band: dict[str, object] = {
                 "name": dataset.descriptions[number - 1] or f"band {number}",
                 "data_type": dataset.dtypes[number - 1],
-                "nodata": _plain(dataset.nodata),
+                "nodata": _integral(dataset.nodata),
                 "raster:sampling": "area",
             }
             if dataset.scales[number - 1] != 1:
@@ -227,7 +227,7 @@ def _asset(name: str, file: Path, folder: Path, classes: Sequence[LandCoverClass
     return {"href": _href(str(file), folder), "type": _COG, "title": _TITLES[name], "roles": roles, "bands": bands}
 
 
-def _plain(value: float | None) -> float | int | None:
+def _integral(value: float | None) -> float | int | None:
     return int(value) if value is not None and float(value).is_integer() else value
 
 
@@ -267,7 +267,7 @@ def _name(scene: str) -> str:
     return scene.split("?")[0].rstrip("/").rsplit("/", 1)[-1] if "://" in scene else Path(scene).name
 
 
-def _when(scene: str) -> dict[str, object]:
+def _acquisition(scene: str) -> dict[str, object]:
     with _opened(scene) as dataset:
         tags = {
             space: {key.upper(): value for key, value in dataset.tags(ns=space).items()}
@@ -276,13 +276,13 @@ def _when(scene: str) -> dict[str, object]:
     for space, key in _DATES:
         taken = _parsed(tags[space].get(key, ""))
         if taken is not None:
-            return {"datetime": _text(taken), "geohp:datetime_source": key}
+            return {"datetime": _iso(taken), "geohp:datetime_source": key}
     file = Path(scene)
     end = datetime.fromtimestamp(file.stat().st_mtime, UTC) if file.is_file() else datetime.now(UTC)
     return {
         "datetime": None,
         "start_datetime": _EARLIEST,
-        "end_datetime": _text(end),
+        "end_datetime": _iso(end),
         "description": "The scene does not say when it was taken: no later than end_datetime is all that is known.",
     }
 
@@ -291,14 +291,14 @@ def _parsed(text: str) -> datetime | None:
     """A date as TIFF writes it (2024:07:31 12:00:00), or as ISO 8601 does."""
     text = re.sub(r"^(\d{4}):(\d\d):(\d\d)", r"\1-\2-\3", text.strip())
     try:
-        found = datetime.fromisoformat(text)
+        taken = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    return taken.replace(tzinfo=UTC) if taken.tzinfo is None else taken.astimezone(UTC)
 
 
-def _text(when: datetime) -> str:
-    return when.isoformat(timespec="seconds").replace("+00:00", "Z")
+def _iso(time: datetime) -> str:
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _opened(name: str | Path) -> Any:

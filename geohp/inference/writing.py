@@ -53,12 +53,12 @@ def write_behind(work: Store, paths: Mapping[str, Path], blocks: Iterator[Finish
     waiting: deque[Future[None]] = deque()
     noted: set[Skipped] = set(skipped_in(work))
     with ThreadPoolExecutor(1, thread_name_prefix="writing") as writer:
-        for found in blocks:
+        for finished in blocks:
             fresh = set(_skipped_by(source)) - noted
             noted |= fresh
             note = {"skipped": [asdict(part) for part in sorted(fresh)]} if fresh else None
-            layers = {path: found.layers[name] for name, path in paths.items()}
-            waiting.append(writer.submit(work.put, found.block.row, found.block.col, layers, note))
+            layers = {path: finished.layers[name] for name, path in paths.items()}
+            waiting.append(writer.submit(work.put, finished.block.row, finished.block.col, layers, note))
             if len(waiting) > _BEHIND:
                 waiting.popleft().result()
         while waiting:

@@ -20,7 +20,7 @@ from geohp.inference.cluster import client as distributing
 from geohp.inference.cluster import workers
 from geohp.inference.cluster.connection import connect
 from geohp.inference.cluster.groups import group_blocks, windows_of
-from geohp.inference.cluster.workers import Source, TaskSpec, process_blocks
+from geohp.inference.cluster.workers import SharedScene, TaskSpec, process_blocks
 from geohp.inference.engine.settings import EngineSettings, engine_settings
 from geohp.inference.identity import model_sha256
 from geohp.inference.map_options import ModelOptions, RasterOptions
@@ -337,7 +337,7 @@ def spec(segmenter, scene, tmp_path):
             weights=model_sha256(segmenter.model),
             device="cpu",
             threads=torch.get_num_threads(),
-            source=Source.of(opened),
+            source=SharedScene.of(opened),
             settings=chosen,
             layers={"labels": (0, layers["labels"])},
             errors_as_nodata=False,
@@ -402,7 +402,7 @@ def test_colour_tables_are_read_as_colours_by_workers_too(tmp_path):
     with rasterio.open(path, "w", **options) as out:
         out.write(np.arange(64, dtype=np.uint8).reshape(1, 8, 8))
         out.write_colormap(1, {value: (value, 2 * value, 3 * value, 255) for value in range(64)})
-    with open_scene(path) as here, Source.of(here).open() as there:
+    with open_scene(path) as here, SharedScene.of(here).open() as there:
         for a, b in zip(here.read(0, 0, 8, 8), there.read(0, 0, 8, 8), strict=True):
             np.testing.assert_array_equal(a, b)
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from geohp.errors import ClusterError, GeohpError
 from geohp.inference.cluster import workers
 from geohp.inference.cluster.groups import group_blocks
-from geohp.inference.cluster.workers import Finished, Source, TaskSpec, WorkerInfo
+from geohp.inference.cluster.workers import SharedScene, TaskSpec, WorkerInfo, WrittenBlock
 from geohp.inference.engine.settings import EngineSettings
 from geohp.inference.engine.windows import WindowGrid
 from geohp.inference.identity import model_sha256
@@ -81,7 +81,7 @@ def run_blocks(
     grid = settings.grid(scene.height, scene.width)
     if not blocks:
         return
-    source = Source.of(scene)
+    source = SharedScene.of(scene)
     threads = _common_threads(client)
     # What a task does twice, because another does it too, counts by what takes the longest.
     costly = grid if settings.refine is None else settings.refine.grid(scene.height, scene.width)
@@ -140,12 +140,12 @@ def _journal(
             client.cancel(list(running), force=True)
 
 
-def _result(future: Future[Any], client: Client) -> list[Finished]:
+def _result(future: Future[Any], client: Client) -> list[WrittenBlock]:
     import distributed
     from distributed.comm.core import CommClosedError
 
     try:
-        result: list[Finished] | GeohpError = future.result()
+        result: list[WrittenBlock] | GeohpError = future.result()
     except distributed.scheduler.KilledWorker as error:
         raise ClusterError(
             f"{error.allowed_failures + 1} workers died one after another over the same blocks, most often for lack "
@@ -163,7 +163,7 @@ def _result(future: Future[Any], client: Client) -> list[Finished]:
     return result
 
 
-def _new_skips(block: Finished, noted: set[tuple[int, int, int, int]]) -> Mapping[str, Any] | None:
+def _new_skips(block: WrittenBlock, noted: set[tuple[int, int, int, int]]) -> Mapping[str, Any] | None:
     """A block's note with what is not noted yet: workers find the same unreadable cells."""
     fresh = []
     for part in (block.note or {}).get("skipped", ()):
@@ -174,7 +174,7 @@ def _new_skips(block: Finished, noted: set[tuple[int, int, int, int]]) -> Mappin
     return {"skipped": fresh} if fresh else None
 
 
-def _arrived(work: ResumableRasterWriter, block: Finished) -> bool:
+def _arrived(work: ResumableRasterWriter, block: WrittenBlock) -> bool:
     return all(has_full_size(work.folder, block.row, block.col, part) for part in block.parts)
 
 
@@ -187,7 +187,7 @@ class _Counter:
         self._total = sum(self._windows.values())
         self._done = 0
 
-    def add(self, block: Finished) -> None:
+    def add(self, block: WrittenBlock) -> None:
         self._done += self._windows[block.row, block.col]
         self._progress("segmenting", self._done, self._total)
 

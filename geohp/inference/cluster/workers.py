@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Source:
+class SharedScene:
     """A scene as any process can open it, measured nowhere but where the run began.
 
     Attributes:
@@ -59,7 +59,7 @@ class Source:
     size: tuple[int, ...]
 
     @classmethod
-    def of(cls, scene: Scene) -> Source:
+    def of(cls, scene: Scene) -> SharedScene:
         """How to open a scene elsewhere.
 
         Raises:
@@ -113,14 +113,14 @@ class TaskSpec:
     weights: str
     device: str
     threads: int
-    source: Source
+    source: SharedScene
     settings: EngineSettings
     layers: Mapping[str, tuple[int, Layer]]
     errors_as_nodata: bool
     version: str
 
 
-class Finished(NamedTuple):
+class WrittenBlock(NamedTuple):
     """A block whose parts are on disk, as :meth:`.ResumableRasterWriter.record` takes it."""
 
     row: int
@@ -141,7 +141,7 @@ def worker_info() -> WorkerInfo:
     return WorkerInfo(__version__, torch.get_num_threads())
 
 
-def process_blocks(spec: TaskSpec, blocks: Sequence[Block]) -> list[Finished] | GeohpError:
+def process_blocks(spec: TaskSpec, blocks: Sequence[Block]) -> list[WrittenBlock] | GeohpError:
     """Label some blocks of a scene, and write their parts.
 
     Args:
@@ -164,25 +164,25 @@ def process_blocks(spec: TaskSpec, blocks: Sequence[Block]) -> list[Finished] | 
         model = _MODELS.get((spec.weights, spec.device), lambda: _load(spec))
         scene = _SCENES.get(spec.model, spec.source.open)
         source = NodataOnErrorScene(scene) if spec.errors_as_nodata else scene
-        parts = _Parts(spec)
-        wanted = frozenset(spec.layers) - {"labels"}
-        found = label_blocks(source, model, spec.settings, quantities=wanted, blocks=blocks)
+        parts = _PartWriter(spec)
+        quantities = frozenset(spec.layers) - {"labels"}
+        finished = label_blocks(source, model, spec.settings, quantities=quantities, blocks=blocks)
         # Layers go by their names here, which are no paths, but as good for telling them apart.
-        write_behind(parts, {name: Path(name) for name in spec.layers}, found, source)
+        write_behind(parts, {name: Path(name) for name in spec.layers}, finished, source)
     except GeohpError as error:
         return error
     return parts.finished
 
 
-def check_version(wanted: str, there: str, where: str) -> None:
+def check_version(expected: str, actual: str, where: str) -> None:
     """Refuse to share a map between versions that may differ in its pixels.
 
     Raises:
         ClusterError: they are not the same.
     """
-    if wanted != there:
+    if expected != actual:
         raise ClusterError(
-            f"worker {where} runs geohp {there}, but this is geohp {wanted}", "install the same version everywhere"
+            f"worker {where} runs geohp {actual}, but this is geohp {expected}", "install the same version everywhere"
         )
 
 
@@ -199,13 +199,13 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class _Parts:
+class _PartWriter:
     """In the place of a :class:`.ResumableRasterWriter`: writes blocks, and remembers them for the journal."""
 
     def __init__(self, spec: TaskSpec) -> None:
         self._spec = spec
         self.notes: list[Mapping[str, Any]] = []
-        self.finished: list[Finished] = []
+        self.finished: list[WrittenBlock] = []
 
     def put(
         self, row: int, col: int, layers: Mapping[Path, NDArray[Any] | None], note: Mapping[str, Any] | None = None
@@ -220,10 +220,10 @@ class _Parts:
             number, layer = spec.layers[str(name)]
             if values is not None:
                 written.append(write_block(spec.folder, number, layer, row, col, values))
-        self.finished.append(Finished(row, col, tuple(part for part in written if part), note))
+        self.finished.append(WrittenBlock(row, col, tuple(part for part in written if part), note))
 
 
-class _Kept(Generic[T]):
+class _Cache(Generic[T]):
     """The last few of what is costly to make, made once a process, also where tasks run in several threads.
 
     What is dropped is closed when the last task that uses it lets go of it.
@@ -232,25 +232,25 @@ class _Kept(Generic[T]):
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._made: OrderedDict[Hashable, T] = OrderedDict()
+        self._values: OrderedDict[Hashable, T] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         with self._lock:
-            if key not in self._made:
-                while len(self._made) >= self._most:  # before, not after: two models may be too much
-                    self._made.popitem(last=False)
-                self._made[key] = make()
-            self._made.move_to_end(key)
-            return self._made[key]
+            if key not in self._values:
+                while len(self._values) >= self._most:  # before, not after: two models may be too much
+                    self._values.popitem(last=False)
+                self._values[key] = make()
+            self._values.move_to_end(key)
+            return self._values[key]
 
     def clear(self) -> None:
         with self._lock:
-            self._made.clear()
+            self._values.clear()
 
 
 # A worker process lives longer than a task, and nothing but the process outlives the task in it.
-_MODELS: _Kept[LandCoverModel] = _Kept(1)
-_SCENES: _Kept[Scene] = _Kept(2)
+_MODELS: _Cache[LandCoverModel] = _Cache(1)
+_SCENES: _Cache[Scene] = _Cache(2)
 
 
 def _load(spec: TaskSpec) -> LandCoverModel:
