@@ -88,31 +88,6 @@ class PolygonOptions:
             raise VectorError(f"smooth is {self.smooth}, but must be a number of rounds from 0 to {_MOST_ROUNDS}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluationOptions:
-    """How models are scored on labelled data.
-
-    Attributes:
-        crf: refine by the dense CRF as well: the published figures do.
-        tta: average over the image and its mirror image.
-        report: a folder for tables (JSON, CSV), pictures and an HTML page.
-        overwrite: replace a report that exists.
-        weights: the backbone's weights, where they are no longer where the training found them.
-        device: auto, cpu, cuda or mps.
-        batch_size: images at a time.
-        workers: processes that read images.
-    """
-
-    crf: bool = False
-    tta: bool = False
-    report: str | Path | None = None
-    overwrite: bool = False
-    weights: str | Path | None = None
-    device: str = "auto"
-    batch_size: int = 16
-    workers: int = 0
-
-
 Fields = ParamSpec("Fields")
 Options = TypeVar("Options")
 A = TypeVar("A")

@@ -41,23 +41,25 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
 ) -> None:
     """Score models on labelled data by the protocol of the paper, beside the published figures."""
-    from geohp.evaluation.evaluate import evaluate as run_evaluation
+    from geohp.evaluation.evaluate import EvaluationOptions, score_models
     from geohp.model.runs import newest_run
-    from geohp.options import EvaluationOptions
 
     models: list[Path] = model or [run for run in [newest_run()] if run is not None]
-    options = EvaluationOptions(
-        crf=crf,
-        tta=tta,
-        report=report,
-        overwrite=overwrite,
-        weights=weights,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-    )
     with terminal.progress() as progress:
-        evaluation = run_evaluation(models, data, set_ or [], options, progress=progress)
+        options = EvaluationOptions(
+            data=data,
+            overrides=set_ or (),
+            crf=crf,
+            tta=tta,
+            report=report,
+            overwrite=overwrite,
+            weights=weights,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress,
+        )
+        evaluation = score_models(models, options)
     typer.echo(evaluation.report(terminal.width()), nl=False)
     if report is not None:
         typer.echo(f"wrote {report / 'index.html'}")

@@ -7,9 +7,8 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from geohp.config.experiment import Config
 from geohp.config.loading import load_config, parse_config, with_overrides
@@ -23,19 +22,43 @@ from geohp.evaluation.results import BEST, BEST_NAME, LAST, Evaluation, Result
 from geohp.model.device import torch_device
 from geohp.model.file import load_model, read_card
 from geohp.model.runs import find_model
-from geohp.options import EvaluationOptions
+from geohp.options import keywords
 from geohp.progress import Progress, no_progress
 
 
-def evaluate(
-    models: str | Path | Sequence[str | Path],
-    data: Config | str | Path | None = None,
-    overrides: Sequence[str] = (),
-    options: EvaluationOptions | None = None,
-    *,
-    progress: Progress = no_progress,
-    **keywords: Any,
-) -> Evaluation:
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """How models are scored on labelled data.
+
+    Attributes:
+        data: a configuration whose data section tells what to judge on; the first model's own by default.
+        overrides: such as ``data.root=potsdam``.
+        crf: refine by the dense CRF as well: the published figures do.
+        tta: average over the image and its mirror image.
+        report: a folder for tables (JSON, CSV), pictures and an HTML page.
+        overwrite: replace a report that exists.
+        weights: the backbone's weights, where they are no longer where the training found them.
+        device: auto, cpu, cuda or mps.
+        batch_size: images at a time.
+        workers: processes that read images.
+        progress: of each model.
+    """
+
+    data: Config | str | Path | None = None
+    overrides: Sequence[str] = ()
+    crf: bool = False
+    tta: bool = False
+    report: str | Path | None = None
+    overwrite: bool = False
+    weights: str | Path | None = None
+    device: str = "auto"
+    batch_size: int = 16
+    workers: int = 0
+    progress: Progress = no_progress
+
+
+@keywords(EvaluationOptions)
+def evaluate(models: str | Path | Sequence[str | Path], options: EvaluationOptions) -> Evaluation:
     """Score trained models on labelled data.
 
     Every image is seen whole; codes are upsampled to the labels' size, read by the cluster probe (clusters matched to
@@ -46,25 +69,26 @@ def evaluate(
     Args:
         models: run folders or model files. A run folder with a ``best_on_labels.safetensors`` gives a second result
             under that name.
-        data: a configuration whose data section tells what to judge on; the first model's own by default.
-        overrides: such as ``data.root=potsdam``.
-        options: how, and where a report goes; the defaults where none are given.
-        progress: told of the stages.
-        keywords: single :class:`~geohp.options.EvaluationOptions`, such as ``crf=True``.
+        data, overrides, crf, tta, report, overwrite, weights, device, batch_size, workers, progress: see
+            :class:`EvaluationOptions`.
 
     Raises:
         ConfigError, DataError, ModelError, WeightsError, OutputError: one sentence and its remedy.
     """
-    options = replace(options or EvaluationOptions(), **keywords)
+    return score_models(models, options)
+
+
+def score_models(models: str | Path | Sequence[str | Path], options: EvaluationOptions) -> Evaluation:
+    """:func:`evaluate` with its options as an object."""
     files = [find_model(model) for model in ([models] if isinstance(models, (str, Path)) else models)]
     if not files:
         raise ModelError("no model to evaluate", "give a run folder or a model file")
     if options.report is not None:
         check_report(Path(options.report), overwrite=options.overwrite)
     device = torch_device(options.device)
-    config = _data_config(data, overrides, files[0])
+    config = _data_config(options.data, options.overrides, files[0])
     source = factory.open_data(config.data, config.train.seed)
-    with closing(source.evaluation(progress)) as images:
+    with closing(source.evaluation(options.progress)) as images:
         if not len(images):
             raise DataError("no labelled image to evaluate on", "check the lists of the data set")
         settings = {"crf": options.crf, "tta": options.tta, "data": config.data.model_dump(mode="json")}
@@ -84,7 +108,7 @@ def evaluate(
                 workers=options.workers,
                 counts_file=job.counts_file,
                 stage="evaluating" if len(jobs) == 1 else f"evaluating {number}/{len(jobs)}",
-                progress=progress,
+                progress=options.progress,
             )
             results += [Result(job.model, job.checkpoint, mode, scores) for mode, scores in counts.scores().items()]
             notes += _notes(predictor, config.data.evaluation_px)
