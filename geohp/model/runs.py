@@ -9,6 +9,9 @@ from geohp.errors import ModelError
 MODEL_NAME = "model.safetensors"
 """The model in a run folder."""
 
+UNFINISHED = "unfinished"
+"""The folder in it with what only going on with its training needs."""
+
 
 def find_model(path: str | Path) -> Path:
     """The model file at ``path`` or in the run folder ``path``.
@@ -20,7 +23,7 @@ def find_model(path: str | Path) -> Path:
     if path.is_dir():
         if (path / MODEL_NAME).is_file():
             return path / MODEL_NAME
-        if (path / "unfinished").is_dir():
+        if (path / UNFINISHED).is_dir():
             raise ModelError(
                 f"{path}: its training is not finished",
                 "go on training with {option}",

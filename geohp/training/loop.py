@@ -17,6 +17,7 @@ import torch.multiprocessing as multiprocessing
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from geohp.errors import ConfigError
+from geohp.model.runs import UNFINISHED
 from geohp.progress import Progress, no_progress
 from geohp.training.batches import FeatureBatches
 from geohp.training.checkpoints import CHECKPOINT_NAME, Checkpoints, check_readable
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from geohp.config.experiment import TrainConfig
 
 METRICS_NAME = "metrics.csv"
-UNFINISHED = "unfinished"
-"""Folder within a run folder with what only going on with the run needs."""
 _PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 

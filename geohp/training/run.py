@@ -165,8 +165,8 @@ def _open_images(config: Config, source: DataSource, stack: ExitStack, progress:
 @contextmanager
 def _run_folder(folder: Path, *, resumed: bool) -> Iterator[None]:
     """The folder of a run that is being made: it goes when the run fails before anything is worth keeping."""
+    from geohp.model.runs import UNFINISHED
     from geohp.training.checkpoints import CHECKPOINT_NAME
-    from geohp.training.loop import UNFINISHED
 
     lock = FolderLock(folder / UNFINISHED)
     try:

@@ -22,6 +22,7 @@ from geohp.evaluation.results import BEST_NAME
 from geohp.features.sampler import FeatureSampler
 from geohp.files import atomic_write
 from geohp.methods.base import Method
+from geohp.model.runs import UNFINISHED
 from geohp.progress import Progress, no_progress
 from geohp.training.checkpoints import preserve_rng_state
 
@@ -49,7 +50,7 @@ class EpochScores(L.Callback):
         self.images, self.classes = images, classes
         self.every, self.progress = every, progress
         self.last: dict[str, SegmentationScores] = {}
-        self.out, self.best_file = work / SCORES_NAME, work / "unfinished" / BEST_NAME
+        self.out, self.best_file = work / SCORES_NAME, work / UNFINISHED / BEST_NAME
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget the scores of epochs that are made again."""

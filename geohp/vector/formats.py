@@ -69,8 +69,8 @@ class Batches:
 
     def _schema(self, frame: geopandas.GeoDataFrame) -> Any:
         """Of a table without rows pandas cannot say that a column is one of texts."""
-        found = self._table(frame).schema
-        return pa.schema([pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in found])
+        schema = self._table(frame).schema
+        return pa.schema([pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in schema])
 
     @property
     def geometry_name(self) -> str:

@@ -116,8 +116,8 @@ class PixelAreas:
                 flat = corners * self._surface.unit_m
             else:
                 flat = self._surface.to_equal_area(corners)
-            nw, ne, sw, se = _corners_of_pixels(flat.reshape(*row.shape, 2))
-            diagonal, other = se - nw, ne - sw
+            lattice = flat.reshape(*row.shape, 2)
+            diagonal, other = lattice[1:, 1:] - lattice[:-1, :-1], lattice[:-1, 1:] - lattice[1:, :-1]
             areas[top : top + strip] = abs(diagonal[..., 0] * other[..., 1] - diagonal[..., 1] * other[..., 0]) / 2
         return areas
 
@@ -192,7 +192,3 @@ def _inflates(crs: Any) -> bool:
         return False
     method = operation.method_name.lower()
     return any(word in method for word in _INFLATING) and not any(word in method for word in _FAITHFUL)
-
-
-def _corners_of_pixels(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    return lattice[:-1, :-1], lattice[:-1, 1:], lattice[1:, :-1], lattice[1:, 1:]

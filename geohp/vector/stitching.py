@@ -54,14 +54,10 @@ class Stitcher:
                 del self._by_following[after.following]
                 chain = chain.then(after)
             if chain.closed:
-                self._close(region, chain)
+                ring = np.concatenate(chain.pieces)
+                self._waiting.setdefault(region, []).append(Rings(np.array([region]), np.array([len(ring)]), ring))
             else:
                 self._by_first[chain.first] = self._by_following[chain.following] = chain
-
-    def _close(self, region: int, chain: _OpenChain) -> None:
-        corners = np.concatenate(chain.pieces)
-        ring = Rings(np.array([region]), np.array([len(corners)]), corners)
-        self._waiting.setdefault(region, []).append(ring)
 
 
 class _OpenChain(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,11 +112,12 @@ class Survey:
         rows, cols = self.blocks.blocks[number].shape
         around = np.zeros((rows + 2, cols + 2), np.int32)
         around[1:-1, 1:-1] = np.repeat(*self._regions_of_runs(number)).reshape(rows, cols)
-        for down, right, place, side in _AROUND:
+        place: dict[int, int | slice] = {-1: 0, 0: slice(1, -1), 1: -1}
+        for down, right in product(place, repeat=2):
             neighbour = self.blocks.neighbour(number, down, right)
-            if neighbour is not None:
-                regions = self._region_of_piece[getattr(self._pieces.margins[neighbour], side)]
-                around[place] = regions if down == 0 or right == 0 else regions[0 if right > 0 else -1]
+            if neighbour not in (None, number):
+                pieces = self._pieces.margins[neighbour].facing(-down, -right)
+                around[place[down], place[right]] = self._region_of_piece[pieces]
         return around
 
     def _regions_of_runs(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -125,19 +127,6 @@ class Survey:
         lookup[0] = 0
         pieces, lengths = self._pieces.runs.read(number)
         return lookup[pieces], lengths
-
-
-# Where the pixels around a block lie in it and in the neighbour: steps down and right, place, side of the neighbour.
-_AROUND = (
-    (-1, 0, (0, slice(1, -1)), "bottom"),
-    (1, 0, (-1, slice(1, -1)), "top"),
-    (0, -1, (slice(1, -1), 0), "right"),
-    (0, 1, (slice(1, -1), -1), "left"),
-    (-1, -1, (0, 0), "bottom"),
-    (-1, 1, (0, -1), "bottom"),
-    (1, -1, (-1, 0), "top"),
-    (1, 1, (-1, -1), "top"),
-)
 
 
 class _Runs:
@@ -176,6 +165,21 @@ class _Margin(NamedTuple):
     bottom: NDArray[np.int64]
     left: NDArray[np.int64]
     right: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, pieces: Regions, offset: int) -> _Margin:
+        """That of a block whose pieces are numbered on from ``offset``."""
+        rows, cols = pieces.shape
+        top, left = np.arange(cols), np.arange(rows) * cols
+        sides = (pieces.at(pixels).astype(np.int64) for pixels in (top, top + left[-1], left, left + top[-1]))
+        return cls(*(np.where(ids > 0, ids + offset, 0) for ids in sides))
+
+    def facing(self, down: int, right: int) -> NDArray[np.int64]:
+        """Those next to the block that lies so many blocks down and right: a side, or the piece in a corner."""
+        if down == 0:
+            return self.left if right < 0 else self.right
+        side = self.top if down < 0 else self.bottom
+        return side if right == 0 else side[0 if right < 0 else -1]
 
 
 @dataclass(frozen=True)
@@ -221,14 +225,14 @@ class _Pieces:
         units = pieces.sums(areas.units(block)).astype(np.int64)  # exact: below 2^53
         self._tables.append(_PieceTable(pieces.values, pieces.pixel_counts(), units, first))
         index.runs.append(pieces.of_run, pieces.lengths)
-        index.margins.append(_margin(pieces, offset))
+        index.margins.append(_Margin.of(pieces, offset))
         if self._borders is not None:
             low, high, length = shared_borders(pieces.ids)
             self._borders.append(Borders(low + offset, high + offset, length))
-        for down, right, mine, theirs in ((-1, 0, "top", "bottom"), (0, -1, "left", "right")):
+        for down, right in ((-1, 0), (0, -1)):
             neighbour = index.blocks.neighbour(number, down, right)
             if neighbour is not None:
-                sides = getattr(index.margins[neighbour], theirs), getattr(index.margins[number], mine)
+                sides = index.margins[neighbour].facing(-down, -right), index.margins[number].facing(down, right)
                 self._touch((neighbour, number), np.stack(sides))
 
     def _touch(self, numbers: tuple[int, int], sides: NDArray[np.int64]) -> None:
@@ -271,13 +275,6 @@ class _Pieces:
         region = np.empty(count, np.int64)
         region[order] = ranked - 1
         return region, table.values[order[first]]
-
-
-def _margin(pieces: Regions, offset: int) -> _Margin:
-    rows, cols = pieces.shape
-    top, left = np.arange(cols), np.arange(rows) * cols
-    sides = (pieces.at(pixels).astype(np.int64) for pixels in (top, top + left[-1], left, left + top[-1]))
-    return _Margin(*(np.where(ids > 0, ids + offset, 0) for ids in sides))
 
 
 def _summed(values: NDArray[Any], group: NDArray[np.int64], n: int) -> NDArray[np.int64]:
