@@ -104,7 +104,7 @@ def test_unfinished_work_of_another_kind_is_refused_until_begun_anew(scene, mode
     kept = unfinished()
 
     def refused(segmenter=None, **options):
-        with pytest.raises(OutputError, match="--restart") as error:
+        with pytest.raises(OutputError, match="restart=True") as error:
             segment_file(copy, out, segmenter or geohp.Segmenter.load(model), **options)
         assert "\n" not in str(error.value)
         return str(error.value)

@@ -69,7 +69,7 @@ class SharedScene:
             raise SceneError(f"{scene.path} lies in memory, where no worker can read it", "write it to a file first")
         path = Path(scene.path)
         name = str(path.absolute()) if path.exists() else scene.path
-        return cls(name, path.exists(), scene.asked, scene.scaling, _size(scene))
+        return cls(name, path.exists(), scene.band_request, scene.scaling, _size(scene))
 
     def open(self) -> Scene:
         """Open it here.

@@ -125,5 +125,5 @@ class NodataOnErrorScene:
         try:
             return self._scene.read(*cell)
         except SceneError as error:
-            self.skipped[cell] = str(error)
+            self.skipped[cell] = error.problem
             return None

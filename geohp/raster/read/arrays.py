@@ -113,7 +113,7 @@ def _names(array: Any) -> list[str]:
     if not named:
         coordinate = array.coords.get(array.dims[0])
         named = coordinate.to_numpy().tolist() if coordinate is not None and coordinate.dtype.kind in "UOT" else ()
-    return [str(one) for one in named] if len(named) == array.shape[0] else []
+    return [str(name) for name in named] if len(named) == array.shape[0] else []
 
 
 def _fitting(nodata: Any, dtype: np.dtype[Any]) -> Any:

@@ -91,10 +91,10 @@ def select_bands(table: BandTable, requested: Sequence[int | str] | str | None =
         requested = [part for part in requested.split(",") if part.strip()]
     if len(requested) == 0:
         raise SceneError(f"No bands were asked of {table.where}: name at least one of {table}.")
-    if table.is_palette and all(isinstance(one, str) and _plain(one) in COLOURS for one in requested):
-        columns = tuple(COLOURS.index(_plain(str(one))) for one in requested)
+    if table.is_palette and all(isinstance(band, str) and _plain(band) in COLOURS for band in requested):
+        columns = tuple(COLOURS.index(_plain(str(band))) for band in requested)
         return BandSelection(numbers=(1,) * len(columns), palette_columns=columns)
-    return BandSelection(tuple(_resolve(table, one) for one in requested))
+    return BandSelection(tuple(_resolve(table, band) for band in requested))
 
 
 def _default(table: BandTable) -> BandSelection:
@@ -114,34 +114,34 @@ def _default(table: BandTable) -> BandSelection:
     return BandSelection(tuple(usable[:3]) if len(usable) >= 3 else (usable[0],) * 3)
 
 
-def _resolve(table: BandTable, wanted: int | str) -> int:
-    if isinstance(wanted, str) and not wanted.strip().lstrip("-+").isdigit():
-        return _by_name(table, wanted.strip())
-    number = int(wanted)
+def _resolve(table: BandTable, request: int | str) -> int:
+    if isinstance(request, str) and not request.strip().lstrip("-+").isdigit():
+        return _by_name(table, request.strip())
+    number = int(request)
     if not 1 <= number <= len(table):
         raise SceneError(f"{table.where} has no band {number}: bands count from 1, and it has {table}.")
     return number
 
 
-def _by_name(table: BandTable, wanted: str) -> int:
+def _by_name(table: BandTable, requested: str) -> int:
     # A file's own names win over what its colours are tagged as, and an exact name over a synonym.
     described = [description or "" for description in table.descriptions]
     candidates = (
-        [name.casefold() == wanted.casefold() for name in described],
-        [bool(name) and _plain(name) == _plain(wanted) for name in described],
-        [_plain(name) == _plain(wanted) for name in table.interpretations],
+        [name.casefold() == requested.casefold() for name in described],
+        [bool(name) and _plain(name) == _plain(requested) for name in described],
+        [_plain(name) == _plain(requested) for name in table.interpretations],
     )
     for hits in candidates:
-        if sum(hits) > 1 and wanted.casefold() != "undefined":
+        if sum(hits) > 1 and requested.casefold() != "undefined":
             numbers = ", ".join(str(number) for number, hit in enumerate(hits, start=1) if hit)
-            raise SceneError(f'In {table.where} the name "{wanted}" fits bands {numbers}: choose by number.')
+            raise SceneError(f'In {table.where} the name "{requested}" fits bands {numbers}: choose by number.')
         if sum(hits) == 1:
             return hits.index(True) + 1
     known = {name.casefold(): name for name in (*described, *table.interpretations) if name}
     known.pop("undefined", None)
-    near = difflib.get_close_matches(wanted.casefold(), known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(requested.casefold(), known, n=1, cutoff=0.5)
     hint = f'; did you mean "{known[near[0]]}"?' if near else "."
-    raise SceneError(f'{table.where} has no band "{wanted}": it has {table}{hint}')
+    raise SceneError(f'{table.where} has no band "{requested}": it has {table}{hint}')
 
 
 def _plain(name: str) -> str:

@@ -43,7 +43,7 @@ class SceneInfo:
     @property
     def kind(self) -> str:
         """The types of its channels, as "uint16,uint16,uint16": values of different types do not share a unit."""
-        return ",".join(one.dtype.name for one in self.stored)
+        return ",".join(channel.dtype.name for channel in self.stored)
 
 
 class SceneCollection:
@@ -79,28 +79,28 @@ class SceneCollection:
         Raises:
             ConfigError: a scaling that is not understood, or does not fit the number of channels.
         """
-        asked = bands.split(",") if isinstance(bands, str) else bands
-        self.bands = None if asked is None else tuple(asked)
+        requested = bands.split(",") if isinstance(bands, str) else bands
+        self.bands = None if requested is None else tuple(requested)
         self.rule = scaling.rule if isinstance(scaling, Scaling) else parse_rule(scaling).text
         self.scenes: list[SceneInfo] = []
         self.failed: dict[str, SceneError] = {}
         for path in map(str, paths):
             try:
-                with self._look(path) as scene:
-                    self.scenes.append(SceneInfo(path, scene.grid, scene.stored_types))
+                with self._open_unscaled(path) as opened:
+                    self.scenes.append(SceneInfo(path, opened.grid, opened.stored_types))
             except SceneError as error:
                 self.failed[path] = error
         self.scalings: dict[str, Scaling] = {}
         known = {} if known is None else known
-        for one in self.scenes:
-            if one.kind not in self.scalings:
-                fixed = scaling if isinstance(scaling, Scaling) else known.get(one.kind)
+        for scene in self.scenes:
+            if scene.kind not in self.scalings:
+                fixed = scaling if isinstance(scaling, Scaling) else known.get(scene.kind)
                 try:
-                    self.scalings[one.kind] = self._settle(one, scaling) if fixed is None else fixed
+                    self.scalings[scene.kind] = self._resolve_scaling(scene, scaling) if fixed is None else fixed
                 except SceneError as error:  # the rule does not suit the type
-                    self.failed[one.path] = error
-        self.scenes = [one for one in self.scenes if one.path not in self.failed]
-        self._kinds = {one.path: one.kind for one in self.scenes}
+                    self.failed[scene.path] = error
+        self.scenes = [scene for scene in self.scenes if scene.path not in self.failed]
+        self._kinds = {scene.path: scene.kind for scene in self.scenes}
 
     def open(self, path: str | Path) -> Scene:
         """Open one of the scenes; close it, or use it in a ``with`` statement.
@@ -113,25 +113,25 @@ class SceneCollection:
             raise self.failed[path]
         return open_scene(path, bands=self.bands, scaling=self.scalings[self._kinds[path]])
 
-    def _look(self, path: str) -> Scene:
+    def _open_unscaled(self, path: str) -> Scene:
         return open_scene(path, bands=self.bands, scaling=_UNMEASURED)
 
-    def _settle(self, first: SceneInfo, rule: Any) -> Scaling:
-        alike = [one for one in self.scenes if one.kind == first.kind]
+    def _resolve_scaling(self, first: SceneInfo, rule: Any) -> Scaling:
+        alike = [scene for scene in self.scenes if scene.kind == first.kind]
         where = first.path if len(alike) == 1 else f"{first.path} and {len(alike) - 1} more"
         return resolve_scaling(parse_rule(rule), first.stored, lambda: self._sample(alike), where)
 
     def _sample(self, alike: Sequence[SceneInfo]) -> NDArray[Any]:
         """Valid stored values ``(channels, n)`` of all that can be read; where none can, all have failed."""
-        total = sum(one.pixels for one in alike)
-        found, damaged = [], {}
-        for one in alike:
+        total = sum(scene.pixels for scene in alike)
+        samples, damaged = [], {}
+        for scene in alike:
             try:
-                with self._look(one.path) as scene:
-                    found.append(scene.sample(max(_LEAST_PX, _SAMPLE_PX * one.pixels // total)))
+                with self._open_unscaled(scene.path) as opened:
+                    samples.append(opened.sample(max(_LEAST_PX, _SAMPLE_PX * scene.pixels // total)))
             except SceneError as error:
-                damaged[one.path] = error
-        if not found:
+                damaged[scene.path] = error
+        if not samples:
             self.failed |= damaged
             return np.empty((len(alike[0].stored), 0))
-        return np.concatenate(found, axis=1)
+        return np.concatenate(samples, axis=1)

@@ -68,7 +68,7 @@ class LabelRaster:
             listed = _parse(dataset.tags(bands[0]).get("classes"), name) or _parse(attribute, name)
         except FAILURES as error:
             raise _unreadable(name, error) from error
-        self.labels = tuple(sorted(one.id for one in listed)) or None
+        self.labels = tuple(sorted(known.id for known in listed)) or None
         self._validity = ValidityPlan.of(dataset, bands, default_nodata=NODATA_LABEL)
 
     def read(self, block: Block) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -155,9 +155,9 @@ def complete_classes(
     Raises:
         VectorError: two classes with the same number, or a colour that is none.
     """
-    for one in known:
-        if not is_colour(one.colour):
-            raise VectorError(f"class {one.id} ({one.name}) has the colour {one.colour!r}: write it as #rrggbb.")
+    for cls in known:
+        if not is_colour(cls.colour):
+            raise VectorError(f"class {cls.id} ({cls.name}) has the colour {cls.colour!r}: write it as #rrggbb.")
     by_id = {c.id: c for c in known}
     if len(by_id) != len(known):
         raise VectorError("two classes have the same number: give every label one name and one colour.")

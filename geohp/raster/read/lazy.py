@@ -68,7 +68,7 @@ class LazyScene(Scene):
     def thumbnail(self, max_px: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """A small array averaged down; of a larger one the means of patches on a lattice, each a pixel."""
         if self.height * self.width <= _SMALL_PX:
-            with Scene.from_dataarray(self._array, bands=self.asked, scaling=self.scaling) as whole:
+            with Scene.from_dataarray(self._array, bands=self.band_request, scaling=self.scaling) as whole:
                 return whole.thumbnail(max_px)
         blocks = self._lattice()
         rows = len({block.row for block in blocks})

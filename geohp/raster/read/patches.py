@@ -114,7 +114,7 @@ def sample_origins(
     flat = rng.permutation(possible) if possible <= draws else rng.integers(possible, size=draws)
     rows, cols = np.divmod(flat, last_col + 1)
     if allowed is not None:
-        rows, cols = _allowed_ones(rows, cols, allowed, (last_row, last_col), count, rng)
+        rows, cols = _allowed_origins(rows, cols, allowed, (last_row, last_col), count, rng)
     share = _valid_share(valid, rows, cols, side, (scene.height, scene.width))
     good = np.flatnonzero(share >= min_valid - 1e-6)
     if len(good) < count:
@@ -162,7 +162,7 @@ def valid_share(
     return _valid_share(valid, rows, cols, side, shape)
 
 
-def _allowed_ones(
+def _allowed_origins(
     rows: NDArray[np.int64],
     cols: NDArray[np.int64],
     allowed: Allowed,
@@ -173,13 +173,13 @@ def _allowed_ones(
     """Of drawn origins those that are allowed; where they are few, more are drawn."""
     possible, drawn = (last[0] + 1) * (last[1] + 1), len(rows)
     fit = allowed(rows, cols)
-    kept = [(rows[fit], cols[fit])]
-    while drawn < min(possible, _MOST_DRAWS) and sum(len(r) for r, _ in kept) < 2 * count:
+    chosen = [(rows[fit], cols[fit])]
+    while drawn < min(possible, _MOST_DRAWS) and sum(len(r) for r, _ in chosen) < 2 * count:
         rows, cols = np.divmod(rng.integers(possible, size=_DRAWS), last[1] + 1)
         fit = allowed(rows, cols)
-        kept.append((rows[fit], cols[fit]))
+        chosen.append((rows[fit], cols[fit]))
         drawn += _DRAWS
-    return np.concatenate([r for r, _ in kept]), np.concatenate([c for _, c in kept])
+    return np.concatenate([r for r, _ in chosen]), np.concatenate([c for _, c in chosen])
 
 
 def _valid_share(

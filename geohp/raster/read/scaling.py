@@ -130,7 +130,7 @@ class StoredType:
 def resolve_scaling(
     rule: ScalingRule, stored: Sequence[StoredType], sample: Callable[[], NDArray[Any]], where: str
 ) -> Scaling:
-    """Settle a rule for one scene.
+    """Find the range of a rule for one scene.
 
     "auto" is the type's range for 8-bit data and percentiles for everything else. Percentiles are measured per
     channel, and then the lowest low and the highest high serve all channels: no channel loses more than was asked
@@ -157,16 +157,16 @@ def resolve_scaling(
             )
         return Scaling(rule.text, tuple(low for low, _ in pairs), tuple(high for _, high in pairs))
     if rule.kind == "auto":
-        rule = parse_rule("type" if all(one.dtype == np.uint8 for one in stored) else "percentiles")
+        rule = parse_rule("type" if all(channel.dtype == np.uint8 for channel in stored) else "percentiles")
     if rule.kind == "type":
-        ranges = [_type_range(one, where) for one in stored]
+        ranges = [_type_range(channel, where) for channel in stored]
         return Scaling(rule.text, tuple(low for low, _ in ranges), tuple(high for _, high in ranges))
     return _measured(rule, stored, sample(), where)
 
 
 def _measured(rule: ScalingRule, stored: Sequence[StoredType], values: NDArray[Any], where: str) -> Scaling:
     if values.size == 0:  # nothing valid: any range does, no pixel will be scaled by it
-        ranges = [(0.0, 1.0) if one.dtype.kind == "f" else _type_range(one, where) for one in stored]
+        ranges = [(0.0, 1.0) if channel.dtype.kind == "f" else _type_range(channel, where) for channel in stored]
         return Scaling(rule.text, tuple(low for low, _ in ranges), tuple(high for _, high in ranges))
     lows, highs = np.percentile(values, rule.percentiles, axis=1)
     if not rule.per_band:
@@ -185,18 +185,18 @@ def _type_range(stored: StoredType, where: str) -> tuple[float, float]:
     return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
 
 
-def _from_numbers(numbers: Sequence[Any], said: str | None = None) -> ScalingRule:
-    said = said if said is not None else repr(numbers)
+def _from_numbers(numbers: Sequence[Any], text: str | None = None) -> ScalingRule:
+    text = text if text is not None else repr(numbers)
     try:
         nested = [numbers] if len(numbers) == 2 and not any(np.ndim(number) for number in numbers) else list(numbers)
         pairs = tuple((float(low), float(high)) for low, high in nested)
     except (TypeError, ValueError):
-        raise ConfigError(f"Scaling {said} is not understood: use {_FORMS}.") from None
+        raise ConfigError(f"Scaling {text} is not understood: use {_FORMS}.") from None
     if not pairs:
-        raise ConfigError(f"Scaling {said!r} is empty: use {_FORMS}.")
+        raise ConfigError(f"Scaling {text!r} is empty: use {_FORMS}.")
     for low, high in pairs:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ConfigError(f"Scaling {said}: the low value must be below the high one, got {low:g},{high:g}.")
+            raise ConfigError(f"Scaling {text}: the low value must be below the high one, got {low:g},{high:g}.")
     return ScalingRule(";".join(f"{low!r},{high!r}" for low, high in pairs), "fixed", pairs=pairs)
 
 

@@ -63,7 +63,7 @@ class Scene:
         grid: where the pixels lie.
         height, width: size in pixels.
         bands: the 1-based band of each channel; one band may serve several channels.
-        asked: the bands as asked for; with them, and not with ``bands``, the same file opens as the same scene.
+        band_request: the bands as asked for; with them, and not with ``bands``, the same file opens as the same scene.
         scaling: the range settled for the whole scene.
         files: the files it consists of, where it consists of any.
     """
@@ -81,7 +81,7 @@ class Scene:
             self.width: int = dataset.width
             self.files = tuple(str(name) for name in dataset.files)
             selection = _select(dataset, path, bands)
-            self.asked = bands
+            self.band_request = bands
             self.bands = selection.numbers
             self._palette = _palette(dataset, selection, path)
             distinct = list(dict.fromkeys(selection.numbers))
@@ -93,7 +93,7 @@ class Scene:
             # After a failure these are others than now.
             closing.callback(lambda: self._mask_file is not None and self._mask_file.close())
             closing.callback(lambda: self._dataset.close())
-            self.scaling = self._settle(scaling)
+            self.scaling = self._resolve_scaling(scaling)
             self._closing = closing.pop_all()
 
     @classmethod
@@ -203,8 +203,8 @@ class Scene:
                 self._open_again()
                 raise SceneError(
                     f"{self.path} cannot be read at row {block.row}, column {block.col} "
-                    f"({block.height} x {block.width} px): {gdal_message(error)}; "
-                    "the file is damaged or cut short, fetch or export it again."
+                    f"({block.height} x {block.width} px): {gdal_message(error)}",
+                    "the file is damaged or cut short, fetch or export it again.",
                 ) from error
 
     def _open_again(self) -> None:
@@ -225,7 +225,7 @@ class Scene:
             return self._dataset.read(self._numbers, out_shape=(len(self._numbers), *shape), **options)
         return [self._dataset.read(number, out_shape=shape, **options) for number in self._numbers]
 
-    def _settle(self, scaling: ScalingRequest) -> Scaling:
+    def _resolve_scaling(self, scaling: ScalingRequest) -> Scaling:
         if isinstance(scaling, Scaling):
             if len(scaling.low) != len(self.bands):
                 raise SceneError(

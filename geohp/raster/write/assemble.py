@@ -1,39 +1,47 @@
-"""Parts as one raster: a virtual raster in GDAL's VRT format, with everything the output shall carry."""
+"""Stored blocks as one raster: a virtual raster in GDAL's VRT format, with everything the output shall carry."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
 from affine import Affine
 
+from geohp.raster.block import Block
 from geohp.raster.grid import Grid
 from geohp.raster.write.layer import GDAL_TYPES, Layer
 from geohp.raster.write.stored_blocks import BLOCK_TILE_PX, StoredBlock, block_path
 
-Placed = tuple[int, int, StoredBlock]
-"""First row, first column, part."""
+
+class PlacedBlock(NamedTuple):
+    """A stored block of one layer, and where it belongs."""
+
+    block: Block
+    stored: StoredBlock
 
 
-def write_mosaic(path: Path, layer: Layer, grid: Grid, parts: Iterable[Placed], overviews: Sequence[Path] = ()) -> None:
-    """Write a virtual raster over the parts that lie beside it.
+def write_mosaic(
+    path: Path, layer: Layer, grid: Grid, stored: Iterable[PlacedBlock], overviews: Sequence[Path] = ()
+) -> None:
+    """Write a virtual raster over the stored blocks that lie beside it.
 
     Args:
         path: the ``.vrt`` to write.
         layer: type, nodata, names and colours.
         grid: size and georeference, kept exactly.
-        parts: of this layer only; they must not overlap. Where there is none, the raster holds nodata.
+        stored: blocks of this layer only; they must not overlap. Where there is none, the raster holds nodata.
         overviews: rasters beside the ``.vrt``, each half the size of the one before.
 
     Raises:
         OSError: the file cannot be written.
     """
     root, bands = virtual_raster(layer, grid)
-    parts = list(parts)
+    stored = list(stored)
     for band, element in enumerate(bands, 1):
-        for row, col, part in parts:
-            _source(element, path.parent, layer, band, row, col, part)
+        for placed in stored:
+            _source(element, path.parent, layer, band, placed)
         for overview in overviews:
             element_of = ET.SubElement(element, "Overview")
             ET.SubElement(element_of, "SourceFilename", relativeToVRT="1").text = overview.name
@@ -97,17 +105,18 @@ def _colours(band_element: ET.Element, layer: Layer, band: int) -> None:
         ET.SubElement(table, "Entry", c1=str(red), c2=str(green), c3=str(blue), c4=str(alpha))
 
 
-def _source(
-    band_element: ET.Element, folder: Path, layer: Layer, band: int, row: int, col: int, part: StoredBlock
-) -> None:
-    rows, cols = str(part.rows), str(part.cols)
+def _source(band_element: ET.Element, folder: Path, layer: Layer, band: int, placed: PlacedBlock) -> None:
+    block = placed.block
+    rows, cols = str(block.height), str(block.width)
     source = ET.SubElement(band_element, "SimpleSource")
-    ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = block_path(folder, part.layer, row, col).name
+    ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = block_path(
+        folder, placed.stored.layer, *block.origin
+    ).name
     ET.SubElement(source, "SourceBand").text = str(band)
-    # Without these GDAL would open thousands of parts to learn what is known here.
+    # Without these GDAL would open thousands of blocks to learn what is known here.
     ET.SubElement(
         source, "SourceProperties", RasterXSize=cols, RasterYSize=rows, DataType=GDAL_TYPES[layer.dtype],
         BlockXSize=str(BLOCK_TILE_PX), BlockYSize=str(BLOCK_TILE_PX),
     )  # fmt: skip
     ET.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=cols, ySize=rows)
-    ET.SubElement(source, "DstRect", xOff=str(col), yOff=str(row), xSize=cols, ySize=rows)
+    ET.SubElement(source, "DstRect", xOff=str(block.col), yOff=str(block.row), xSize=cols, ySize=rows)

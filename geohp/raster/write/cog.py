@@ -1,4 +1,4 @@
-"""From parts to a cloud-optimised GeoTIFF that is known to be complete."""
+"""From stored blocks to a cloud-optimised GeoTIFF that is known to be complete."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ import rasterio.shutil
 
 from geohp.raster.gdal import gdal_env, logged_errors, open_raster
 from geohp.raster.grid import Grid
-from geohp.raster.write.assemble import Placed, write_mosaic
+from geohp.raster.write.assemble import PlacedBlock, write_mosaic
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.overviews import TILE_PX, Tile, build_overviews
 
 # Files that GDAL keeps beside a raster; those of a replaced raster would be taken for the new one's.
 _SIDE_FILES = (".aux.xml", ".ovr", ".msk")
 
-# Parts that GDAL holds open at a time: a hundred, its own choice, cost half a gigabyte and no less time.
-_OPEN_PARTS = "20"
+# Blocks that GDAL holds open at a time: a hundred, its own choice, cost half a gigabyte and no less time.
+_OPEN_BLOCKS = "20"
 
 
-def assemble(folder: Path, name: str, layer: Layer, grid: Grid, parts: Collection[Placed]) -> Path:
-    """Put the parts of one layer together.
+def assemble(folder: Path, name: str, layer: Layer, grid: Grid, stored: Collection[PlacedBlock]) -> Path:
+    """Put the stored blocks of one layer together.
 
-    The result depends on the pixels alone, not on how they are cut into parts. Tiles without data are not stored.
+    The result depends on the pixels alone, not on how they are cut into blocks. Tiles without data are not stored.
 
     Args:
-        folder: where the parts lie; intermediate files, and the result, go there.
+        folder: where the blocks lie; intermediate files, and the result, go there.
         name: of the result, without suffix.
         layer: how it is stored.
         grid: size and georeference.
-        parts: of this layer only; they must not overlap.
+        stored: blocks of this layer only; they must not overlap.
 
     Returns:
         The cloud-optimised GeoTIFF.
 
     Raises:
-        rasterio.errors.RasterioError, OSError: a part cannot be read, or the disk is full.
+        rasterio.errors.RasterioError, OSError: a block cannot be read, or the disk is full.
     """
     mosaic, cog = folder / f"{name}.vrt", folder / f"{name}.cog.tif"
     cog.unlink(missing_ok=True)
-    parts = sorted(parts)
+    stored = sorted(stored)
     try:
-        with gdal_env(GDAL_MAX_DATASET_POOL_SIZE=_OPEN_PARTS), logged_errors() as errors:
-            write_mosaic(mosaic, layer, grid, parts)
-            overviews, filled = build_overviews(mosaic, layer, _tiles(parts))
+        with gdal_env(GDAL_MAX_DATASET_POOL_SIZE=_OPEN_BLOCKS), logged_errors() as errors:
+            write_mosaic(mosaic, layer, grid, stored)
+            overviews, filled = build_overviews(mosaic, layer, _tiles(stored))
             for overview, tiles in zip(overviews, filled[1:], strict=True):
                 check_complete(overview, errors, [tiles])
-            write_mosaic(mosaic, layer, grid, parts, overviews)
+            write_mosaic(mosaic, layer, grid, stored, overviews)
             rasterio.shutil.copy(
                 mosaic,
                 cog,
@@ -106,11 +106,11 @@ def remove_side_files(path: Path) -> None:
             Path(f"{path}{suffix}").unlink()
 
 
-def _tiles(parts: Collection[Placed]) -> set[Tile]:
-    """The tiles of the raster that parts touch."""
+def _tiles(stored: Collection[PlacedBlock]) -> set[Tile]:
+    """The tiles of the raster that stored blocks touch."""
     return {
         (tile_row, tile_col)
-        for row, col, part in parts
-        for tile_row in range(row // TILE_PX, (row + part.rows - 1) // TILE_PX + 1)
-        for tile_col in range(col // TILE_PX, (col + part.cols - 1) // TILE_PX + 1)
+        for block, _ in stored
+        for tile_row in range(block.row // TILE_PX, (block.bottom - 1) // TILE_PX + 1)
+        for tile_col in range(block.col // TILE_PX, (block.right - 1) // TILE_PX + 1)
     }

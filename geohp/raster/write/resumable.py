@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from geohp.errors import OutputError
 from geohp.files import LOCK, FolderLock, check_output, remove_drafts, wait_for_disk, write_bytes, write_failure
+from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES
 from geohp.raster.grid import Grid
 from geohp.raster.write import journal as journals
 from geohp.raster.write import resume_identity
-from geohp.raster.write.assemble import Placed
+from geohp.raster.write.assemble import PlacedBlock
 from geohp.raster.write.cog import assemble, remove_side_files
 from geohp.raster.write.journal import Journal, JournalEntry, Origin
 from geohp.raster.write.layer import Layer
@@ -31,8 +32,6 @@ from geohp.raster.write.stored_blocks import (
     write_block,
 )
 
-_REMEDY = "begin anew with --restart, or choose another name for the output"
-
 
 class ResumableRasterWriter:
     """Blocks of several rasters on one grid, kept as small files until all are there.
@@ -40,11 +39,11 @@ class ResumableRasterWriter:
     They lie in a hidden folder beside the first output, named after it, so that the same run finds them again after
     an interrupt, a kill or a power failure. The outputs appear together, in :meth:`publish`; until then whatever stood
     at their places stays as it was. Leaving the ``with`` block otherwise keeps finished blocks, and removes the folder
-    if there are none; the exception that ends it takes :attr:`kept` along as a note. Blocks may come in any order and
-    from any thread, and must not overlap.
+    if there are none; the exception that ends it takes :attr:`resume_note` along. Blocks may come in any order and from
+    any thread, and must not overlap.
 
     Attributes:
-        folder: where the parts lie.
+        folder: where the blocks lie.
         grid: size and georeference of all outputs.
         outputs: files and how they are stored; a layer's number is its place here.
     """
@@ -88,7 +87,7 @@ class ResumableRasterWriter:
         """
         outputs = {check_output(path, overwrite=True): layer for path, layer in outputs.items()}
         if len({path.resolve() for path in outputs}) < len(outputs):
-            raise OutputError(f"{next(iter(outputs))}: two outputs cannot be one file; choose another name for one")
+            raise OutputError(f"{next(iter(outputs))}: two outputs cannot be one file", "choose another name for one")
         described = resume_identity.describe(identity, outputs, grid)
         folder = work_folder(next(iter(outputs))).absolute()  # workers may start elsewhere
         lock = FolderLock(folder)
@@ -97,7 +96,7 @@ class ResumableRasterWriter:
         except BaseException as error:
             lock.release(remove=True)  # of a folder that is empty; others stay
             if isinstance(error, OSError) and not isinstance(error, OutputError):
-                raise OutputError(f"{folder} cannot be used ({error.strerror or error}): {_REMEDY}") from error
+                raise _unusable(f"{folder} cannot be used ({error.strerror or error})") from error
             raise
 
     def __enter__(self) -> ResumableRasterWriter:
@@ -106,8 +105,8 @@ class ResumableRasterWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and self.kept is not None:
-            error.add_note(self.kept)
+        if error is not None and self.resume_note is not None:
+            error.add_note(self.resume_note)
         self.close()
 
     @property
@@ -121,7 +120,7 @@ class ResumableRasterWriter:
         return [entry.note for _, entry in sorted(self._entries.items()) if entry.note is not None]
 
     @property
-    def kept(self) -> str | None:
+    def resume_note(self) -> str | None:
         """Says for the user where finished blocks are kept; ``None`` where there are none, or all is published."""
         if self._published or not self._entries:
             return None
@@ -148,33 +147,33 @@ class ResumableRasterWriter:
         if len({values.shape[-2:] for values in arrays.values()}) > 1:
             raise ValueError(f"the layers of the block at row {row}, column {col} differ in size")
         for values in arrays.values():
-            self._check_fits(row, col, *values.shape[-2:])
+            self._check_fits(Block(row, col, *values.shape[-2:]))
         written = (
             write_block(self.folder, self._numbers[path], self.outputs[path], row, col, values)
             for path, values in arrays.items()
         )
-        self.record(row, col, [part for part in written if part], note)
+        self.record(row, col, [stored for stored in written if stored], note)
 
-    def record(self, row: int, col: int, parts: Iterable[StoredBlock], note: Mapping[str, Any] | None = None) -> None:
-        """Note as finished a block whose parts are on disk already.
+    def record(self, row: int, col: int, blocks: Iterable[StoredBlock], note: Mapping[str, Any] | None = None) -> None:
+        """Note as finished a block whose layers are on disk already.
 
         Args:
             row: first row of the block.
             col: first column of the block.
-            parts: what :func:`write_block` gave for each layer, in whichever process, less the ``None``s.
+            blocks: what :func:`write_block` gave for each layer, in whichever process, less the ``None``s.
             note: goes into :attr:`notes`.
 
         Raises:
-            OutputError: a part is not there, or the disk is full; the block is then not finished.
+            OutputError: a layer is not there, or the disk is full; the block is then not finished.
             ValueError: the block does not fit the grid.
         """
-        entry = JournalEntry(tuple(parts), None if note is None else dict(note))
-        for part in entry.blocks:
-            self._check_fits(row, col, part.rows, part.cols)
+        entry = JournalEntry(tuple(blocks), None if note is None else dict(note))
+        for stored in entry.blocks:
+            self._check_fits(Block(row, col, stored.rows, stored.cols))
         if not self._is_complete(row, col, entry):
             raise OutputError(
-                f"the block at row {row}, column {col} is not in {self.folder}: "
-                "the output's folder must be one and the same for all workers"
+                f"the block at row {row}, column {col} is not in {self.folder}",
+                "the output's folder must be one and the same for all workers",
             )
         try:
             self._journal.append(row, col, entry)
@@ -237,39 +236,42 @@ class ResumableRasterWriter:
             for ready in staged.values():
                 ready.unlink(missing_ok=True)
 
-    def _placed(self, number: int) -> list[Placed]:
-        """The parts of one layer and where they belong."""
+    def _placed(self, number: int) -> list[PlacedBlock]:
+        """The blocks of one layer and where they belong."""
         return [
-            (row, col, part)
-            for (row, col), entry in self._entries.items()
-            for part in entry.blocks
-            if part.layer == number
+            PlacedBlock(Block(*origin, stored.rows, stored.cols), stored)
+            for origin, entry in self._entries.items()
+            for stored in entry.blocks
+            if stored.layer == number
         ]
 
     def _refuse_damaged(self) -> None:
-        """Drop blocks whose parts are not what was written, so that they are done again."""
+        """Drop blocks that are not what was written, so that they are done again."""
         damaged = []
-        for (row, col), entry in sorted(self._entries.items()):
-            unsound = [part for part in entry.blocks if not checksum_matches(self.folder, row, col, part)]
-            for part in unsound:
+        for origin, entry in sorted(self._entries.items()):
+            unsound = [stored for stored in entry.blocks if not checksum_matches(self.folder, *origin, stored)]
+            for stored in unsound:
                 with suppress(OSError):
-                    block_path(self.folder, part.layer, row, col).unlink()  # the next run will miss it
+                    block_path(self.folder, stored.layer, *origin).unlink()  # the next run will miss it
             if unsound:
-                damaged.append((row, col))
-                del self._entries[row, col]
+                damaged.append(origin)
+                del self._entries[origin]
         if damaged:
             row, col = damaged[0]
             raise OutputError(
-                f"{len(damaged)} finished block(s) in {self.folder} are damaged, the first at row {row}, column {col}: "
-                "run the same command again to have them done anew"
+                f"{len(damaged)} finished block(s) in {self.folder} are damaged, the first at row {row}, column {col}",
+                "run the same command again to have them done anew",
             )
 
     def _is_complete(self, row: int, col: int, entry: JournalEntry) -> bool:
-        return all(has_full_size(self.folder, row, col, part) for part in entry.blocks)
+        return all(has_full_size(self.folder, row, col, stored) for stored in entry.blocks)
 
-    def _check_fits(self, row: int, col: int, rows: int, cols: int) -> None:
-        if row < 0 or col < 0 or row + rows > self.grid.height or col + cols > self.grid.width:
-            raise ValueError(f"block of {rows} x {cols} px at row {row}, column {col} does not fit {self.grid.shape}")
+    def _check_fits(self, block: Block) -> None:
+        if self.grid.block.intersect(block) != block:
+            raise ValueError(
+                f"block of {block.height} x {block.width} px at row {block.row}, column {block.col} does not fit "
+                f"{self.grid.shape}"
+            )
 
 
 def work_folder(output: Path) -> Path:
@@ -289,12 +291,12 @@ def _prepare(folder: Path, described: Mapping[str, Any], *, restart: bool) -> Jo
     """Make a locked folder ready for the work described: as it is if it holds the same, else empty."""
     if restart:
         _clear(folder)
-    there = resume_identity.read_identity(folder)
-    differs = "no legible description" if there is None else resume_identity.difference(there, described)
+    before = resume_identity.read_identity(folder)
+    differs = "no legible description" if before is None else resume_identity.difference(before, described)
     journal = Journal(folder)
     if differs and journal.entries:
         journal.close()
-        raise OutputError(f"{folder} holds unfinished work with {differs}: {_REMEDY}")
+        raise _unusable(f"{folder} holds unfinished work with {differs}")
     if differs:
         journal.close()
         _clear(folder)
@@ -303,6 +305,11 @@ def _prepare(folder: Path, described: Mapping[str, Any], *, restart: bool) -> Jo
         return Journal(folder)
     remove_drafts(folder)
     return journal
+
+
+def _unusable(problem: str) -> OutputError:
+    remedy = "begin anew with {option}, or choose another name for the output"
+    return OutputError(problem, remedy, option="restart", value=True)
 
 
 def _clear(folder: Path) -> None:

@@ -61,24 +61,24 @@ def read_identity(folder: Path) -> dict[str, Any] | None:
     return described if isinstance(described, dict) else None
 
 
-def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """The first thing that differs between two descriptions, in words; ``None`` where they agree."""
-    found, wanted = dict(_flatten(there)), dict(_flatten(here))
-    for key in dict.fromkeys((*wanted, *found)):
+    old, new = dict(_flatten(before)), dict(_flatten(now))
+    for key in dict.fromkeys((*new, *old)):
         # As text, in which "not a number" equals itself.
-        old, new = (json.dumps(one[key], ensure_ascii=False) if key in one else "none" for one in (found, wanted))
-        if old != new:
+        texts = [json.dumps(values[key], ensure_ascii=False) if key in values else "none" for values in (old, new)]
+        if texts[0] != texts[1]:
             name = key.removeprefix("identity.")
-            return f"another {name} ({_shortened(old)} there, {_shortened(new)} now)"
+            return f"another {name} ({_shortened(texts[0])} there, {_shortened(texts[1])} now)"
     return None
 
 
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, one in value.items():
-        if isinstance(one, Mapping) and one:
-            yield from _flatten(one, f"{prefix}{key}.")
+def _flatten(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", one
+            yield f"{prefix}{key}", value
 
 
 def _shortened(text: str) -> str:

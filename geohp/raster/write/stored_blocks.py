@@ -14,7 +14,7 @@ from geohp.files import write_bytes, write_failure
 from geohp.raster.gdal import FAILURES, gdal_env
 from geohp.raster.write.layer import Layer
 
-# Thousands of parts are decoded one after the other. From large tiles the process's memory would come out in holes
+# Thousands of blocks are decoded one after the other. From large tiles the process's memory would come out in holes
 # that nothing fits into, hundreds of megabytes of them; small ones are as fast and leave it as it was.
 BLOCK_TILE_PX = 128
 
@@ -68,18 +68,18 @@ def write_block(
     return StoredBlock(number, rows, cols, len(content), zlib.crc32(content))
 
 
-def has_full_size(folder: Path, row: int, col: int, part: StoredBlock) -> bool:
-    """Whether a part's file is there in its full length."""
+def has_full_size(folder: Path, row: int, col: int, stored: StoredBlock) -> bool:
+    """Whether a block's file is there in its full length."""
     try:
-        return block_path(folder, part.layer, row, col).stat().st_size == part.size
+        return block_path(folder, stored.layer, row, col).stat().st_size == stored.size
     except OSError:
         return False
 
 
-def checksum_matches(folder: Path, row: int, col: int, part: StoredBlock) -> bool:
-    """Whether a part's file holds what was written; GDAL reads on over damaged bytes without a word."""
+def checksum_matches(folder: Path, row: int, col: int, stored: StoredBlock) -> bool:
+    """Whether a block's file holds what was written; GDAL reads on over damaged bytes without a word."""
     try:
-        return zlib.crc32(block_path(folder, part.layer, row, col).read_bytes()) == part.checksum
+        return zlib.crc32(block_path(folder, stored.layer, row, col).read_bytes()) == stored.checksum
     except OSError:
         return False
 

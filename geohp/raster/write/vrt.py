@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 from affine import Affine
 
 from geohp.files import write_bytes
+from geohp.raster.block import Block
 from geohp.raster.grid import Grid
 from geohp.raster.write.assemble import virtual_raster
 from geohp.raster.write.layer import GDAL_TYPES, Layer
@@ -42,11 +43,11 @@ def common_grid(grids: Mapping[Path, Grid]) -> Grid | GridMismatch:
     for path, grid in others:
         if grid.crs != first.crs:
             return GridMismatch(f"{path.name} has another CRS than {first_path.name}")
-        for one, other, pixels in (
+        for expected, step, pixels in (
             (first.transform.a, grid.transform.a, grid.width),
             (first.transform.e, grid.transform.e, grid.height),
         ):
-            if abs(one - other) * pixels > _SAME_PX * abs(one):
+            if abs(expected - step) * pixels > _SAME_PX * abs(expected):
                 return GridMismatch(f"{path.name} has another pixel size than {first_path.name}")
     places = [_place(first, grid) for grid in grids.values()]
     left, top = min(x for x, _ in places), min(y for _, y in places)
@@ -74,9 +75,9 @@ def write_mosaic_vrt(path: Path, layer: Layer, grid: Grid, tiles: Mapping[Path, 
     """
     root, bands = virtual_raster(layer, grid)
     for band, element in enumerate(bands, 1):
-        for tile, own in tiles.items():
-            col, row = _place(grid, own)
-            _source(element, tile, own, layer, band, round(col), round(row))
+        for tile, tile_grid in tiles.items():
+            col, row = _place(grid, tile_grid)
+            _source(element, tile, layer, band, Block(round(row), round(col), *tile_grid.shape))
     ET.indent(root)
     write_bytes(path, ET.tostring(root, encoding="utf-8"), durable=True)
 
@@ -84,10 +85,10 @@ def write_mosaic_vrt(path: Path, layer: Layer, grid: Grid, tiles: Mapping[Path, 
 def _place(grid: Grid, tile: Grid) -> tuple[float, float]:
     """Column and row of a tile's first pixel; a whole number where it is one but for rounding."""
     col, row = ~grid.transform * (tile.transform.c, tile.transform.f)
-    return _settled(col), _settled(row)
+    return _snapped(col), _snapped(row)
 
 
-def _settled(value: float) -> float:
+def _snapped(value: float) -> float:
     return float(round(value)) if abs(value - round(value)) < _SAME_PX else value
 
 
@@ -95,17 +96,17 @@ def _ceil(value: float) -> int:
     return -int(-value // 1)
 
 
-def _source(element: ET.Element, tile: Path, own: Grid, layer: Layer, band: int, col: int, row: int) -> None:
+def _source(element: ET.Element, tile: Path, layer: Layer, band: int, place: Block) -> None:
     # A complex source leaves out the file's own nodata, a simple one would paint it over what lies below.
     source = ET.SubElement(element, "ComplexSource")
     ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = tile.name
     ET.SubElement(source, "SourceBand").text = str(band)
-    wide, tall = str(own.width), str(own.height)
+    wide, tall = str(place.width), str(place.height)
     ET.SubElement(
         source, "SourceProperties", RasterXSize=wide, RasterYSize=tall, DataType=GDAL_TYPES[layer.dtype],
         BlockXSize="512", BlockYSize="512",
     )  # fmt: skip
     ET.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=wide, ySize=tall)
-    ET.SubElement(source, "DstRect", xOff=str(col), yOff=str(row), xSize=wide, ySize=tall)
+    ET.SubElement(source, "DstRect", xOff=str(place.col), yOff=str(place.row), xSize=wide, ySize=tall)
     if layer.nodata is not None:
         ET.SubElement(source, "NODATA").text = repr(float(layer.nodata))

@@ -108,7 +108,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, whole: list
         raise KeyboardInterrupt
     assert names(tmp_path) == [".labels.tif.geohp", "labels.tif"]
     assert (tmp_path / "labels.tif").read_text() == "old"
-    assert work.kept == f"2 finished block(s) are kept in {kept(tmp_path)}; the same command goes on from there"
+    assert work.resume_note == f"2 finished block(s) are kept in {kept(tmp_path)}; the same command goes on from there"
     with open_work(tmp_path) as work:  # leaving without an exception keeps them just as well
         assert work.finished == {ORIGINS[4], ORIGINS[1]}
         assert work.notes == [{"at": list(ORIGINS[1])}, {"at": list(ORIGINS[4])}]
@@ -126,7 +126,7 @@ def test_nothing_is_left_where_nothing_was_finished(tmp_path: Path, error: BaseE
         assert work.folder.is_dir()
         if error:
             raise error
-    assert work.kept is None
+    assert work.resume_note is None
     assert names(tmp_path) == ["labels.tif"]
     assert (tmp_path / "labels.tif").read_text() == "old"
 
@@ -142,7 +142,7 @@ def test_blocks_without_data_need_no_part_but_are_finished(tmp_path: Path) -> No
         assert work.finished == {(0, 0), (0, 300), (0, 600)}
         assert work.notes == [{"skipped": "unreadable"}]
         work.publish()
-        assert work.kept is None
+        assert work.resume_note is None
     for path in outputs(tmp_path):
         with rasterio.open(path) as dataset:
             assert not dataset.dataset_mask().any()
@@ -204,7 +204,7 @@ def test_other_work_is_not_mixed_with_what_is_there(
     with open_work(tmp_path) as work:
         put(work, *ORIGINS)
     others = {**outputs(tmp_path), tmp_path / "labels.tif": layer}
-    with pytest.raises(OutputError, match=message + ".*begin anew with --restart, or choose another name"):
+    with pytest.raises(OutputError, match=message + ".*begin anew with restart=True, or choose another name"):
         ResumableRasterWriter.open(others, grid, identity)
     with open_work(tmp_path) as work:  # which changed nothing
         assert work.finished == set(ORIGINS)
@@ -228,11 +228,11 @@ def test_folders_that_cannot_be_understood_are_refused_in_a_sentence(tmp_path: P
     with open_work(tmp_path) as work:
         put(work, (0, 0))
     (kept(tmp_path) / "identity.json").write_text("{")
-    with pytest.raises(OutputError, match="no legible description: begin anew with --restart"):
+    with pytest.raises(OutputError, match="no legible description; begin anew with restart=True"):
         open_work(tmp_path)
     (kept(tmp_path) / "identity.json").unlink()
     (kept(tmp_path) / "identity.json").mkdir()
-    with pytest.raises(OutputError, match=r"cannot be used .*: begin anew with --restart"):
+    with pytest.raises(OutputError, match=r"cannot be used .*; begin anew with restart=True"):
         open_work(tmp_path)
     (kept(tmp_path) / "identity.json").rmdir()
     assert finish(tmp_path, restart=True) == ORIGINS
