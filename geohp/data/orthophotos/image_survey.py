@@ -172,24 +172,19 @@ def check_pixel_sizes(footprints: Sequence[Footprint], config: OrthophotosConfig
     Raises:
         DataError: an image whose pixel size is not known is to be brought to another.
     """
-    target, sizes = config.pixel_size_m, {f.path: f.pixel_size_m for f in footprints}
-    known = sorted((size, path) for path, size in sizes.items() if size is not None)
+    sizes = [(f.pixel_size_m, f.path) for f in footprints]
+    known = sorted((size, path) for size, path in sizes if size is not None)
+    target = config.pixel_size_m
     if target is None:
-        if known and known[-1][0] > _MIXED * known[0][0]:
-            (fine, finest), (coarse, coarsest) = known[0], known[-1]
-            logger.warning(
-                "pixels are of %.3g m (%s) to %.3g m (%s), so that patches show the same things at different scales; "
-                "data.pixel_size_m=%.3g brings all images to the coarsest",
-                *(fine, finest, coarse, coarsest, coarse),
-            )
+        _warn_of_scales(known)
         return
-    for path, size in sizes.items():
-        if size is None:
-            raise DataError(
-                f"{path}: its pixel size is not known without a place on Earth, so it cannot be brought to "
-                f"data.pixel_size_m = {target:g}",
-                "georeference it, or leave data.pixel_size_m out",
-            )
+    unknown = next((path for size, path in sizes if size is None), None)
+    if unknown is not None:
+        raise DataError(
+            f"{unknown}: its pixel size is not known without a place on Earth, so it cannot be brought to "
+            f"data.pixel_size_m = {target:g}",
+            "georeference it, or leave data.pixel_size_m out",
+        )
     blurred = [path for size, path in known if size > _ENLARGED * target]
     if blurred:
         logger.warning(
@@ -203,4 +198,15 @@ def check_pixel_sizes(footprints: Sequence[Footprint], config: OrthophotosConfig
             "%d of %d image(s) are smaller than a patch of %d px of %g m and mirrored beyond their edges (%s); give a "
             "smaller data.patch_px or data.pixel_size_m",
             *(len(small), len(known), config.patch_px, target, small[0]),
+        )
+
+
+def _warn_of_scales(known: Sequence[tuple[float, str]]) -> None:
+    """Log that images at their own pixel sizes, given in order, differ much."""
+    if known and known[-1][0] > _MIXED * known[0][0]:
+        (fine, finest), (coarse, coarsest) = known[0], known[-1]
+        logger.warning(
+            "pixels are of %.3g m (%s) to %.3g m (%s), so that patches show the same things at different scales; "
+            "data.pixel_size_m=%.3g brings all images to the coarsest",
+            *(fine, finest, coarse, coarsest, coarse),
         )
