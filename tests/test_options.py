@@ -4,7 +4,8 @@ import inspect
 
 import pytest
 
-from geohp.options import WindowOptions, keywords
+from geohp.errors import VectorError
+from geohp.options import PolygonOptions, WindowOptions, keywords
 
 
 @keywords(WindowOptions)
@@ -30,3 +31,9 @@ def test_an_unknown_keyword_is_a_mistake_of_the_call():
         label("a.tif", overlapp=0.5)
     with pytest.raises(TypeError, match="scene"):
         label(overlap=0.5)
+
+
+@pytest.mark.parametrize("shape", [{"min_area_m2": -1}, {"simplify_m": float("nan")}, {"smooth": 6}])
+def test_an_impossible_shape_is_refused_before_any_work(shape):
+    with pytest.raises(VectorError, match=next(iter(shape))):
+        PolygonOptions(**shape)
