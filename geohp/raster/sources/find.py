@@ -81,7 +81,8 @@ def _images(pattern: str, outputs: Path | None, area: geopandas.GeoSeries | None
         return [str(image) for image in images] or ([str(path)] if path.suffix else [])
     if glob.has_magic(pattern):
         return [image for file in list_files(path, IMAGE_SUFFIXES, outputs) for image in _of_file(file, area, asset)]
-    return [str(path)]  # a name of GDAL's own, or missing, which opening it tells
+    # A name of GDAL's own, or a missing file, which opening it tells; a name without either is a folder's.
+    return [str(path)] if path.suffix or ":" in pattern else []
 
 
 def _of_file(path: Path, area: geopandas.GeoSeries | None, asset: str | None) -> Sequence[str]:
