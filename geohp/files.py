@@ -54,16 +54,15 @@ def folder_in_progress(folder: Path, *, replace: bool = False) -> Iterator[Path]
         raise OutputError(f"{folder}: the folder cannot be made ({error})", "choose a writable place") from error
     try:
         yield work
-        if not folder.exists():
-            work.rename(folder)
-        elif not replace:
-            folder.rmdir()
-            work.rename(folder)
-        else:
+        if replace and folder.exists():
             old = folder.with_name(f".{folder.name}.old")
             folder.rename(old)
             work.rename(folder)
             shutil.rmtree(old, ignore_errors=True)
+        else:
+            if folder.exists():
+                folder.rmdir()
+            work.rename(folder)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error})", "check space and permissions") from error
     finally:

@@ -20,7 +20,7 @@ from geohp.errors import ConfigError, OutputError, VectorError
 from geohp.legend.file import Legend
 from geohp.legend.recode_raster import recode_file
 from geohp.legend.recoded_labels import ranked
-from geohp.raster.read.labels import read_classes
+from geohp.raster.read.labels import open_labels
 from geohp.vector.polygonize import polygonize
 from geohp.vector.writing import polygonize_file
 
@@ -29,6 +29,11 @@ LEGEND = Legend.named({0: "water", 3: "water", 2: "forest"}, "legend.yaml")
 label_arrays = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12).flatmap(
     lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 2, 3, 5, 255]))
 )
+
+
+def classes_of(path):
+    with open_labels(path) as raster:
+        return raster.classes
 
 
 def raster(values, classes=None, nodata=255):
@@ -110,7 +115,7 @@ def test_the_recoded_raster(tmp_path):
         assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert "STATISTICS_MEAN" not in dataset.tags(1)
         assert dataset.tags(1)["source"] == "here"
-        classes = read_classes(out)
+        classes = classes_of(out)
         assert [(one.id, one.name) for one in classes] == [
             (0, "water"), (1, "forest"), (2, "class 1"), (4, "reeds"), (5, "ice"),
         ]  # fmt: skip
@@ -152,7 +157,7 @@ def test_refused(tmp_path):
     with pytest.raises(OutputError, match="exists already"):
         recode_file(labels, out, legend)
     recode_file(labels, out, Legend.named({0: "ice"}), overwrite=True)
-    assert read_classes(out)[0].name == "ice"
+    assert classes_of(out)[0].name == "ice"
     assert sorted(one.name for one in tmp_path.iterdir()) == ["labels.tif", "legend.yaml", "out.tif"]
 
 

@@ -21,7 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from geohp.classes import LandCoverClass, classes_to_json, default_classes
 from geohp.errors import GeohpError, SceneError, VectorError
-from geohp.raster.read.labels import read_classes
+from geohp.raster.read.labels import open_labels
 from geohp.vector.measures import areas_m2
 from geohp.vector.polygonize import polygonize
 
@@ -39,6 +39,11 @@ COLUMNS = ["class_id", "class_name", "area_m2", "perimeter_m", "n_pixels", "geom
 label_arrays = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9).flatmap(
     lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 2, 255]))
 )
+
+
+def classes_of(path):
+    with open_labels(path) as raster:
+        return raster.classes
 
 
 def raster(values, transform=NORTH_UP, crs=UTM, nodata=255):
@@ -232,7 +237,7 @@ def test_classes_given_declared_or_default(tmp_path):
     with rasterio.open(path, "w", "GTiff", 3, 1, 1, crs=UTM, transform=NORTH_UP, dtype="uint8", nodata=255) as dataset:
         dataset.write(values, 1)
         dataset.update_tags(1, classes=classes_to_json(declared))
-    assert read_classes(path) == declared
+    assert classes_of(path) == declared
     with rioxarray.open_rasterio(path) as array:
         for source in (path, str(path), array):
             assert polygonize(source)["class_name"].tolist() == ["Wald", "Straße", "class 4"]
@@ -255,7 +260,7 @@ def test_colour_table_gives_colours(tmp_path):
     with rasterio.open(path, "w", "GTiff", 2, 1, 1, crs=UTM, transform=NORTH_UP, dtype="uint8", nodata=255) as dataset:
         dataset.write(np.array([[0, 1]], np.uint8), 1)
         dataset.write_colormap(1, {0: (1, 2, 3, 255), 1: (255, 0, 0, 255)})
-    assert [c.colour for c in read_classes(path)] == ["#010203", "#ff0000"]
+    assert [c.colour for c in classes_of(path)] == ["#010203", "#ff0000"]
 
 
 def test_confidence_means(tmp_path):

@@ -30,25 +30,14 @@ def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> Memor
     Raises:
         SceneError: dimensions or values that no raster has.
     """
-    import rioxarray  # registers the accessor
-    from rioxarray.exceptions import RioXarrayError
-
-    assert rioxarray
     if not hasattr(array, "dims") or hasattr(array, "data_vars"):
         raise SceneError(f"{name} is no xarray.DataArray: choose one variable, or use dataset.to_dataarray().")
-    try:
-        array = bands_first(array, name)
-        rio = array.rio
-        georeference: dict[str, Any] = {"crs": rio.crs, "transform": rio.transform()}
-        if gcps := rio.get_gcps():
-            georeference = {"crs": rio.crs, "gcps": gcps}
-        nodata = rio.nodata
-    except RioXarrayError as error:
-        raise SceneError(f"{name} cannot be placed on a pixel grid ({gdal_message(error)}).") from error
+    array, georeference, nodata = _laid_out(array, name)
     dtype = stored_as(array.dtype)
     if dtype.kind not in "uif":
         raise SceneError(f"{name} holds {dtype} values: convert them to integers or floats first.")
     values = array.to_numpy().astype(dtype, copy=False) if pixels else None
+    layout = dict(zip(("count", "height", "width"), array.shape, strict=True), dtype=dtype.name, **georeference)
     memory = MemoryFile()
     try:
         with (
@@ -57,16 +46,12 @@ def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> Memor
                 memory.name,
                 "w",
                 driver="GTiff",
-                count=array.shape[0],
-                height=array.shape[1],
-                width=array.shape[2],
-                dtype=dtype.name,
                 nodata=_fitting(nodata, dtype),
                 photometric="MINISBLACK",  # or GDAL would take three bytes for colours and a fourth for opacity
                 alpha="NO",
                 bigtiff="IF_SAFER",
                 sparse_ok=values is None,
-                **georeference,
+                **layout,
             ) as dataset,
         ):
             for number, text in enumerate(_names(array), start=1):
@@ -77,6 +62,21 @@ def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> Memor
         memory.close()
         raise SceneError(f"{name} cannot be made a raster ({gdal_message(error)}).") from error
     return memory
+
+
+def _laid_out(array: DataArray, name: str) -> tuple[Any, dict[str, Any], Any]:
+    """An array as (band, y, x), its georeference as rasterio takes it, and its nodata value."""
+    import rioxarray  # registers the accessor
+    from rioxarray.exceptions import RioXarrayError
+
+    assert rioxarray
+    try:
+        array = bands_first(array, name)
+        gcps = array.rio.get_gcps()
+        place = {"gcps": gcps} if gcps else {"transform": array.rio.transform()}
+        return array, {"crs": array.rio.crs, **place}, array.rio.nodata
+    except RioXarrayError as error:
+        raise SceneError(f"{name} cannot be placed on a pixel grid ({gdal_message(error)}).") from error
 
 
 def stored_as(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -82,14 +82,8 @@ class SceneCollection:
         requested = bands.split(",") if isinstance(bands, str) else bands
         self.bands = None if requested is None else tuple(requested)
         self.rule = scaling.rule if isinstance(scaling, Scaling) else parse_rule(scaling).text
-        self.scenes: list[SceneInfo] = []
         self.failed: dict[str, SceneError] = {}
-        for path in map(str, paths):
-            try:
-                with self._open_unscaled(path) as opened:
-                    self.scenes.append(SceneInfo(path, opened.grid, opened.stored_types))
-            except SceneError as error:
-                self.failed[path] = error
+        self.scenes = [scene for path in map(str, paths) if (scene := self._look_at(path)) is not None]
         self.scalings: dict[str, Scaling] = {}
         known = {} if known is None else known
         for scene in self.scenes:
@@ -112,6 +106,14 @@ class SceneCollection:
         if path in self.failed:
             raise self.failed[path]
         return open_scene(path, bands=self.bands, scaling=self.scalings[self._kinds[path]])
+
+    def _look_at(self, path: str) -> SceneInfo | None:
+        try:
+            with self._open_unscaled(path) as scene:
+                return SceneInfo(path, scene.grid, scene.stored_types)
+        except SceneError as error:
+            self.failed[path] = error
+            return None
 
     def _open_unscaled(self, path: str) -> Scene:
         return open_scene(path, bands=self.bands, scaling=_UNMEASURED)

@@ -130,23 +130,6 @@ def open_labels(labels: str | Path | DataArray) -> Iterator[LabelRaster]:
         yield LabelRaster(dataset, name, attribute)
 
 
-def read_classes(labels: str | Path | DataArray) -> tuple[LandCoverClass, ...]:
-    """The classes that a label raster declares in its band tag ``classes``, or else in its colour table.
-
-    Returns:
-        the classes; empty where the raster declares none.
-
-    Raises:
-        SceneError: a raster that cannot be opened.
-        VectorError: a band tag that is no list of classes.
-    """
-    if not isinstance(labels, str | Path):
-        return _parse(labels.attrs.get("classes"), "the label array")
-    with opened_raster(labels) as (dataset, name):
-        bands = _value_bands(dataset)
-        return _declared_classes(dataset, bands[0], name)
-
-
 def complete_classes(
     known: tuple[LandCoverClass, ...] | list[LandCoverClass], ids: NDArray[Any]
 ) -> tuple[LandCoverClass, ...]:
