@@ -102,10 +102,8 @@ def check_crs(crs: Any, name: str, labels: LabelRaster) -> None:
     if (crs is None) == (labels.grid.crs is None):
         return
     without, beside = (name, labels.name) if crs is None else (labels.name, name)
-    raise DataError(
-        f"{without} has no coordinate reference system, but {beside} has one",
-        f"assign it to {without} first, for the two cannot be compared otherwise",
-    )
+    problem = f"{without} has no coordinate reference system, but {beside} has one"
+    raise DataError(problem, f"assign it to {without} first, for the two cannot be compared otherwise")
 
 
 def _known(crs: Any) -> Any:

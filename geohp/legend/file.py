@@ -159,10 +159,8 @@ class Legend:
         missing = [label for label in self.labels if label not in known]
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            raise ConfigError(
-                f"{self.name} names label {missing[0]}{more}, but {name} has labels {spell_out(known)}",
-                "remove it from the legend, or take the legend made for this map",
-            )
+            problem = f"{self.name} names label {missing[0]}{more}, but {name} has labels {spell_out(known)}"
+            raise ConfigError(problem, "remove it from the legend, or take the legend made for this map")
 
     def lookup(self, known: Sequence[LandCoverClass] | None = None) -> dict[int, int]:
         """What every label becomes.

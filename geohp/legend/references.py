@@ -66,10 +66,8 @@ def open_reference(source: Any, labels: LabelRaster, *, field: str | None, layer
         VectorError: a raster that holds no classes, or a CRS that is not understood.
     """
     if labels.grid.gcps:
-        raise DataError(
-            f"{labels.name} is placed by ground control points",
-            "warp it to a map projection first (gdalwarp), then name its labels",
-        )
+        problem = f"{labels.name} is placed by ground control points"
+        raise DataError(problem, "warp it to a map projection first (gdalwarp), then name its labels")
     is_path = isinstance(source, str | Path)
     name = str(source) if is_path else "the reference"
     if isinstance(source, str) and "://" not in source and not source.startswith("/vsi"):

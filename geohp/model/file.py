@@ -76,9 +76,8 @@ def read_card(path: str | Path) -> ModelCard:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"{path}: not a readable safetensors file ({error})", "train or copy the model again"
-        ) from error
+        problem = f"{path}: not a readable safetensors file ({error})"
+        raise ModelError(problem, "train or copy the model again") from error
     if _CARD_ENTRY not in metadata:
         raise ModelError(
             f"{path}: holds weights but no geohp model card",
@@ -113,9 +112,8 @@ def load_model(path: str | Path, *, weights: str | Path | None = None) -> LandCo
         backbone = _backbone(card.backbone, tensors, path, weights)
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(
-            f"{path}: weights and card do not fit together ({reason})", "train or copy it again"
-        ) from error
+        problem = f"{path}: weights and card do not fit together ({reason})"
+        raise ModelError(problem, "train or copy it again") from error
     model = LandCoverModel(backbone, head, probe, card, linear_probe)
     _check_classes(model, path)
     return model
@@ -125,10 +123,8 @@ def _check_classes(model: LandCoverModel, path: Path) -> None:
     card = model.card
     clusters = len(card.classes if card.cluster_to_class is None else card.cluster_to_class)
     if model.clusters != clusters:
-        raise ModelError(
-            f"{path}: its {card.probe} probe has {model.clusters} classes, its card {clusters}",
-            "train or copy it again",
-        )
+        problem = f"{path}: its {card.probe} probe has {model.clusters} classes, its card {clusters}"
+        raise ModelError(problem, "train or copy it again")
     if card.cluster_to_class is not None and {entry.id for entry in card.classes} != set(card.cluster_to_class):
         raise ModelError(f"{path}: its clusters belong to other classes than its card lists", "name them again")
 
@@ -162,11 +158,8 @@ def _backbone(card: BackboneCard, tensors: Mapping[str, Tensor], path: Path, wei
         _load_part(backbone, "backbone", tensors)
         backbone.embedded = True  # what is saved of this model must hold the weights, too
     elif fingerprint(backbone) != card.fingerprint:
-        raise ModelError(
-            f"{path}: was trained on other weights of {card.name} than {source or 'the hub'} holds",
-            "give the file it was trained with as {option}",
-            option="weights",
-        )
+        problem = f"{path}: was trained on other weights of {card.name} than {source or 'the hub'} holds"
+        raise ModelError(problem, "give the file it was trained with as {option}", option="weights")
     backbone.eval()
     return backbone
 
@@ -182,8 +175,5 @@ def _weights_source(card: BackboneCard, path: Path, weights: str | Path | None) 
     beside = path.parent / Path(card.weights).name
     if beside.is_file():
         return str(beside)
-    raise WeightsError(
-        f"{path}: its backbone weights are no longer at {card.weights}",
-        "give their file as {option} or put it beside the model",
-        option="weights",
-    )
+    problem = f"{path}: its backbone weights are no longer at {card.weights}"
+    raise WeightsError(problem, "give their file as {option} or put it beside the model", option="weights")

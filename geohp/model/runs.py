@@ -24,12 +24,8 @@ def find_model(path: str | Path) -> Path:
         if (path / MODEL_NAME).is_file():
             return path / MODEL_NAME
         if (path / UNFINISHED).is_dir():
-            raise ModelError(
-                f"{path}: its training is not finished",
-                "go on training with {option}",
-                option="resume",
-                value=str(path),
-            )
+            problem = f"{path}: its training is not finished"
+            raise ModelError(problem, "go on training with {option}", option="resume", value=str(path))
         raise ModelError(f"{path}: a folder without {MODEL_NAME}", "give a finished run or a model file")
     if not path.is_file():
         raise ModelError(f"{path}: no such model", "give a run folder or a .safetensors file, or train one first")

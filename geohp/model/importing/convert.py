@@ -147,10 +147,8 @@ def _import_backbone(checkpoint: CheckpointTensors, options: ImportOptions, out:
     if {"probe.clusters", "head.linear.weight"} & tensors.keys():
         raise ModelError(f"{path}: is a geohp model already", "use it as it is, as {option}", option="model")
     if not any(tensor_name.endswith("patch_embed.proj.weight") for tensor_name in tensors):
-        raise ModelError(
-            f"{path}: neither a checkpoint of HP or STEGO nor the weights of a vision transformer",
-            "give one of these",
-        )
+        problem = f"{path}: neither a checkpoint of HP or STEGO nor the weights of a vision transformer"
+        raise ModelError(problem, "give one of these")
     transformer = _transformer(path, unwrap(tensors, path), options.backbone)
     save_backbone(transformer, out)
     return ImportedCheckpoint(out, "backbone", transformer.name)
@@ -167,11 +165,8 @@ def _model(checkpoint: CheckpointTensors, layout: CheckpointLayout, options: Imp
     count = len(cluster_probe.clusters)
     if options.probe == "linear":
         if linear_probe is None:
-            problem, remedy = (
-                f"{checkpoint.path}: holds no linear probe",
-                "leave {option} out to predict by its clusters",
-            )
-            raise ConfigError(problem, remedy, option="probe", value="linear")
+            remedy = "leave {option} out to predict by its clusters"
+            raise ConfigError(f"{checkpoint.path}: holds no linear probe", remedy, option="probe", value="linear")
         count = linear_probe.classifier.out_channels
     side_px = max(1, round(_EVALUATED_PX / transformer.patch_size)) * transformer.patch_size
     card = ModelCard(
@@ -209,10 +204,8 @@ def _transformer(path: Path, tensors: Mapping[str, Tensor], name: str | None, **
     """The vision transformer that these weights belong to, filled with them."""
     name = name or recognise(tensors)
     if name is None:
-        raise ModelError(
-            f"{path}: its vision transformer has no shape known here", "name it as timm does by {option}",
-            option="backbone",
-        )  # fmt: skip
+        problem = f"{path}: its vision transformer has no shape known here"
+        raise ModelError(problem, "name it as timm does by {option}", option="backbone")
     transformer = None
     if name != RandomConvolutionalFeatures.name:
         transformer = create_backbone(name, weights=RANDOM, **options)
@@ -243,9 +236,8 @@ def _linear_probe(checkpoint: CheckpointTensors, layout: CheckpointLayout, code_
 
 def _classes(path: Path, count: int, names: Sequence[str] | None) -> tuple[LandCoverClass, ...]:
     if count >= NODATA_LABEL:
-        raise ModelError(
-            f"{path}: tells {count} classes apart, a label map {NODATA_LABEL - 1}", "import one with fewer"
-        )
+        problem = f"{path}: tells {count} classes apart, a label map {NODATA_LABEL - 1}"
+        raise ModelError(problem, "import one with fewer")
     defaults = default_classes(count)
     if names is None:
         return defaults
