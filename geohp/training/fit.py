@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import lightning as L
 import torch
 
 from geohp.backbones.base import Backbone
 from geohp.backbones.factory import create_backbone_for_bands
 from geohp.classes import LandCoverClass
-from geohp.config.experiment import Config
+from geohp.config.experiment import Config, TrainConfig
 from geohp.data.augment import Augmentation
 from geohp.data.base import ImageSet
 from geohp.errors import DataError
@@ -31,6 +30,7 @@ from geohp.training.checkpoints import preserve_rng_state
 from geohp.training.health import Health
 from geohp.training.linear_probe import fit_linear_probe
 from geohp.training.loop import run_training
+from geohp.training.relay import Relay
 from geohp.training.scoring import EpochScores
 from geohp.training.sweep import sweep_method, with_count
 from geohp.training.task import MethodTask
@@ -100,9 +100,13 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
         ConfigError, DataError, ModelError, WeightsError, OutputError, TrainingError: one sentence and its remedy.
     """
     method, features = _prepare(config, data, progress)
-    health, scores = Health(), _epoch_scores(config, data, work, progress)
+    health, scores = Health(), None
     if method.iterative:
-        _learn(config, method, features, work, progress, [health, *([scores] if scores else [])])
+        task = _task(config.train, method, features)
+        relay = Relay(progress)  # several processes may report
+        scores = _epoch_scores(config.train.score_every, data, work, relay)
+        with relay.listening():
+            run_training(task, config.train, work, relay, [health, *([scores] if scores else [])])
     method.to(features.device).eval()
     best_epoch = scores.best_epoch(method) if scores else None
     if config.classes.sweep:
@@ -175,27 +179,17 @@ def _features(
     return features
 
 
-def _epoch_scores(config: Config, data: TrainingData, work: Path, progress: Progress) -> EpochScores | None:
-    """What scores epochs, where there are epochs and that is asked for."""
-    every = config.train.score_every
-    if data.eval_images is None or not every or not config.method.iterative:
+def _task(settings: TrainConfig, method: Method, features: FeatureSampler) -> MethodTask:
+    """All steps of an iterative method."""
+    steps = len(features.batches(0, settings.devices))
+    return MethodTask(method, features, total_steps=(settings.epochs or 1) * steps, seed=settings.seed)
+
+
+def _epoch_scores(every: int, data: TrainingData, work: Path, progress: Progress) -> EpochScores | None:
+    """What scores epochs, where that is asked for."""
+    if data.eval_images is None or not every:
         return None
     return EpochScores(data.eval_images, len(data.classes), every=every, work=work, progress=progress)
-
-
-def _learn(
-    config: Config,
-    method: Method,
-    features: FeatureSampler,
-    work: Path,
-    progress: Progress,
-    callbacks: Sequence[L.Callback],
-) -> None:
-    """All steps of an iterative method."""
-    settings = config.train
-    steps = len(features.batches(0, settings.devices))
-    task = MethodTask(method, features, total_steps=(settings.epochs or 1) * steps, seed=settings.seed)
-    run_training(task, settings, work, progress, callbacks)
 
 
 def _sweep(config: Config, method: Method, features: FeatureSampler, work: Path, progress: Progress) -> Config:

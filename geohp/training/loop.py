@@ -21,7 +21,6 @@ from geohp.model.runs import UNFINISHED
 from geohp.progress import Progress, no_progress
 from geohp.training.batches import FeatureBatches
 from geohp.training.checkpoints import CHECKPOINT_NAME, Checkpoints, check_readable
-from geohp.training.relay import Relay
 from geohp.training.task import MethodTask, StepReport
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def run_training(
         task: the method, ready to train.
         settings: epochs, devices, precision, loggers.
         work: the run folder.
-        progress: of every step, whichever process makes it.
+        progress: of every step; that of a training over several processes travels to them.
         callbacks: further ones; checkpoints include their state.
 
     Raises:
@@ -62,8 +61,7 @@ def run_training(
     _check(settings, accelerator)
     if checkpoint.is_file():
         check_readable(checkpoint)
-    relay = Relay(progress)
-    with relay.listening(), _quietly(), _interruptible(), _sharing_by_name():
+    with _quietly(), _interruptible(), _sharing_by_name():
         trainer = L.Trainer(
             max_epochs=settings.epochs,
             accelerator=accelerator,
@@ -73,7 +71,7 @@ def run_training(
             deterministic=True if settings.deterministic else None,
             logger=_loggers(settings, work, unfinished, attempt),
             log_every_n_steps=1,
-            callbacks=[StepReport(relay), *callbacks, Checkpoints(checkpoint, settings.checkpoint_minutes)],
+            callbacks=[StepReport(progress), *callbacks, Checkpoints(checkpoint, settings.checkpoint_minutes)],
             use_distributed_sampler=False,
             enable_progress_bar=False,
             enable_checkpointing=False,

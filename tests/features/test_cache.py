@@ -165,7 +165,7 @@ class Held:
 
 
 def chunks_of(folder):
-    return sorted(folder.glob("*/*.safetensors"))
+    return sorted(path for path in folder.glob("*/*.safetensors") if path.name[0] != ".")
 
 
 def test_killed_half_way_it_goes_on_to_the_same_bytes(squares, cached, tmp_path):
