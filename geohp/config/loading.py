@@ -47,11 +47,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def with_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of a nested mapping with ``key.path=value`` set.
-
-    Raises:
-        ConfigError: naming the override that cannot be applied.
-    """
+    """A copy of a nested mapping with ``key.path=value`` set."""
     changed = copy.deepcopy(dict(document))
     for override in overrides:
         _apply(changed, override)

@@ -98,6 +98,22 @@ def dense_crf(
     return (marginals if batched else marginals[0]).to(device)
 
 
+def guide_image(bands: Tensor) -> Tensor:
+    """Red, green and blue as the published code has them: the first three bands, a missing one being the last again.
+
+    A band that the model sees counts for the outlines as well: of two bands both do, for a border that shows in the
+    second alone is a border. A grey of the first would never see it.
+
+    Args:
+        bands: (bands, H, W) floating point in [0, 1]; what lies beyond is cut off.
+
+    Returns:
+        (3, H, W) uint8.
+    """
+    shown = bands[[min(band, len(bands) - 1) for band in range(3)]]
+    return (shown * 255).round().clamp(0, 255).to(torch.uint8)
+
+
 def _marginals(
     image: Tensor,
     logits: Tensor,
@@ -180,11 +196,7 @@ def _check(
     gaussian: Gaussian | None,
     bilateral: Bilateral | None,
 ) -> None:
-    """Refuse what cannot be used.
-
-    Raises:
-        DataError: says why.
-    """
+    """Refuse what cannot be used."""
     if not log_probabilities.is_floating_point() or log_probabilities.ndim not in (3, 4):
         raise DataError(
             f"log-probabilities: must be floating point (K, H, W) or (B, K, H, W), not {_described(log_probabilities)}"

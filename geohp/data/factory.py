@@ -17,9 +17,6 @@ def open_data(config: AnyDataConfig, seed: int = 0) -> DataSource:
     Args:
         config: its data section.
         seed: of whatever is drawn at random: places of patches, splits of one's own.
-
-    Raises:
-        DataError: what is missing, where, and the remedy.
     """
     match config.source:
         case "orthophotos":
@@ -52,9 +49,6 @@ def source_of(data: DataSource | ImageSet | TorchGeoDataset, config: AnyDataConf
             patches are cut as the configuration says.
         config: ``patches``, ``patch_px``, ``input_px``, ``bands``, ``scaling`` and ``label_classes`` are looked at.
         seed: of the places of patches.
-
-    Raises:
-        DataError: something else.
     """
     if isinstance(data, DataSource):
         return data

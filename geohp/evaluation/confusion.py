@@ -54,11 +54,7 @@ class ConfusionCounts:
         return {mode: metrics.compute() for mode, metrics in self._metrics.items()}
 
     def save(self, path: Path) -> None:
-        """Write the counts whole or not at all.
-
-        Raises:
-            OutputError: they cannot be written.
-        """
+        """Write the counts whole or not at all."""
         arrays: dict[str, Any] = {str(mode): metrics.confusion.numpy() for mode, metrics in self._metrics.items()}
         with atomic_write(path) as draft, draft.open("wb") as file:
             np.savez(file, **arrays, images=np.int64(self.images))

@@ -167,11 +167,7 @@ def _data_config(data: Config | str | Path | None, overrides: Sequence[str], mod
 
 
 def _predictor(file: Path, images: ImageSet, options: EvaluationOptions) -> Predictor:
-    """Of a model that fits the images.
-
-    Raises:
-        ModelError: it takes another number of bands.
-    """
+    """Of a model that fits the images."""
     model = load_model(file, weights=options.weights)
     if model.backbone.in_channels != images.channels:
         raise ModelError(

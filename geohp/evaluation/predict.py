@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geohp.crf.guide import guide_image
-from geohp.crf.mean_field import dense_crf
+from geohp.crf.mean_field import dense_crf, guide_image
 from geohp.methods.probes import ClusterProbe, LinearProbe
 
 CRF_SHARPNESS = 2.0

@@ -65,20 +65,9 @@ class PublishedRow:
 def published_rows(benchmark: str) -> tuple[PublishedRow, ...]:
     """All rows of a benchmark, in the order of the table they come from."""
     with _ROWS.open(encoding="utf-8", newline="") as file:
-        return tuple(_row(entry) for entry in csv.DictReader(file) if entry["benchmark"] == benchmark)
+        return tuple(_row(entry) for entry in csv.reader(file) if entry[0] == benchmark)
 
 
-def _row(entry: dict[str, str]) -> PublishedRow:
-    def number(key: str) -> float | None:
-        return float(entry[key]) if entry[key] else None
-
-    return PublishedRow(
-        entry["benchmark"],
-        entry["method"],
-        entry["backbone"],
-        number("cluster_accuracy"),
-        number("cluster_miou"),
-        number("linear_accuracy"),
-        number("linear_miou"),
-        entry["protocol"],
-    )
+def _row(entry: list[str]) -> PublishedRow:
+    numbers = [float(text) if text else None for text in entry[3:7]]
+    return PublishedRow(entry[0], entry[1], entry[2], numbers[0], numbers[1], numbers[2], numbers[3], entry[7])

@@ -29,11 +29,7 @@ _UNKNOWN = (200, 200, 200)
 
 
 def check_report(folder: Path, *, overwrite: bool) -> None:
-    """Refuse to replace what is there, or anything that is no report.
-
-    Raises:
-        OutputError: with the remedy.
-    """
+    """Refuse to replace what is there, or anything that is no report."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not folder.is_dir() or not (folder / _PAGE).is_file() or not (folder / _NUMBERS).is_file():
@@ -58,9 +54,6 @@ def write_report(
         images: what was judged, for samples.
         predictor: of the first model, on ``device``, for samples.
         device: where the predictor computes.
-
-    Raises:
-        OutputError: the folder cannot be written.
     """
     with folder_in_progress(folder, replace=True) as work:
         (work / _NUMBERS).write_text(json.dumps(evaluation.as_dict(), indent=2), encoding="utf-8")

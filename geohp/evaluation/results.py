@@ -17,7 +17,7 @@ from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.predict import PredictionMode
 from geohp.evaluation.published import PublishedRow, published_rows
 from geohp.evaluation.tables import ScoreRow, class_table, mean_and_deviation, percent, scores_table
-from geohp.reporting.text import as_text
+from geohp.reporting.pages import as_text
 
 LAST, BEST = "last checkpoint", "best on labels"
 """Names of checkpoints: the result, and the one whose choice looked at the labels it is scored on."""

@@ -1,18 +1,20 @@
-"""Pages of HTML that need nothing but themselves: no network, no script, pictures inside, readable on a phone."""
+"""What a report is written as: pages of HTML that need nothing but themselves, and plain text for terminals."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from io import StringIO
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.console import Console, RenderableType
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture inside a page.
+    """A picture inside a page, which loads nothing from a network.
 
     Attributes:
         png: the bytes of a PNG file.
@@ -57,3 +59,12 @@ def page_templates() -> Environment:
 def listed(words: Sequence[str]) -> str:
     """Words as a sentence lists them: ``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def as_text(parts: Iterable[RenderableType], width: int) -> str:
+    """Rich tables and texts (with rich's markup) one below the other, in so many columns and without colours."""
+    file = StringIO()
+    console = Console(file=file, width=width, color_system=None, legacy_windows=False)
+    for part in parts:
+        console.print(part)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"

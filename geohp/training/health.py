@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -141,7 +142,7 @@ def examine(method: Method, sample: SampleFeatures, images: int = 256) -> list[s
         TrainingError: when its codes are not finite.
     """
     maps = list(sample(images))
-    with _Evaluating(method):
+    with _evaluating(method):
         rows = gather_rows(lambda _: (method.head(each) for each in maps), _PATCHES, seed=0)
     if not len(rows):
         return []
@@ -194,7 +195,7 @@ class Health(L.Callback):
         method = _method(pl_module)
         sentences = method.warnings()
         if self._seen:
-            with _Evaluating(method), torch.no_grad():
+            with _evaluating(method), torch.no_grad():
                 # A row of pixels: a head looks at each patch by itself.
                 codes = method.head(torch.cat(list(self._seen)).T[None, :, None])[0, :, 0].T
             sentences += code_warnings(codes)
@@ -204,11 +205,14 @@ class Health(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look no more."""
-        self._remove_hook()
+        if self._hook is not None:
+            self._hook.remove()
+        self._hook = None
+        self._seen.clear()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Look no more."""
-        self._remove_hook()
+        self.on_fit_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """What has been seen so far, for a training that is resumed."""
@@ -225,34 +229,23 @@ class Health(L.Callback):
         self._seen.append(rows[:: max(1, len(rows) // _ROWS_A_STEP)].clone())
 
     def _warn(self, sentences: list[str], when: str = "") -> None:
-        for sentence in filter(self._new, sentences):
-            self.warnings.append(when + sentence)
-            logger.warning(self.warnings[-1])
-
-    def _new(self, sentence: str) -> bool:
-        kind = sentence.partition(": ")[2]  # before it stand the numbers
-        known = kind in self._kinds
-        self._kinds.add(kind)
-        return not known
-
-    def _remove_hook(self) -> None:
-        if self._hook is not None:
-            self._hook.remove()
-        self._hook = None
-        self._seen.clear()
+        for sentence in sentences:
+            kind = sentence.partition(": ")[2]  # before it stand the numbers
+            if kind not in self._kinds:
+                self._kinds.add(kind)
+                self.warnings.append(when + sentence)
+                logger.warning(self.warnings[-1])
 
 
-class _Evaluating:
+@contextmanager
+def _evaluating(method: Method) -> Iterator[None]:
     """A method in eval mode, and back in the mode it was in."""
-
-    def __init__(self, method: Method) -> None:
-        self.method, self.training = method, method.training
-
-    def __enter__(self) -> None:
-        self.method.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self.method.train(self.training)
+    was_training = method.training
+    method.eval()
+    try:
+        yield
+    finally:
+        method.train(was_training)
 
 
 def _method(module: L.LightningModule) -> Method:

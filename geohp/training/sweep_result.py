@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from geohp.reporting.text import as_text
+from geohp.reporting.pages import as_text
 
 CSV_NAME, PICTURE_NAME = "sweep.csv", "sweep.png"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from geohp.crf.guide import guide_image
+from geohp.crf.mean_field import guide_image
 from geohp.evaluation.predict import Predictor
 from geohp.inference.engine.reading import Patch
 from geohp.inference.engine.refining import refined

@@ -214,9 +214,7 @@ class TestPromises:
 
     def test_imports_without_the_rest(self):
         absent = ["rasterio", "rioxarray", "xarray", "dask", "geopandas", "shapely", "pyproj", "pydantic", "typer"]
-        code = (
-            f"import sys\nfor name in {absent}: sys.modules[name] = None\nimport geohp.crf.guide, geohp.crf.mean_field"
-        )
+        code = f"import sys\nfor name in {absent}: sys.modules[name] = None\nimport geohp.crf.mean_field"
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-500:]
 

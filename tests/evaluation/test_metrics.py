@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geohp.errors import DataError
-from geohp.evaluation.matching import hungarian, majority
-from geohp.evaluation.metrics import SegmentationMetrics
+from geohp.evaluation.metrics import SegmentationMetrics, hungarian, majority
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 counts = st.integers(2, 5).flatmap(

@@ -185,12 +185,12 @@ def test_a_broken_head_is_an_error():
 
 def test_what_was_told_survives_a_checkpoint():
     health = Health()
-    health._new("a: b")
-    health.warnings.append("epoch 1: a: b")
+    health._warn(["a: b"], "epoch 1: ")
     again = Health()
     again.load_state_dict(health.state_dict())
     assert again.warnings == ["epoch 1: a: b"]
-    assert not again._new("other numbers: b")
+    again._warn(["other numbers: b"])
+    assert again.warnings == ["epoch 1: a: b"]
 
 
 def test_positives_are_counted_as_by_hand():

@@ -62,9 +62,6 @@ class Cityscapes(PhotographSource):
 
     Args:
         config: sizes.
-
-    Raises:
-        DataError: there is no such folder, or it does not hold the data set.
     """
 
     benchmark = "cityscapes-27"

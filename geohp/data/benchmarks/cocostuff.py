@@ -52,9 +52,6 @@ class CocoStuff(PhotographSource):
 
     Args:
         config: which lists, and sizes.
-
-    Raises:
-        DataError: there is no such folder.
     """
 
     benchmark = "cocostuff-27"

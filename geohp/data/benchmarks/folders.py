@@ -17,11 +17,7 @@ _FORMAT = 1
 
 
 def list_names(folder: Path) -> frozenset[str]:
-    """Names of what lies in a folder, hidden ones apart, read in one go; none where there is no such folder.
-
-    Raises:
-        DataError: it cannot be read.
-    """
+    """Names of what lies in a folder, hidden ones apart, read in one go; none where there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries if not entry.name.startswith("."))
@@ -91,9 +87,6 @@ class PreparedFolder:
         Args:
             name: below the folder.
             save: writes its contents into an open file.
-
-        Raises:
-            OutputError: it cannot be written; nothing is left of it.
         """
         path = self.folder / name
         with atomic_write(path) as draft, draft.open("wb") as file:

@@ -7,31 +7,19 @@ pixels are those of Pillow, which the published figures were made with, so that 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from geohp.raster.block import Block
 
 CROPS = 5
 SMALLEST_PX = 8
 """Images with a shorter side are taken for broken ones."""
 
 
-class Box(NamedTuple):
-    """A window of an image, in pixels."""
-
-    row: int
-    col: int
-    height: int
-    width: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Rows and columns, to index an array with."""
-        return slice(self.row, self.row + self.height), slice(self.col, self.col + self.width)
-
-
-def five_boxes(height: int, width: int, ratio: float) -> tuple[Box, ...]:
+def five_boxes(height: int, width: int, ratio: float) -> tuple[Block, ...]:
     """Where the five crops lie: top left, top right, bottom left, bottom right, middle.
 
     Args:
@@ -40,8 +28,8 @@ def five_boxes(height: int, width: int, ratio: float) -> tuple[Box, ...]:
     """
     tall, wide = max(1, int(height * ratio)), max(1, int(width * ratio))
     low, right = height - tall, width - wide
-    corners = [Box(row, col, tall, wide) for row in (0, low) for col in (0, right)]
-    return (*corners, Box(round(low / 2), round(right / 2), tall, wide))
+    corners = [Block(row, col, tall, wide) for row in (0, low) for col in (0, right)]
+    return (*corners, Block(round(low / 2), round(right / 2), tall, wide))
 
 
 def framed(image: NDArray[Any], side: int) -> NDArray[Any]:

@@ -82,9 +82,6 @@ class PhotographSource(DataSource):
 
         Returns:
             How many crops were written, and how many were there already.
-
-        Raises:
-            DataError, OutputError: a photograph cannot be read, or a crop not written.
         """
         if self.config.crop_ratio is None:
             raise DataError("data.crop_ratio = null: whole images are trained on, there is nothing to cut")

@@ -112,10 +112,6 @@ class Potsdam(DataSource):
 
         Returns:
             How many patches were written, and how many were there already.
-
-        Raises:
-            DataError: these are prepared patches already, or a tile cannot be read.
-            OutputError: a patch cannot be written.
         """
         if not isinstance(self.patches, TilePatches):
             raise DataError(f"data.root = {self.root}: holds prepared patches already", "train on them as they are")

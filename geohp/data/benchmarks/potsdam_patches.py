@@ -33,11 +33,7 @@ class MatPatches:
         self.root, self.bands = root, tuple(bands)
 
     def ids(self, split: str) -> list[str]:
-        """The ids of a list; ``all`` may be missing, it is the other three.
-
-        Raises:
-            DataError: the list is not there or names something twice.
-        """
+        """The ids of a list; ``all`` may be missing, it is the other three."""
         path = self.root / f"{split}.txt"
         if split == ALL and not path.exists():
             return [i for part in (UNLABELLED, TRAIN, TEST) for i in self.ids(part)]
@@ -60,11 +56,7 @@ class MatPatches:
                 )
 
     def image(self, name: str) -> NDArray[np.uint8]:
-        """A patch: uint8 (bands, 200, 200).
-
-        Raises:
-            DataError: its file is damaged, of another kind, or lacks a band.
-        """
+        """A patch: uint8 (bands, 200, 200)."""
         path = self.root / "imgs" / f"{name}.mat"
         image = _read(path, "img")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[:2] != (PATCH_PX, PATCH_PX):
@@ -82,11 +74,7 @@ class MatPatches:
         return np.ascontiguousarray(np.moveaxis(image[:, :, [BANDS.index(b) for b in self.bands]], -1, 0))
 
     def labels(self, name: str) -> NDArray[np.uint8]:
-        """The labels of a patch: uint8 (200, 200), 0 to 5, 255 elsewhere.
-
-        Raises:
-            DataError: its file is damaged or of another kind.
-        """
+        """The labels of a patch: uint8 (200, 200), 0 to 5, 255 elsewhere."""
         path = self.root / "gt" / f"{name}.mat"
         labels = _read(path, "gt")
         if labels.dtype.kind not in "iu" or labels.shape != (PATCH_PX, PATCH_PX):

@@ -178,11 +178,7 @@ class TilePatches:
                 )
 
     def image(self, name: str) -> NDArray[np.uint8]:
-        """A patch: uint8 (bands, 200, 200).
-
-        Raises:
-            DataError: its tile cannot be read, or is not what its name says.
-        """
+        """A patch: uint8 (bands, 200, 200)."""
         tile, window = self._place(name)
         numbers = [BANDS.index(b) + 1 for b in self.bands]
         full = self._read(self._images[tile], numbers, window, bands=4 if self._kind == "RGBIR" else 3)

@@ -98,11 +98,7 @@ class PixelToPlane:
 
 
 def read_footprints(paths: Sequence[str]) -> list[Footprint]:
-    """Open images just to see where they lie.
-
-    Raises:
-        SceneError: one cannot be opened.
-    """
+    """Open images just to see where they lie."""
     shared = _shared_folder(paths)
     footprints = []
     for path in paths:

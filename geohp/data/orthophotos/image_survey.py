@@ -137,11 +137,7 @@ def _labelled_places(
 
 
 def agreed_channels(surveys: Sequence[ImageSurvey]) -> int:
-    """The number of bands that all images give.
-
-    Raises:
-        DataError: they differ.
-    """
+    """The number of bands that all images give."""
     first = surveys[0]
     odd = next((s for s in surveys if s.channels != first.channels), None)
     if odd is not None:

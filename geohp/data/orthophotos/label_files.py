@@ -51,10 +51,6 @@ class LabelFiles:
             footprints: the images.
             plane: see :func:`geohp.data.orthophotos.footprints.common_plane`; ``None`` where no image is georeferenced.
             layer: of files of polygons.
-
-        Raises:
-            DataError: polygons that cannot be read, or do not say where on Earth they lie.
-            SceneError: a label raster that cannot be opened.
         """
         if plane is None:
             anywhere = bool(self.rasters or self.vectors)

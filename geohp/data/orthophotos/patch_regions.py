@@ -60,10 +60,24 @@ class Blocks:
         shape: tuple[int, int],
     ) -> None:
         self.to_plane, self.side, self.gap = to_plane, side, gap
-        self._first, self._own = _nearby(to_plane, side, test, role, gap, shape)
+        self._first, self._own = self._nearby(test, role, shape)
         table = np.zeros(np.add(self._own.shape, 1), np.int64)
         table[1:, 1:] = (~self._own).cumsum(0).cumsum(1)
         self._others = table
+
+    def _nearby(self, test: Set[tuple[int, int]], role: str, shape: tuple[int, int]) -> tuple[NDArray[np.int64], Bool]:
+        """The blocks an image and what is as near as the gap lie in: the first one (2,), and which are of the side."""
+        bounds = self.to_plane.boxes([0], [0], max(shape))[0]
+        first = np.floor((bounds[:2] - self.gap) / self.side).astype(int)
+        last = np.floor((bounds[2:] + self.gap) / self.side).astype(int)
+        count = last - first + 1
+        if count.prod() > _MANY_BLOCKS:
+            raise DataError(f"data.block_m: makes {count.prod()} blocks of one image", "give larger ones")
+        own = np.full(count, role == "train")
+        blocks = np.array(sorted(test), np.int64).reshape(-1, 2) - first
+        inside = ((blocks >= 0) & (blocks < count)).all(axis=1)
+        own[tuple(blocks[inside].T)] = role == "test"
+        return first, own
 
     def contains(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
         """Which of (n,) square patches touch blocks of this side alone."""
@@ -93,31 +107,9 @@ class Blocks:
         return inside
 
     def _index(self, places: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.int64]:
-        index = np.floor(places / self.side).astype(np.int64) - np.array(self._first)
+        index = np.floor(places / self.side).astype(np.int64) - self._first
         inside: NDArray[np.int64] = np.clip(index, 0, np.array(self._own.shape) - 1).reshape(shape)
         return inside
-
-
-def _nearby(
-    to_plane: PixelToPlane,
-    side: float,
-    test: Set[tuple[int, int]],
-    role: Literal["train", "test"],
-    gap: float,
-    shape: tuple[int, int],
-) -> tuple[tuple[int, int], Bool]:
-    """The blocks an image and what is as near as the gap lie in: the first one, and which are of the side."""
-    bounds = to_plane.boxes([0], [0], max(shape))[0]
-    first = np.floor((bounds[:2] - gap) / side).astype(int)
-    last = np.floor((bounds[2:] + gap) / side).astype(int)
-    count = last - first + 1
-    if count.prod() > _MANY_BLOCKS:
-        raise DataError(f"data.block_m: makes {count.prod()} blocks of one image", "give larger ones")
-    own = np.full(count, role == "train")
-    blocks = np.array(sorted(test), np.int64).reshape(-1, 2) - first
-    inside = ((blocks >= 0) & (blocks < count)).all(axis=1)
-    own[tuple(blocks[inside].T)] = role == "test"
-    return (int(first[0]), int(first[1])), own
 
 
 class Area:

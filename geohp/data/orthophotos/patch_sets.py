@@ -100,11 +100,7 @@ class LabelSetting:
     table: ClassTable
 
     def open(self, image: str, scene: Scene, stack: ExitStack) -> ClassReader:
-        """Open the labels of an image, to be closed with the stack.
-
-        Raises:
-            DataError, SceneError: labels that cannot be used.
-        """
+        """Open the labels of an image, to be closed with the stack."""
         return ClassReader(stack.enter_context(self.reading.open(image, scene.grid)), self.table)
 
 

@@ -47,9 +47,10 @@ class Labels(Protocol):
 
     def codes(self) -> Sequence[int] | None:
         """All codes there are, where that is known without reading."""
+        return None
 
 
-class _Values:
+class _Values(Labels):
     """A raster of integers."""
 
     def __init__(self, raster: LabelRaster, name: str, declared: LabelRaster) -> None:
@@ -74,7 +75,7 @@ class _Values:
 _RGB = [1, 2, 3]
 
 
-class _Colours:
+class _Colours(Labels):
     """A picture in which colours stand for classes."""
 
     def __init__(self, dataset: Any, name: str) -> None:
@@ -97,11 +98,8 @@ class _Colours:
     def texts(self, code: int) -> tuple[str, ...]:
         return (f"#{code:06x}",)
 
-    def codes(self) -> Sequence[int] | None:
-        return None
 
-
-class _Shapes:
+class _Shapes(Labels):
     """Polygons or points, by the texts of a field."""
 
     def __init__(self, reference: Any, name: str) -> None:
@@ -116,9 +114,6 @@ class _Shapes:
 
     def texts(self, code: int) -> tuple[str, ...]:
         return (self._reference.class_name(code),)
-
-    def codes(self) -> Sequence[int] | None:
-        return None
 
 
 @dataclass(frozen=True)
@@ -136,15 +131,10 @@ class LabelReading:
 
     @contextmanager
     def open(self, image: str, grid: Grid) -> Iterator[list[Labels]]:
-        """All labels that may lie on an image, those of its own first.
-
-        Args:
-            image: its path.
-            grid: its pixels.
+        """All labels that may lie on the pixels of an image, those of its own first.
 
         Raises:
-            DataError: labels of another size without a place on Earth, or that cannot be used.
-            SceneError: labels that cannot be opened.
+            DataError, SceneError: labels of another size without a place on Earth, or that cannot be used.
         """
         files = self.files
         with ExitStack() as stack:
@@ -236,12 +226,7 @@ class ClassReader:
         self._labels, self._table = labels, table
 
     def read(self, block: Block) -> Int64:
-        """(rows, cols) classes, 255 where unknown.
-
-        Raises:
-            DataError: a label that means no class.
-            SceneError: labels cannot be read.
-        """
+        """(rows, cols) classes, 255 where unknown."""
         classes = np.full(block.shape, NODATA_LABEL, np.int64)
         for labels in self._labels:
             missing = classes == NODATA_LABEL

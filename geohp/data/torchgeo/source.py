@@ -43,11 +43,7 @@ class TorchGeoData(DataSource):
 
     @classmethod
     def of_config(cls, config: TorchGeoConfig, seed: int = 0) -> TorchGeoData:
-        """The data sets that a configuration names.
-
-        Raises:
-            DataError: there is no such class in ``torchgeo.datasets``.
-        """
+        """The data sets that a configuration names."""
         for name in (config.dataset, config.label_dataset):
             if name is not None:
                 dataset_class(name)
@@ -56,11 +52,7 @@ class TorchGeoData(DataSource):
 
     @classmethod
     def of_dataset(cls, dataset: TorchGeoDataset, config: AnyDataConfig, seed: int = 0) -> TorchGeoData:
-        """A data set at hand, of which patches are cut as a configuration of any source says.
-
-        Raises:
-            DataError: it is none of TorchGeo's.
-        """
+        """A data set at hand, of which patches are cut as a configuration of any source says."""
         title = type(dataset).__name__
         if not isinstance(dataset, GeoDataset | NonGeoDataset):
             raise DataError(f"data: {title} is neither a data source of geohp's nor a data set of TorchGeo's")
@@ -151,11 +143,7 @@ class TorchGeoData(DataSource):
 
 
 def dataset_class(name: str) -> type[TorchGeoDataset]:
-    """A data set of TorchGeo's by the name of its class.
-
-    Raises:
-        DataError: there is none of that name.
-    """
+    """A data set of TorchGeo's by the name of its class."""
     kinds = (GeoDataset, NonGeoDataset)
     candidate = getattr(torchgeo_datasets, name, None)
     if inspect.isclass(candidate) and issubclass(candidate, kinds):

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 
 import torch
 
-from geohp.crf.guide import guide_image
-from geohp.crf.mean_field import dense_crf
+from geohp.crf.mean_field import dense_crf, guide_image
 from geohp.inference.engine.blending import Blended, WindowScores
 from geohp.inference.engine.layers import class_probabilities
 from geohp.inference.engine.reading import Patch

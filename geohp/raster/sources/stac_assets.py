@@ -19,11 +19,7 @@ _NO_DATA_ROLES = frozenset({"thumbnail", "overview", "metadata", "labels", "labe
 
 
 def load_json(path: Path) -> Any:
-    """A JSON document.
-
-    Raises:
-        SourceError: it cannot be read.
-    """
+    """A JSON document."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -55,9 +51,6 @@ def images_of_stac(
         asset: key of the asset that holds the image.
         document: what the file holds, where it is read already.
         visited: documents that need no second look.
-
-    Raises:
-        SourceError: a document that cannot be read, or an item that does not tell which asset is its image.
     """
     visited = set() if visited is None else visited
     if path.resolve() in visited:
