@@ -91,7 +91,7 @@ def tall_scene(tmp_path_factory) -> Path:
 def tall_model(tall_scene, tmp_path_factory) -> Path:
     """Four classes found on the tall scene, as a model file."""
     from geohp.inference.map_options import ModelOptions
-    from geohp.inference.resolve import resolve_segmenter
+    from geohp.inference.segment import resolve_segmenter
     from geohp.model.file import save_model
 
     model = resolve_segmenter(tall_scene, ModelOptions(classes=4)).model

@@ -21,7 +21,7 @@ from geohp.config.loading import load_config
 from geohp.errors import ConfigError, DataError, GeohpError, ModelError, OutputError, SceneError
 from geohp.inference.map_options import ModelOptions
 from geohp.inference.map_scene import segment_file
-from geohp.inference.resolve import resolve_segmenter
+from geohp.inference.segment import resolve_segmenter
 
 SMALL = ["data.patches=12", "data.patch_px=64", "train.epochs=2", "train.batch_size=4", "train.device=cpu"]
 SMALL_HP = [*SMALL, "method.pool_size=12", "method.code_channels=16", "method.warmup_steps=2", "classes.count=3"]

@@ -13,7 +13,7 @@ from geohp.cli.app import app
 from geohp.errors import GeohpError
 from geohp.inference.map_options import ModelOptions
 from geohp.inference.map_scene import segment_file
-from geohp.inference.resolve import resolve_segmenter
+from geohp.inference.segment import resolve_segmenter
 from geohp.raster.grid import Grid
 from geohp.vector.writing import polygonize_file
 

@@ -28,8 +28,7 @@ def polygonize(
         typer.Option(min=0, metavar="M2", help="Smallest polygon in square metres; smaller ones join a neighbour."),
     ] = 0,
     simplify: Annotated[
-        float,
-        typer.Option(min=0, metavar="METRES", help="Simplify outlines by so much; shared borders stay shared."),
+        float, typer.Option(min=0, metavar="METRES", help="Simplify outlines by so much; shared borders stay shared.")
     ] = 0,
     smooth: Annotated[
         int, typer.Option(min=0, max=5, metavar="ROUNDS", help="Then cut their corners, so many times; 2 look round.")

@@ -96,8 +96,7 @@ def segment(
         _option(_READING, metavar="LIST", help="By number, name or colour, e.g. 4,1,2; red,green,blue by default."),
     ] = None,
     scaling: Annotated[
-        str | None,
-        _option(_READING, metavar="RULE", help="auto, type, percentiles, percentiles:2,98 or LOW,HIGH."),
+        str | None, _option(_READING, metavar="RULE", help="auto, type, percentiles, percentiles:2,98 or LOW,HIGH.")
     ] = None,
     on_read_error: Annotated[
         OnReadError, _option(_READING, help="Stop where the scene cannot be read, or leave such parts out as nodata.")

@@ -32,14 +32,7 @@ def train(
     from geohp.training.run import train as run_training
 
     with terminal.progress() as progress:
-        run = run_training(
-            config,
-            set_ or [],
-            out=out,
-            resume=resume,
-            sweep=sweep,
-            progress=progress,
-        )
+        run = run_training(config, set_ or [], out=out, resume=resume, sweep=sweep, progress=progress)
     typer.echo(f"trained in {terminal.duration(run.seconds)}: {run.folder} (model, report, metrics, pictures)")
 
 

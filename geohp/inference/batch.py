@@ -19,7 +19,7 @@ from geohp.inference.identity import model_sha256, run_identity
 from geohp.inference.map_options import MapOptions
 from geohp.inference.map_scene import SceneResult, map_scene
 from geohp.inference.products import Products
-from geohp.inference.resolve import load_segmenter
+from geohp.inference.segment import load_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.options import PolygonOptions, keywords
 from geohp.raster.gdal import open_raster

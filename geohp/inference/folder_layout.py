@@ -49,8 +49,7 @@ def folder_products(scenes: Sequence[str], folder: Path, kinds: Iterable[str]) -
             other = owners.setdefault(path.name.casefold(), scene)  # some disks tell no capitals
             if other != scene:
                 raise OutputError(
-                    f"{other} and {scene} would both be written to {path}",
-                    "rename one, or give them different folders",
+                    f"{other} and {scene} would both be written to {path}", "rename one, or give them different folders"
                 )
             if path.resolve() in sources:
                 raise OutputError(f"{path}: is a scene itself", "choose another folder for the maps")

@@ -32,11 +32,7 @@ DEFAULT_CLASSES = 6
 
 
 def fit_kmeans(
-    scenes: Scene | SceneCollection,
-    options: FitOptions,
-    *,
-    device: torch.device,
-    errors_as_nodata: bool = False,
+    scenes: Scene | SceneCollection, options: FitOptions, *, device: torch.device, errors_as_nodata: bool = False
 ) -> LandCoverModel:
     """Fit cosine k-means on features of windows drawn from all over a scene, or several.
 

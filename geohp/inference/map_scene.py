@@ -16,7 +16,7 @@ from geohp.classes import LandCoverClass
 from geohp.inference.map_options import MapOptions
 from geohp.inference.products import Products
 from geohp.inference.rasters import write_rasters
-from geohp.inference.resolve import resolve_segmenter
+from geohp.inference.segment import resolve_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.inference.writing import Skipped
 from geohp.options import keywords

@@ -92,10 +92,5 @@ def raster_layers(segmenter: Segmenter, settings: EngineSettings) -> dict[str, L
 
 def _quantity(bands: tuple[str, ...], tags: dict[str, str]) -> Layer:
     return Layer(
-        bands=len(bands),
-        band_descriptions=bands,
-        tags=tags,
-        nodata=NODATA_LABEL,
-        scale=1 / STEPS,
-        overviews="average",
+        bands=len(bands), band_descriptions=bands, tags=tags, nodata=NODATA_LABEL, scale=1 / STEPS, overviews="average"
     )

@@ -19,7 +19,7 @@ from geohp.legend.naming_report import Naming
 from geohp.legend.recoded_labels import ranked
 from geohp.legend.references import Reference, open_reference
 from geohp.progress import Progress, no_progress
-from geohp.raster.blocks import BLOCK_PX, BlockGrid
+from geohp.raster.block import BLOCK_PX, BlockGrid
 from geohp.raster.read.labels import LabelRaster, open_labels
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from geohp.files import check_output, file_state
 from geohp.legend.file import Legend
 from geohp.legend.recoded_labels import RecodedLabels
 from geohp.progress import Progress, no_progress
-from geohp.raster.block import Block
-from geohp.raster.blocks import BLOCK_PX, BlockGrid
+from geohp.raster.block import BLOCK_PX, Block, BlockGrid
 from geohp.raster.read.labels import LabelRaster, open_labels, opened_raster
 from geohp.raster.write.layer import Layer, label_layer
 from geohp.raster.write.resumable import ResumableRasterWriter

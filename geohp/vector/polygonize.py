@@ -20,7 +20,7 @@ from geohp.legend.file import Legend
 from geohp.legend.recoded_labels import RecodedLabels
 from geohp.options import PolygonOptions, keywords
 from geohp.progress import Progress, no_progress
-from geohp.raster.blocks import BLOCK_PX, BlockGrid
+from geohp.raster.block import BLOCK_PX, BlockGrid
 from geohp.raster.grid import parse_crs
 from geohp.raster.read.labels import complete_classes, open_labels
 from geohp.vector.measures import PixelAreas, areas_m2, perimeters_m

@@ -14,8 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from geohp.files import temporary_failure
 from geohp.progress import Progress, no_progress
-from geohp.raster.block import Block
-from geohp.raster.blocks import BlockGrid
+from geohp.raster.block import Block, BlockGrid
 from geohp.raster.read.labels import LabelRaster
 from geohp.vector.cleaning import Borders, contract, merge_small, shared_borders
 from geohp.vector.measures import PixelAreas

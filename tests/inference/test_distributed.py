@@ -26,7 +26,7 @@ from geohp.inference.identity import model_sha256
 from geohp.inference.map_options import ModelOptions, RasterOptions
 from geohp.inference.products import Products
 from geohp.inference.rasters import raster_layers, write_rasters
-from geohp.inference.resolve import resolve_segmenter
+from geohp.inference.segment import resolve_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.model.file import save_model
 from geohp.options import WindowOptions

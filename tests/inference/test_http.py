@@ -15,7 +15,7 @@ import geohp
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.settings import engine_settings
 from geohp.inference.map_options import ModelOptions
-from geohp.inference.resolve import resolve_segmenter
+from geohp.inference.segment import resolve_segmenter
 from geohp.options import WindowOptions
 from geohp.raster.read.scene import open_scene
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import geohp
 from geohp.inference import lazy as lazily
 from geohp.inference.map_options import ModelOptions
-from geohp.inference.resolve import resolve_segmenter
+from geohp.inference.segment import resolve_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.raster.read import lazy as lazy_scenes
 from geohp.raster.read import scene as scenes

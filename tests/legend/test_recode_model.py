@@ -16,7 +16,7 @@ from geohp.inference.engine.layers import confidence_layers
 from geohp.inference.engine.layers import labels as labels_of
 from geohp.inference.map_options import ModelOptions
 from geohp.inference.map_scene import segment_file
-from geohp.inference.resolve import resolve_segmenter
+from geohp.inference.segment import resolve_segmenter
 from geohp.legend.file import Legend
 from geohp.legend.recode_model import recode_model, recode_model_file
 from geohp.model.file import load_model, save_model

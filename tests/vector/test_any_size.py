@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from rasterio.control import GroundControlPoint
 
 from geohp.errors import OutputError, VectorError
-from geohp.raster.blocks import BlockGrid
+from geohp.raster.block import BlockGrid
 from geohp.vector.polygonize import polygonize
 
 PLACES = {

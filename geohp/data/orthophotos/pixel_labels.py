@@ -18,8 +18,7 @@ from geohp.data.class_table import MOST_CLASSES, ClassTable
 from geohp.data.orthophotos.label_files import LabelFiles
 from geohp.errors import DataError, SceneError
 from geohp.legend.references import open_reference
-from geohp.raster.block import Block
-from geohp.raster.blocks import BlockGrid
+from geohp.raster.block import Block, BlockGrid
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_env, open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster, warped_to

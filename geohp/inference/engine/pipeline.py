@@ -24,11 +24,10 @@ from numpy.typing import NDArray
 from geohp.inference.engine.blending import Blended, ScoreCache, WindowScores, blend
 from geohp.inference.engine.forward import Runner, Scorer
 from geohp.inference.engine.layers import confidence_layers, labels, refined_layers
-from geohp.inference.engine.plan import Plan
 from geohp.inference.engine.reading import Patch, read_ahead
 from geohp.inference.engine.refining import refined
 from geohp.inference.engine.settings import CrfWindows, EngineSettings
-from geohp.inference.engine.windows import Origin, blend_weights
+from geohp.inference.engine.windows import Origin, Plan, blend_weights
 from geohp.progress import Progress, no_progress
 from geohp.raster.block import Block
 from geohp.raster.read.patches import Readable

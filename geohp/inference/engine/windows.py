@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -93,6 +93,41 @@ class WindowGrid:
         if self.multiple is None or length >= self.window:
             return self.window
         return min(self.window, math.ceil(length / self.multiple) * self.multiple)
+
+
+class Plan:
+    """Regions of a scene computed one after the other, and the windows that touch them.
+
+    Args:
+        grid: the windows.
+        regions: in the order they are computed; they may overlap and need not cover the scene.
+
+    Attributes:
+        grid, regions: as given.
+        touching: for each region the windows that touch it, in raster order.
+        fresh: for each region those of them that none before it needed.
+    """
+
+    def __init__(self, grid: WindowGrid, regions: Sequence[Block]) -> None:
+        self.grid, self.regions = grid, regions
+        self.touching: list[list[Origin]] = []
+        self.fresh: list[list[Origin]] = []
+        self._uses: dict[Origin, list[int]] = {}
+        for number, region in enumerate(regions):
+            origins = list(grid.touching(region))
+            self.touching.append(origins)
+            self.fresh.append([origin for origin in origins if origin not in self._uses])
+            for origin in origins:
+                self._uses.setdefault(origin, []).append(number)
+
+    @property
+    def order(self) -> list[Origin]:
+        """All windows that are needed, in the order of their first need."""
+        return [origin for group in self.fresh for origin in group]
+
+    def needed_from(self, origin: Origin, number: int) -> int | None:
+        """The first row that any region after this one needs of a window; ``None`` where none needs it."""
+        return min((self.regions[use].row for use in self._uses[origin] if use > number), default=None)
 
 
 def blend_weights(shape: tuple[int, int], overlap: int) -> NDArray[np.float32]:

@@ -90,10 +90,7 @@ class LazyScene(Scene):
             slice(start, start + length)
             if length == out
             else start + ((np.arange(out) + 0.5) * length / out).astype(int)
-            for start, length, out in (
-                (block.row, block.height, shape[0]),
-                (block.col, block.width, shape[1]),
-            )
+            for start, length, out in ((block.row, block.height, shape[0]), (block.col, block.width, shape[1]))
         )
         return self.planes[:, rows][:, :, cols].compute()
 

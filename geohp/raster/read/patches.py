@@ -8,8 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geohp.raster.block import Block
-from geohp.raster.blocks import BlockGrid
+from geohp.raster.block import Block, BlockGrid
 
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -126,12 +125,7 @@ def sample_origins(
     return [(int(rows[i]), int(cols[i])) for i in good[:count]]
 
 
-def grid_origins(
-    height: int,
-    width: int,
-    side: int,
-    stride: int,
-) -> list[tuple[int, int]]:
+def grid_origins(height: int, width: int, side: int, stride: int) -> list[tuple[int, int]]:
     """Patch origins (row, col) of a grid that covers a scene; the last row and column end where the scene does.
 
     Args:

@@ -23,13 +23,7 @@ from geohp.raster.write.assemble import PlacedBlock
 from geohp.raster.write.cog import assemble, remove_side_files
 from geohp.raster.write.journal import Journal, JournalEntry, Origin
 from geohp.raster.write.layer import Layer
-from geohp.raster.write.stored_blocks import (
-    StoredBlock,
-    block_path,
-    checksum_matches,
-    has_full_size,
-    write_block,
-)
+from geohp.raster.write.stored_blocks import StoredBlock, block_path, checksum_matches, has_full_size, write_block
 
 
 class ResumableRasterWriter:
@@ -63,12 +57,7 @@ class ResumableRasterWriter:
 
     @classmethod
     def open(
-        cls,
-        outputs: Mapping[Path, Layer],
-        grid: Grid,
-        identity: Mapping[str, Any],
-        *,
-        restart: bool = False,
+        cls, outputs: Mapping[Path, Layer], grid: Grid, identity: Mapping[str, Any], *, restart: bool = False
     ) -> ResumableRasterWriter:
         """Begin, or go on with what an earlier run of the same identity left.
 

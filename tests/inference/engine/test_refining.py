@@ -28,7 +28,7 @@ from geohp.inference.identity import run_identity
 from geohp.inference.map_options import ModelOptions, RasterOptions
 from geohp.inference.products import Products
 from geohp.inference.rasters import write_rasters
-from geohp.inference.resolve import resolve_segmenter
+from geohp.inference.segment import resolve_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.methods.kmeans.method import Standardise
 from geohp.methods.probes import ClusterProbe
