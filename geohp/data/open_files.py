@@ -34,12 +34,7 @@ class OpenFiles(Generic[T]):
 
     @contextmanager
     def use(self, path: str, open_file: Callable[[ExitStack], T]) -> Iterator[T]:
-        """What a file opens as, for as long as the ``with`` block lasts.
-
-        Args:
-            path: the file.
-            open_file: opens it, and has it closed with the stack.
-        """
+        """What a file opens as, for as long as the ``with`` block lasts; ``open_file`` has it closed with the stack."""
         if self._process != os.getpid():
             self._forget()
         with self._lock:

@@ -48,12 +48,7 @@ def write_report(
 ) -> None:
     """Write ``evaluation.json``, ``results.csv``, pictures and ``index.html``, whole or not at all.
 
-    Args:
-        evaluation: what was measured.
-        folder: where; a report that is there is replaced.
-        images: what was judged, for samples.
-        predictor: of the first model, on ``device``, for samples.
-        device: where the predictor computes.
+    A report that is there is replaced. Samples are of the images that were judged, by the predictor of the first model.
     """
     with folder_in_progress(folder, replace=True) as work:
         (work / _NUMBERS).write_text(json.dumps(evaluation.as_dict(), indent=2), encoding="utf-8")
@@ -67,14 +62,7 @@ def write_report(
 def confusion_png(
     scores: SegmentationScores, classes: Sequence[LandCoverClass], title: str, *, clusters: bool
 ) -> bytes:
-    """Confusion, accuracy and mean IoU as a picture.
-
-    Args:
-        scores: what was measured.
-        classes: of the labels.
-        title: what was judged.
-        clusters: clusters were matched to classes, and are named beside them.
-    """
+    """Confusion, accuracy and mean IoU as a picture; matched ``clusters`` are named beside their classes."""
     return draw_confusion(
         scores["confusion"],
         scores["unlabelled"],

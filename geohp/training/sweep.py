@@ -96,12 +96,9 @@ def sweep_method(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> SweepResult:
-    """Sweep the numbers of clusters of a trained method; see :func:`sweep_classes`.
+    """Sweep the numbers of clusters of a trained method, in eval mode, on a sample of its backbone's features.
 
-    Args:
-        method: trained, in eval mode; not changed.
-        sample: of the backbone's features.
-        counts, images, seed, progress: as there.
+    It is not changed; the other arguments are those of :func:`sweep_classes`.
     """
     return sweep_classes(
         lambda count: (method.head(maps) for maps in sample(count)), counts, images=images, seed=seed, progress=progress

@@ -59,9 +59,6 @@ class Cityscapes(PhotographSource):
 
     Images lie in ``leftImg8bit/train/CITY/NAME_leftImg8bit.png``, labels in
     ``gtFine/train/CITY/NAME_gtFine_labelIds.png``; the same for ``val``.
-
-    Args:
-        config: sizes.
     """
 
     benchmark = "cityscapes-27"

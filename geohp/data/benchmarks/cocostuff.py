@@ -49,9 +49,6 @@ class CocoStuff(PhotographSource):
 
     Images lie in ``images/train2017/ID.jpg`` (or ``train2017/ID.jpg``), labels in ``annotations/train2017/ID.png`` (or
     ``stuffthingmaps/...``), lists of ids in ``curated/train2017/LIST.txt``; the same for ``val2017``.
-
-    Args:
-        config: which lists, and sizes.
     """
 
     benchmark = "cocostuff-27"

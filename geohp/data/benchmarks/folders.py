@@ -82,12 +82,7 @@ class PreparedFolder:
         return list_names(self.folder / part)
 
     def write(self, name: str, save: Callable[[BinaryIO], object]) -> None:
-        """Make one file.
-
-        Args:
-            name: below the folder.
-            save: writes its contents into an open file.
-        """
+        """Make a file of this name below the folder: ``save`` writes its contents into an open file."""
         path = self.folder / name
         with atomic_write(path) as draft, draft.open("wb") as file:
             save(file)

@@ -43,15 +43,7 @@ Patches = MatPatches | TilePatches
 
 
 class PotsdamPatches(ImageSet):
-    """Patches as squares, resized by nearest pixels.
-
-    Args:
-        patches: where they come from.
-        ids: which.
-        side: of the squares.
-        channels: bands of an image.
-        labelled: items carry a mask.
-    """
+    """Patches by their ids as squares of ``side`` pixels, resized by nearest pixels; labelled ones carry a mask."""
 
     kind = "geohp.data.potsdam.PotsdamPatches"
 

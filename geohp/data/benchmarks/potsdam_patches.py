@@ -22,12 +22,7 @@ TRAIN, TEST, UNLABELLED, ALL = "labelled_train", "labelled_test", "unlabelled_tr
 
 
 class MatPatches:
-    """Patches below a folder, by id.
-
-    Args:
-        root: holds ``imgs``, ``gt`` and the lists.
-        bands: of the images, in order.
-    """
+    """Patches by id, with their bands in the order asked for, below a folder of ``imgs``, ``gt`` and the lists."""
 
     def __init__(self, root: Path, bands: Sequence[str]) -> None:
         self.root, self.bands = root, tuple(bands)

@@ -50,14 +50,7 @@ class ImageSurvey:
 def survey_for_training(
     item: SplitItem, config: OrthophotosConfig, seed: tuple[int, int], area: Region | None
 ) -> ImageSurvey:
-    """Look at an image to train on, and choose where patches may be cut.
-
-    Args:
-        item: the image, or a part of it.
-        config: how patches are cut.
-        seed: of random places.
-        area: the part of the image in the area of interest.
-    """
+    """Look at an image or a part of it, and choose where in the area patches may be cut (``seed`` draws them)."""
     path, own_m, region = item.footprint.path, item.footprint.pixel_size_m, intersect(item.region, area)
     side = config.source_px(config.patch_px, own_m)
     with open_scene(path, bands=config.bands, scaling=config.scaling) as scene:
@@ -76,14 +69,9 @@ def survey_for_training(
 def survey_for_evaluation(
     item: SplitItem, config: OrthophotosConfig, patch_px: float, area: Region | None, labels: LabelSetting
 ) -> ImageSurvey:
-    """Look at an image to be judged on, and find the patches of a grid that show a labelled pixel.
+    """Look at an image or a part of it, and find the patches of a grid in the area that show a labelled pixel.
 
-    Args:
-        item: the image, or a part of it.
-        config: which bands and scaling.
-        patch_px: side of a patch, as training counts pixels.
-        area: the part of the image in the area of interest.
-        labels: of the image.
+    ``patch_px`` is the side of a patch, as training counts pixels.
     """
     path, own_m, region = item.footprint.path, item.footprint.pixel_size_m, intersect(item.region, area)
     side = config.source_px(patch_px, own_m)

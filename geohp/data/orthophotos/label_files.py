@@ -45,13 +45,7 @@ class LabelFiles:
         return {*self.of_image.values(), *self.rasters, *self.vectors}
 
     def covered(self, footprints: Sequence[Footprint], plane: CRS | None, layer: str | None = None) -> LabelCoverage:
-        """What is labelled.
-
-        Args:
-            footprints: the images.
-            plane: see :func:`geohp.data.orthophotos.footprints.common_plane`; ``None`` where no image is georeferenced.
-            layer: of files of polygons.
-        """
+        """What is labelled, in a common plane (``None`` where no image is georeferenced); ``layer`` is of polygons."""
         if plane is None:
             anywhere = bool(self.rasters or self.vectors)
             return LabelCoverage(frozenset(f.key for f in footprints if anywhere or f.path in self.of_image))

@@ -24,14 +24,7 @@ PAINTS: tuple[tuple[Colour, float], ...] = (
 def paint_car(canvas: Canvas, x: float, y: float, angle: float, rng: np.random.Generator) -> bool:
     """Paint a car of about 4.5 x 1.9 m, now and then a van, unless something taller stands at (x, y).
 
-    Args:
-        canvas: painted on.
-        x, y: its middle, metres.
-        angle: its direction, radians; it points either way.
-        rng: for kind, paint and exact place.
-
-    Returns:
-        Whether it was painted.
+    Its middle is given in metres and its direction in radians; it points either way. Returns whether it was painted.
     """
     top = canvas.top_at(x, y)
     if top is not None and 0.5 < top[1] < 3:

@@ -12,13 +12,9 @@ from geohp.demo.town.town_classes import CLUTTER, LOW_VEGETATION, ROAD
 
 
 def paint_streets(canvas: Canvas, plan: StreetPlan, u: Floats, v: Floats, rng: np.random.Generator) -> None:
-    """Paint carriageways with their markings, and pavements, over the whole canvas.
+    """Paint carriageways with their markings, and pavements, over a canvas of the plan coordinates ``u`` and ``v``.
 
-    Args:
-        canvas: painted on; whatever is no street gets a plain lawn.
-        plan: the streets.
-        u, v: plan coordinates of all pixels.
-        rng: for colours, repairs and markings.
+    Whatever is no street gets a plain lawn.
     """
     everything = canvas.everything
     canvas.paint(everything, np.ones(canvas.shape, bool), lawn(canvas, everything, u, v, rng), LOW_VEGETATION)

@@ -22,15 +22,6 @@ SIX_CLASSES: Final = (
 """The six classes of ISPRS Potsdam in their usual colours. "Road" is every sealed ground; "clutter" is
 what is none of the others: here bare soil, gravel yards and containers."""
 
-FIVE_CLASSES: Final = (
-    LandCoverClass(0, "sealed ground", "#9d9d9d"),
-    LandCoverClass(1, "building", "#c8553d"),
-    LandCoverClass(2, "low vegetation", "#b5d16b"),
-    LandCoverClass(3, "tree", "#2f7d32"),
-    LandCoverClass(4, "bare ground", "#d9b382"),
-)
-"""Land cover proper: a car is no land cover and counts as the sealed ground it stands on."""
-
 THREE_CLASSES: Final = (
     LandCoverClass(0, "road and car", "#ffffff"),
     LandCoverClass(1, "building and clutter", "#0000ff"),
@@ -39,6 +30,7 @@ THREE_CLASSES: Final = (
 """The three classes of the Potsdam-3 benchmark."""
 
 SIX_TO_FIVE: Final = (0, 1, 2, 3, 0, 4)
+"""Land cover proper: a car is no land cover and counts as the sealed ground it stands on."""
 SIX_TO_THREE: Final = (0, 1, 2, 2, 0, 1)
 
 

@@ -72,7 +72,7 @@ def _images(pattern: str, outputs: Path | None, area: geopandas.GeoSeries | None
     if path.is_dir():
         catalogue = next((path / name for name in _CATALOGUES if (path / name).is_file()), None)
         if catalogue is not None:
-            from geohp.raster.sources.stac_assets import images_of_stac, is_stac, load_json
+            from geohp.raster.sources.image_indices import images_of_stac, is_stac, load_json
 
             if is_stac(load_json(catalogue)):
                 return list(images_of_stac(catalogue, area, asset))
@@ -88,6 +88,6 @@ def _images(pattern: str, outputs: Path | None, area: geopandas.GeoSeries | None
 def _of_file(path: Path, area: geopandas.GeoSeries | None, asset: str | None) -> Sequence[str]:
     if path.suffix.lower() not in _INDEX_SUFFIXES:
         return [str(path)]
-    from geohp.raster.sources.footprint_index import read_index
+    from geohp.raster.sources.image_indices import read_index
 
     return read_index(path, area, asset)
