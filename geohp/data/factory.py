@@ -12,12 +12,7 @@ if TYPE_CHECKING:
 
 
 def open_data(config: AnyDataConfig, seed: int = 0) -> DataSource:
-    """The data that a configuration names.
-
-    Args:
-        config: its data section.
-        seed: of whatever is drawn at random: places of patches, splits of one's own.
-    """
+    """The data that a configuration names; the seed is of whatever is drawn at random: places of patches, splits."""
     match config.source:
         case "orthophotos":
             from geohp.data.orthophotos.orthophoto_source import Orthophotos

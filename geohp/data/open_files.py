@@ -13,13 +13,10 @@ T = TypeVar("T")
 
 
 class OpenFiles(Generic[T]):
-    """The most recently used files, open; one thread reads at a time.
+    """So many (``most``) of the recently used files, open; one thread reads at a time.
 
     A process that this is sent to opens them anew, since GDAL handles do not travel, and so does one that is forked
     off: it would share its parent's handles, and with them the place each reads at.
-
-    Args:
-        most: how many stay open.
     """
 
     def __init__(self, most: int) -> None:

@@ -86,18 +86,10 @@ def count_confusion(
     stage: str = "evaluating",
     progress: Progress = no_progress,
 ) -> ConfusionCounts:
-    """Count all images that have not been counted yet.
+    """Count all images, which have masks of so many classes, that have not been counted yet.
 
-    Args:
-        predictor: labels of images.
-        images: with masks.
-        classes: number of classes of the masks.
-        device: where the predictor computes.
-        batch_size: images at a time.
-        workers: processes that read images.
-        counts_file: the counts of an unfinished count, to go on from; left to the caller to remove.
-        stage: under which the images done are reported.
-        progress: told of the images done and their number.
+    ``device`` is where the predictor computes. ``counts_file`` holds the counts of an unfinished count, to go on from; the
+    caller removes it. Images done are reported under ``stage``.
     """
     counts = ConfusionCounts(classes, len(predictor.probe.clusters), predictor.modes)
     if counts_file is not None:

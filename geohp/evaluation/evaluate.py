@@ -124,12 +124,9 @@ def score_models(models: str | Path | Sequence[str | Path], options: EvaluationO
 
 @dataclass(frozen=True)
 class _Job:
-    """One model file to score.
+    """A model file to score, under which checkpoint its figures go, and the counts of an unfinished evaluation.
 
-    Attributes:
-        model: the file.
-        checkpoint: under which name its figures go.
-        counts_file: for an unfinished evaluation; ``None`` where the folder cannot be written to.
+    There are no counts (``None``) where the folder cannot be written to.
     """
 
     model: Path

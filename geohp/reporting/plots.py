@@ -49,14 +49,9 @@ def draw_losses(terms: Mapping[str, Series]) -> bytes:
 def draw_curve(
     title: str, lines: Mapping[str, Series], *, legend: bool = False, bound: float | None = None, shares: bool = False
 ) -> bytes:
-    """Lines over the steps, smoothed.
+    """Lines over the steps by name, smoothed.
 
-    Args:
-        title: above.
-        lines: by name.
-        legend: name the lines.
-        bound: a level to mark, where values come near it.
-        shares: values lie between 0 and 1.
+    ``bound`` is a level to mark where values come near it; ``shares`` lie between 0 and 1.
     """
     figure, axes = _chart(title, "step")
     for colour, (name, series) in zip(LINES, lines.items(), strict=False):

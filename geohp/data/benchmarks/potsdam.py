@@ -209,16 +209,9 @@ class Potsdam(DataSource):
 
 
 def own_split(labelled: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
-    """Split labelled patches into train and test with the published shares, 4545 to 855.
+    """Split labelled ids into train and test, each in their order, with the published shares, 4545 to 855.
 
-    The order that decides is that of hashes: the same for all versions of all libraries.
-
-    Args:
-        labelled: ids.
-        seed: another one, another split.
-
-    Returns:
-        Train and test, each in the order of ``labelled``.
+    The order that decides is that of hashes with the seed: the same for all versions of all libraries.
     """
     count = round(len(labelled) * _PUBLISHED[TEST] / sum(_PUBLISHED.values()))
     shuffled = sorted(labelled, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())

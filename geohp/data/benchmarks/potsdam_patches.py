@@ -35,11 +35,7 @@ class MatPatches:
         return read_list(path)
 
     def check(self, split: str, ids: Sequence[str], *, labels: bool) -> None:
-        """See that the files of all ids are there; each folder is listed once.
-
-        Raises:
-            DataError: how many are missing, and the first of them.
-        """
+        """See that the files of all ids are there, or raise DataError naming some; each folder is listed once."""
         for folder in ("imgs", "gt") if labels else ("imgs",):
             present = list_names(self.root / folder)
             missing = [file for i in ids if (file := f"{i}.mat") not in present]

@@ -162,11 +162,7 @@ class TilePatches:
         return [f"{tile}_{row:02}_{col:02}" for tile in tiles for row in each for col in each]
 
     def check(self, tiles: Sequence[str], *, labels: bool) -> None:
-        """See that files of these tiles are there.
-
-        Raises:
-            DataError: naming those that are missing.
-        """
+        """See that files of these tiles are there, or raise DataError naming those that are missing."""
         needed = [(self._images, self._kind, "4_Ortho_RGBIR" if self._kind == "RGBIR" else "2_Ortho_RGB")]
         needed += [(self._labels, "label", "5_Labels_for_participants or 5_Labels_all")] if labels else []
         for files, kind, source in needed:

@@ -76,11 +76,7 @@ class PatchPlace:
     ) -> NDArray[np.int64]:
         """Classes (rows, cols) of a block of the patch, 255 where they do not count.
 
-        Args:
-            block: of the image.
-            valid: which of its pixels (rows, cols) hold data.
-            classes: of the image.
-            region: where pixels count.
+        ``valid`` tells which pixels (rows, cols) of the block hold data, the region where pixels of the image count.
         """
         counts = valid.copy()
         counts[: max(0, self.row + self.skip_rows - block.row)] = False

@@ -98,16 +98,9 @@ def paint_box(
     *,
     flat: bool = True,
 ) -> None:
-    """Paint a box of ``size`` (length, width) metres that rises ``height_m`` above what it stands on.
+    """Paint a box of length and width at a place (x, y, direction), ``height_m`` above what it stands on, all in metres.
 
-    Args:
-        canvas: painted on.
-        place: x, y and direction.
-        size: length and width, metres.
-        height_m: its own height.
-        colour: its colour.
-        label: its class, ``None`` to keep the class below.
-        flat: level top; otherwise the tilt of the surface below.
+    No label keeps the class below. A box that is not ``flat`` has the tilt of the surface below, not a level top.
     """
     window = canvas.window(place[0], place[1], math.hypot(*size) / 2 + 0.5)
     if window is None:

@@ -120,11 +120,7 @@ def _linked(document: Mapping[str, Any], path: Path) -> Iterator[str]:
 
 
 def asset_href(item: Mapping[str, Any], path: Path, asset: str | None) -> str:
-    """Where the image of a STAC item lies, as the item says.
-
-    Raises:
-        SourceError: it has no such asset, or several that may be the image.
-    """
+    """Where the image of a STAC item lies, as the item says; a SourceError where none or several may be it."""
     assets: Mapping[str, Any] = {k: v for k, v in (item.get("assets") or {}).items() if v}
     name, keys = f"{path}: the item {item.get('id')!r}", ", ".join(assets) or "none"
     if asset is not None:
