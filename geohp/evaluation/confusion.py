@@ -88,7 +88,7 @@ def count_confusion(
 ) -> ConfusionCounts:
     """Count all images, which have masks of so many classes, that have not been counted yet.
 
-    ``device`` is where the predictor computes. ``counts_file`` holds the counts of an unfinished count, to go on from; the
+    ``device`` is where the predictor computes. ``counts_file`` holds an unfinished count, to go on from; the
     caller removes it. Images done are reported under ``stage``.
     """
     counts = ConfusionCounts(classes, len(predictor.probe.clusters), predictor.modes)

@@ -98,7 +98,7 @@ def paint_box(
     *,
     flat: bool = True,
 ) -> None:
-    """Paint a box of length and width at a place (x, y, direction), ``height_m`` above what it stands on, all in metres.
+    """Paint a box of length and width at a place (x, y, direction), ``height_m`` above what it stands on (metres).
 
     No label keeps the class below. A box that is not ``flat`` has the tilt of the surface below, not a level top.
     """
