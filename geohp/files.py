@@ -23,11 +23,7 @@ DRAFT = ".draft-"
 
 
 def check_new_folder(path: str | Path) -> Path:
-    """Refuse a folder that holds anything already.
-
-    Raises:
-        OutputError: with the remedy.
-    """
+    """Refuse a folder that holds anything already."""
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path}: exists already", "choose another folder or remove it")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from geohp.cli import terminal
-from geohp.cli.parameters import Overwrite
+from geohp.cli.parameters import MinArea, Overwrite, Simplify, SimplifyBoundary, Smooth
 
 Qml = Annotated[bool, typer.Option("--qml", help="Also write QGIS's style beside it (.qml); GeoPackages have it.")]
 Labels = Annotated[Path, typer.Argument(metavar="LABELS", help="Label raster, such as geohp segment writes.")]
@@ -23,22 +23,10 @@ def polygonize(
     legend: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names for the labels (YAML); those of one name become one.")
     ] = None,
-    min_area: Annotated[
-        float,
-        typer.Option(min=0, metavar="M2", help="Smallest polygon in square metres; smaller ones join a neighbour."),
-    ] = 0,
-    simplify: Annotated[
-        float, typer.Option(min=0, metavar="METRES", help="Simplify outlines by so much; shared borders stay shared.")
-    ] = 0,
-    smooth: Annotated[
-        int, typer.Option(min=0, max=5, metavar="ROUNDS", help="Then cut their corners, so many times; 2 look round.")
-    ] = 0,
-    simplify_boundary: Annotated[
-        bool,
-        typer.Option(
-            "--simplify-boundary", help="Also the margins of areas without data, which may then be covered a little."
-        ),
-    ] = False,
+    min_area: MinArea = 0,
+    simplify: Simplify = 0,
+    smooth: Smooth = 0,
+    simplify_boundary: SimplifyBoundary = False,
     confidence: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Confidence raster: adds its mean and minimum.")
     ] = None,

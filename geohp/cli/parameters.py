@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+
+def panel(title: str) -> Callable[..., Any]:
+    """``typer.Option`` for what the help shows in a panel of this title."""
+    return partial(typer.Option, rich_help_panel=title)
+
+
+_polygons = panel("Polygons")
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="File with the backbone's weights.")]
+MinArea = Annotated[
+    float, _polygons(min=0, metavar="M2", help="Smallest polygon in square metres; smaller ones join a neighbour.")
+]
+Simplify = Annotated[
+    float, _polygons(min=0, metavar="METRES", help="Simplify outlines by so much; shared borders stay shared.")
+]
+Smooth = Annotated[
+    int, _polygons(min=0, max=5, metavar="ROUNDS", help="Then cut their corners, so many times; 2 look round.")
+]
+SimplifyBoundary = Annotated[
+    bool,
+    _polygons(
+        "--simplify-boundary", help="Also the margins of areas without data, which may then be covered a little."
+    ),
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. train.epochs=3.")
 ]

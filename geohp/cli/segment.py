@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geohp.cli import terminal
+from geohp.cli.parameters import MinArea, Simplify, SimplifyBoundary, Smooth, panel
 from geohp.errors import ConfigError, GeohpError
 from geohp.options import OnReadError, Refinement
 
@@ -19,16 +20,12 @@ if TYPE_CHECKING:
     from geohp.inference.batch import BatchResult
     from geohp.inference.map_scene import SceneResult
 
-_OUTPUTS = "Outputs"
-_MODEL = "Model and classes"
-_READING = "Reading"
-_COMPUTING = "How it is computed"
-_POLYGONS = "Polygons"
-_WORKERS = "Scaling out"
 
-
-def _option(panel: str, *names: str, **settings: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=panel, **settings)
+_output = panel("Outputs")
+_model = panel("Model and classes")
+_reading = panel("Reading")
+_computing = panel("How it is computed")
+_scaling_out = panel("Scaling out")
 
 
 def segment(
@@ -40,105 +37,86 @@ def segment(
         ),
     ],
     out: Annotated[
-        Path | None, _option(_OUTPUTS, "--out", "-o", metavar="FILE", help="Label raster to write (cloud-optimised).")
+        Path | None, _output("--out", "-o", metavar="FILE", help="Label raster to write (cloud-optimised).")
     ] = None,
     out_dir: Annotated[
-        Path | None,
-        _option(_OUTPUTS, metavar="FOLDER", help="Instead, for any number of scenes: NAME.tif each, and mosaic.vrt."),
+        Path | None, _output(metavar="FOLDER", help="Instead, for any number of scenes: NAME.tif each, and mosaic.vrt.")
     ] = None,
     products: Annotated[
         str | None,
-        _option(
-            _OUTPUTS,
+        _output(
             "--products",
             metavar="LIST",
             help="What else there of each scene: confidence, entropy, probabilities, polygons, stac.",
         ),
     ] = None,
     polygons: Annotated[
-        Path | None,
-        _option(_OUTPUTS, metavar="FILE", help="Also write land-cover polygons (.gpkg, .parquet, .fgb or .geojson)."),
+        Path | None, _output(metavar="FILE", help="Also write land-cover polygons (.gpkg, .parquet, .fgb or .geojson).")
     ] = None,
-    confidence: Annotated[
-        Path | None, _option(_OUTPUTS, metavar="FILE", help="Also write the winning class's share.")
-    ] = None,
-    entropy: Annotated[
-        Path | None, _option(_OUTPUTS, metavar="FILE", help="Also write how undecided the classes are.")
-    ] = None,
+    confidence: Annotated[Path | None, _output(metavar="FILE", help="Also write the winning class's share.")] = None,
+    entropy: Annotated[Path | None, _output(metavar="FILE", help="Also write how undecided the classes are.")] = None,
     probabilities: Annotated[
-        Path | None, _option(_OUTPUTS, metavar="FILE", help="Also write every class's share, a band each.")
+        Path | None, _output(metavar="FILE", help="Also write every class's share, a band each.")
     ] = None,
-    stac: Annotated[
-        bool, _option(_OUTPUTS, "--stac", help="Also write a STAC Item beside the labels (.json).")
-    ] = False,
-    qml: Annotated[bool, _option(_OUTPUTS, "--qml", help="Also write QGIS's style beside the labels (.qml).")] = False,
-    overwrite: Annotated[bool, _option(_OUTPUTS, "--overwrite", help="Replace outputs that exist.")] = False,
+    stac: Annotated[bool, _output("--stac", help="Also write a STAC Item beside the labels (.json).")] = False,
+    qml: Annotated[bool, _output("--qml", help="Also write QGIS's style beside the labels (.qml).")] = False,
+    overwrite: Annotated[bool, _output("--overwrite", help="Replace outputs that exist.")] = False,
     model: Annotated[
-        Path | None,
-        _option(_MODEL, metavar="PATH", help="Run folder or model file; the newest run in runs/ by default."),
+        Path | None, _model(metavar="PATH", help="Run folder or model file; the newest run in runs/ by default.")
     ] = None,
     classes: Annotated[
-        int | None,
-        _option(_MODEL, min=2, max=254, help="Find this many classes on the scenes themselves, without a model."),
+        int | None, _model(min=2, max=254, help="Find this many classes on the scenes themselves, without a model.")
     ] = None,
     backbone: Annotated[
-        str | None,
-        _option(_MODEL, metavar="NAME", help="Features to find them on: rcf (default) or a timm vision transformer."),
+        str | None, _model(metavar="NAME", help="Features to find them on: rcf (default) or a timm vision transformer.")
     ] = None,
-    weights: Annotated[Path | None, _option(_MODEL, metavar="FILE", help="File with the backbone's weights.")] = None,
-    block: Annotated[int | None, _option(_MODEL, help="Block of the backbone, counted from 0; -1 is the last.")] = None,
+    weights: Annotated[Path | None, _model(metavar="FILE", help="File with the backbone's weights.")] = None,
+    block: Annotated[int | None, _model(help="Block of the backbone, counted from 0; -1 is the last.")] = None,
     legend: Annotated[
-        Path | None, _option(_MODEL, metavar="FILE", help="Names for the classes (YAML), see geohp legend.")
+        Path | None, _model(metavar="FILE", help="Names for the classes (YAML), see geohp legend.")
     ] = None,
-    seed: Annotated[int, _option(_MODEL, min=0, help="Seed of everything random.")] = 0,
+    seed: Annotated[int, _model(min=0, help="Seed of everything random.")] = 0,
     bands: Annotated[
-        str | None,
-        _option(_READING, metavar="LIST", help="By number, name or colour, e.g. 4,1,2; red,green,blue by default."),
+        str | None, _reading(metavar="LIST", help="By number, name or colour, e.g. 4,1,2; red,green,blue by default.")
     ] = None,
     scaling: Annotated[
-        str | None, _option(_READING, metavar="RULE", help="auto, type, percentiles, percentiles:2,98 or LOW,HIGH.")
+        str | None, _reading(metavar="RULE", help="auto, type, percentiles, percentiles:2,98 or LOW,HIGH.")
     ] = None,
     on_read_error: Annotated[
-        OnReadError, _option(_READING, help="Stop where the scene cannot be read, or leave such parts out as nodata.")
+        OnReadError, _reading(help="Stop where the scene cannot be read, or leave such parts out as nodata.")
     ] = "stop",
     pixel_size: Annotated[
         float | None,
-        _option(
-            _COMPUTING,
+        _computing(
             min=0,
             metavar="METRES",
             help="Pixel size at which the model sees the scene; the model's own by default, 0 for the scene's own.",
         ),
     ] = None,
     window: Annotated[
-        int | None, _option(_COMPUTING, min=1, metavar="PIXELS", help="Side of a window in pixels of the scene.")
+        int | None, _computing(min=1, metavar="PIXELS", help="Side of a window in pixels of the scene.")
     ] = None,
-    overlap: Annotated[
-        float, _option(_COMPUTING, min=0, max=0.99, help="Share of a window that neighbours share.")
-    ] = 0.25,
+    overlap: Annotated[float, _computing(min=0, max=0.99, help="Share of a window that neighbours share.")] = 0.25,
     tta: Annotated[
-        bool, _option(_COMPUTING, "--tta", help="Average over flips and rotations of each window; 8 times the work.")
+        bool, _computing("--tta", help="Average over flips and rotations of each window; 8 times the work.")
     ] = False,
     refine: Annotated[
         Refinement | None,
-        _option(_COMPUTING, help="Fit the map to the scene's own outlines by a dense CRF; some seconds a megapixel."),
+        _computing(help="Fit the map to the scene's own outlines by a dense CRF; some seconds a megapixel."),
     ] = None,
-    device: Annotated[str, _option(_COMPUTING, help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, _computing(help="auto, cpu, cuda or mps.")] = "auto",
     restart: Annotated[
-        bool, _option(_COMPUTING, "--restart", help="Begin anew instead of going on with unfinished work.")
+        bool, _computing("--restart", help="Begin anew instead of going on with unfinished work.")
     ] = False,
-    min_area: Annotated[float, _option(_POLYGONS, min=0, metavar="M2", help="Smallest polygon, in square metres.")] = 0,
-    simplify: Annotated[
-        float, _option(_POLYGONS, min=0, metavar="METRES", help="Simplify outlines by this many metres.")
-    ] = 0,
-    smooth: Annotated[
-        int, _option(_POLYGONS, min=0, max=5, metavar="ROUNDS", help="Then cut their corners, so many times.")
-    ] = 0,
+    min_area: MinArea = 0,
+    simplify: Simplify = 0,
+    smooth: Smooth = 0,
+    simplify_boundary: SimplifyBoundary = False,
     dask: Annotated[
-        str | None, _option(_WORKERS, metavar="ADDRESS", help="Share the work out to a dask cluster, tcp://host:8786.")
+        str | None, _scaling_out(metavar="ADDRESS", help="Share the work out to a dask cluster, tcp://host:8786.")
     ] = None,
     workers: Annotated[
-        int | None, _option(_WORKERS, min=1, help="Share the work out to this many processes on this machine.")
+        int | None, _scaling_out(min=1, help="Share the work out to this many processes on this machine.")
     ] = None,
 ) -> None:
     """Turn scenes into georeferenced land-cover maps.
@@ -150,13 +128,8 @@ def segment(
     from geohp.inference.map_scene import map_scene
     from geohp.inference.products import Products
 
-    _check_outputs(
-        out,
-        out_dir,
-        products,
-        {"confidence": confidence, "entropy": entropy, "probabilities": probabilities, "polygons": polygons},
-        qml=qml,
-    )
+    files = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities, "polygons": polygons}
+    _check_outputs(out, out_dir, products, files, qml=qml)
     with terminal.progress() as progress, _workers(dask, workers) as client:
         options = MapOptions(
             model=model,
@@ -179,6 +152,7 @@ def segment(
             min_area_m2=min_area,
             simplify_m=simplify,
             smooth=smooth,
+            simplify_boundary=simplify_boundary,
             overwrite=overwrite,
             client=client,
             progress=progress,
@@ -187,15 +161,7 @@ def segment(
             kinds = [kind for kind in (products or "").split(",") if kind.strip()] + ["stac"] * stac
             _show_maps(map_scenes(scenes, out_dir or "", kinds, options), out_dir)
         else:
-            target = Products(
-                out,
-                confidence=confidence,
-                entropy=entropy,
-                probabilities=probabilities,
-                polygons=polygons,
-                qml=qml,
-                stac=stac,
-            )
+            target = Products(out, qml=qml, stac=stac, **files)
             _show_map(map_scene(_only(scenes), target, options), polygons)
 
 

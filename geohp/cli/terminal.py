@@ -47,23 +47,16 @@ class Stages:
 @contextmanager
 def progress() -> Iterator[Stages]:
     """Bars on standard error for the stages of some work, where that is a terminal."""
+    from rich import progress as columns
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    with Progress(
-        TextColumn("{task.description:>20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
+    with columns.Progress(
+        columns.TextColumn("{task.description:>20}"),
+        columns.BarColumn(),
+        columns.MofNCompleteColumn(),
+        columns.TimeElapsedColumn(),
+        columns.TimeRemainingColumn(),
+        columns.TextColumn("{task.fields[detail]}"),
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     ) as bars:

@@ -58,11 +58,7 @@ def folder_products(scenes: Sequence[str], folder: Path, kinds: Iterable[str]) -
 
 @contextmanager
 def output_folder(folder: Path) -> Iterator[None]:
-    """A folder, made if need be, and taken away again where nothing came of it.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
+    """A folder, made if need be, and taken away again where nothing came of it."""
     is_new = not folder.is_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from geohp.errors import OutputError
@@ -54,9 +53,7 @@ class FolderRecord:
     def __enter__(self) -> FolderRecord:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._lock.release(remove=not self._files)
 
     def holds(self, path: Path, key: str | None = None) -> bool:
@@ -95,11 +92,7 @@ class FolderRecord:
         self.save()
 
     def save(self) -> None:
-        """Store it all, whole or not at all.
-
-        Raises:
-            OutputError: the disk is full.
-        """
+        """Store it all, whole or not at all."""
         text = json.dumps({"format": _FORMAT, "notes": self.notes, "files": self._files}, ensure_ascii=False, indent=1)
         write_bytes(self._path, text.encode(), durable=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,11 +44,6 @@ def fit_kmeans(
         options: how many classes to find, and on which features; bands and scaling are the scenes'.
         device: where the features are computed.
         errors_as_nodata: pass over what cannot be read of a single scene, too.
-
-    Raises:
-        WeightsError: when the backbone's weights cannot be found.
-        ConfigError: when there is no such backbone.
-        SceneError: when a single scene cannot be read, or none of several can be opened.
     """
     sampler = SceneSampler(scenes, errors_as_nodata)
     classes, seed = DEFAULT_CLASSES if options.classes is None else options.classes, options.seed
@@ -67,7 +62,7 @@ def fit_kmeans(
         logger.warning(_few_patches(sampler.name, distinct, count, classes))
     method = KMeans(net.channels, count, seed=seed).to(device)
     if len(rows):
-        method.prepare(lambda _: _as_maps(rows))
+        method.prepare(lambda _: iter([rows.T[None, :, :, None]]))
     side = default_input_px(net.patch_size)
     card = ModelCard(
         method="kmeans",
@@ -153,7 +148,3 @@ def _few_patches(path: str, patches: int, count: int, classes: int) -> str:
     if not patches:
         return f"{path} holds no data: the map is nodata everywhere"
     return f"{path} does not hold {classes} classes: {patches} different patch(es) give {count} class(es)"
-
-
-def _as_maps(rows: Tensor) -> Iterator[Tensor]:
-    yield rows.T[None, :, :, None]

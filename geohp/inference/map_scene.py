@@ -114,9 +114,6 @@ def map_scene(
         options: how.
         segmenter: in place of the model that the options name.
         record: knows what is there; nothing by default.
-
-    Raises:
-        GeohpError: see :func:`segment_file`.
     """
     record = record or _NoRecord()
     name = scene.path if isinstance(scene, Scene) else str(scene)

@@ -49,10 +49,6 @@ def resolve_segmenter(scene: Any, options: ModelOptions, *, errors_as_nodata: bo
         scene: what :func:`geohp.segment` takes.
         options: see there what is used; ``Segmenter.origin`` says what it was.
         errors_as_nodata: find classes where the scene can be read.
-
-    Raises:
-        ConfigError: a model together with what only a new fit can heed.
-        GeohpError: model, weights, legend or scene cannot be used.
     """
     segmenter = load_segmenter(options)
     if segmenter is None:

@@ -129,9 +129,6 @@ class Segmenter:
         """Open a path, URL or ``xarray.DataArray`` with the bands and the scaling rule of the model.
 
         A :class:`Scene` is taken as it is, and stays open.
-
-        Raises:
-            SceneError: when it cannot be opened or has other bands.
         """
         card = self.model.card
         with as_scene(source, bands=card.bands, scaling=card.scaling) as scene:
@@ -139,11 +136,7 @@ class Segmenter:
             yield scene
 
     def check_bands(self, scene: Scene) -> None:
-        """Refuse a scene of another number of bands than the model takes.
-
-        Raises:
-            SceneError: one sentence that says so.
-        """
+        """Refuse a scene of another number of bands than the model takes."""
         if len(scene.bands) != self.model.backbone.in_channels:
             raise SceneError(
                 f"{scene.path}: {len(scene.bands)} band(s) chosen, but the model takes "
@@ -163,9 +156,6 @@ class Segmenter:
         Returns:
             (y, x) uint8 labels with 255 as nodata, the scene's CRS and transform (``.rio``), and the classes as JSON
             in ``attrs["classes"]``; of a :class:`LazyScene` in dask chunks.
-
-        Raises:
-            SceneError: when the scene cannot be read.
         """
         settings = engine_settings(self.model, scene, options)
         if isinstance(scene, LazyScene):

@@ -94,9 +94,6 @@ def describe(path: Path, assets: Mapping[str, Path], scene: str) -> dict[str, ob
     Args:
         path: where it will lie: links are relative to it.
         assets, scene: see :func:`write_item`.
-
-    Raises:
-        SceneError: when a raster cannot be read.
     """
     with _opened(assets["labels"]) as labels:
         grid = Grid.of(labels)

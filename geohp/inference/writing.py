@@ -54,7 +54,8 @@ def write_behind(work: Store, paths: Mapping[str, Path], blocks: Iterator[Finish
     noted: set[Skipped] = set(skipped_in(work))
     with ThreadPoolExecutor(1, thread_name_prefix="writing") as writer:
         for finished in blocks:
-            fresh = set(_skipped_by(source)) - noted
+            skipped = dict(source.skipped) if isinstance(source, NodataOnErrorScene) else {}
+            fresh = {Skipped(*cell, reason) for cell, reason in skipped.items()} - noted
             noted |= fresh
             note = {"skipped": [asdict(part) for part in sorted(fresh)]} if fresh else None
             layers = {path: finished.layers[name] for name, path in paths.items()}
@@ -68,9 +69,3 @@ def write_behind(work: Store, paths: Mapping[str, Path], blocks: Iterator[Finish
 def skipped_in(work: Store) -> list[Skipped]:
     """What the finished blocks' notes say was left out."""
     return sorted({Skipped(**part) for note in work.notes for part in note.get("skipped", ())})
-
-
-def _skipped_by(source: Any) -> Iterator[Skipped]:
-    if isinstance(source, NodataOnErrorScene):
-        for cell, reason in list(source.skipped.items()):
-            yield Skipped(*cell, reason)

@@ -19,7 +19,7 @@ PANELS = {
     "Model and classes": "--model --classes --backbone --weights --block --legend --seed",
     "Reading": "--bands --scaling --on-read-error",
     "How it is computed": "--pixel-size --window --overlap --tta --refine --device --restart",
-    "Polygons": "--min-area --simplify --smooth",
+    "Polygons": "--min-area --simplify --smooth --simplify-boundary",
     "Scaling out": "--dask --workers",
 }
 

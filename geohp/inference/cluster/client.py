@@ -199,11 +199,7 @@ def _begun_in(block: Block, grid: WindowGrid) -> int:
 
 
 def _common_threads(client: Client) -> int:
-    """How many threads torch uses on every worker: what the smallest of them would, so that all give the same bytes.
-
-    Raises:
-        ClusterError: geohp is missing on a worker, or is there in another version.
-    """
+    """How many threads torch uses on every worker: what the smallest of them would, so that all give the same bytes."""
     try:
         infos = client.run(workers.worker_info, on_error="return")
     except (ImportError, AttributeError) as error:

@@ -175,11 +175,7 @@ def process_blocks(spec: TaskSpec, blocks: Sequence[Block]) -> list[WrittenBlock
 
 
 def check_version(expected: str, actual: str, where: str) -> None:
-    """Refuse to share a map between versions that may differ in its pixels.
-
-    Raises:
-        ClusterError: they are not the same.
-    """
+    """Refuse to share a map between versions that may differ in its pixels."""
     if expected != actual:
         raise ClusterError(
             f"worker {where} runs geohp {actual}, but this is geohp {expected}", "install the same version everywhere"

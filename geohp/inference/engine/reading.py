@@ -38,9 +38,6 @@ def read_ahead(
     """The patches of each group of windows, the next group being read meanwhile.
 
     A group is read as one rectangle, so that what its windows share is decoded once.
-
-    Raises:
-        SceneError: when a window cannot be read.
     """
     waiting = None
     with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:

@@ -79,10 +79,8 @@ class WindowGrid:
 
         They begin where windows begin, so that few windows reach into another block.
         """
-        rows, cols = (
-            _edges(starts, length, max(1, round(side / (self.window - self.overlap))))
-            for starts, length in ((self.rows, self.height), (self.cols, self.width))
-        )
+        step = max(1, round(side / (self.window - self.overlap)))
+        rows, cols = [*self.rows[::step], self.height], [*self.cols[::step], self.width]
         return [
             Block.between(top, left, bottom, right)
             for top, bottom in itertools.pairwise(rows)
@@ -154,7 +152,3 @@ def _starts(length: int, window: int, stride: int) -> tuple[int, ...]:
     if length <= window:
         return (0,)
     return (*range(0, length - window, stride), length - window)
-
-
-def _edges(starts: tuple[int, ...], length: int, step: int) -> list[int]:
-    return [*starts[::step], length]

@@ -97,11 +97,7 @@ class SceneCollection:
         self._kinds = {scene.path: scene.kind for scene in self.scenes}
 
     def open(self, path: str | Path) -> Scene:
-        """Open one of the scenes; close it, or use it in a ``with`` statement.
-
-        Raises:
-            SceneError: it could not be opened, or cannot be any more.
-        """
+        """Open one of the scenes; close it, or use it in a ``with`` statement."""
         path = str(path)
         if path in self.failed:
             raise self.failed[path]

@@ -72,11 +72,7 @@ class LabelRaster:
         self._validity = ValidityPlan.of(dataset, bands, default_nodata=NODATA_LABEL)
 
     def read(self, block: Block) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Labels and validity, both (rows, cols), of a block.
-
-        Raises:
-            SceneError: it cannot be read.
-        """
+        """Labels and validity, both (rows, cols), of a block."""
         try:
             values = self._dataset.read(self.band, window=block.window)
             return values, self._validity.of_block(self._dataset, block, values[None])
@@ -89,9 +85,6 @@ class LabelRaster:
 
         Args:
             grid: with a transform. Where either raster has no CRS, both are taken to have the same.
-
-        Raises:
-            SceneError: GDAL cannot bring the raster there.
         """
         if self.grid == grid:
             yield self

@@ -39,10 +39,6 @@ class LazyScene(Scene):
         Args:
             array: as for :meth:`Scene.from_dataarray`, with dask chunks.
             bands, scaling: as for :func:`geohp.raster.read.scene.open_scene`.
-
-        Raises:
-            SceneError: dimensions or values that no raster has.
-            ConfigError: a scaling that is not understood.
         """
         name = array_name(array)
         self._array = array

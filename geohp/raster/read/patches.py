@@ -114,7 +114,7 @@ def sample_origins(
     rows, cols = np.divmod(flat, last_col + 1)
     if allowed is not None:
         rows, cols = _allowed_origins(rows, cols, allowed, (last_row, last_col), count, rng)
-    share = _valid_share(valid, rows, cols, side, (scene.height, scene.width))
+    share = valid_share(valid, np.stack([rows, cols], axis=1), side, (scene.height, scene.width))
     good = np.flatnonzero(share >= min_valid - 1e-6)
     if len(good) < count:
         # The best of the rest; a stable sort keeps the draw's order among equals.
@@ -141,21 +141,6 @@ def grid_origins(height: int, width: int, side: int, stride: int) -> list[tuple[
     return [(row, col) for row in along(height) for col in along(width)]
 
 
-def valid_share(
-    valid: Bool, origins: Sequence[tuple[int, int]], side: int, shape: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Share of valid pixels under each patch, as a decimated look at a scene tells.
-
-    Args:
-        valid: validity of the scene's thumbnail.
-        origins: first row and column of each patch.
-        side: of the patches, in pixels.
-        shape: of the scene.
-    """
-    rows, cols = np.array(origins, np.int64).reshape(-1, 2).T
-    return _valid_share(valid, rows, cols, side, shape)
-
-
 def _allowed_origins(
     rows: NDArray[np.int64],
     cols: NDArray[np.int64],
@@ -176,10 +161,18 @@ def _allowed_origins(
     return np.concatenate([r for r, _ in chosen]), np.concatenate([c for _, c in chosen])
 
 
-def _valid_share(
-    valid: Bool, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int, shape: tuple[int, int]
+def valid_share(
+    valid: Bool, origins: Sequence[tuple[int, int]] | NDArray[np.int64], side: int, shape: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Share of valid thumbnail pixels under each patch, by a summed-area table."""
+    """Share (n,) of valid pixels under each patch, as a decimated look at a scene tells; by a summed-area table.
+
+    Args:
+        valid: validity of the scene's thumbnail.
+        origins: first row and column of each patch.
+        side: of the patches, in pixels.
+        shape: of the scene.
+    """
+    rows, cols = np.array(origins, np.int64).reshape(-1, 2).T
     table = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1))
     table[1:, 1:] = valid.cumsum(0).cumsum(1)
     steps = np.array(valid.shape) / np.array(shape)

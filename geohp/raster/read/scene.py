@@ -103,9 +103,6 @@ class Scene:
             array: ``(y, x)`` or ``(band, y, x)`` in any order, see :func:`geohp.raster.read.arrays.to_memory_file`.
             bands: as for :func:`open_scene`; names are those of ``long_name`` or of the band coordinate.
             scaling: as for :func:`open_scene`.
-
-        Raises:
-            SceneError: dimensions or values that no raster has.
         """
         name = array_name(array)
         with ExitStack() as stack:
@@ -243,9 +240,6 @@ class Scene:
 
         Args:
             px: how many pixels to look at, about; by default a million.
-
-        Raises:
-            SceneError: the file cannot be decoded there.
         """
         coarsest = max([1, *self._dataset.overviews(self.bands[0])])
         if self.height * self.width / coarsest**2 > 4 * _SAMPLE_PX:

@@ -33,15 +33,13 @@ def write_mosaic(
         grid: size and georeference, kept exactly.
         stored: blocks of this layer only; they must not overlap. Where there is none, the raster holds nodata.
         overviews: rasters beside the ``.vrt``, each half the size of the one before.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     root, bands = virtual_raster(layer, grid)
     stored = list(stored)
     for band, element in enumerate(bands, 1):
-        for placed in stored:
-            _source(element, path.parent, layer, band, placed)
+        for block, part in stored:
+            name = block_path(path.parent, part.layer, *block.origin).name
+            add_source(element, "SimpleSource", name, layer, band, block, BLOCK_TILE_PX)
         for overview in overviews:
             element_of = ET.SubElement(element, "Overview")
             ET.SubElement(element_of, "SourceFilename", relativeToVRT="1").text = overview.name
@@ -105,18 +103,19 @@ def _colours(band_element: ET.Element, layer: Layer, band: int) -> None:
         ET.SubElement(table, "Entry", c1=str(red), c2=str(green), c3=str(blue), c4=str(alpha))
 
 
-def _source(band_element: ET.Element, folder: Path, layer: Layer, band: int, placed: PlacedBlock) -> None:
-    block = placed.block
+def add_source(
+    band_element: ET.Element, kind: str, name: str, layer: Layer, band: int, block: Block, tile_px: int
+) -> ET.Element:
+    """Have a band of a virtual raster show a file beside it, in the block that the file covers."""
     rows, cols = str(block.height), str(block.width)
-    source = ET.SubElement(band_element, "SimpleSource")
-    ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = block_path(
-        folder, placed.stored.layer, *block.origin
-    ).name
+    source = ET.SubElement(band_element, kind)
+    ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = name
     ET.SubElement(source, "SourceBand").text = str(band)
-    # Without these GDAL would open thousands of blocks to learn what is known here.
+    # Without these GDAL would open thousands of files to learn what is known here.
     ET.SubElement(
         source, "SourceProperties", RasterXSize=cols, RasterYSize=rows, DataType=GDAL_TYPES[layer.dtype],
-        BlockXSize=str(BLOCK_TILE_PX), BlockYSize=str(BLOCK_TILE_PX),
+        BlockXSize=str(tile_px), BlockYSize=str(tile_px),
     )  # fmt: skip
     ET.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=cols, ySize=rows)
     ET.SubElement(source, "DstRect", xOff=str(block.col), yOff=str(block.row), xSize=cols, ySize=rows)
+    return source

@@ -35,9 +35,6 @@ def assemble(folder: Path, name: str, layer: Layer, grid: Grid, stored: Collecti
 
     Returns:
         The cloud-optimised GeoTIFF.
-
-    Raises:
-        rasterio.errors.RasterioError, OSError: a block cannot be read, or the disk is full.
     """
     mosaic, cog = folder / f"{name}.vrt", folder / f"{name}.cog.tif"
     cog.unlink(missing_ok=True)

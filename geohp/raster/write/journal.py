@@ -33,11 +33,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path):
-        """Read what is there; a line torn by a kill or a full disk, and whatever follows it, is cut off.
-
-        Raises:
-            OSError: it cannot be read or written.
-        """
+        """Read what is there; a line torn by a kill or a full disk, and whatever follows it, is cut off."""
         self.entries: dict[Origin, JournalEntry] = {}
         self.moving = False
         self._path = folder / NAME
@@ -60,11 +56,7 @@ class Journal:
         self.entries[row, col] = entry
 
     def append_moving(self) -> None:
-        """Record that all outputs are complete and are about to move into place.
-
-        Raises:
-            OSError: the disk is full.
-        """
+        """Record that all outputs are complete and are about to move into place."""
         self._append({"moving": True})
         self.moving = True
 

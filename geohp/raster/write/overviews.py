@@ -33,9 +33,6 @@ def build_overviews(source: Path, layer: Layer, touched: Iterable[Tile]) -> tupl
 
     Returns:
         The overviews' files, and for the raster and each of them the tiles that are not all nodata.
-
-    Raises:
-        rasterio.errors.RasterioError, OSError: a file cannot be read or written.
     """
     files: list[Path] = []
     filled: list[set[Tile]] = []

@@ -118,8 +118,7 @@ class ResumableRasterWriter:
         """Store a finished block; when this returns, it survives whatever happens to the process.
 
         Args:
-            row: first row of the block.
-            col: first column of the block.
+            row, col: first row and column of the block.
             layers: for each output (rows, cols) or (bands, rows, cols); ``None`` or all nodata: nothing is stored.
             note: goes into :attr:`notes`.
 
@@ -144,8 +143,7 @@ class ResumableRasterWriter:
         """Note as finished a block whose layers are on disk already.
 
         Args:
-            row: first row of the block.
-            col: first column of the block.
+            row, col: first row and column of the block.
             blocks: what :func:`write_block` gave for each layer, in whichever process, less the ``None``s.
             note: goes into :attr:`notes`.
 

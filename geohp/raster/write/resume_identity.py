@@ -24,9 +24,6 @@ def describe(identity: Mapping[str, Any], outputs: Mapping[Path, Layer], grid: G
         identity: what the caller says the pixels depend on, in the order in which differences shall be named.
         outputs: files and how they are stored.
         grid: of all of them.
-
-    Raises:
-        TypeError: a value cannot be written as JSON.
     """
     folder = next(iter(outputs)).parent.resolve()
     described = {

@@ -43,8 +43,7 @@ def write_block(
         folder: the folder of the unfinished work.
         number: the layer's place among the outputs.
         layer: how it is stored.
-        row: first row of the block in the raster.
-        col: first column of the block in the raster.
+        row, col: first row and column of the block in the raster.
         values: (rows, cols) or (bands, rows, cols), of a type that the layer's holds exactly.
 
     Returns:

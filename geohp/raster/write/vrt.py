@@ -12,8 +12,9 @@ from affine import Affine
 from geohp.files import write_bytes
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid
-from geohp.raster.write.assemble import virtual_raster
-from geohp.raster.write.layer import GDAL_TYPES, Layer
+from geohp.raster.write.assemble import add_source, virtual_raster
+from geohp.raster.write.layer import Layer
+from geohp.raster.write.overviews import TILE_PX
 
 _SAME_PX = 1e-3
 """What two pixel sizes may differ over a raster's width, or an origin from the common grid, in pixels."""
@@ -69,15 +70,16 @@ def write_mosaic_vrt(path: Path, layer: Layer, grid: Grid, tiles: Mapping[Path, 
         layer: type, nodata, names and colours.
         grid: see :func:`common_grid`.
         tiles: files in the folder of ``path``, from the lowest to the topmost, and where their pixels lie.
-
-    Raises:
-        OutputError: the file cannot be written.
     """
     root, bands = virtual_raster(layer, grid)
     for band, element in enumerate(bands, 1):
         for tile, tile_grid in tiles.items():
             col, row = _place(grid, tile_grid)
-            _source(element, tile, layer, band, Block(round(row), round(col), *tile_grid.shape))
+            place = Block(round(row), round(col), *tile_grid.shape)
+            # A complex source leaves out the file's own nodata, a simple one would paint it over what lies below.
+            source = add_source(element, "ComplexSource", tile.name, layer, band, place, TILE_PX)
+            if layer.nodata is not None:
+                ET.SubElement(source, "NODATA").text = repr(float(layer.nodata))
     ET.indent(root)
     write_bytes(path, ET.tostring(root, encoding="utf-8"), durable=True)
 
@@ -94,19 +96,3 @@ def _snapped(value: float) -> float:
 
 def _ceil(value: float) -> int:
     return -int(-value // 1)
-
-
-def _source(element: ET.Element, tile: Path, layer: Layer, band: int, place: Block) -> None:
-    # A complex source leaves out the file's own nodata, a simple one would paint it over what lies below.
-    source = ET.SubElement(element, "ComplexSource")
-    ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = tile.name
-    ET.SubElement(source, "SourceBand").text = str(band)
-    wide, tall = str(place.width), str(place.height)
-    ET.SubElement(
-        source, "SourceProperties", RasterXSize=wide, RasterYSize=tall, DataType=GDAL_TYPES[layer.dtype],
-        BlockXSize="512", BlockYSize="512",
-    )  # fmt: skip
-    ET.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=wide, ySize=tall)
-    ET.SubElement(source, "DstRect", xOff=str(place.col), yOff=str(place.row), xSize=wide, ySize=tall)
-    if layer.nodata is not None:
-        ET.SubElement(source, "NODATA").text = repr(float(layer.nodata))
