@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from geohp.inference.batch import BatchResult
     from geohp.inference.map_scene import SceneResult
 
-
 _output = panel("Outputs")
 _model = panel("Model and classes")
 _reading = panel("Reading")

@@ -12,13 +12,12 @@ from geohp.classes import LandCoverClass
 from geohp.errors import SceneError, VectorError
 from geohp.files import check_output
 from geohp.inference.engine.settings import engine_settings
-from geohp.inference.folder_layout import MOSAIC, folder_products, output_folder
 from geohp.inference.folder_model import FolderModel, digest, foreign_output
-from geohp.inference.folder_record import FolderRecord
+from geohp.inference.folder_record import FolderRecord, output_folder
 from geohp.inference.identity import model_sha256, run_identity
 from geohp.inference.map_options import MapOptions
 from geohp.inference.map_scene import SceneResult, map_scene
-from geohp.inference.products import Products
+from geohp.inference.products import MOSAIC, Products, folder_products
 from geohp.inference.segment import load_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.options import PolygonOptions, keywords
@@ -61,7 +60,7 @@ class BatchOptions(MapOptions):
     """All that can be asked of many scenes' maps.
 
     Attributes:
-        products: what else to write of each scene, out of :data:`geohp.inference.folder_layout.PRODUCTS`.
+        products: what else to write of each scene, out of :data:`geohp.inference.products.PRODUCTS`.
     """
 
     products: Iterable[str] = ()

@@ -108,3 +108,18 @@ class FolderRecord:
             raise OutputError(
                 f"{self._path} cannot be understood ({error})", "choose another folder, or remove it to begin anew"
             ) from error
+
+
+@contextmanager
+def output_folder(folder: Path) -> Iterator[None]:
+    """A folder, made if need be, and taken away again where nothing came of it."""
+    is_new = not folder.is_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made a folder ({error.strerror})", "choose another") from error
+    try:
+        yield
+    finally:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()

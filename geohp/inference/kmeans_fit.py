@@ -39,11 +39,8 @@ def fit_kmeans(
     Only patches that show valid pixels count. Where there are fewer different ones than classes, there are as many
     classes as patches; without any the model is never run, since there is nothing that it could label.
 
-    Args:
-        scenes: what to fit on. Of several, one is open at a time, and what cannot be read is passed over.
-        options: how many classes to find, and on which features; bands and scaling are the scenes'.
-        device: where the features are computed.
-        errors_as_nodata: pass over what cannot be read of a single scene, too.
+    Of several scenes one is open at a time, and what cannot be read is passed over. The arguments are those of
+    :meth:`.Segmenter.fit`.
     """
     sampler = SceneSampler(scenes, errors_as_nodata)
     classes, seed = DEFAULT_CLASSES if options.classes is None else options.classes, options.seed

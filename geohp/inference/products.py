@@ -1,15 +1,24 @@
-"""The files that can be made of a scene."""
+"""The files that can be made of a scene, and where those of many scenes go in one folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from geohp.errors import ConfigError
+from geohp.errors import ConfigError, OutputError
 from geohp.files import check_output
 from geohp.inference.engine.layers import QUANTITIES
+from geohp.model.runs import MODEL_NAME
+from geohp.raster.sources.paths import scene_name
 from geohp.raster.write.resumable import is_half_published
+
+PRODUCTS = (*QUANTITIES, "polygons", "stac")
+"""What can be had of each scene besides its labels."""
+
+MOSAIC = "mosaic.vrt"
+
+_SUFFIXES = {**{name: f"_{name}.tif" for name in QUANTITIES}, "polygons": ".gpkg"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,3 +89,32 @@ class Products:
                 check_target(path, overwrite=overwrite)
             else:
                 check_output(path, overwrite=overwrite or (half_published and name in self.rasters), inputs=sources)
+
+
+def folder_products(scenes: Sequence[str], folder: Path, kinds: Iterable[str]) -> dict[str, Products]:
+    """The files to make of each scene.
+
+    Raises:
+        ConfigError: a kind that there is not.
+        OutputError: two scenes' files would have one name, or one would replace a scene.
+    """
+    kinds = [kind.strip() for kind in kinds]
+    for kind in kinds:
+        if kind not in PRODUCTS:
+            raise ConfigError(f"{kind!r} is none of what can be had besides the labels: {', '.join(PRODUCTS)}")
+    sources = {Path(scene).resolve() for scene in scenes if Path(scene).exists()}
+    owners: dict[str, str] = {MODEL_NAME: "", MOSAIC: ""}
+    targets = {}
+    for scene in scenes:
+        labels = folder / f"{scene_name(scene)}.tif"
+        files = {kind: labels.with_name(f"{labels.stem}{_SUFFIXES[kind]}") for kind in kinds if kind != "stac"}
+        targets[scene] = Products(labels, qml=False, stac="stac" in kinds, **files)
+        for path in targets[scene].paths.values():
+            other = owners.setdefault(path.name.casefold(), scene)  # some disks tell no capitals
+            if other != scene:
+                raise OutputError(
+                    f"{other} and {scene} would both be written to {path}", "rename one, or give them different folders"
+                )
+            if path.resolve() in sources:
+                raise OutputError(f"{path}: is a scene itself", "choose another folder for the maps")
+    return targets

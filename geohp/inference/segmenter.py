@@ -29,7 +29,6 @@ from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_sce
 if TYPE_CHECKING:
     import xarray as xr
 
-
 _DEFAULTS = WindowOptions()
 
 
@@ -109,9 +108,6 @@ class Segmenter:
 
     def named(self, legend: Legend | str | Path) -> Segmenter:
         """The same with the classes of a legend: their names, their colours, and several clusters as one class.
-
-        Args:
-            legend: names for the classes, or the file that has them.
 
         Raises:
             ConfigError: no legend, or one that names a class that there is not.

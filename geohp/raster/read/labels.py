@@ -23,7 +23,6 @@ from geohp.raster.read.validity import ValidityPlan, alpha_bands
 if TYPE_CHECKING:
     from xarray import DataArray
 
-
 _NOWHERE = 'LOCAL_CS["no coordinate reference system",UNIT["unit",1]]'
 
 
@@ -45,10 +44,6 @@ class LabelRaster:
             dataset: one band of integers; beside it there may be an alpha band.
             name: the raster in messages.
             attribute: its classes as JSON, where the dataset itself does not tell them.
-
-        Raises:
-            SceneError: it cannot be read.
-            VectorError: a raster of floats, or with several bands: no labels.
         """
         bands = _value_bands(dataset)
         if len(bands) != 1:

@@ -29,13 +29,11 @@ class Journal:
 
     Attributes:
         entries: finished blocks by origin; of a block recorded twice the later record.
-        moving: whether finished outputs have begun to move into place.
     """
 
     def __init__(self, folder: Path):
         """Read what is there; a line torn by a kill or a full disk, and whatever follows it, is cut off."""
         self.entries: dict[Origin, JournalEntry] = {}
-        self.moving = False
         self._path = folder / NAME
         self._append_lock = threading.Lock()
         self._length = self._read()
@@ -58,7 +56,6 @@ class Journal:
     def append_moving(self) -> None:
         """Record that all outputs are complete and are about to move into place."""
         self._append({"moving": True})
-        self.moving = True
 
     def close(self) -> None:
         """Close the file."""
@@ -96,7 +93,6 @@ class Journal:
 
     def _add(self, line: Any) -> None:
         if line.get("moving"):
-            self.moving = True
             return
         blocks = tuple(StoredBlock(*map(int, part)) for part in line["parts"])
         self.entries[int(line["row"]), int(line["col"])] = JournalEntry(blocks, line.get("note"))
