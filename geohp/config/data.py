@@ -65,7 +65,7 @@ class _Own(_Source):
         if not isinstance(value, dict):
             return value
         value = dict(value)
-        for key in ("images", "exclude", "labels", "test_images"):
+        for key in ("images", "exclude", "labels", "test_images", "mask_polygons"):
             if isinstance(value.get(key), str):
                 value[key] = [value[key]]
         classes = value.get("label_classes")
@@ -128,6 +128,11 @@ class OrthophotosConfig(_Own):
     """The attribute of polygons that holds the class; may be left out where only one can."""
     label_layer: str | None = None
     """The layer of a file of polygons that has several."""
+    mask_polygons: list[str] = Field(default=[])
+    """Files of polygons, each of which is taken to be one thing (fields, parcels, buildings), for
+    ``method.masks.proposals = data``; what they are is not asked."""
+    mask_layer: str | None = None
+    """The layer of a file of such polygons that has several."""
     split: Literal["none", "tile", "folder", "block"] = "none"
     """What goes to train or test as a whole: images, folders of images, or square blocks of ground."""
     test_share: float = Field(default=0.25, gt=0, lt=1)
@@ -228,6 +233,19 @@ class CityscapesConfig(_FiveCropped):
     source: Literal["cityscapes"]
 
 
+class VocConfig(_Benchmark):
+    """PASCAL VOC 2012, semantic segmentation, in torchvision's layout."""
+
+    source: Literal["voc"]
+    train_list: str = "train"
+    """List below ``ImageSets/Segmentation`` of the images to train on."""
+    evaluation_list: str = "val"
+    """List of the images to evaluate on."""
+    saliency: str | None = None
+    """Folder of maps ``ID.png`` of what is salient (above half of a map's largest value) in the images of both lists:
+    the masks of ``method.masks.proposals = data``, and what is clustered where they are evaluated as masks."""
+
+
 Option = int | float | str | bool | None
 
 
@@ -251,12 +269,13 @@ class TorchGeoConfig(_Own):
     """Band numbers from 1; all by default."""
 
 
-AnyDataConfig = OrthophotosConfig | PotsdamConfig | CocoStuffConfig | CityscapesConfig | TorchGeoConfig
+AnyDataConfig = OrthophotosConfig | PotsdamConfig | CocoStuffConfig | CityscapesConfig | VocConfig | TorchGeoConfig
 DATA_SOURCES: dict[str, type[AnyDataConfig]] = {
     "orthophotos": OrthophotosConfig,
     "potsdam": PotsdamConfig,
     "cocostuff": CocoStuffConfig,
     "cityscapes": CityscapesConfig,
+    "voc": VocConfig,
     "torchgeo": TorchGeoConfig,
 }
 DataConfig = Annotated[AnyDataConfig, Field(discriminator="source")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -68,28 +69,28 @@ class Augmentation:
             raise ValueError(f"no augmentation is called {min(unknown)}; there are {', '.join(KINDS)}")
 
     def __call__(self, item: Item, epoch: int, index: int) -> Item:
-        """The item with ``image`` (bands, H, W) and, where it has one, ``mask`` (H, W) changed together.
+        """The item with ``image`` (bands, H, W) and, where it has them, ``mask`` and ``segments`` changed together.
 
         Quarter turns are for square images.
         """
         generator = seeded(self.seed, epoch, index)
-        image, mask = item["image"], item.get("mask")
+        image = item["image"]
+        optional = {"mask": item.get("mask"), "segments": item.get("segments")}
+        maps = {name: labels for name, labels in optional.items() if labels is not None}
         if "colour" in self.kinds:
             image = photometric(image[None], generator)[0]
         if "crop" in self.kinds:
-            image, mask = _cropped(image, mask, generator)
+            image, maps = _cropped(image, maps, generator)
         axes: list[int] = []
         if "flip" in self.kinds:
             axes = [axis for axis, draw in zip((-2, -1), torch.rand(2, generator=generator), strict=True) if draw < 0.5]
         quarters = int(torch.randint(4, (1,), generator=generator)) if "turn" in self.kinds else 0
-        changed: Item = {**item, "image": image.flip(axes).rot90(quarters, (-2, -1)).contiguous()}
-        if mask is not None:
-            changed["mask"] = mask.flip(axes).rot90(quarters, (-2, -1)).contiguous()
-        return changed
+        changed = {n: t.flip(axes).rot90(quarters, (-2, -1)).contiguous() for n, t in {"image": image, **maps}.items()}
+        return cast(Item, {**item, **changed})
 
 
-def _cropped(image: Tensor, mask: Tensor | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
-    """A random square of the image at the image's size: bilinear, and the mask by the nearest pixel."""
+def _cropped(image: Tensor, maps: dict[str, Tensor], generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    """A random square of the image at the image's size: bilinear, and labels (H, W) by the nearest pixel."""
     height, width = image.shape[-2:]
     share, down, right = torch.rand(3, generator=generator).tolist()
     scale = (_SMALLEST_SHARE + (1 - _SMALLEST_SHARE) * share) ** 0.5
@@ -97,7 +98,9 @@ def _cropped(image: Tensor, mask: Tensor | None, generator: Generator) -> tuple[
     top, left = int(down * (height - rows + 1)), int(right * (width - cols + 1))
     image = image[:, top : top + rows, left : left + cols]
     image = F.interpolate(image[None], size=(height, width), mode="bilinear", align_corners=False)[0]
-    if mask is not None:
-        mask = mask[top : top + rows, left : left + cols]
-        mask = F.interpolate(mask[None, None].float(), size=(height, width), mode="nearest-exact")[0, 0].to(mask.dtype)
-    return image, mask
+    cut = {}
+    for name, labels in maps.items():
+        labels = labels[None, None, top : top + rows, left : left + cols]
+        resized = F.interpolate(labels.float(), size=(height, width), mode="nearest-exact")
+        cut[name] = resized[0, 0].to(labels.dtype)
+    return image, cut

@@ -28,12 +28,15 @@ class Item(TypedDict):
     Attributes:
         image: (bands, H, W) float32 in [0, 1].
         mask: (H, W) int64, classes from 0, 255 where unknown; only of labelled sets.
+        segments: (H, W) int64, numbers of what is proposed to be one thing each, -1 where nothing is; only of
+            segmented sets.
         index: number of the image, where items are drawn in another order.
         unreadable: why images could not be read in whose place this one stands, by their numbers.
     """
 
     image: Tensor
     mask: NotRequired[Tensor]
+    segments: NotRequired[Tensor]
     index: NotRequired[int]
     unreadable: NotRequired[dict[int, str]]
 
@@ -46,11 +49,13 @@ class ImageSet(Dataset[Item], ABC):
     Attributes:
         channels: bands of an image.
         labelled: whether items carry a mask.
+        segmented: whether items carry segments.
         kind: name of the class in identities, which checkpoints and stored features hold; it outlives renames.
     """
 
     channels: int
     labelled: bool = False
+    segmented: bool = False
     kind: ClassVar[str] = ""
 
     @abstractmethod
@@ -97,7 +102,8 @@ class ImageSet(Dataset[Item], ABC):
             except (DataError, SceneError):
                 digest.update(b"unreadable")
                 continue
-            for key, values in (("image", item["image"]), ("mask", item.get("mask"))):
+            parts = (("image", item["image"]), ("mask", item.get("mask")), ("segments", item.get("segments")))
+            for key, values in parts:
                 if values is not None:
                     digest.update(f"{key} {tuple(values.shape)}".encode() + values.contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -109,7 +115,7 @@ class EvaluationProtocol:
 
     Attributes:
         benchmark: the published benchmark that figures can be held against ("potsdam-3", "cocostuff-27",
-            "cityscapes-27"); ``None`` for data of one's own.
+            "cityscapes-27", "voc-2012"); ``None`` for data of one's own.
         same: the split and the labels are the published ones.
         text: in a sentence or two, what is evaluated, and what differs from the published protocol.
     """

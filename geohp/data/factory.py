@@ -30,6 +30,10 @@ def open_data(config: AnyDataConfig, seed: int = 0) -> DataSource:
             from geohp.data.benchmarks.cityscapes import Cityscapes
 
             return Cityscapes(config)
+        case "voc":
+            from geohp.data.benchmarks.voc import Voc
+
+            return Voc(config)
         case "torchgeo":
             from geohp.data.torchgeo.source import TorchGeoData
 

@@ -16,7 +16,8 @@ from geohp.data import factory
 from geohp.data.base import ImageSet
 from geohp.errors import DataError, ModelError
 from geohp.evaluation.confusion import count_confusion
-from geohp.evaluation.predict import Predictor
+from geohp.evaluation.mask_clusters import score_mask_clusters
+from geohp.evaluation.predict import MASKS, Predictor
 from geohp.evaluation.report import check_report, write_report
 from geohp.evaluation.results import BEST, BEST_NAME, LAST, Evaluation, Result
 from geohp.model.device import torch_device
@@ -111,6 +112,17 @@ def score_models(models: str | Path | Sequence[str | Path], options: EvaluationO
                 progress=options.progress,
             )
             results += [Result(job.model, job.checkpoint, mode, scores) for mode, scores in counts.scores().items()]
+            if images.segmented:
+                scores = score_mask_clusters(
+                    predictor,
+                    images,
+                    len(source.classes),
+                    device=device,
+                    batch_size=options.batch_size,
+                    workers=options.workers,
+                    progress=options.progress,
+                )
+                results.append(Result(job.model, job.checkpoint, MASKS, scores))
             notes += _notes(predictor, config.data.evaluation_px)
         side_px, unique = config.data.evaluation_px, tuple(dict.fromkeys(notes))
         evaluation = Evaluation(tuple(results), source.classes, source.protocol, len(images), side_px, unique, settings)

@@ -24,7 +24,8 @@ class PredictionMode:
     """One way of reading classes off the codes.
 
     Attributes:
-        probe: ``"cluster"``, found without labels, or ``"linear"``, which has learned from the training labels.
+        probe: ``"cluster"``, found without labels, or ``"linear"``, which has learned from the training labels; or
+            ``"masks"``, clusters of masks that come with the images.
         crf: refined by the dense CRF.
     """
 
@@ -33,6 +34,10 @@ class PredictionMode:
 
     def __str__(self) -> str:
         return f"{self.probe} + CRF" if self.crf else self.probe
+
+
+MASKS = PredictionMode("masks")
+"""See :mod:`geohp.evaluation.mask_clusters`."""
 
 
 class Predictor:
@@ -76,7 +81,7 @@ class Predictor:
     def __call__(self, images: Tensor) -> dict[PredictionMode, Tensor]:
         """Labels (B, H, W) int64 of images (B, bands, H, W) in [0, 1], on their device, for every mode."""
         size = images.shape[-2:]
-        codes = self._codes(images)
+        codes = self.codes(images)
         labels: dict[PredictionMode, Tensor] = {}
         for mode in self.modes:
             if mode.crf:
@@ -88,7 +93,8 @@ class Predictor:
                 labels[mode] = _upsampled(self._scores(mode, codes), size).argmax(1)
         return labels
 
-    def _codes(self, images: Tensor) -> Tensor:
+    def codes(self, images: Tensor) -> Tensor:
+        """Codes (B, D, h, w) of images (B, bands, H, W) in [0, 1], resized to whole patches where they are none."""
         height, width = (self.input_px(side) for side in images.shape[-2:])
         if (height, width) != tuple(images.shape[-2:]):
             images = F.interpolate(images, size=(height, width), mode="bilinear", antialias=True)

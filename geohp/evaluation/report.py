@@ -92,7 +92,7 @@ def _pictures(
     pictures = {"samples.png": Picture(_samples_png(evaluation, images, predictor, device), about, about)}
     for number, row in enumerate(evaluation.rows):
         first, title = evaluation.of(*row)[0], "{}, {}".format(*row)
-        png = confusion_png(first.scores, evaluation.classes, title, clusters=first.mode.probe == "cluster")
+        png = confusion_png(first.scores, evaluation.classes, title, clusters=first.mode.probe != "linear")
         about = f"Confusion: {title}, {first.model.parent.name}"
         pictures[f"confusion-{number}.png"] = Picture(png, about, about)
     return pictures

@@ -14,7 +14,7 @@ from rich.markup import escape
 from geohp.classes import LandCoverClass
 from geohp.data.base import EvaluationProtocol
 from geohp.evaluation.metrics import SegmentationScores
-from geohp.evaluation.predict import PredictionMode
+from geohp.evaluation.predict import MASKS, PredictionMode
 from geohp.evaluation.published import PublishedRow, published_rows
 from geohp.evaluation.tables import ScoreRow, class_table, mean_and_deviation, percent, scores_table
 from geohp.reporting.pages import as_text
@@ -120,7 +120,9 @@ class Evaluation:
         """The figures of every checkpoint, with and without CRF, and below them those that others have published."""
         own = dict.fromkeys((checkpoint, mode.crf) for checkpoint, mode in self.rows)
         published = [ScoreRow(row.title, row.figures, row.remark, published=True) for row in self.published]
-        return [*(self._score_row(checkpoint, crf) for checkpoint, crf in own), *published]
+        masks = [row for row in self.rows if row[1] == MASKS]
+        rows = [self._score_row(checkpoint, crf) for checkpoint, crf in own]
+        return [*rows, *(self._masks_row(checkpoint) for checkpoint, _ in masks), *published]
 
     def _score_row(self, checkpoint: str, crf: bool) -> ScoreRow:
         figures: list[str] = []
@@ -130,6 +132,11 @@ class Evaluation:
         models = len(self.of(checkpoint, PredictionMode("cluster", crf)))
         name = f"{checkpoint}{' + CRF' if crf else ''}{f' ({models} models)' if models > 1 else ''}"
         return ScoreRow(name, tuple(figures), _CHOSEN if checkpoint == BEST else "")
+
+    def _masks_row(self, checkpoint: str) -> ScoreRow:
+        scores = [result.scores for result in self.of(checkpoint, MASKS)]
+        figures = percent([each["accuracy"] for each in scores]), percent([each["miou"] for each in scores])
+        return ScoreRow(f"{checkpoint}, masks clustered", (*figures, "", ""), _CHOSEN if checkpoint == BEST else "")
 
     def report(self, width: int = 100) -> str:
         """All figures as tables of text, beside those published for the same benchmark."""

@@ -29,15 +29,19 @@ class ImageBatch(TypedDict, total=False):
         image: (B, bands, H, W) float32 in [0, 1].
         mask: (B, H, W) int64, where images are labelled.
         index: (B,) int64, their numbers.
+        segments: (B, H, W) int64, where images come with masks.
         features, affinities: (B, h, w, C) and (B, h * w, 9), as they are kept.
+        masks: (B, h, w), proposals as they are kept.
         unreadable: why images could not be read in whose place others stand, by their numbers.
     """
 
     image: Tensor
     mask: Tensor
+    segments: Tensor
     index: Tensor
     features: Tensor
     affinities: Tensor
+    masks: Tensor
     unreadable: dict[int, str]
 
 
@@ -53,7 +57,7 @@ class SkipUnreadable(ImageSet):
 
     def __init__(self, images: ImageSet) -> None:
         self.images = images
-        self.channels, self.labelled = images.channels, images.labelled
+        self.channels, self.labelled, self.segmented = images.channels, images.labelled, images.segmented
         self.unreadable: dict[int, str] = {}
 
     def __len__(self) -> int:

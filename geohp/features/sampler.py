@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from geohp.errors import DataError
 from geohp.features.encoder import FrozenEncoder
 from geohp.features.filling import CacheOptions, FeatureJob, fill_store
 from geohp.features.images import ImageBatch, IndexedImages, SkipUnreadable, begin_worker, collate
+from geohp.features.masks import MaskProposals
 from geohp.features.store import FeatureLayout, FeatureStore, Tensors
 from geohp.progress import Progress, no_progress
 from geohp.version import __version__
@@ -85,6 +86,7 @@ class FeatureSampler:
         seed: of all shuffling.
         keep_images: batches carry the images also where features are cached (for augmented views).
         augmentation: of the images of :meth:`batches`; nothing can be cached then.
+        proposals: of masks, which are computed and kept with the features.
 
     Attributes:
         images: the images; an unreadable one is replaced by the next, and remembered.
@@ -101,11 +103,12 @@ class FeatureSampler:
         seed: int = 0,
         keep_images: bool = False,
         augmentation: Augmentation | None = None,
+        proposals: MaskProposals | None = None,
     ) -> None:
         self.images = images if isinstance(images, SkipUnreadable) else SkipUnreadable(images)
         self.encode = FrozenEncoder(backbone, batch_size)
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
-        self.keep_images, self.augmentation = keep_images, augmentation
+        self.keep_images, self.augmentation, self.proposals = keep_images, augmentation, proposals
         self._usable = torch.arange(len(images))
         self._store: FeatureStore | None = None
         self._samples = 0
@@ -171,7 +174,7 @@ class FeatureSampler:
             return self._loader(self._items(self.augmentation), order, drop_last=drop_last)
         # What is kept is in this process already: more of them would only copy it.
         return DataLoader(
-            _StoredFeatures(self._store, self._usable, self.images.labelled),
+            _StoredFeatures(self._store, self._usable, self._stored_names()),
             self.batch_size,
             sampler=order,
             drop_last=drop_last,
@@ -192,6 +195,22 @@ class FeatureSampler:
             return self._patches(**self._store.gather(batch["index"].cpu(), ["features", "affinities"]))
         return self.encode(batch["image"])
 
+    def masks(self, batch: ImageBatch, patches: PatchFeatures) -> Tensor:
+        """The mask proposals of a batch of :meth:`batches`, kept or computed now: (B, h, w) int64, -1 for none.
+
+        Args:
+            batch: as there.
+            patches: its features, with affinities.
+        """
+        assert self.proposals is not None
+        if "masks" in batch:
+            masks = batch["masks"]
+        elif self._store is not None:
+            masks = self._store.gather(batch["index"].cpu(), ["masks"])["masks"]
+        else:
+            masks = self.proposals(batch["image"], patches, batch.get("segments"))
+        return masks.to(self.device).long()
+
     def sample(self, count: int) -> Iterator[Tensor]:
         """Feature maps (B, C, h, w) of up to ``count`` images as they are, freshly shuffled."""
         if self._store is not None:
@@ -211,6 +230,11 @@ class FeatureSampler:
 
     def _patches(self, features: Tensor, affinities: Tensor) -> PatchFeatures:
         return PatchFeatures(self._maps(features), affinities.to(self.device).float())
+
+    def _stored_names(self) -> list[str]:
+        """What of the store a batch consists of."""
+        further = {"mask": self.images.labelled, "masks": self.proposals is not None}
+        return ["features", "affinities", *(name for name, kept in further.items() if kept)]
 
     def _maps(self, rows: Tensor) -> Tensor:
         """Kept features (B, h, w, C) of whatever type as (B, C, h, w) float32 on the device."""
@@ -252,6 +276,7 @@ class FeatureSampler:
                 "images": self.images.identity(),
                 "type": dtype,
                 **self.encode.identity(),
+                **({} if self.proposals is None else {"masks": self.proposals.identity()}),
             },
             seconds=lambda: self._seconds(first, dtype),
             rows=lambda batches: (self._rows(batch, dtype) for batch in self._loader(self._items(), batches=batches)),
@@ -277,6 +302,8 @@ class FeatureSampler:
             )
         if self.images.labelled:
             rows["mask"] = batch["mask"].to(torch.uint8)
+        if self.proposals is not None:
+            rows["masks"] = self.proposals(batch["image"], patches, batch.get("segments"))
         return rows
 
     def _seconds(self, batch: ImageBatch, dtype: str) -> float:
@@ -309,9 +336,8 @@ class FeatureSampler:
 class _StoredFeatures(Dataset[Tensors]):
     """Kept features at positions of an epoch, a batch at a time."""
 
-    def __init__(self, store: FeatureStore, usable: Tensor, labelled: bool) -> None:
-        self._store, self._usable = store, usable
-        self._names = ["features", "affinities", *(["mask"] if labelled else [])]
+    def __init__(self, store: FeatureStore, usable: Tensor, names: Sequence[str]) -> None:
+        self._store, self._usable, self._names = store, usable, names
 
     def __len__(self) -> int:
         return len(self._usable)

@@ -82,7 +82,7 @@ def read_features(
     points = _are_points(parts, name)
     names = tuple(sorted(texts.unique(), key=natural))
     keys = pd.Categorical(texts, categories=list(names)).codes.astype(np.int64)[origin]
-    placed = _on_grid(parts, _known(frame.crs), labels.grid)
+    placed = _on_grid(parts, known_crs(frame.crs), labels.grid)
     finite = np.isfinite(shapely.bounds(placed)).all(axis=1) if len(placed) else np.empty(0, bool)
     notes += _left_out(~finite, f"lie where {labels.name}'s coordinate reference system does not reach")
     return Features(placed[finite], keys[finite], names, points, notes)
@@ -106,7 +106,7 @@ def check_crs(crs: Any, name: str, labels: LabelRaster) -> None:
     raise DataError(problem, f"assign it to {without} first, for the two cannot be compared otherwise")
 
 
-def _known(crs: Any) -> Any:
+def known_crs(crs: Any) -> Any:
     """A CRS, but ``None`` for what GeoPackages write where there is none."""
     return None if crs is None or parse_crs(crs).name.lower().startswith("undefined ") else crs
 
@@ -128,7 +128,7 @@ def _read(
         raise DataError(f"{name} has no layers to choose from", f"leave the layer {layer!r} out")
     if frame.active_geometry_name is None:
         raise DataError(f"{name} has no geometries", _OTHER_REFERENCE)
-    check_crs(_known(frame.crs), name, labels)
+    check_crs(known_crs(frame.crs), name, labels)
     frame = frame.rename(columns=str)
     dtypes = {str(column): frame[column].dtype for column in frame.columns if column != frame.geometry.name}
     return frame, _choose_field(dtypes, field, name)
@@ -140,12 +140,12 @@ def _read_layer(
     layer = _choose_layer(path, layer)
     try:
         info = pyogrio.read_info(path, layer=layer)
-        crs = _known(info["crs"])
+        crs = known_crs(info["crs"])
         check_crs(crs, str(path), labels)
         dtypes = dict(zip(map(str, info["fields"]), info["dtypes"], strict=True))
         field = _choose_field(dtypes, field, str(path))
         # All points are read, for those outside are reported. Polygons may be a whole country's.
-        extent = _extent(labels.grid, crs) if "Polygon" in str(info["geometry_type"]) else None
+        extent = extent_in(labels.grid, crs) if "Polygon" in str(info["geometry_type"]) else None
         return pyogrio.read_dataframe(path, layer=layer, columns=[field], bbox=extent), field
     except DataError:
         raise
@@ -236,7 +236,7 @@ def _on_grid(parts: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
         return np.asarray(shapely.transform(parts, place), object)
 
 
-def _extent(grid: Grid, crs: Any) -> tuple[float, float, float, float] | None:
+def extent_in(grid: Grid, crs: Any) -> tuple[float, float, float, float] | None:
     """What of the reference can lie on the map, in the reference's CRS; ``None`` where that cannot be told."""
     xs, ys = zip(*(grid.transform * corner for corner in zip(*grid.edges(1), strict=True)), strict=True)
     box = (min(xs), min(ys), max(xs), max(ys))

@@ -23,11 +23,14 @@ class Batch:
     Attributes:
         patches: features and affinities of the images as they are.
         augmented: the same images' features after photometric augmentation, where the method asks for them.
+        masks: (B, h, w) int64, the mask proposal of every patch within its image, negative where there is none; where
+            the method asks for them.
         labels: (B, H, W) integer, 255 ignored; only ever read by probes that cannot influence the head.
     """
 
     patches: PatchFeatures
     augmented: PatchFeatures | None = None
+    masks: Tensor | None = None
     labels: Tensor | None = None
 
 
@@ -40,6 +43,7 @@ class Method(nn.Module, ABC):
         probe: clusters of the codes: one class each.
         iterative: it learns by gradient steps; otherwise :meth:`prepare` does all the work.
         wants_augmented: batches must carry features of a photometrically augmented view.
+        wants_masks: batches must carry the images' mask proposals.
         probe_is_final: the clusters of training are those to be kept; otherwise :meth:`finish` settles others.
         head_learning_rate: what to lower where a training diverges.
         gradient_bound: largest norm of the head's gradient, where :meth:`clip_gradients` sees to it.
@@ -51,6 +55,7 @@ class Method(nn.Module, ABC):
     probe: ClusterProbe
     iterative: bool = True
     wants_augmented: bool = False
+    wants_masks: bool = False
     probe_is_final: bool = True
     head_learning_rate: float | None = None
     gradient_bound: float | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from geohp.methods.hp.settings import HPSettings
 from geohp.methods.kmeans.settings import KMeansSettings
+from geohp.methods.maskcontrast.settings import MaskContrastSettings
 from geohp.methods.settings import MethodSettings
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 METHODS: dict[str, tuple[type[MethodSettings], str]] = {
     "hp": (HPSettings, "geohp.methods.hp.method.HP"),
     "kmeans": (KMeansSettings, "geohp.methods.kmeans.method.KMeans"),
+    "maskcontrast": (MaskContrastSettings, "geohp.methods.maskcontrast.method.MaskContrast"),
 }
 """By name, the settings and where the method is: configurations are read where torch is not loaded."""
 

@@ -36,6 +36,14 @@ class Bounds:
         return core_schema.no_info_before_validator_function(_none_for_auto, schema)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A tuple that a configuration writes as a list, as an annotation of its type; it has at least one entry."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return {**handler(source), "strict": False, "min_length": 1}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """A section of settings: in a configuration a mapping without unknown keys."""

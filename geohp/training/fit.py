@@ -18,10 +18,13 @@ from geohp.data.base import ImageSet
 from geohp.errors import DataError
 from geohp.evaluation.metrics import SegmentationScores
 from geohp.features.filling import CacheOptions
+from geohp.features.masks import MaskProposals
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.methods.factory import create_method
 from geohp.methods.kmeans.clustering import refit_probe
+from geohp.methods.maskcontrast.settings import MaskContrastSettings
+from geohp.methods.settings import MethodSettings
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.device import torch_device
 from geohp.model.network import LandCoverModel
@@ -169,6 +172,7 @@ def _features(
         seed=settings.seed,
         keep_images=keep_images,
         augmentation=Augmentation(settings.augment, settings.seed) if settings.augment else None,
+        proposals=_proposals(config.method, images),
     )
     if backbone.needs_fit:
         progress("fitting the backbone", 0, 1)
@@ -190,6 +194,11 @@ def _epoch_scores(every: int, data: TrainingData, work: Path, progress: Progress
     if data.eval_images is None or not every:
         return None
     return EpochScores(data.eval_images, len(data.classes), every=every, work=work, progress=progress)
+
+
+def _proposals(method: MethodSettings, images: ImageSet) -> MaskProposals | None:
+    """Of masks, for the method that contrasts them."""
+    return MaskProposals(method.masks, images) if isinstance(method, MaskContrastSettings) else None
 
 
 def _sweep(config: Config, method: Method, features: FeatureSampler, work: Path, progress: Progress) -> Config:

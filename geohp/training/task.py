@@ -142,4 +142,6 @@ class MethodTask(L.LightningModule):
         augmented = None
         if self.method.wants_augmented:
             augmented = self.features.encode(photometric(batch["image"], self._augmenting), affinities=False)
-        return Batch(self.features.patches(batch), augmented, batch.get("mask"))
+        patches = self.features.patches(batch)
+        masks = self.features.masks(batch, patches) if self.method.wants_masks else None
+        return Batch(patches, augmented, masks=masks, labels=batch.get("mask"))

@@ -148,6 +148,41 @@ def write_cityscapes(root, train=3, val=2, *, size=(32, 64), seed=0) -> dict:
     return made
 
 
+def write_voc(root, train=3, val=4, *, size=(48, 64), saliency=None, seed=0) -> dict:
+    """``VOCdevkit/VOC2012`` as torchvision leaves it; gives {list: {id: (image (H, W, 3), labels (H, W))}}.
+
+    Each image shows one object on the background, with the border that counts as nothing around it; where a folder for
+    saliency maps is named, they show the objects.
+    """
+    root = Path(root) / "VOCdevkit" / "VOC2012"
+    rng = np.random.default_rng(seed)
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    palette = np.random.default_rng(1).integers(0, 256, 768, np.uint8).tolist()
+    made = {}
+    for name, count in (("train", train), ("val", val)):
+        made[name] = {}
+        for number in range(count):
+            labels = np.zeros(size, np.uint8)
+            row, col = (int(rng.integers(4, side // 2 - 4)) for side in size)
+            rows, cols = slice(row, row + size[0] // 2), slice(col, col + size[1] // 2)
+            labels[row - 2 : rows.stop + 2, col - 2 : cols.stop + 2] = 255
+            labels[rows, cols] = 1 + number % 20
+            image = _picture(rng, labels, 3)
+            label = Image.fromarray(labels, "P")
+            label.putpalette(palette)
+            key = f"2007_{len(made) * 1000 + number:06}"
+            Image.fromarray(image).save(root / "JPEGImages" / f"{key}.jpg", quality=100, subsampling=0)
+            label.save(root / "SegmentationClass" / f"{key}.png")
+            if saliency is not None:
+                Path(saliency).mkdir(exist_ok=True)
+                salient = np.where((labels > 0) & (labels < 255), 255, rng.integers(0, 100, size))
+                Image.fromarray(salient.astype(np.uint8)).save(Path(saliency) / f"{key}.png")
+            made[name][key] = image, labels
+        (root / "ImageSets/Segmentation" / f"{name}.txt").write_text("".join(f"{key}\n" for key in made[name]))
+    return made
+
+
 def png(pixels) -> bytes:
     """An array as a PNG."""
     packed = io.BytesIO()

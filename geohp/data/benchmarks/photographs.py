@@ -29,17 +29,20 @@ class Photograph:
     Attributes:
         name: unique in its set.
         image, label: their files.
+        saliency: the file that tells what is salient in it, where there is one.
     """
 
     name: str
     image: str
     label: str
+    saliency: str | None = None
 
 
 class Photographs(ImageSet):
     """Photographs as squares: whole ones, or five crops of each.
 
-    Items are ``{"image": (3, side, side) float32 in [0, 1], "mask": (side, side) int64}``. The crops of an image
+    Items are ``{"image": (3, side, side) float32 in [0, 1], "mask": (side, side) int64}``, and where saliency maps are
+    known, ``"segments"``: 0 where it is salient, -1 elsewhere. The crops of an image
     follow one another, and the image decoded last is kept: in order, each is decoded once.
 
     Args:
@@ -62,6 +65,7 @@ class Photographs(ImageSet):
     ) -> None:
         self.photographs = list(photographs)
         self.side, self.table, self.crop_ratio = side, table, crop_ratio
+        self.segmented = any(photograph.saliency for photograph in self.photographs)
         self._last: tuple[int, Decoded] | None = None
 
     def __len__(self) -> int:
@@ -70,12 +74,17 @@ class Photographs(ImageSet):
     def __getitem__(self, index: int) -> Item:
         number, crop = self._place(index)
         colours, labels = self._decoded(number)
+        window: tuple[slice, slice] = np.s_[:, :]
         if self.crop_ratio is not None:
             height, width = labels.shape
-            rows, cols = five_boxes(height, width, self.crop_ratio)[crop].slices
-            colours, labels = colours[:, rows, cols], labels[rows, cols]
-        image = torch.from_numpy(framed(colours, self.side)).float().div_(255)
-        return {"image": image, "mask": torch.from_numpy(self.table[framed(labels, self.side)]).long()}
+            window = five_boxes(height, width, self.crop_ratio)[crop].slices
+        image = torch.from_numpy(framed(colours[:, *window], self.side)).float().div_(255)
+        mask = torch.from_numpy(self.table[framed(labels[window], self.side)]).long()
+        item: Item = {"image": image, "mask": mask}
+        if self.segmented:
+            salient = framed(salient_pixels(self.photographs[number], labels.shape)[window], self.side)
+            item["segments"] = torch.from_numpy(salient).long() - 1
+        return item
 
     def name(self, index: int) -> str:
         """The photograph's, and the crop's number from 0."""
@@ -127,6 +136,25 @@ def decode(photograph: Photograph) -> Decoded:
     if min(labels.shape) < SMALLEST_PX:
         raise DataError(f"{photograph.image}: is of {labels.shape[1]} x {labels.shape[0]} px", "fetch it again")
     return colours, labels
+
+
+def salient_pixels(photograph: Photograph, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """(H, W) where the values of its saliency map exceed half of the largest; nowhere without a map.
+
+    Raises:
+        DataError: the map is not there, damaged, or of another size.
+    """
+    if photograph.saliency is None:
+        return np.zeros(shape, bool)
+    values = np.asarray(_loaded(photograph.saliency).convert("L"))
+    if values.shape != shape:
+        raise DataError(
+            f"{photograph.saliency}: is of {values.shape[1]} x {values.shape[0]} px where its image is of "
+            f"{shape[1]} x {shape[0]} px",
+            "give a map of the image's size",
+        )
+    salient: NDArray[np.bool_] = values > values.max() / 2
+    return salient
 
 
 def label_table(classes: dict[int, int]) -> NDArray[np.uint8]:

@@ -27,6 +27,7 @@ from geohp.data.orthophotos.label_files import LabelFiles, match_labels
 from geohp.data.orthophotos.patch_regions import Region, area_on, read_area
 from geohp.data.orthophotos.patch_sets import LabelSetting, OrthophotoPatches, PatchPlace
 from geohp.data.orthophotos.pixel_labels import LabelReading, texts_in
+from geohp.data.orthophotos.polygons import PolygonLayers
 from geohp.data.orthophotos.splits import Split, make_split
 from geohp.errors import DataError
 from geohp.legend.features import natural
@@ -74,7 +75,9 @@ class Orthophotos(DataSource):
         places = allot_patches(surveys, config) if config.layout == "random" else _all_places(surveys)
         if not places:
             raise self._no_patch()
-        return self._patches(surveys, places, config.patch_px, config.model_input_px, labels)
+        layers = tuple(str(Path(path).expanduser()) for path in config.mask_polygons)
+        polygons = PolygonLayers(layers, config.mask_layer) if layers else None
+        return self._patches(surveys, places, config.patch_px, config.model_input_px, labels, polygons)
 
     def evaluation(self, progress: Progress = no_progress) -> OrthophotoPatches:
         """Labelled patches of the test side on a grid: every labelled pixel is in exactly one of them."""
@@ -104,6 +107,7 @@ class Orthophotos(DataSource):
         patch_px: int,
         input_px: int,
         labels: LabelSetting | None,
+        polygons: PolygonLayers | None = None,
     ) -> OrthophotoPatches:
         channels = agreed_channels(surveys)
         sizes = [s.pixel_size_m for s in surveys if s.pixel_size_m is not None]
@@ -117,6 +121,7 @@ class Orthophotos(DataSource):
             one_pixel_size=self.config.pixel_size_m is not None,
             bands=self.config.bands,
             labels=labels,
+            polygons=polygons,
         )
 
     def _no_patch(self) -> DataError:

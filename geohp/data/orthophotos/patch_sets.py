@@ -20,6 +20,7 @@ from geohp.data.class_table import ClassTable
 from geohp.data.open_files import OpenFiles
 from geohp.data.orthophotos.patch_regions import Region
 from geohp.data.orthophotos.pixel_labels import ClassReader, LabelReading
+from geohp.data.orthophotos.polygons import PolygonLayers, PolygonNumbers
 from geohp.data.resize import interpolated, resized, resized_index, resized_mask
 from geohp.raster.block import Block
 from geohp.raster.read.labels import opened_raster
@@ -104,7 +105,7 @@ class OrthophotoPatches(ImageSet):
     """Square patches of a set of images.
 
     Items are ``{"image": (bands, input_px, input_px)}`` and, where there are labels, ``"mask": (input_px, input_px)``,
-    255 where unknown, without data or not to be counted.
+    255 where unknown, without data or not to be counted; where there are polygons, ``"segments"`` of the same shape.
 
     Args:
         images: that patches are cut from.
@@ -115,6 +116,7 @@ class OrthophotoPatches(ImageSet):
         one_pixel_size: images are brought to one pixel size, so that sides of patches differ.
         bands: see :func:`geohp.raster.read.scene.open_scene`.
         labels: how to read classes.
+        polygons: that are proposed as masks.
     """
 
     kind = "geohp.data.patch_sets.OrthophotoPatches"
@@ -130,11 +132,13 @@ class OrthophotoPatches(ImageSet):
         one_pixel_size: bool = False,
         bands: Sequence[int | str] | None = None,
         labels: LabelSetting | None = None,
+        polygons: PolygonLayers | None = None,
     ) -> None:
         self.images, self.places, self.channels = {image.path: image for image in images}, list(places), channels
         self.patch_px, self.input_px, self.bands = patch_px, input_px, bands
         self.one_pixel_size, self.labels, self.labelled = one_pixel_size, labels, labels is not None
         self._open = OpenFiles[_OpenImage](_OPEN_SCENES)
+        self.polygons, self.segmented = polygons, polygons is not None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -157,7 +161,7 @@ class OrthophotoPatches(ImageSet):
             mask = np.full(valid.shape, NODATA_LABEL, np.int64)
             mask[inside] = self._classes(place, block, valid[inside], image.classes)
             item["mask"] = resized_mask(torch.from_numpy(mask), self.input_px)
-        return item
+        return self._with_segments(item, place, image, side)
 
     def _classes(
         self, place: PatchPlace, block: Block, valid: NDArray[np.bool_], classes: ClassReader
@@ -188,7 +192,24 @@ class OrthophotoPatches(ImageSet):
         # Resizing is linear, so that what is invalid, read as 0, may take the mean of the valid afterwards.
         mean = torch.from_numpy(total / max(count, 1)).float()
         item: Item = {"image": small[:-1] + (1 - small[-1:]) * mean[:, None, None]}
-        return item if image.classes is None else {**item, "mask": torch.from_numpy(mask)}
+        if image.classes is not None:
+            item["mask"] = torch.from_numpy(mask)
+        return self._with_segments(item, place, image, side)
+
+    def _with_segments(self, item: Item, place: PatchPlace, image: _OpenImage, side: int) -> Item:
+        """The item with its polygons, read strip by strip where it is large."""
+        if image.polygons is None:
+            return item
+        block, picked = place.block(image.scene, side), resized_index(side, self.input_px)
+        cols = picked[picked < block.width]
+        segments = np.full((self.input_px, self.input_px), -1, np.int64)
+        for strip in strips(block):
+            first = strip.row - place.row
+            rows = np.flatnonzero((picked >= first) & (picked < first + strip.height))
+            numbers = image.polygons.read(strip)
+            segments[rows, : len(cols)] = numbers[np.ix_(picked[rows] - first, cols)]
+        item["segments"] = torch.from_numpy(segments)
+        return item
 
     def name(self, index: int) -> str:
         """File, row and column; and the side, where patches are not all of the same."""
@@ -205,6 +226,8 @@ class OrthophotoPatches(ImageSet):
             own = (label_files.of_image[image] for image in images if image in label_files.of_image)
             for label in (*label_files.rasters, *label_files.vectors, *own):
                 files |= {label, *_companions(label)}
+        for layer in self.polygons.files if self.polygons is not None else ():
+            files |= {layer, *_companions(layer)}
         return sorted(files)
 
     def identity(self) -> str:
@@ -214,6 +237,8 @@ class OrthophotoPatches(ImageSet):
         meaning = self.labels and reading and (self.labels.table.numbers, reading.field, reading.layer)
         skipped = [(place.skip_rows, place.skip_cols) for place in self.places]
         digest.update(repr((self.patch_px, self.input_px, self.bands, meaning, skipped)).encode())
+        if self.polygons is not None:
+            digest.update(repr(self.polygons).encode())
         for place in self.places:
             image = self.images[place.path]
             digest.update(repr(image.scaling).encode())
@@ -228,14 +253,19 @@ class OrthophotoPatches(ImageSet):
 
     def _opened(self, path: str, stack: ExitStack) -> _OpenImage:
         scene = stack.enter_context(open_scene(path, bands=self.bands, scaling=self.images[path].scaling))
-        return _OpenImage(scene, None if self.labels is None else self.labels.open(path, scene, stack))
+        return _OpenImage(
+            scene,
+            None if self.labels is None else self.labels.open(path, scene, stack),
+            None if self.polygons is None else self.polygons.open(path, scene.grid),
+        )
 
 
 class _OpenImage(NamedTuple):
-    """An image and its classes, as long as they are in use."""
+    """An image, its classes and polygons, as long as they are in use."""
 
     scene: Scene
     classes: ClassReader | None
+    polygons: PolygonNumbers | None
 
 
 def strips(block: Block) -> Iterator[Block]:

@@ -1,0 +1,115 @@
+"""MaskContrast's own score: masks are clustered instead of pixels, the rest of an image is background (section 4).
+
+Of each mask that comes with an image (what is salient in it), the mean code; whitened by PCA; k-means with a cluster
+for each class but the background; clusters and background matched to the classes by the Hungarian algorithm.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from geohp.data.base import ImageSet, reader_options
+from geohp.errors import DataError
+from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
+from geohp.evaluation.predict import Predictor
+from geohp.methods.kmeans.clustering import spherical_kmeans
+from geohp.progress import Progress, no_progress
+
+_RESTARTS = 10
+_FLAT = 1e-5
+"""Deviation, as a share of the largest, below which a direction holds nothing but rounding."""
+
+
+def score_mask_clusters(
+    predictor: Predictor,
+    images: ImageSet,
+    classes: int,
+    *,
+    device: torch.device,
+    batch_size: int = 16,
+    workers: int = 0,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> SegmentationScores:
+    """Cluster the masks of a set of images, and score them as a segmentation.
+
+    Args:
+        predictor: gives codes.
+        images: with labels and segments.
+        classes: of the labels, the background, class 0, among them.
+        device: where the predictor computes.
+        batch_size: images at a time.
+        workers: processes that read images.
+        seed: of k-means.
+        progress: told of the images done.
+
+    Raises:
+        DataError: there are fewer masks than classes.
+    """
+    loader = DataLoader(images, batch_size=batch_size, **reader_options(workers))
+    prototypes, numbered = [], []
+    for batch in loader:
+        codes = F.normalize(predictor.codes(batch["image"].to(device)), dim=1)
+        for code, segments in zip(codes, batch["segments"], strict=True):
+            present = _present(segments)
+            prototypes.append(mask_prototypes(code, segments.to(device), present).cpu())
+            numbered.append(len(present))
+        progress("clustering masks", len(numbered), len(images))
+    rows = torch.cat(prototypes)
+    if len(rows) < classes:
+        raise DataError(
+            f"{len(rows)} masks cannot be told apart into {classes - 1} clusters", "give more images, or other saliency"
+        )
+    whitened = F.normalize(whiten(rows), dim=1)
+    centroids, _ = spherical_kmeans(whitened, classes - 1, restarts=_RESTARTS, seed=seed)
+    clusters = iter(torch.split((whitened @ centroids.T).argmax(1), numbered))
+    metrics = SegmentationMetrics(classes)
+    for batch in loader:
+        for segments, mask in zip(batch["segments"], batch["mask"], strict=True):
+            metrics.update(_painted(segments, next(clusters)), mask)
+    scores: SegmentationScores = metrics.compute()
+    return scores
+
+
+def mask_prototypes(code: Tensor, segments: Tensor, present: Tensor) -> Tensor:
+    """Mean code of each mask, a patch weighing as much as its share that the mask covers.
+
+    Args:
+        code: (D, h, w).
+        segments: (H, W) masks of the pixels.
+        present: (M,) the masks to take.
+
+    Returns:
+        (M, D).
+    """
+    if not len(present):
+        return code.new_empty(0, len(code))
+    covered = (segments == present[:, None, None]).to(code)[:, None]
+    weights = F.interpolate(covered, size=code.shape[-2:], mode="area").flatten(1)
+    return weights @ code.flatten(1).T / weights.sum(1, keepdim=True)
+
+
+def whiten(rows: Tensor) -> Tensor:
+    """Rows (n, D) in the directions of their principal components, each of deviation 1, flat ones left out."""
+    centred = (rows - rows.mean(0)).double()
+    _, deviations, directions = torch.linalg.svd(centred, full_matrices=False)
+    kept = deviations > _FLAT * deviations[0]
+    whitened: Tensor = centred @ directions[kept].T / deviations[kept] * (len(rows) - 1) ** 0.5
+    return whitened.to(rows)
+
+
+def _present(segments: Tensor) -> Tensor:
+    """(M,) numbers of the masks there are, ascending."""
+    numbers: Tensor = torch.unique(segments)
+    return numbers[numbers >= 0]
+
+
+def _painted(segments: Tensor, clusters: Tensor) -> Tensor:
+    """Labels (H, W): of each mask its cluster, from 1; background is 0."""
+    labels = torch.zeros_like(segments)
+    for number, cluster in zip(_present(segments).tolist(), clusters.tolist(), strict=True):
+        labels[segments == number] = cluster + 1
+    return labels
