@@ -36,10 +36,11 @@ class ConfusionCounts:
 
     def __init__(self, classes: int, clusters: int, modes: Sequence[PredictionMode]) -> None:
         self.images = 0
+        # A training of several processes scores in one of them; to sum over all would wait for the others forever.
         self._metrics = {
-            mode: SegmentationMetrics(classes, matching="identity")
+            mode: SegmentationMetrics(classes, matching="identity", sync_on_compute=False)
             if mode.probe == "linear"
-            else SegmentationMetrics(classes, clusters)
+            else SegmentationMetrics(classes, clusters, sync_on_compute=False)
             for mode in modes
         }
 

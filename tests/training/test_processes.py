@@ -44,6 +44,13 @@ def photograph(tmp_path):
     return path
 
 
+@pytest.fixture
+def labels(tmp_path):
+    path = tmp_path / "photograph_labels.png"
+    Image.fromarray(np.arange(240 * 240, dtype=np.uint8).reshape(240, 240) % 3).save(path)
+    return path
+
+
 def one_process(photograph):
     """Head and centroids after the same steps, gradients of both halves averaged by hand."""
     config = load_config("orthophotos", [f"data.images={photograph}", *SETTINGS])
@@ -70,12 +77,12 @@ def one_process(photograph):
     return method
 
 
-def test_two_processes_give_what_one_gives_on_both_halves(photograph, tmp_path, caplog):
+def test_two_processes_give_what_one_gives_on_both_halves(photograph, labels, tmp_path, caplog):
     told = []
     caplog.set_level(logging.INFO, "geohp")
     run = geohp.train(
         "orthophotos",
-        [f"data.images={photograph}", *SETTINGS, "train.devices=2"],
+        [f"data.images={photograph}", f"data.labels={labels}", *SETTINGS, "train.devices=2", "train.score_every=2"],
         out=tmp_path / "run",
         progress=lambda stage, done, total, detail="": told.append((stage, done)),
     )
@@ -87,6 +94,9 @@ def test_two_processes_give_what_one_gives_on_both_halves(photograph, tmp_path, 
     # What the other processes tell arrives here.
     assert [done for stage, done in told if stage == "training"] == [1, 2, 3, 4]
     assert len((run.folder / "metrics.csv").read_text().splitlines()) == 1 + 4
+    # One of them scores, and does not wait for the other.
+    assert [row.split(",")[0] for row in (run.folder / "scores.csv").read_text().splitlines()] == ["epoch", "2"]
+    assert any(stage == "scoring" for stage, _ in told)
 
 
 def test_more_devices_than_there_are_is_one_sentence(photograph, tmp_path, monkeypatch):
