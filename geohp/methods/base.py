@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 
 from geohp.backbones.base import PatchFeatures
 from geohp.methods.probes import ClusterProbe, LinearProbe
@@ -25,12 +25,14 @@ class Batch:
         augmented: the same images' features after photometric augmentation, where the method asks for them.
         masks: (B, h, w) int64, the mask proposal of every patch within its image, negative where there is none; where
             the method asks for them.
+        neighbours: the features of one similar image for each of them, where the method asks for them.
         labels: (B, H, W) integer, 255 ignored; only ever read by probes that cannot influence the head.
     """
 
     patches: PatchFeatures
     augmented: PatchFeatures | None = None
     masks: Tensor | None = None
+    neighbours: PatchFeatures | None = None
     labels: Tensor | None = None
 
 
@@ -44,6 +46,8 @@ class Method(nn.Module, ABC):
         iterative: it learns by gradient steps; otherwise :meth:`prepare` does all the work.
         wants_augmented: batches must carry features of a photometrically augmented view.
         wants_masks: batches must carry the images' mask proposals.
+        nearest_images: batches must carry, for each image, the features of one drawn from its so many nearest ones;
+            0 where the method looks at each image alone.
         probe_is_final: the clusters of training are those to be kept; otherwise :meth:`finish` settles others.
         head_learning_rate: what to lower where a training diverges.
         gradient_bound: largest norm of the head's gradient, where :meth:`clip_gradients` sees to it.
@@ -56,6 +60,7 @@ class Method(nn.Module, ABC):
     iterative: bool = True
     wants_augmented: bool = False
     wants_masks: bool = False
+    nearest_images: int = 0
     probe_is_final: bool = True
     head_learning_rate: float | None = None
     gradient_bound: float | None = None
@@ -87,6 +92,26 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def optimizers(self) -> list[Optimizer]:
         """The optimisers to step after every backward pass; empty where the method is not iterative."""
+
+    def probe_losses(self, codes: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """The probes' own losses on detached codes: nothing of them, and no label, reaches the head.
+
+        Args:
+            codes: (B, D, h, w).
+            labels: (B, H, W) integer, for the linear probe where there is one.
+        """
+        codes = codes.detach()
+        losses = {"cluster": self.probe.loss(codes)}
+        if self.linear_probe is not None and labels is not None:
+            losses["linear"] = self.linear_probe.loss(codes, labels)
+        return losses
+
+    def probe_optimizers(self, cluster_rate: float, linear_rate: float) -> list[Optimizer]:
+        """Adam for the cluster probe, and for the linear one where there is one, for :meth:`optimizers`."""
+        optimizers: list[Optimizer] = [Adam(self.probe.parameters(), lr=cluster_rate)]
+        if self.linear_probe is not None:
+            optimizers.append(Adam(self.linear_probe.parameters(), lr=linear_rate))
+        return optimizers
 
     def clip_gradients(self) -> None:
         """Bound gradients between the backward pass and the optimisers."""

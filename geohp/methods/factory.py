@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from geohp.methods.hp.settings import HPSettings
 from geohp.methods.kmeans.settings import KMeansSettings
 from geohp.methods.maskcontrast.settings import MaskContrastSettings
+from geohp.methods.raw_features.settings import ProbesSettings
 from geohp.methods.settings import MethodSettings
+from geohp.methods.stego.settings import STEGOSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +22,8 @@ METHODS: dict[str, tuple[type[MethodSettings], str]] = {
     "hp": (HPSettings, "geohp.methods.hp.method.HP"),
     "kmeans": (KMeansSettings, "geohp.methods.kmeans.method.KMeans"),
     "maskcontrast": (MaskContrastSettings, "geohp.methods.maskcontrast.method.MaskContrast"),
+    "probes": (ProbesSettings, "geohp.methods.raw_features.method.RawFeatures"),
+    "stego": (STEGOSettings, "geohp.methods.stego.method.STEGO"),
 }
 """By name, the settings and where the method is: configurations are read where torch is not loaded."""
 

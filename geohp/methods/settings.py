@@ -65,17 +65,25 @@ class TrainingSize:
         batch_size: images a step, on each device.
         devices: that share the images.
         epochs: passes over them.
+        max_steps: after which training ends, unless its epochs are over before.
     """
 
     images: int
     batch_size: int
     devices: int
     epochs: int
+    max_steps: int | None = None
 
     @property
     def steps(self) -> int:
         """Of an epoch: images that fill no batch are left out, unless there is no whole batch at all."""
         return max(1, self.images // (self.batch_size * self.devices))
+
+    @property
+    def total_steps(self) -> int:
+        """Of the whole training."""
+        steps = self.steps * self.epochs
+        return steps if self.max_steps is None else min(steps, self.max_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +93,12 @@ class MethodSettings(Settings):
     Attributes:
         name: of the method, in configurations.
         iterative: it learns by gradient steps, so that it matters how many epochs there are.
+        mirrored: its published figures average the codes of an image with those of its mirror image.
     """
 
     name: str
     iterative: ClassVar[bool] = True
+    mirrored: ClassVar[bool] = False
 
     def resolve(self, size: TrainingSize) -> tuple[Self, list[str]]:
         """Every number that follows from the data made one, and a sentence for each that is, or has no effect."""

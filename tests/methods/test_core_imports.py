@@ -30,7 +30,8 @@ ABSENT = [
     ("modules", "absent"),
     [
         (
-            "geohp.methods.factory, geohp.methods.hp.method, geohp.methods.probes, geohp.backbones.factory",
+            "geohp.methods.factory, geohp.methods.hp.method, geohp.methods.stego.method, "
+            "geohp.methods.raw_features.method, geohp.methods.probes, geohp.backbones.factory",
             [*ABSENT, "lightning"],
         ),
         ("geohp.methods.factory, geohp.methods.hp.settings", ["torch", "timm", *ABSENT]),

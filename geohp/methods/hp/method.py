@@ -101,10 +101,7 @@ class HP(Method):
         return (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps)
 
     def losses(self, batch: Batch, *, step: int, total_steps: int) -> dict[str, Tensor]:
-        """The contrastive loss, photometric consistency where asked for, and the probes' own losses.
-
-        The probes learn from detached codes: nothing of them, and no label, reaches the head.
-        """
+        """The contrastive loss, photometric consistency where asked for, and the probes' own losses."""
         features = batch.patches.features
         if batch.patches.affinities is None:
             raise ValueError("HP needs neighbour affinities; ask the backbone for them")
@@ -130,14 +127,12 @@ class HP(Method):
             reweight=settings.reweight,
             on_positives=self._note,
         )
-        losses = {"contrastive": contrastive, "cluster": self.probe.loss(codes.detach())}
+        losses = {"contrastive": contrastive, **self.probe_losses(codes, batch.labels)}
         if self.wants_augmented:
             if batch.augmented is None:
                 raise ValueError("consistency_weight > 0 needs the features of an augmented view")
             other = self._project(self.head(batch.augmented.features))
             losses["consistency"] = settings.consistency_weight * F.pairwise_distance(z, other).mean()
-        if self.linear_probe is not None and batch.labels is not None:
-            losses["linear"] = self.linear_probe.loss(codes.detach(), batch.labels)
         return losses
 
     @torch.no_grad()
@@ -154,14 +149,11 @@ class HP(Method):
     def optimizers(self) -> list[Optimizer]:
         """AdamW for the head; Adam for projection, cluster probe and linear probe."""
         rates = self.settings.learning_rates
-        optimizers: list[Optimizer] = [
+        return [
             AdamW(self.head.parameters(), lr=rates.head, weight_decay=rates.weight_decay),
             Adam(self.projection.parameters(), lr=rates.projection),
-            Adam(self.probe.parameters(), lr=rates.cluster_probe),
+            *self.probe_optimizers(rates.cluster_probe, rates.linear_probe),
         ]
-        if self.linear_probe is not None:
-            optimizers.append(Adam(self.linear_probe.parameters(), lr=rates.linear_probe))
-        return optimizers
 
     def clip_gradients(self) -> None:
         """Bound the norm of the head's gradient."""

@@ -71,7 +71,7 @@ class HPSettings(MethodSettings):
     def resolve(self, size: TrainingSize) -> tuple[HPSettings, list[str]]:
         """Open numbers by the rules of this module; a pool with more rows than there are images shrinks."""
         pool, notes = _pool_size(self.pool_size, size.images)
-        warmup, further = _warmup_steps(self.warmup_steps, size.steps * size.epochs)
+        warmup, further = _warmup_steps(self.warmup_steps, size.total_steps)
         interval, last = _renew_interval(self.renew_interval, size.steps)
         notes += [*further, *last]
         if size.steps < 2 <= size.images and size.batch_size > 1:
