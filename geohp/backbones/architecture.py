@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import timm
 from torch import Tensor
 
+from geohp.backbones.vit import SELFPATCH
+
 # Width and depth of the sizes; all have heads of 64 channels, whose number the tensors do not tell.
 _SIZES = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large", (1536, 40): "giant"}
 _DINO_SIZES, _DINO_PATCHES = ("small", "base"), (8, 16)
@@ -17,8 +19,9 @@ _DINOV2_SIZES, _DINOV2_PATCH, _DINOV2_REGISTERS = ("small", "base", "large", "gi
 def recognise(state: Mapping[str, Tensor]) -> str | None:
     """The name in timm for the vision transformer with these weights.
 
-    DINO's at its sizes and patches, DINOv2's with or without registers, and timm's plain one of the same shape
-    elsewhere. Weights of one shape do not tell who trained them, so plain ones of DINO's shapes are called DINO's.
+    DINO's at its sizes and patches, DINOv2's with or without registers, timm's plain one of the same shape elsewhere,
+    and SelfPatch's where there is no class token. Weights of one shape do not tell who trained them, so plain ones of
+    DINO's shapes are called DINO's.
 
     Args:
         state: tensors by their names in timm's, DINO's or DINOv2's layout, without anything before the names.
@@ -35,6 +38,8 @@ def recognise(state: Mapping[str, Tensor]) -> str | None:
     size = _SIZES.get((width, depth))
     if size is None:
         return None
+    if "cls_token" not in state:
+        return f"vit_{size}_patch{patch}_224.{SELFPATCH}" if _is_selfpatch(state, size, patch) else None
     registers = _registers(state)
     if any(re.search(r"\.ls1\.gamma$", name) for name in state):
         if size not in _DINOV2_SIZES or patch != _DINOV2_PATCH or registers not in (0, _DINOV2_REGISTERS):
@@ -46,6 +51,10 @@ def recognise(state: Mapping[str, Tensor]) -> str | None:
         return f"vit_{size}_patch{patch}_224.dino"
     plain = f"vit_{size}_patch{patch}_224"
     return plain if timm.is_model(plain) else None
+
+
+def _is_selfpatch(state: Mapping[str, Tensor], size: str, patch: int) -> bool:
+    return "norm.weight" not in state and timm.is_model(f"vit_{size}_patch{patch}_224")
 
 
 def _registers(state: Mapping[str, Tensor]) -> int:

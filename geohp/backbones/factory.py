@@ -11,7 +11,7 @@ import timm
 
 from geohp.backbones.base import Backbone
 from geohp.backbones.rcf import RandomConvolutionalFeatures
-from geohp.backbones.vit import VisionTransformer
+from geohp.backbones.vit import SELFPATCH, VisionTransformer
 from geohp.backbones.weights import RANDOM, load_weights
 from geohp.errors import ConfigError
 
@@ -22,7 +22,8 @@ def create_backbone(
     """Build a backbone by name.
 
     Args:
-        name: ``"rcf"``, or a vision transformer by timm's name, e.g. ``vit_small_patch8_224.dino``.
+        name: ``"rcf"``, or a vision transformer by timm's name, e.g. ``vit_small_patch8_224.dino``, or
+            a plain one's with the tag ``selfpatch``.
         weights: ``None`` or ``"hub"`` downloads the pretrained weights of that name (or takes them from the Hugging
             Face cache); a path loads a local file, see :func:`geohp.backbones.weights.load_weights`; ``"random"``
             is for tests and benchmarks. ``rcf`` has none: it is fitted, or its state is loaded.
@@ -44,8 +45,9 @@ def create_backbone(
         _check_options(name, RandomConvolutionalFeatures, options)
         return RandomConvolutionalFeatures(**options)
     architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture) or (tag and name not in timm.list_pretrained(f"{architecture}.*")):
-        raise ConfigError(f"backbone {name}: unknown", f"{_suggestion(name)}")
+    tags = ("", SELFPATCH)
+    if not timm.is_model(architecture) or (tag not in tags and name not in timm.list_pretrained(f"{architecture}.*")):
+        raise ConfigError(f"backbone {name}: unknown", _suggestion(name))
     _check_options(name, VisionTransformer, options)
     transformer = VisionTransformer(name, block=block, **options)
     transformer.weights_source = load_weights(transformer, weights)

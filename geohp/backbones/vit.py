@@ -17,9 +17,11 @@ from timm.models.vision_transformer import VisionTransformer as TimmVisionTransf
 from torch import Tensor, nn
 
 from geohp.backbones.affinities import neighbour_affinities
-from geohp.backbones.base import Backbone, PatchFeatures
+from geohp.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, PatchFeatures
 from geohp.errors import ConfigError
 
+SELFPATCH = "selfpatch"
+"""Tag of transformers as SelfPatch trains them (arXiv 2206.07990): without class token and final norm."""
 OFFSET = 0.1
 _LOGITS = 1 << 25  # logits held at once (128 MB in float32): more images than that are taken in turns
 
@@ -35,12 +37,15 @@ class VisionTransformer(Backbone):
     Images may have any sides that are multiples of the patch size. Learned position embeddings are brought to
     another grid as the authors of the weights do it (``positions``):
 
-    - ``"offset"``, DINO and DINOv2 without registers: bicubic with the scale factor (h + 0.1) / side, no
+    - ``"offset"``, DINO, SelfPatch, and DINOv2 without registers: bicubic with the scale factor (h + 0.1) / side, no
       antialiasing. Resizing to the size itself, as plain timm does, shifts the embeddings noticeably.
     - ``"antialias"``, DINOv2 with registers, and timm's own models: bicubic to the size, antialiased.
-    - ``"auto"``: "antialias" for names with registers or with a tag of neither DINO nor DINOv2, else "offset".
+    - ``"auto"``: "antialias" for names with registers or with a tag of none of those, else "offset".
 
     DINOv3 has rotary embeddings, computed for the grid at hand, and nothing to interpolate.
+
+    The tag ``selfpatch`` after the name of a plain transformer (``vit_small_patch16_224.selfpatch``) makes it what
+    SelfPatch trains: no class token, no final norm, positions as DINO's.
 
     The module is frozen: parameters need no gradient, it stays in eval mode, and the forward pass records nothing.
 
@@ -74,12 +79,14 @@ class VisionTransformer(Backbone):
         self.depth = len(model.blocks)
         self.name = name
         self.block = _resolve_block(name, block, self.depth)
-        self.norm = self.block == self.depth - 1 if norm is None else norm
+        selfpatch = name.endswith(f".{SELFPATCH}")
+        self.norm = self.block == self.depth - 1 and not selfpatch if norm is None else norm
         self.positions = _resolve_positions(name, positions)
         self.patch_size = model.patch_embed.patch_size[0]
         self.channels = model.embed_dim
         self.in_channels = model.patch_embed.proj.in_channels
-        usual = {key: tuple(map(float, model.pretrained_cfg[key])) for key in ("mean", "std")}
+        own = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if selfpatch else model.pretrained_cfg
+        usual = {key: tuple(map(float, own[key])) for key in ("mean", "std")}
         self.mean, self.std = (
             usual[key] if values is None else _normalisation(name, key, values, self.in_channels)
             for key, values in (("mean", mean), ("std", std))
@@ -249,7 +256,15 @@ def _build(name: str) -> Any:
     model: Any = None
     # A constructor that does not know these arguments is not one of a vision transformer of that kind.
     with contextlib.suppress(TypeError):
-        model = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+        architecture, _, tag = name.partition(".")
+        without_token: dict[str, Any] = {"class_token": False, "global_pool": "avg"} if tag == SELFPATCH else {}
+        model = timm.create_model(
+            architecture if without_token else name,
+            pretrained=False,
+            num_classes=0,
+            dynamic_img_size=True,
+            **without_token,
+        )
     supported = type(model) in (TimmVisionTransformer, Eva) and type(model.patch_embed) is PatchEmbed
     for block in model.blocks if supported else []:
         attention = getattr(block, "attn", None)
@@ -280,7 +295,7 @@ def _resolve_positions(name: str, positions: str) -> str:
     architecture, _, tag = name.partition(".")
     if "dinov2" in architecture:
         return "antialias" if "_reg" in architecture else "offset"
-    return "offset" if tag in ("", "dino") else "antialias"
+    return "offset" if tag in ("", "dino", SELFPATCH) else "antialias"
 
 
 def _normalisation(name: str, key: str, values: Sequence[float], bands: int) -> tuple[float, ...]:

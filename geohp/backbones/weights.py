@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geohp.backbones.vit import VisionTransformer
+from geohp.backbones.vit import SELFPATCH, VisionTransformer
 from geohp.backbones.weight_files import read_state
 from geohp.errors import WeightsError
 
@@ -39,6 +39,13 @@ def load_weights(backbone: VisionTransformer, weights: str | os.PathLike[str] | 
         WeightsError: when they cannot be had, read, or matched to the architecture and block.
     """
     if weights is None or str(weights) == HUB:
+        if backbone.name.endswith(f".{SELFPATCH}"):
+            raise WeightsError(
+                f"{backbone.name}: the hub has no weights of SelfPatch",
+                "give the checkpoint of github.com/alinlab/SelfPatch by `backbone.weights: FILE` / `{option}`",
+                option="weights",
+                value="FILE",
+            )
         _load_from_hub(backbone)
         return HUB
     if str(weights) == RANDOM:

@@ -50,3 +50,12 @@ def test_a_transformer_cut_short_is_not_taken_for_a_whole_one():
     state = {n: t for n, t in shapes_of("vit_small_patch16_224").items() if not n.startswith("blocks.11.")}
     assert recognise(state) is None
     assert recognise({}) is None
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_224", "vit_base_patch16_224", "vit_tiny_patch16_224"])
+def test_without_class_token_and_norm_it_is_selfpatchs(name):
+    with torch.device("meta"):
+        state = timm.create_model(name, num_classes=0, class_token=False, global_pool="avg").state_dict()
+    bare = {key: tensor for key, tensor in state.items() if not key.startswith("fc_norm.")}
+    assert recognise(bare) == f"{name}.selfpatch"
+    assert recognise({**bare, "norm.weight": torch.zeros(3)}) is None
