@@ -8,9 +8,10 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -19,6 +20,8 @@ from pydantic import BaseModel, ValidationError
 
 from geohp.config.experiment import VARIANTS, Config
 from geohp.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -47,8 +50,13 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def with_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of a nested mapping with ``key.path=value`` set."""
+    """A copy of a nested mapping with ``key.path=value`` set.
+
+    Settings of a method belong to it: where ``method.name`` is overridden, those of the former one are left out, also
+    where they have the same name; what an override says of the new one stays.
+    """
     changed = copy.deepcopy(dict(document))
+    _drop_settings_of_other_methods(changed, overrides)
     for override in overrides:
         _apply(changed, override)
     return changed
@@ -147,6 +155,29 @@ def _apply(document: dict[str, Any], override: str) -> None:
 
 def _override_error(override: str, problem: str) -> ConfigError:
     return ConfigError(f"{{option}}: {problem}", option="overrides", value=override)
+
+
+def _drop_settings_of_other_methods(document: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Leave out of the document's method section what the method that is asked for does not mean.
+
+    What no method knows stays, to be refused.
+    """
+    key, usual, methods = VARIANTS["method"]
+    section = document.get("method")
+    if not isinstance(section, dict):
+        return
+    written = section.get(key, usual)
+    named = [text.strip() for path, _, text in (each.partition("=") for each in overrides) if path == f"method.{key}"]
+    method = named[-1] if named else written
+    if method not in methods:
+        return
+    own = {field.name for field in fields(methods[method])} if method == written else {key}
+    known = {field.name for settings in methods.values() for field in fields(settings)}
+    dropped = [name for name in section if name in known - own]
+    for name in dropped:
+        del section[name]
+    if dropped:
+        logger.info("method %s: left out %s, set for another method", method, ", ".join(f"method.{n}" for n in dropped))
 
 
 def _explain(error: ValidationError) -> Iterable[str]:

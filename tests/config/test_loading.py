@@ -7,6 +7,7 @@ from geohp.classes import default_classes
 from geohp.config.experiment import Config
 from geohp.config.loading import dump_config, find_config, load_config, packaged_configs, parse_config
 from geohp.errors import ConfigError
+from geohp.methods.factory import METHODS
 
 MINIMAL = {"data": {"images": ["a.tif"]}}
 
@@ -61,7 +62,7 @@ def test_method_defaults_to_hp_and_can_be_kmeans():
         ({**MINIMAL, "train": {"epochs": "many"}}, 'train.epochs = "many"'),
         ({**MINIMAL, "train": {"epochs": True}}, "train.epochs = true"),
         ({**MINIMAL, "method": {"temperature": -1.0}}, "method.temperature = -1.0"),
-        ({**MINIMAL, "method": {"name": "hpp"}}, "method.name must be one of hp, kmeans"),
+        ({**MINIMAL, "method": {"name": "hpp"}}, "method.name must be one of hp, kmeans, probes, stego"),
         ({**MINIMAL, "classes": {"count": 3, "names": ["a"]}}, "names has 1 entries for 3 classes"),
         ({**MINIMAL, "classes": {"count": 2, "colours": ["red", "#000000"]}}, "'red' is not of the form #rrggbb"),
         ({**MINIMAL, "classes": {"count": 200, "extra_clusters": 60}}, "260"),
@@ -131,3 +132,36 @@ def test_off_is_a_word_and_false_is_not():
     assert config.method.reweight is False
     assert config.train.deterministic is True
     assert parse_config(yaml.safe_load(dump_config(config))) == config
+
+
+@pytest.mark.parametrize("name", ["potsdam3", "cocostuff27", "cityscapes27", "orthophotos", "quickstart"])
+@pytest.mark.parametrize("method", ["kmeans", "probes", "stego"])
+def test_another_method_leaves_the_settings_of_the_former_one(name, method, caplog):
+    caplog.set_level("INFO", "geohp")
+    config = load_config(name, [f"method.name={method}"])
+    assert config.method == METHODS[method][0]()
+    assert f"method {method}: left out method.code_channels, method.temperature" in caplog.text
+
+
+def test_what_is_said_of_the_new_method_stays_and_what_no_method_knows_is_refused(tmp_path, caplog):
+    caplog.set_level("INFO", "geohp")
+    config = load_config("potsdam3", ["method.code_channels=30", "method.name=stego", "method.self_shift=0.3"])
+    assert (config.method.name, config.method.code_channels, config.method.self_shift) == ("stego", 30, 0.3)
+    assert config.method.learning_rates.cluster_probe == 5e-3
+    with pytest.raises(ConfigError, match=r"unknown key 'method.self_shfit', did you mean 'self_shift'"):
+        load_config("potsdam3", ["method.name=stego", "method.self_shfit=0.3"])
+    with pytest.raises(ConfigError, match=r"unknown key 'method.temperature'"):
+        load_config("potsdam3", ["method.name=stego", "method.temperature=0.3"])
+    with pytest.raises(ConfigError, match=r"method.name must be one of"):
+        load_config("potsdam3", ["method.name=stegoo"])
+    (tmp_path / "mine.yaml").write_text("data: {images: a.tif}\nmethod: {name: stego, temperature: 0.4, samples: 5}\n")
+    caplog.clear()
+    assert load_config(tmp_path / "mine.yaml").method.samples == 5
+    assert "left out method.temperature," in caplog.text
+    (tmp_path / "mine.yaml").write_text("data: {images: a.tif}\nmethod: {temprature: 0.4, code_channels: 9}\n")
+    for overrides in ([], ["method.name=stego"]):
+        with pytest.raises(ConfigError, match=r"unknown key 'method.temprature'"):
+            load_config(tmp_path / "mine.yaml", overrides)
+    caplog.clear()
+    assert load_config("potsdam3").method.code_channels == 256
+    assert not caplog.text
