@@ -30,7 +30,12 @@ def evaluate(
     crf: Annotated[
         bool, typer.Option("--crf", help="Refine by the dense CRF as well; the published figures do.")
     ] = False,
-    tta: Annotated[bool, typer.Option("--tta", help="Average over the image and its mirror image.")] = False,
+    tta: Annotated[
+        bool | None,
+        typer.Option(
+            "--tta/--no-tta", help="Average over the image and its mirror image; by default for STEGO, as published."
+        ),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write tables (JSON, CSV), pictures and an HTML page.")
     ] = None,

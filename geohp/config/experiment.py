@@ -94,6 +94,8 @@ class TrainConfig(Strict):
 
     epochs: Annotated[int | None, Bounds(ge=1, auto=True)] = None
     """Passes over the images; ``auto`` leaves them to :func:`geohp.training.defaults.resolve`, which knows how many."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Steps after which training ends, within an epoch too; by default all of its epochs."""
     batch_size: int = Field(default=16, ge=1)
     """Images a step, on each device."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

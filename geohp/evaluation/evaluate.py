@@ -20,6 +20,7 @@ from geohp.evaluation.mask_clusters import score_mask_clusters
 from geohp.evaluation.predict import MASKS, Predictor
 from geohp.evaluation.report import check_report, write_report
 from geohp.evaluation.results import BEST, BEST_NAME, LAST, Evaluation, Result
+from geohp.methods.factory import METHODS
 from geohp.model.device import torch_device
 from geohp.model.file import load_model, read_card
 from geohp.model.runs import find_model
@@ -35,7 +36,7 @@ class EvaluationOptions:
         data: a configuration whose data section tells what to judge on; the first model's own by default.
         overrides: such as ``data.root=potsdam``.
         crf: refine by the dense CRF as well: the published figures do.
-        tta: average over the image and its mirror image.
+        tta: average over the image and its mirror image; by default as the figures of the model's method are published.
         report: a folder for tables (JSON, CSV), pictures and an HTML page.
         overwrite: replace a report that exists.
         weights: the backbone's weights, where they are no longer where the training found them.
@@ -48,7 +49,7 @@ class EvaluationOptions:
     data: Config | str | Path | None = None
     overrides: Sequence[str] = ()
     crf: bool = False
-    tta: bool = False
+    tta: bool | None = None
     report: str | Path | None = None
     overwrite: bool = False
     weights: str | Path | None = None
@@ -123,7 +124,7 @@ def score_models(models: str | Path | Sequence[str | Path], options: EvaluationO
                     progress=options.progress,
                 )
                 results.append(Result(job.model, job.checkpoint, MASKS, scores))
-            notes += _notes(predictor, config.data.evaluation_px)
+            notes += _notes(predictor, config.data.evaluation_px, options)
         side_px, unique = config.data.evaluation_px, tuple(dict.fromkeys(notes))
         evaluation = Evaluation(tuple(results), source.classes, source.protocol, len(images), side_px, unique, settings)
         if options.report is not None and first is not None:
@@ -184,12 +185,16 @@ def _predictor(file: Path, images: ImageSet, options: EvaluationOptions) -> Pred
             "name the bands it was trained on with data.bands",
         )
     model.to(torch_device(options.device))
-    patch_px = model.backbone.patch_size
-    return Predictor(model.codes, model.probe, model.linear_probe, patch_px=patch_px, crf=options.crf, tta=options.tta)
+    patch_px, tta = model.backbone.patch_size, options.tta
+    if tta is None:
+        tta = model.card.method in METHODS and METHODS[model.card.method][0].mirrored
+    return Predictor(model.codes, model.probe, model.linear_probe, patch_px=patch_px, crf=options.crf, tta=tta)
 
 
-def _notes(predictor: Predictor, side_px: int) -> Iterator[str]:
+def _notes(predictor: Predictor, side_px: int, options: EvaluationOptions) -> Iterator[str]:
     """What a reader of the figures should know of how they came about."""
+    if predictor.tta and options.tta is None:
+        yield "codes are averaged with those of the mirrored image, as the figures of this method are published"
     input_px = predictor.input_px(side_px)
     if input_px != side_px:
         yield (

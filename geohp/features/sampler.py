@@ -156,14 +156,14 @@ class FeatureSampler:
 
     def normalised(self, count: int) -> Iterator[Tensor]:
         """Normalised batches (B, bands, H, W) of up to ``count`` shuffled images: what a backbone is fitted on."""
-        for batch in self._read_sample(count):
+        for batch in self._read(self._draw(count)):
             yield self.encode.normalise(batch["image"])
 
     def batches(self, rank: int = 0, replicas: int = 1) -> DataLoader[Any]:
         """An epoch in random order, another one every time, as batches for :meth:`patches`.
 
-        They hold images, what is kept in their place, or images and the numbers under which it is kept. The last batch
-        is left out where it is not full, unless there is no other.
+        They hold images, or what is kept in their place, and the numbers of the images. The last batch is left out
+        where it is not full, unless there is no other.
 
         Args:
             rank, replicas: of several processes, each has its own share of every epoch.
@@ -213,12 +213,20 @@ class FeatureSampler:
 
     def sample(self, count: int) -> Iterator[Tensor]:
         """Feature maps (B, C, h, w) of up to ``count`` images as they are, freshly shuffled."""
+        yield from self.maps(self._draw(count))
+
+    def maps(self, places: Tensor) -> Iterator[Tensor]:
+        """Feature maps (B, C, h, w) of images as they are, by their places (int64) among those that can be read."""
         if self._store is not None:
-            for part in torch.split(self._draw(count), self.batch_size):
+            for part in torch.split(places, self.batch_size):
                 yield self._maps(self._store.gather(self._usable[part], ["features"])["features"])
             return
-        for batch in self._read_sample(count):
+        for batch in self._read(places):
             yield self.encode(batch["image"], affinities=False).features
+
+    def places(self, indices: Tensor) -> Tensor:
+        """The places, among those that can be read, of images by their numbers: ``index`` of a batch."""
+        return torch.searchsorted(self._usable, indices.cpu())
 
     def state(self) -> dict[str, int]:
         """What decides over coming samples, for :meth:`restore`; epochs are told by their numbers."""
@@ -249,13 +257,13 @@ class FeatureSampler:
         # Not an order of an epoch: those count up from 0.
         return _shuffled(len(self), self.seed, -self._samples)[:count]
 
-    def _read_sample(self, count: int) -> Iterator[ImageBatch]:
-        """Batches of freshly shuffled images; reading processes stay for the next time."""
+    def _read(self, places: Tensor) -> Iterator[ImageBatch]:
+        """Batches of images at these places; reading processes stay for the next time."""
         if self._sampling is None:
             positions: list[int] = []
             self._sampling = positions, self._loader(self._items(), positions)
         positions, loader = self._sampling
-        positions[:] = self._draw(count).tolist()
+        positions[:] = places.tolist()
         for batch in loader:
             self.images.note(batch.get("unreadable", {}))
             yield batch
@@ -346,7 +354,8 @@ class _StoredFeatures(Dataset[Tensors]):
         return {name: rows[0] for name, rows in self.__getitems__([place]).items()}
 
     def __getitems__(self, places: list[int]) -> Tensors:
-        batch = self._store.gather(self._usable[torch.tensor(places) % len(self)], self._names)
+        indices = self._usable[torch.tensor(places) % len(self)]
+        batch = {"index": indices, **self._store.gather(indices, self._names)}
         if "mask" in batch:
             batch["mask"] = batch["mask"].long()
         return batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from geohp.config.experiment import Config
@@ -23,19 +24,31 @@ def resolve(config: Config, images: int) -> tuple[Config, list[str]]:
         The configuration to train with, and one line for each number that was derived, changed, or has no effect.
     """
     train, notes = config.train, list[str]()
-    size = TrainingSize(images, train.batch_size, train.devices, epochs=train.epochs or 1)
+    size = TrainingSize(images, train.batch_size, train.devices, train.epochs or 1, train.max_steps)
     if train.epochs is None:
-        size = replace(size, epochs=epochs_for(size.steps))
+        size = replace(size, epochs=epochs_for(size.steps, train.max_steps))
         if config.method.iterative:
-            steps = "1 step" if size.steps == 1 else f"{size.steps} steps"
-            batch = size.batch_size * size.devices
-            notes.append(f"{size.epochs} epochs of {steps} ({images} images in batches of {batch})")
+            notes.append(_planned(size))
     method, further = config.method.resolve(size)
     train = train.model_copy(update={"epochs": size.epochs})
     return config.model_copy(update={"train": train, "method": method}), [*notes, *further]
 
 
-def epochs_for(steps: int) -> int:
-    """As many epochs of so many steps as make about 700 steps: at least 3, at most 50."""
+def epochs_for(steps: int, max_steps: int | None = None) -> int:
+    """As many epochs of so many steps as make about 700 steps: at least 3, at most 50.
+
+    Where the number of steps is given, as many as they take.
+    """
+    if max_steps is not None:
+        return math.ceil(max_steps / steps)
     fewest, most = _EPOCHS
     return max(fewest, min(round(_STEPS / steps), most))
+
+
+def _planned(size: TrainingSize) -> str:
+    """How long training takes, in words."""
+    steps = "1 step" if size.steps == 1 else f"{size.steps} steps"
+    batches = f"({size.images} images in batches of {size.batch_size * size.devices})"
+    if size.max_steps is not None:
+        return f"{size.total_steps} steps; an epoch has {size.steps} {batches}"
+    return f"{size.epochs} epochs of {steps} {batches}"

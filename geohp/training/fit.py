@@ -19,6 +19,7 @@ from geohp.errors import DataError
 from geohp.evaluation.metrics import SegmentationScores
 from geohp.features.filling import CacheOptions
 from geohp.features.masks import MaskProposals
+from geohp.features.neighbours import NearestImages
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.methods.factory import create_method
@@ -105,7 +106,7 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
     method, features = _prepare(config, data, progress)
     health, scores = Health(), None
     if method.iterative:
-        task = _task(config.train, method, features)
+        task = _task(config.train, method, features, progress)
         relay = Relay(progress)  # several processes may report
         scores = _epoch_scores(config.train.score_every, data, work, relay)
         with relay.listening():
@@ -183,10 +184,13 @@ def _features(
     return features
 
 
-def _task(settings: TrainConfig, method: Method, features: FeatureSampler) -> MethodTask:
+def _task(settings: TrainConfig, method: Method, features: FeatureSampler, progress: Progress) -> MethodTask:
     """All steps of an iterative method."""
-    steps = len(features.batches(0, settings.devices))
-    return MethodTask(method, features, total_steps=(settings.epochs or 1) * steps, seed=settings.seed)
+    steps = len(features.batches(0, settings.devices)) * (settings.epochs or 1)
+    nearest = None
+    if method.nearest_images:
+        nearest = NearestImages(features, method.nearest_images, seed=settings.seed, progress=progress)
+    return MethodTask(method, features, min(steps, settings.max_steps or steps), settings.seed, nearest)
 
 
 def _epoch_scores(every: int, data: TrainingData, work: Path, progress: Progress) -> EpochScores | None:

@@ -116,7 +116,7 @@ def cluster_warnings(codes: Tensor, probe: ClusterProbe) -> list[str]:
     if empty:
         sentences.append(
             f"{_numbered(empty)} of {clusters} {'has' if len(empty) == 1 else 'have'} no patches: classes are missing "
-            "from the map; set method.refit_probe=true or classes.count lower"
+            "from the map; set method.refit_probe=true, where the method has it, or classes.count lower"
         )
     cosines = (directions @ directions.T).triu(1)
     pairs = (cosines > COINCIDING).nonzero().tolist()

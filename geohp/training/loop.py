@@ -64,6 +64,8 @@ def run_training(
     with _quietly(), _interruptible(), _sharing_by_name():
         trainer = L.Trainer(
             max_epochs=settings.epochs,
+            # Lightning counts the steps of all optimisers.
+            max_steps=-1 if settings.max_steps is None else task.total_steps * len(task.method.optimizers()),
             accelerator=accelerator,
             devices=settings.devices,
             strategy="auto" if settings.devices == 1 else "ddp_spawn",

@@ -39,10 +39,13 @@ _COUNTED_IMAGES = 64
 """Images whose patches are counted for the clusters' shares."""
 _ALIKE = 0.95
 """Centroids of a higher cosine are hardly two clusters."""
-_LOSS_TERMS = ("contrastive", "consistency", "cluster", "linear")
+_PAIRS = ("self", "neighbour", "random")
+_LOSS_TERMS = ("contrastive", "consistency", *(f"correspondence_{kind}" for kind in _PAIRS), "cluster", "linear")
 _CURVES: tuple[tuple[str, dict[str, str]], ...] = (
     ("Contrastive loss", {"contrastive": "contrastive"}),
     ("Consistency", {"consistency": "consistency"}),
+    ("Correspondence loss", {f"correspondence_{kind}": kind for kind in _PAIRS}),
+    ("Similarity of codes", {f"similarity_{kind}": kind for kind in _PAIRS}),
     ("Cluster probe", {"cluster": "cluster"}),
     ("Linear probe", {"linear": "linear"}),
     ("λ, weight of task-specific positives", {"task_specific_weight": "λ"}),
@@ -125,7 +128,8 @@ def _facts(trained: Trained, seconds: float) -> list[tuple[str, str]]:
     names = [entry.name for entry in card.classes]
     named = set(names) != {f"class {number}" for number in range(len(names))}
     settings = {k: v for k, v in asdict(config.method).items() if k not in ("name", "learning_rates")}
-    steps = f"{config.train.epochs} epochs, {config.train.batch_size} images a step"
+    length = f"{config.train.epochs} epochs" if config.train.max_steps is None else f"{config.train.max_steps} steps"
+    steps = f"{length}, {config.train.batch_size} images a step"
     pixel = f", {card.pixel_size_m:.3g} m a pixel" if card.pixel_size_m else ""
     cut = f", cut at {card.patch_px} px" if card.patch_px != card.input_px else ""
     block = f", block {backbone.block}" if backbone.block >= 0 else ""

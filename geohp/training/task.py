@@ -9,9 +9,11 @@ import lightning as L
 import torch
 from torch.optim import Optimizer
 
+from geohp.backbones.base import PatchFeatures
 from geohp.data.augment import photometric
 from geohp.errors import ModelError
 from geohp.features.images import ImageBatch
+from geohp.features.neighbours import NearestImages
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Batch, Method
 from geohp.progress import Progress
@@ -49,12 +51,20 @@ class MethodTask(L.LightningModule):
         features: of the images to train on.
         total_steps: steps of the whole training, for schedules.
         seed: of the photometric augmentation.
+        nearest: similar images, where the method asks for them.
 
     Attributes:
         steps_done: steps of the whole training that are done.
     """
 
-    def __init__(self, method: Method, features: FeatureSampler, total_steps: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        method: Method,
+        features: FeatureSampler,
+        total_steps: int,
+        seed: int = 0,
+        nearest: NearestImages | None = None,
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.method = method
@@ -65,6 +75,7 @@ class MethodTask(L.LightningModule):
         self._augmenting = torch.Generator().manual_seed(seed)
         self._random: RandomStates | None = None
         self._images = features.images.identity()
+        self._nearest = nearest
 
     def configure_optimizers(self) -> list[Optimizer]:
         """The method's own."""
@@ -112,6 +123,7 @@ class MethodTask(L.LightningModule):
             "method": self.method.random_state(),
             "source": self.features.state(),
             "random": random_states(),
+            "nearest": None if self._nearest is None else self._nearest.state(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -131,6 +143,8 @@ class MethodTask(L.LightningModule):
         self.method.restore_random_state(state["method"])
         self.features.restore(state["source"])
         self._random = state["random"]
+        if self._nearest is not None:
+            self._nearest.restore(state["nearest"])
 
     @property
     def features(self) -> FeatureSampler:
@@ -139,9 +153,11 @@ class MethodTask(L.LightningModule):
         return features
 
     def _batch(self, batch: ImageBatch) -> Batch:
-        augmented = None
+        augmented = neighbours = None
         if self.method.wants_augmented:
             augmented = self.features.encode(photometric(batch["image"], self._augmenting), affinities=False)
+        if self._nearest is not None:
+            neighbours = PatchFeatures(self._nearest.draw(batch["index"]))
         patches = self.features.patches(batch)
         masks = self.features.masks(batch, patches) if self.method.wants_masks else None
-        return Batch(patches, augmented, masks=masks, labels=batch.get("mask"))
+        return Batch(patches, augmented, masks=masks, neighbours=neighbours, labels=batch.get("mask"))
