@@ -62,7 +62,7 @@ def test_method_defaults_to_hp_and_can_be_kmeans():
         ({**MINIMAL, "train": {"epochs": "many"}}, 'train.epochs = "many"'),
         ({**MINIMAL, "train": {"epochs": True}}, "train.epochs = true"),
         ({**MINIMAL, "method": {"temperature": -1.0}}, "method.temperature = -1.0"),
-        ({**MINIMAL, "method": {"name": "hpp"}}, "method.name must be one of hp, kmeans, probes, stego"),
+        ({**MINIMAL, "method": {"name": "hpp"}}, "method.name must be one of hp, kmeans, maskcontrast, probes, stego"),
         ({**MINIMAL, "classes": {"count": 3, "names": ["a"]}}, "names has 1 entries for 3 classes"),
         ({**MINIMAL, "classes": {"count": 2, "colours": ["red", "#000000"]}}, "'red' is not of the form #rrggbb"),
         ({**MINIMAL, "classes": {"count": 200, "extra_clusters": 60}}, "260"),
@@ -135,7 +135,7 @@ def test_off_is_a_word_and_false_is_not():
 
 
 @pytest.mark.parametrize("name", ["potsdam3", "cocostuff27", "cityscapes27", "orthophotos", "quickstart"])
-@pytest.mark.parametrize("method", ["kmeans", "probes", "stego"])
+@pytest.mark.parametrize("method", ["kmeans", "maskcontrast", "probes", "stego"])
 def test_another_method_leaves_the_settings_of_the_former_one(name, method, caplog):
     caplog.set_level("INFO", "geohp")
     config = load_config(name, [f"method.name={method}"])
