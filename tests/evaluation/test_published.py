@@ -32,5 +32,5 @@ def test_only_hp_is_by_its_own_protocol():
         assert all((row.protocol == "hp") == ("HP" in row.method.split()) for row in published_rows(benchmark))
 
 
-def test_picie_with_clustering_heads_has_no_row_for_cityscapes():
+def test_picie_h_has_no_row_for_cityscapes():
     assert "PiCIE+H" not in rows("cityscapes-27")
