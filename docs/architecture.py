@@ -19,7 +19,7 @@ DRAWING = ROOT / "docs" / "images" / "architecture.svg"
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- rooms: written by architecture.py -->", "<!-- end of rooms -->"
 
-_ROW_PX, _LEFT_PX, _TOP_PX, _PURPOSE_PX = 26, 120, 96, 560
+_ROW_PX, _LEFT_PX, _TOP_PX, _PURPOSE_PX = 26, 120, 96, 760
 
 
 def floors() -> list[list[str]]:
