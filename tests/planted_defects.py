@@ -1,0 +1,118 @@
+"""Plant defects one by one in a copy of the package, and see that the tests which concern them fail.
+
+    python tests/planted_defects.py [WORD ...]
+
+plants all of them, or those whose name holds one of the words, and prints a table. A defect that no test notices is a
+test that is missing; the exit code is then 1. Not part of the suite: it runs for some minutes.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAJECTORY = "tests/training/test_trajectory.py"
+PARTS = "tests/methods/hp/test_parts.py"
+METRICS = "tests/evaluation/test_metrics.py"
+
+
+@dataclass(frozen=True)
+class Defect:
+    """What is wrong, where, and the tests that should notice."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+    tests: str = TRAJECTORY
+
+
+HP = "geohp/methods/hp/method.py"
+POSITIVES = "geohp/methods/hp/positives.py"
+TASK = "geohp/training/task.py"
+SCORES = "geohp/evaluation/metrics.py"
+CLEANING = "geohp/vector/cleaning.py"
+KMEANS = "geohp/methods/kmeans/clustering.py"
+DEFECTS = [
+    Defect("warm-up offset lost in lambda", HP, "(step - self.warmup_steps) / max(1,", "step / max(1,"),
+    Defect("lambda jumps to 1", HP, "return (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps)", "return 1.0"),
+    Defect("local hidden positives deleted", HP, "self._project(self.drop(mixed))", "self._project(self.drop(codes))"),
+    Defect("specific pool never refilled", HP, "if step_of_epoch and step_of_epoch %", "if False and step_of_epoch %"),
+    Defect("specific pool refilled at step 0", HP, "if step_of_epoch and step_of_epoch %", "if step_of_epoch %"),
+    Defect("no gradient clipping", TASK, "self.method.clip_gradients()", "pass"),
+    Defect("clipped after the optimiser of the head", TASK, "optimizer is self.trainer.optimizers[0]", "optimizer is self.trainer.optimizers[1]"),
+    Defect("alpha ignored", HP, "settings.consistency_weight * F.pairwise", "1.0 * F.pairwise"),
+    Defect("specific pool from the online head", HP, "self.drop(self.averaged(features)), self._gen", "self.drop(self.head(features)), self._gen"),
+    Defect("cluster loss trains the head", HP, "self.probe.loss(codes.detach())", "self.probe.loss(codes)"),
+    Defect("linear probe trains the head", HP, "self.linear_probe.loss(codes.detach(),", "self.linear_probe.loss(codes,"),
+    Defect("average updated after the step's forward only", HP, "        self.averaged.update(self.head)\n", ""),
+    Defect("average follows with the wrong share", "geohp/methods/hp/head.py", "alpha=1 - self.momentum", "alpha=self.momentum", PARTS),
+    Defect("averaged head without dropout", "geohp/methods/hp/head.py", "return cast(Tensor, self.head(features))", "return cast(Tensor, self.head.eval()(features))", f"{PARTS} tests/training tests/methods"),
+    Defect("a pool that always takes patch 0", POSITIVES, "torch.randint(maps.shape[2] * maps.shape[3], (len(maps),), generator=generator)", "torch.zeros(len(maps), dtype=torch.long)", PARTS),
+    Defect("pools of different images", HP, "specific.append(self._draw_codes(features))", "specific.append(self._draw_codes(features.flip(0)))"),
+    Defect("rho ignored", HP, "keep=settings.keep_rate", "keep=1.0"),
+    Defect("anchors not weighted", HP, "reweight=settings.reweight", "reweight=False"),
+    Defect("temperature ignored", HP, "temperature=settings.temperature", "temperature=0.5"),
+    Defect("head without weight decay", HP, "weight_decay=rates.weight_decay", "weight_decay=0.0"),
+    Defect("loss step skipped for the projection", HP, "Adam(self.projection.parameters(), lr=rates.projection)", "Adam(self.projection.parameters(), lr=0.0)"),
+    Defect("features without channel dropout in the loss", HP, "_unit_rows(self.drop(features)),", "_unit_rows(self.drop(features) * 0 + features),"),
+    Defect("mixing counts neighbours outside", "geohp/methods/hp/mixing.py", "weights / _neighbours(h, w, codes)", "weights / 9", PARTS),
+    Defect("k-means keeps an empty cluster", KMEANS, "if bool(empty.any()):", "if False:", "tests/methods/test_probes.py tests/methods tests/inference"),
+    Defect("k-means takes the worst of its runs", KMEANS, "return max(runs, key", "return min(runs, key", "tests/methods tests/inference tests/training/test_sweep.py"),
+    Defect("clusters matched for the fewest pixels", SCORES, "maximize=True", "maximize=False", METRICS),
+    Defect("unpredicted pixels cost nothing", SCORES, "true = matched.sum(0) + unlabelled", "true = matched.sum(0)", METRICS),
+    Defect("undefined IoU counts as 0", SCORES, "np.full(self.num_classes, np.nan)", "np.zeros(self.num_classes)", METRICS),
+    Defect("ignored labels are counted", SCORES, "known = (true >= 0) & (true < self.num_classes)", "known = true == true", METRICS),
+    Defect("small regions go to the largest neighbour", CLEANING, "np.lexsort((-rank[other], -length, one))", "np.lexsort((-length, -rank[other], one))", "tests/vector/test_cleaning.py"),
+    Defect("small regions go to the shortest border", CLEANING, "np.lexsort((-rank[other], -length, one))", "np.lexsort((-rank[other], length, one))", "tests/vector/test_cleaning.py"),
+    Defect("the minimum area is not enough", CLEANING, "minimum *= 1 - 1e-7", "minimum *= 1 + 1e-7", "tests/vector/test_cleaning.py"),
+    Defect("a resumed training draws its pools anew", HP, 'self._generator.set_state(state["pools"].cpu())', "pass", "tests/training/test_resume.py"),
+    Defect("a resumed epoch begins at its first batch", "geohp/training/batches.py", "order.start = step * (self.loader.batch_size or 1)", "order.start = 0", "tests/training/test_resume.py"),
+]
+
+
+def plant(defect: Defect) -> tuple[Defect, str]:
+    """The verdict of the tests on a copy with the defect."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "geohp"
+        copy.mkdir()
+        for name in ("geohp", "tests", "configs"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        path = copy / defect.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(defect.right) != 1:
+            return defect, f"not planted: its place is there {text.count(defect.right)} times"
+        path.write_text(text.replace(defect.right, defect.wrong), encoding="utf-8")
+        shared = ROOT.parent / "shared"
+        if shared.is_dir():
+            (Path(folder) / "shared").symlink_to(shared)
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", *defect.tests.split()]
+        environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    failed = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if done.returncode == 0:
+        return defect, "SURVIVED"
+    return defect, failed[0].split("::")[-1] if failed else f"pytest ended with {done.returncode}"
+
+
+def main() -> int:
+    """Plant, print, and tell whether all were noticed."""
+    words = sys.argv[1:]
+    chosen = [defect for defect in DEFECTS if not words or any(word in defect.name for word in words)]
+    unnoticed = 0
+    print("| defect | file | noticed by |\n|---|---|---|", flush=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for defect, verdict in pool.map(plant, chosen):
+            unnoticed += verdict.startswith(("SURVIVED", "not planted", "pytest ended"))
+            print(f"| {defect.name} | {defect.file.removeprefix('geohp/')} | {verdict} |", flush=True)
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
