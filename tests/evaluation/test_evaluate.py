@@ -18,7 +18,6 @@ from geohp.errors import ModelError, OutputError
 from geohp.evaluation.evaluate import evaluate
 from geohp.evaluation.metrics import SegmentationMetrics
 from geohp.evaluation.predict import PredictionMode
-from geohp.evaluation.published import published_rows
 from geohp.evaluation.results import BEST, LAST
 from geohp.evaluation.tables import mean_and_deviation
 from geohp.model.file import load_model
@@ -199,9 +198,3 @@ def test_the_command_prints_the_tables(runs, tmp_path):
     assert "potsdam-3: 10 images of 96 px" in done.output
     assert "HP, ViT-B/8" in done.output
     assert "vegetation" in done.output
-
-
-def test_published_rows_are_complete():
-    assert [len(published_rows(b)) for b in ("cocostuff-27", "cityscapes-27", "potsdam-3")] == [11, 10, 6]
-    hp = published_rows("potsdam-3")[0]
-    assert (hp.title, hp.cluster_accuracy, hp.cluster_miou) == ("HP, ViT-B/8", 82.4, None)

@@ -17,6 +17,7 @@ def rows(benchmark):
         ("cocostuff-27", 19, "DINO, ViT-S/16", ("22.0", "8.0", "50.3", "18.1")),
         ("cityscapes-27", 12, "PiCIE", ("65.5", "12.3", "", "")),
         ("cityscapes-27", 12, "DINO, ViT-B/8", ("43.6", "11.8", "84.2", "23.0")),
+        ("potsdam-3", 12, "HP, ViT-B/8", ("82.4", "", "", "")),
         ("potsdam-3", 12, "CC, VGG11", ("63.9", "", "", "")),
         ("voc-2012", 2, "MaskContrast (supervised saliency), ResNet-50", ("", "44.2", "", "63.9")),
     ],
