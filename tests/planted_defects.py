@@ -66,7 +66,7 @@ DEFECTS = [
     ),
     Defect("probes train the head", BASE, "        codes = codes.detach()\n", ""),
     Defect("the linear probe's rate is the clusters'", BASE, "lr=linear_rate", "lr=cluster_rate"),
-    Defect("average updated after the step's forward only", HP, "        self.averaged.update(self.head)\n", ""),
+    Defect("average never updated", HP, "        self.averaged.update(self.head)\n", ""),
     Defect(
         "average follows with the wrong share",
         "geohp/methods/hp/head.py",
@@ -79,7 +79,7 @@ DEFECTS = [
         "geohp/methods/hp/head.py",
         "return cast(Tensor, self.head(features))",
         "return cast(Tensor, self.head.eval()(features))",
-        f"{PARTS} tests/training tests/methods",
+        PARTS,
     ),
     Defect(
         "a pool that always takes patch 0",
@@ -122,14 +122,14 @@ DEFECTS = [
         KMEANS,
         "if bool(empty.any()):",
         "if False:",
-        "tests/methods/test_probes.py tests/methods tests/inference",
+        "tests/methods/test_clustering.py",
     ),
     Defect(
         "k-means takes the worst of its runs",
         KMEANS,
         "return max(runs, key",
         "return min(runs, key",
-        "tests/methods tests/inference tests/training/test_sweep.py",
+        "tests/methods/test_clustering.py tests/training/test_sweep.py",
     ),
     Defect("clusters matched for the fewest pixels", SCORES, "maximize=True", "maximize=False", METRICS),
     Defect(

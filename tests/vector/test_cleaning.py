@@ -60,6 +60,9 @@ def test_longest_border_wins_then_the_larger():
     )
     after, _ = cleaned(values, 5)
     assert (after[1:3, 2:4] == 0).all()  # 5 sides with class 0, 3 with class 1
+    small_but_close = np.pad(np.array([[3, 3, 3], [3, 2, 3], [0, 0, 0]], np.uint8), ((0, 4), (0, 0)))
+    after, _ = cleaned(small_but_close, 2)
+    assert after[1, 1] == 3  # 3 sides with the smaller neighbour, 1 with the larger
     tie = np.array([[0, 0, 2, 1, 1, 1]], np.uint8)
     after, _ = cleaned(tie, 2)
     assert after.tolist() == [[0, 0, 1, 1, 1, 1]]

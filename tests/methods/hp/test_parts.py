@@ -116,6 +116,16 @@ def test_average_starts_equal_and_keeps_device_and_dtype():
     assert not average(features).requires_grad
 
 
+def test_average_drops_channels_in_training_as_its_head_does():
+    average = EMAHead(SegmentationHead(64, 4, dropout=0.5), 0.9)
+    dropped = []
+    average.head.drop.register_forward_hook(lambda _, __, out: dropped.append(float((out == 0).float().mean())))
+    average.train()(torch.ones(2, 64, 3, 3))
+    assert all(0.3 < share < 0.7 for share in dropped)
+    average.eval()(torch.ones(2, 64, 3, 3))
+    assert [share > 0 for share in dropped] == [True, True, False, False]
+
+
 def test_head_drops_whole_channels_anew_for_each_branch():
     head = SegmentationHead(64, 4, dropout=0.5).train()
     seen = []

@@ -1,0 +1,21 @@
+"""Spherical k-means where centroids may lose all their rows."""
+
+import torch
+import torch.nn.functional as F
+
+from geohp.methods.kmeans.clustering import spherical_kmeans
+
+
+def test_no_cluster_is_lost_where_directions_are_fewer():
+    rows = torch.eye(3)[torch.arange(60) % 3]
+    centroids, cosine = spherical_kmeans(rows, 5)
+    torch.testing.assert_close(centroids.norm(dim=1), torch.ones(5))
+    assert cosine == 1
+
+
+def test_the_best_run_wins():
+    generator = torch.Generator().manual_seed(0)
+    rows = F.normalize(torch.randn(6, 8, generator=generator), dim=1).repeat_interleave(20, 0)
+    rows = rows + 0.2 * torch.randn(120, 8, generator=generator)
+    single = [spherical_kmeans(rows, 6, restarts=1, seed=seed)[1] for seed in range(12)]
+    assert spherical_kmeans(rows, 6, restarts=12)[1] >= max(single) - 1e-3
