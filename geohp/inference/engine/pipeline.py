@@ -27,7 +27,7 @@ from geohp.inference.engine.layers import confidence_layers, labels, refined_lay
 from geohp.inference.engine.reading import Patch, read_ahead
 from geohp.inference.engine.refining import refined
 from geohp.inference.engine.settings import CrfWindows, EngineSettings
-from geohp.inference.engine.windows import Origin, Plan, blend_weights
+from geohp.inference.engine.windows import Origin, Plan
 from geohp.progress import Progress, no_progress
 from geohp.raster.block import Block
 from geohp.raster.read.patches import Readable
@@ -164,7 +164,7 @@ def blend_regions(plan: Plan, windows: ScoredWindows, channels: int, device: tor
         channels: C.
         device: of the scores.
     """
-    weights = torch.from_numpy(blend_weights(plan.grid.shape, plan.grid.overlap)).to(device)
+    weights = torch.from_numpy(plan.grid.weights).to(device)
     with closing(ScoreCache(plan.grid.shape)) as cache:
         for number, region in enumerate(plan.regions):
             origins = plan.touching[number]

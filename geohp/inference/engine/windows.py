@@ -52,6 +52,11 @@ class WindowGrid:
         """Rows and columns of every window."""
         return self._side(self.height), self._side(self.width)
 
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """Weight of each pixel of a window where windows are blended, see :func:`blend_weights`."""
+        return blend_weights(self.shape, self.overlap)
+
     @cached_property
     def rows(self) -> tuple[int, ...]:
         """First row of each row of windows."""

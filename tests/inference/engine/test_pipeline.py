@@ -15,7 +15,7 @@ from geohp.inference.engine.blending import ScoreCache
 from geohp.inference.engine.layers import QUANTITIES
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.settings import EngineSettings, engine_settings
-from geohp.inference.engine.windows import WindowGrid, blend_weights
+from geohp.inference.engine.windows import WindowGrid
 from geohp.methods.kmeans.method import Standardise
 from geohp.methods.probes import ClusterProbe
 from geohp.model.card import BackboneCard, ModelCard
@@ -83,7 +83,7 @@ def whole_array_map(scene, model, window, overlap):
     grid = EngineSettings(window, overlap, patch_px=PATCH).grid(scene.height, scene.width)
     tall, wide = grid.shape
     total = np.zeros((CLUSTERS, max(scene.height, tall), max(scene.width, wide)))
-    weights = blend_weights(grid.shape, overlap)
+    weights = grid.weights
     for row in grid.rows:
         for col in grid.cols:
             part = scene.read(row, col, min(tall, scene.height - row), min(wide, scene.width - col))

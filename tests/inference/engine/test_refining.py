@@ -23,7 +23,6 @@ from geohp.inference.engine.blending import ScoreCache
 from geohp.inference.engine.layers import QUANTITIES
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.settings import CrfWindows, EngineSettings, engine_settings
-from geohp.inference.engine.windows import blend_weights
 from geohp.inference.identity import run_identity
 from geohp.inference.map_options import ModelOptions, RasterOptions
 from geohp.inference.products import Products
@@ -111,7 +110,7 @@ def plain_shares(scene, model, chosen, cluster_to_class=None):
     grid = chosen.grid(scene.height, scene.width)
     tall, wide = grid.shape
     total = torch.zeros(CLUSTERS + 1, max(scene.height, tall), max(scene.width, wide))
-    weights = torch.from_numpy(blend_weights(grid.shape, grid.overlap))
+    weights = torch.from_numpy(grid.weights)
     for row in grid.rows:
         for col in grid.cols:
             part = scene.read(row, col, min(tall, scene.height - row), min(wide, scene.width - col))
@@ -132,7 +131,7 @@ def plain_shares(scene, model, chosen, cluster_to_class=None):
 def plain_marginals(scene, shares, chosen):
     """Marginals of every window of the refinement, blended into one array."""
     grid = chosen.refine.grid(scene.height, scene.width)
-    weights = torch.from_numpy(blend_weights(grid.shape, grid.overlap))
+    weights = torch.from_numpy(grid.weights)
     total = torch.zeros_like(shares)
     image = (torch.from_numpy(scene.data) * 255).round().to(torch.uint8)
     valid = torch.from_numpy(scene.valid)
