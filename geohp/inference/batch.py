@@ -14,16 +14,18 @@ from geohp.files import check_output
 from geohp.inference.engine.settings import engine_settings
 from geohp.inference.folder_model import FolderModel, digest, foreign_output
 from geohp.inference.folder_record import FolderRecord, output_folder
-from geohp.inference.identity import model_sha256, run_identity
+from geohp.inference.identity import run_identity
 from geohp.inference.map_options import MapOptions
 from geohp.inference.map_scene import SceneResult, map_scene
 from geohp.inference.products import MOSAIC, Products, folder_products
 from geohp.inference.segment import load_segmenter
 from geohp.inference.segmenter import Segmenter
+from geohp.model.digest import model_sha256
 from geohp.options import PolygonOptions, keywords
 from geohp.raster.gdal import open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.collection import SceneCollection
+from geohp.raster.read.labels import MODEL_TAG
 from geohp.raster.sources.find import find_images
 from geohp.raster.write.layer import label_layer
 from geohp.raster.write.resumable import work_folder
@@ -209,7 +211,7 @@ class _Batch:
         grid = common_grid(grids)
         if isinstance(grid, GridMismatch):
             return grid.reason
-        tags = {"GEOHP_VERSION": __version__, "GEOHP_MODEL": self.segmenter.origin, "GEOHP_MODEL_SHA256": model}
+        tags = {"GEOHP_VERSION": __version__, "GEOHP_MODEL": self.segmenter.origin, MODEL_TAG: model}
         with self.record.making({path: model}):
             write_mosaic_vrt(path, label_layer(self.segmenter.classes, tags), grid, grids)
         return path

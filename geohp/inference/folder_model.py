@@ -13,9 +13,9 @@ from typing import Any
 from geohp.errors import OutputError
 from geohp.files import check_output
 from geohp.inference.folder_record import FolderRecord
-from geohp.inference.identity import model_sha256
 from geohp.inference.map_options import MapOptions
 from geohp.inference.segmenter import Segmenter
+from geohp.model.digest import model_sha256
 from geohp.model.file import load_model, save_model
 from geohp.model.runs import MODEL_NAME
 from geohp.options import FitOptions

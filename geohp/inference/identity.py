@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from geohp.files import file_state
 from geohp.inference.engine.settings import EngineSettings
+from geohp.model.digest import model_sha256
 from geohp.model.network import LandCoverModel
 from geohp.raster.read.scene import Scene
 from geohp.version import __version__
 
 # Unfinished work, and folders of maps, know these settings by the names that they once had.
 _STORED_AS = {"tta": "augment", "cluster_to_class": "members", "input_scale": "zoom"}
-
-
-def model_sha256(model: LandCoverModel) -> str:
-    """Hexadecimal SHA-256 of what a model computes with: backbone by its fingerprint, head, probes, merged classes."""
-    digest = hashlib.sha256(json.dumps(asdict(model.card.backbone), sort_keys=True, default=str).encode())
-    digest.update(f"{model.card.probe} {model.card.patch_px} {model.card.input_px}".encode())
-    if model.card.cluster_to_class is not None:
-        digest.update(f"{model.card.cluster_to_class}".encode())
-    for part in (model.head, model.probe, model.linear_probe):
-        for name, tensor in sorted(part.state_dict().items()) if part is not None else ():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def run_identity(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from geohp.classes import NODATA_LABEL
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.settings import EngineSettings
-from geohp.inference.identity import model_sha256
+from geohp.model.digest import model_sha256
 from geohp.model.network import LandCoverModel
 from geohp.raster.block import Block
 from geohp.raster.read.lazy import LazyScene, ReadTransform

@@ -10,12 +10,14 @@ from geohp.inference.engine.layers import STEPS
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.reading import NodataOnErrorScene
 from geohp.inference.engine.settings import EngineSettings, engine_settings
-from geohp.inference.identity import model_sha256, run_identity
+from geohp.inference.identity import run_identity
 from geohp.inference.map_options import RasterOptions
 from geohp.inference.products import Products
 from geohp.inference.segmenter import Segmenter
 from geohp.inference.writing import Skipped, skipped_in, write_behind
+from geohp.model.digest import model_sha256
 from geohp.options import OnReadError
+from geohp.raster.read.labels import MODEL_TAG
 from geohp.raster.read.scene import Scene
 from geohp.raster.write.layer import Layer, label_layer
 from geohp.raster.write.resumable import ResumableRasterWriter
@@ -81,7 +83,7 @@ def raster_layers(segmenter: Segmenter, settings: EngineSettings) -> dict[str, L
     if settings.refine is not None:
         window, overlap = settings.refine.window_px, settings.refine.overlap_px
         tags["GEOHP_REFINEMENT"] = f"dense CRF over windows of {window} px, overlapping by {overlap}"
-    tags |= {"GEOHP_MODEL": segmenter.origin, "GEOHP_MODEL_SHA256": model_sha256(segmenter.model)}
+    tags |= {"GEOHP_MODEL": segmenter.origin, MODEL_TAG: model_sha256(segmenter.model)}
     return {
         "labels": label_layer(card.classes, tags),
         "confidence": _quantity(("confidence of the land-cover class",), tags),

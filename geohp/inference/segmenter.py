@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,11 +18,13 @@ from geohp.inference.lazy import lazy_labels
 from geohp.legend.file import Legend
 from geohp.legend.recode_model import recode_model
 from geohp.model.device import torch_device
+from geohp.model.digest import model_sha256
 from geohp.model.file import load_model
 from geohp.model.network import LandCoverModel
 from geohp.model.runs import find_model
 from geohp.options import FitOptions, WindowOptions
 from geohp.raster.read.collection import SceneCollection
+from geohp.raster.read.labels import MODEL_TAG
 from geohp.raster.read.lazy import LazyScene
 from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
 
@@ -110,7 +112,7 @@ class Segmenter:
         """The same with the classes of a legend: their names, their colours, and several clusters as one class.
 
         Raises:
-            ConfigError: no legend, or one that names a class that there is not.
+            ConfigError: no legend, that of another model, or one that names a class that there is not.
         """
         model = recode_model(self.model, Legend.of(legend), self.origin or "the model")
         return Segmenter(model, self.device, self.origin)
@@ -150,24 +152,26 @@ class Segmenter:
             options: how it is cut into windows.
 
         Returns:
-            (y, x) uint8 labels with 255 as nodata, the scene's CRS and transform (``.rio``), and the classes as JSON
-            in ``attrs["classes"]``; of a :class:`LazyScene` in dask chunks.
+            (y, x) uint8 labels with 255 as nodata, the scene's CRS and transform (``.rio``), the classes as JSON in
+            ``attrs["classes"]`` and the model's digest in ``attrs["GEOHP_MODEL_SHA256"]``; of a :class:`LazyScene` in
+            dask chunks.
         """
         settings = engine_settings(self.model, scene, options)
+        attributes = {"classes": classes_to_json(self.classes), MODEL_TAG: model_sha256(self.model)}
         if isinstance(scene, LazyScene):
-            return _as_dataarray(lazy_labels(scene, self.model, settings), scene, self.classes)
+            return _as_dataarray(lazy_labels(scene, self.model, settings), scene, attributes)
         labels = np.full((scene.height, scene.width), NODATA_LABEL, dtype=np.uint8)
         for finished in label_blocks(scene, self.model, settings):
             labels[finished.block.slices] = finished.layers["labels"]
-        return _as_dataarray(labels, scene, self.classes)
+        return _as_dataarray(labels, scene, attributes)
 
 
-def _as_dataarray(labels: Any, scene: Scene, classes: Sequence[LandCoverClass]) -> xr.DataArray:
+def _as_dataarray(labels: Any, scene: Scene, attributes: dict[str, str]) -> xr.DataArray:
     import rioxarray  # noqa: F401 - gives DataArrays their .rio
     import xarray as xr
 
     grid = scene.grid
-    array = xr.DataArray(labels, dims=("y", "x"), name="landcover", attrs={"classes": classes_to_json(classes)})
+    array = xr.DataArray(labels, dims=("y", "x"), name="landcover", attrs=attributes)
     array = array.rio.write_nodata(NODATA_LABEL).rio.write_transform(grid.transform)
     if grid.transform.is_rectilinear:
         # Coordinates of pixel centres; a rotated grid has none of its own along rows and columns.

@@ -13,11 +13,16 @@ In short, as written by hand, a name for each label; labels of one name make up 
 the order in which their names first appear::
 
     {0: water, 3: water, 2: forest}
+
+Labels are a model's own: what one calls 0 another calls 4. A legend that was made for the maps of a model says which,
+``model: DIGEST`` before the classes, and is refused for those of another; one without is taken at its word.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +38,8 @@ from geohp.config.strict import Strict
 from geohp.errors import ConfigError
 from geohp.files import check_output, write_text
 
+logger = logging.getLogger(__name__)
+
 _LARGEST_ID = NODATA_LABEL - 1
 _NOT_IN_NAMES = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, halves of characters, ends of lines
 
@@ -45,15 +52,19 @@ class Legend:
         classes: by number; every one has a label.
         labels: the number of its class for every label that has a name.
         name: the legend in messages.
+        model_sha256: of the model whose labels these are, see :func:`geohp.model.digest.model_sha256`; ``None`` where
+            nobody says.
 
     Raises:
         ConfigError: two classes of one number or name, a number outside 0..254, a name that is empty or has control
-            characters, a colour that is not ``#rrggbb``, a class without labels, a label of a class that there is not.
+            characters, a colour that is not ``#rrggbb``, a class without labels, a label of a class that there is not,
+            a digest that is none.
     """
 
     classes: tuple[LandCoverClass, ...]
     labels: Mapping[int, int]
     name: str = field(default="the legend", compare=False)
+    model_sha256: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(sorted(self.classes, key=lambda entry: entry.id)))
@@ -63,6 +74,9 @@ class Legend:
 
     def _mistakes(self) -> Iterator[tuple[str, str]]:
         """What is wrong with it, and what helps."""
+        if self.model_sha256 is not None and not re.fullmatch("[0-9a-f]{64}", self.model_sha256):
+            problem = f"its model is {_shown(self.model_sha256)}, no SHA-256 of 64 figures in quotes"
+            yield problem, "copy it from the map's tag GEOHP_MODEL_SHA256, or leave it out"
         names, ids = dict[str, int](), set[int]()
         for entry in self.classes:
             described = f"class {entry.id} ({entry.name})"
@@ -137,7 +151,8 @@ class Legend:
             OutputError: it exists already, or cannot be written.
         """
         path = check_output(path, overwrite=overwrite)
-        lines = ["classes:"]
+        lines = [] if self.model_sha256 is None else [yaml.safe_dump({"model": self.model_sha256}, width=2**31).strip()]
+        lines.append("classes:")
         for entry in self.classes:
             labels = [label for label, number in self.labels.items() if number == entry.id]
             document = {"id": entry.id, "name": entry.name, "colour": entry.colour, "labels": labels}
@@ -161,6 +176,27 @@ class Legend:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             problem = f"{self.name} names label {missing[0]}{more}, but {name} has labels {spell_out(known)}"
             raise ConfigError(problem, "remove it from the legend, or take the legend made for this map")
+
+    def check_model(self, model_sha256: str | None, name: str) -> None:
+        """Refuse a map or a model whose labels are those of another model than the legend's.
+
+        Args:
+            model_sha256: of the map or the model; ``None`` where a map does not say, which is taken as it is.
+            name: the map or the model in messages.
+
+        Raises:
+            ConfigError: with the remedy.
+        """
+        if self.model_sha256 in (None, model_sha256):
+            return
+        if model_sha256 is None:
+            logger.warning("%s does not say which model made it: %s may be about other labels", name, self.name)
+            return
+        raise ConfigError(
+            f"{self.name} names the labels of another model ({self.model_sha256[:12]}...) than that of {name} "
+            f"({model_sha256[:12]}...)",
+            "make a legend for this one (geohp legend), or take the line 'model' out if its labels mean the same",
+        )
 
     def lookup(self, known: Sequence[LandCoverClass] | None = None) -> dict[int, int]:
         """What every label becomes.
@@ -225,7 +261,8 @@ class Legend:
                 if label in labels:
                     raise ConfigError(f"{name}: label {label} is named twice", "leave it in one class only")
                 labels[label] = entry.id
-        return cls(coloured([(entry.id, entry.name, entry.colour) for entry in parsed.classes]), labels, name)
+        classes = coloured([(entry.id, entry.name, entry.colour) for entry in parsed.classes])
+        return cls(classes, labels, name, parsed.model)
 
 
 def spell_out(labels: Sequence[int]) -> str:
@@ -266,6 +303,7 @@ class _Entry(Strict):
 class _Document(Strict):
     """A file in full."""
 
+    model: str | None = None
     classes: list[_Entry] = Field(min_length=1)
 
 

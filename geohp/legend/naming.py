@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -99,7 +100,10 @@ def name_classes(
         confusion = counts.table(known)
         columns = assign(confusion.to_numpy(), matching)
         naming = Naming(
-            legend=_legend(confusion, columns, known.colours, f"the legend from {known.name}"),
+            legend=replace(
+                _legend(confusion, columns, known.colours, f"the legend from {known.name}"),
+                model_sha256=raster.model_sha256,
+            ),
             confusion=confusion,
             accuracy=float(100 * _correct(confusion, columns).sum() / counts.compared),
             per_class=_per_class(confusion, columns),

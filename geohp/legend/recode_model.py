@@ -7,6 +7,7 @@ from pathlib import Path
 
 from geohp.files import check_output
 from geohp.legend.file import Legend
+from geohp.model.digest import model_sha256
 from geohp.model.file import load_model, save_model
 from geohp.model.network import LandCoverModel
 from geohp.model.runs import find_model
@@ -21,9 +22,11 @@ def recode_model(model: LandCoverModel, legend: Legend, name: str = "the model")
         name: the model in messages.
 
     Raises:
-        ConfigError: the legend names a class that the model does not have.
+        ConfigError: the legend names a class that the model does not have, or is that of another model.
     """
     card = model.card
+    if legend.model_sha256 is not None:
+        legend.check_model(model_sha256(model), name)
     legend.check([entry.id for entry in card.classes], name)
     lookup = legend.lookup(card.classes)
     before = [entry.id for entry in card.classes] if card.cluster_to_class is None else card.cluster_to_class
@@ -49,7 +52,7 @@ def recode_model_file(
     Raises:
         ModelError: no model, or a damaged one.
         WeightsError: the backbone's weights cannot be found.
-        ConfigError: no legend, or one that names a class that the model does not have.
+        ConfigError: no legend, that of another model, or one that names a class that the model does not have.
         OutputError: the file exists already, is the model itself, or cannot be written.
     """
     source = find_model(model)

@@ -14,7 +14,7 @@ from geohp.legend.file import Legend
 from geohp.legend.recoded_labels import RecodedLabels
 from geohp.progress import Progress, no_progress
 from geohp.raster.block import BLOCK_PX, Block, BlockGrid
-from geohp.raster.read.labels import LabelRaster, open_labels, opened_raster
+from geohp.raster.read.labels import RECODED_TAG, LabelRaster, open_labels, opened_raster
 from geohp.raster.write.layer import Layer, label_layer
 from geohp.raster.write.resumable import ResumableRasterWriter
 from geohp.style import write_styles
@@ -37,9 +37,9 @@ def recode_file(
     """Write a label raster with the classes of a legend.
 
     The result is a cloud-optimised GeoTIFF on the same grid: uint8, nodata 255, with a colour table and the classes in
-    the band tag ``classes``. Other tags, and the band's description, are kept. Labels without a name are numbered as in
-    :meth:`Legend.lookup`. The raster is gone through twice, in memory that does not grow with it; an interrupted run
-    is taken up again by the same call.
+    the band tag ``classes``. Other tags, and the band's description, are kept; one of its own tells its labels
+    from the model's. Labels without a name are numbered as in :meth:`Legend.lookup`. The raster is gone through twice,
+    in memory that does not grow with it; an interrupted run is taken up again by the same call.
 
     Args:
         labels: a raster with one band of integers.
@@ -56,7 +56,7 @@ def recode_file(
     Raises:
         SceneError: a raster that cannot be opened or read.
         VectorError: a raster that is no label map, or too many labels without a name.
-        ConfigError: no legend, or one that names a label that the raster does not have.
+        ConfigError: no legend, that of another model, or one that names a label that the raster does not have.
         OutputError: ``out`` exists already, is the input itself, or cannot be written.
     """
     out = check_output(out, overwrite=overwrite, inputs=[labels, *([] if isinstance(legend, Legend) else [legend])])
@@ -92,6 +92,8 @@ def _layer(labels: str | Path, recoded: LabelRaster) -> Layer:
         band = recoded.band
         tags = {key: value for key, value in dataset.tags().items() if key not in _STRUCTURE}
         band_tags = {key: value for key, value in dataset.tags(band).items() if not key.startswith("STATISTICS_")}
+        if recoded.model_sha256 is not None:
+            tags[RECODED_TAG] = recoded.model_sha256
         description = dataset.descriptions[band - 1] or "land cover"
     layer = label_layer(recoded.classes, tags)
     return replace(layer, band_descriptions=(description,), band_tags={**band_tags, **layer.band_tags})

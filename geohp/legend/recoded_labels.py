@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ class RecodedLabels(LabelRaster):
 
     Attributes:
         name, grid, band: of the raster.
+        model_sha256: tells the recoded labels from those of the model itself.
         labels: of the recoded raster, all that it may have; ``None`` where the raster declares none.
         classes: those of the legend, then those that the raster declares and the legend does not name, and those that
             have occurred so far without being known.
@@ -28,12 +30,15 @@ class RecodedLabels(LabelRaster):
         """Apply a legend to an open raster.
 
         Raises:
-            ConfigError: the legend names a label that the raster, by its own list, does not have.
+            ConfigError: the legend names a label that the raster, by its own list, does not have, or was made for the
+                labels of another model.
         """
+        legend.check_model(raster.model_sha256, raster.name)
         if raster.labels is not None:
             legend.check(raster.labels, raster.name)
         self._raster, self._legend = raster, legend
         self.name, self.grid, self.band = raster.name, raster.grid, raster.band
+        self.model_sha256 = _recoded_sha256(raster.model_sha256, legend)
         self._others: tuple[LandCoverClass, ...] = ()
         self._lookup = legend.lookup(raster.classes)
         self.classes = legend.all_classes(raster.classes)
@@ -79,6 +84,12 @@ def ranked(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
     places = np.zeros(len(counts), np.intp)
     places[distinct] = np.arange(len(distinct))
     return distinct + least, places[shifted]
+
+
+def _recoded_sha256(model_sha256: str | None, legend: Legend) -> str | None:
+    if model_sha256 is None:
+        return None
+    return hashlib.sha256(f"{model_sha256} {sorted(legend.labels.items())}".encode()).hexdigest()
 
 
 def _unnamed(label: int) -> LandCoverClass:

@@ -22,12 +22,12 @@ from geohp.inference.cluster.connection import connect
 from geohp.inference.cluster.groups import group_blocks, windows_of
 from geohp.inference.cluster.workers import SharedScene, TaskSpec, process_blocks
 from geohp.inference.engine.settings import EngineSettings, engine_settings
-from geohp.inference.identity import model_sha256
 from geohp.inference.map_options import ModelOptions, RasterOptions
 from geohp.inference.products import Products
 from geohp.inference.rasters import raster_layers, write_rasters
 from geohp.inference.segment import resolve_segmenter
 from geohp.inference.segmenter import Segmenter
+from geohp.model.digest import model_sha256
 from geohp.model.file import save_model
 from geohp.options import WindowOptions
 from geohp.raster.read.scene import Scene, open_scene

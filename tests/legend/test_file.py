@@ -27,7 +27,8 @@ def legends(draw):
     more = draw(st.dictionaries(st.integers(-9, 70000), st.sampled_from(ids), max_size=8))
     own = draw(st.lists(st.integers(-9, 300), min_size=len(ids), max_size=len(ids), unique=True))
     classes = tuple(LandCoverClass(*one) for one in zip(ids, names, colours, strict=True))
-    return Legend(classes, {**more, **dict(zip(own, ids, strict=True))})
+    model = draw(st.none() | st.integers(0, 16**64 - 1).map("{:064x}".format))
+    return Legend(classes, {**more, **dict(zip(own, ids, strict=True))}, model_sha256=model)
 
 
 def write(tmp_path, text):
@@ -88,6 +89,8 @@ def test_a_colour_left_out_is_none_that_is_given(tmp_path):
         ("classes: [a]", "must be a class such as"),
         ("classes: []", "classes is empty"),
         ("classes: 3", "classes is 3"),
+        ("model: 12\nclasses: [{id: 0, name: a}]", 'model is 12, but must be a text'),
+        ("model: abc\nclasses: [{id: 0, name: a}]", "its model is \"abc\", no SHA-256"),
         ("{0: 7}", "label 0 is named 7; write the name in quotes"),
         ("{0: a, forest: 2}", "unknown key 'forest'"),
         ("", "names no classes"),

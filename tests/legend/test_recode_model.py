@@ -58,6 +58,27 @@ def test_shares_of_a_class_are_those_of_its_clusters(data):
     assert (merged["entropy"][valid] <= 254).all()
 
 
+def test_a_legend_found_on_one_models_map_is_refused_for_another(scene, segmenter, tmp_path):
+    labels = segment_file(scene, tmp_path / "labels.tif", segmenter).files[0]
+    legend = geohp.name_classes(labels, geohp.segment(scene, segmenter)).legend
+    assert geohp.name_classes(geohp.segment(scene, segmenter), labels).legend == legend
+    path = legend.write(tmp_path / "legend.yaml")
+    assert Legend.read(path) == legend
+    assert len(segmenter.named(path).classes) == 4
+    other = save_model(resolve_segmenter(scene, ModelOptions(classes=3)).model, tmp_path / "other.safetensors")
+    for refused in (
+        lambda: geohp.segment(scene, other, legend=path),
+        lambda: recode_model_file(other, tmp_path / "named.safetensors", path),
+        lambda: segmenter.named(LEGEND).named(path),
+    ):
+        with pytest.raises(ConfigError, match="names the labels of another model"):
+            refused()
+    done = CliRunner().invoke(app, ["segment", str(scene), "-o", str(tmp_path / "b.tif"), "--model", str(other),
+                                    "--legend", str(path)])  # fmt: skip
+    assert "make a legend for this one (geohp legend)" in str(done.exception)
+    assert not (tmp_path / "b.tif").exists()
+
+
 def test_a_named_model_gives_named_maps(scene, segmenter, tmp_path):
     plain = geohp.segment(scene, segmenter)
     named = segmenter.named(LEGEND)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rasterio
-import rioxarray  # noqa: F401 (the accessor)
+import rioxarray
 import shapely
 import xarray as xr
 from affine import Affine
@@ -159,6 +161,33 @@ def test_refused(tmp_path):
     recode_file(labels, out, Legend.named({0: "ice"}), overwrite=True)
     assert classes_of(out)[0].name == "ice"
     assert sorted(one.name for one in tmp_path.iterdir()) == ["labels.tif", "legend.yaml", "out.tif"]
+
+
+def test_a_legend_is_for_the_maps_of_its_model(tmp_path, caplog):
+    labels = write(tmp_path / "labels.tif", np.array([[0, 1, 2]], np.uint8), default_classes(3))
+    legend = Legend.named({0: "water", 1: "land"})
+    ours, theirs = (replace(legend, model_sha256=figure * 64) for figure in "ab")
+    polygonize(labels, legend=ours)
+    assert "does not say which model made it" in caplog.text
+    with rasterio.open(labels, "r+") as dataset:
+        dataset.update_tags(GEOHP_MODEL_SHA256="a" * 64)
+    caplog.clear()
+    for fitting in (legend, ours):
+        assert polygonize(labels, legend=fitting)["class_name"].tolist() == ["water", "land", "class 2"]
+        assert polygonize(rioxarray.open_rasterio(labels), legend=fitting)["class_name"][0] == "water"
+        recode_file(labels, tmp_path / "out.tif", fitting, overwrite=True)
+    assert not caplog.text
+    for use in (lambda: polygonize(labels, legend=theirs), lambda: recode_file(labels, tmp_path / "b.tif", theirs)):
+        with pytest.raises(
+            ConfigError, match=r"another model \(bbbbbbbbbbbb...\) than that of .*labels.tif .*; make a"
+        ):
+            use()
+    # Once recoded, its labels are no longer the model's.
+    with pytest.raises(ConfigError, match="another model"):
+        polygonize(tmp_path / "out.tif", legend=ours)
+    with open_labels(tmp_path / "out.tif") as recoded:
+        again = replace(legend, model_sha256=recoded.model_sha256)
+    assert polygonize(tmp_path / "out.tif", legend=again)["class_name"][0] == "water"
 
 
 @given(values=st.sampled_from([np.int8, np.uint8, np.int16, np.uint16, np.int64]).flatmap(

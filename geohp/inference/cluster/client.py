@@ -26,10 +26,10 @@ from geohp.inference.cluster.groups import group_blocks
 from geohp.inference.cluster.workers import SharedScene, TaskSpec, WorkerInfo, WrittenBlock
 from geohp.inference.engine.settings import EngineSettings
 from geohp.inference.engine.windows import WindowGrid
-from geohp.inference.identity import model_sha256
 from geohp.inference.map_options import RasterOptions
 from geohp.inference.segmenter import Segmenter
 from geohp.inference.writing import skipped_in
+from geohp.model.digest import model_sha256
 from geohp.model.file import save_model
 from geohp.model.network import LandCoverModel
 from geohp.progress import Progress

@@ -97,7 +97,7 @@ class TaskSpec:
         folder: of the run's unfinished work, on shared storage.
         model: the model file in it, there as long as the run lasts.
         sha256: of that file, in which the same model may be written in several ways.
-        weights: what tells the model from others, see :func:`geohp.inference.identity.model_sha256`.
+        weights: what tells the model from others, see :func:`geohp.model.digest.model_sha256`.
         device: as asked for, ``auto`` for what the worker has.
         threads: of torch.
         source: the scene.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,12 @@ from geohp.raster.read.validity import ValidityPlan, alpha_bands
 if TYPE_CHECKING:
     from xarray import DataArray
 
+MODEL_TAG = "GEOHP_MODEL_SHA256"
+"""Tag of a label raster, and attribute of a label array: the digest of the model that its labels are of."""
+
+RECODED_TAG = "GEOHP_RECODED_SHA256"
+"""The same where a legend has changed the labels since."""
+
 _NOWHERE = 'LOCAL_CS["no coordinate reference system",UNIT["unit",1]]'
 
 
@@ -35,16 +41,19 @@ class LabelRaster:
         classes: what the raster says about its labels; empty where it says nothing.
         band: number of the band of labels, from 1.
         labels: all labels that it says it has; ``None`` where it says nothing, or has a mere colour table.
+        model_sha256: tells its labels from those of other models; ``None`` where it does not say.
     """
 
-    def __init__(self, dataset: Any, name: str, attribute: Any = None) -> None:
+    def __init__(self, dataset: Any, name: str, attributes: Mapping[str, Any] | None = None) -> None:
         """Look at an open rasterio dataset.
 
         Args:
             dataset: one band of integers; beside it there may be an alpha band.
             name: the raster in messages.
-            attribute: its classes as JSON, where the dataset itself does not tell them.
+            attributes: of the array that the dataset was made of, which tell what the dataset itself does not.
         """
+        attributes = attributes or {}
+        declared = attributes.get("classes")
         bands = _value_bands(dataset)
         if len(bands) != 1:
             raise VectorError(
@@ -59,11 +68,13 @@ class LabelRaster:
         self._dataset, self.band = dataset, bands[0]
         self.name, self.grid = name, Grid.of(dataset)
         try:
-            self.classes = _declared_classes(dataset, bands[0], name) or _parse(attribute, name)
-            listed = _parse(dataset.tags(bands[0]).get("classes"), name) or _parse(attribute, name)
+            self.classes = _declared_classes(dataset, bands[0], name) or _parse(declared, name)
+            listed = _parse(dataset.tags(bands[0]).get("classes"), name) or _parse(declared, name)
+            tags = {**attributes, **dataset.tags()}
         except FAILURES as error:
             raise _unreadable(name, error) from error
         self.labels = tuple(sorted(known.id for known in listed)) or None
+        self.model_sha256: str | None = tags.get(RECODED_TAG) or tags.get(MODEL_TAG)
         self._validity = ValidityPlan.of(dataset, bands, default_nodata=NODATA_LABEL)
 
     def read(self, block: Block) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -114,8 +125,7 @@ def open_labels(labels: str | Path | DataArray) -> Iterator[LabelRaster]:
         VectorError: a raster of floats, or with several bands: no labels.
     """
     with opened_raster(labels) as (dataset, name):
-        attribute = None if isinstance(labels, str | Path) else labels.attrs.get("classes")
-        yield LabelRaster(dataset, name, attribute)
+        yield LabelRaster(dataset, name, None if isinstance(labels, str | Path) else labels.attrs)
 
 
 def complete_classes(
