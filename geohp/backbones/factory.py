@@ -10,6 +10,7 @@ from typing import Any
 import timm
 
 from geohp.backbones.base import Backbone
+from geohp.backbones.published import PUBLISHED
 from geohp.backbones.rcf import RandomConvolutionalFeatures
 from geohp.backbones.vit import SELFPATCH, VisionTransformer
 from geohp.backbones.weights import RANDOM, load_weights
@@ -22,11 +23,11 @@ def create_backbone(
     """Build a backbone by name.
 
     Args:
-        name: ``"rcf"``, or a vision transformer by timm's name, e.g. ``vit_small_patch8_224.dino``, or
-            a plain one's with the tag ``selfpatch``.
-        weights: ``None`` or ``"hub"`` downloads the pretrained weights of that name (or takes them from the Hugging
-            Face cache); a path loads a local file, see :func:`geohp.backbones.weights.load_weights`; ``"random"``
-            is for tests and benchmarks. ``rcf`` has none: it is fitted, or its state is loaded.
+        name: ``"rcf"``, or a vision transformer by timm's name, e.g. ``vit_small_patch8_224.dino``, or a plain one's
+            with the tag ``selfpatch``, or ``vit_small_patch8_224.dino_300ep`` (:mod:`geohp.backbones.published`).
+        weights: ``None`` or ``"hub"`` downloads the pretrained weights of that name (or takes them from the cache of
+            Hugging Face or torch); a path loads a local file, see :func:`geohp.backbones.weights.load_weights`;
+            ``"random"`` is for tests and benchmarks. ``rcf`` has none: it is fitted, or its state is loaded.
         block: which block's output to use, counted from 0, negative from the end; ``rcf`` has no blocks.
         **options: further arguments of :class:`VisionTransformer` or :class:`RandomConvolutionalFeatures`.
 
@@ -45,8 +46,8 @@ def create_backbone(
         _check_options(name, RandomConvolutionalFeatures, options)
         return RandomConvolutionalFeatures(**options)
     architecture, _, tag = name.partition(".")
-    tags = ("", SELFPATCH)
-    if not timm.is_model(architecture) or (tag not in tags and name not in timm.list_pretrained(f"{architecture}.*")):
+    known = tag in ("", SELFPATCH) or name in PUBLISHED or name in timm.list_pretrained(f"{architecture}.*")
+    if not timm.is_model(architecture) or not known:
         raise ConfigError(f"backbone {name}: unknown", _suggestion(name))
     _check_options(name, VisionTransformer, options)
     transformer = VisionTransformer(name, block=block, **options)
@@ -90,6 +91,6 @@ def _check_options(name: str, kind: type[Backbone], options: dict[str, Any]) -> 
 
 
 def _suggestion(name: str) -> str:
-    names = ["rcf", *timm.list_models("vit_*"), *timm.list_pretrained("vit_*dino*")]
+    names = ["rcf", *timm.list_models("vit_*"), *timm.list_pretrained("vit_*dino*"), *PUBLISHED]
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else "choose rcf or a vision transformer known to timm"

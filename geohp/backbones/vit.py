@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from geohp.backbones.affinities import neighbour_affinities
 from geohp.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, PatchFeatures
+from geohp.backbones.published import timm_name
 from geohp.errors import ConfigError
 
 SELFPATCH = "selfpatch"
@@ -50,7 +51,8 @@ class VisionTransformer(Backbone):
     The module is frozen: parameters need no gradient, it stays in eval mode, and the forward pass records nothing.
 
     Args:
-        name: timm's name, with or without a tag, e.g. ``vit_small_patch8_224.dino``.
+        name: timm's name, with or without a tag, e.g. ``vit_small_patch8_224.dino``, or one of
+            :data:`geohp.backbones.published.PUBLISHED`.
         block: block counted from 0; negative numbers count from the end, -1 is the last.
         norm: apply the final LayerNorm; ``None`` means for the last block only.
         positions: see above.
@@ -259,7 +261,7 @@ def _build(name: str) -> Any:
         architecture, _, tag = name.partition(".")
         without_token: dict[str, Any] = {"class_token": False, "global_pool": "avg"} if tag == SELFPATCH else {}
         model = timm.create_model(
-            architecture if without_token else name,
+            architecture if without_token else timm_name(name),
             pretrained=False,
             num_classes=0,
             dynamic_img_size=True,
@@ -292,7 +294,7 @@ def _resolve_positions(name: str, positions: str) -> str:
         raise ConfigError(f"backbone {name}: positions must be auto, offset or antialias, not {positions!r}")
     if positions != "auto":
         return positions
-    architecture, _, tag = name.partition(".")
+    architecture, _, tag = timm_name(name).partition(".")
     if "dinov2" in architecture:
         return "antialias" if "_reg" in architecture else "offset"
     return "offset" if tag in ("", "dino", SELFPATCH) else "antialias"

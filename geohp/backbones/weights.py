@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geohp.backbones.published import PUBLISHED, fetch
 from geohp.backbones.vit import SELFPATCH, VisionTransformer
 from geohp.backbones.weight_files import read_state
 from geohp.errors import WeightsError
@@ -28,7 +29,8 @@ def load_weights(backbone: VisionTransformer, weights: str | os.PathLike[str] | 
 
     Args:
         backbone: filled in place.
-        weights: ``None`` or ``"hub"`` for the pretrained weights of its name; a local ``.safetensors``, ``.pth``,
+        weights: ``None`` or ``"hub"`` for the pretrained weights of its name, from the hub or their authors' address
+            (:mod:`geohp.backbones.published`); a local ``.safetensors``, ``.pth``,
             ``.pt``, ``.bin`` or ``.ckpt`` file; ``"random"`` leaves the random initialisation, for tests and
             benchmarks only.
 
@@ -46,7 +48,11 @@ def load_weights(backbone: VisionTransformer, weights: str | os.PathLike[str] | 
                 option="weights",
                 value="FILE",
             )
-        _load_from_hub(backbone)
+        if backbone.name in PUBLISHED:
+            path = fetch(backbone.name)
+            load_state(backbone, read_state(path), path)
+        else:
+            _load_from_hub(backbone)
         return HUB
     if str(weights) == RANDOM:
         return RANDOM

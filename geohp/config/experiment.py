@@ -23,9 +23,9 @@ class BackboneConfig(Strict):
     """The frozen feature extractor."""
 
     name: str = "rcf"
-    """``rcf`` (random convolutional features, no download) or the timm name of a vision transformer."""
+    """``rcf`` (random convolutional features, no download), the timm name of a vision transformer, or one of ours."""
     weights: str | None = None
-    """File with pretrained weights; ``None`` asks the model hub."""
+    """File with pretrained weights; ``None`` asks the model hub, or their authors' address for a name of ours."""
     block: int = -1
     """Block whose output is used, counted from 0; -1 is the last, after its final norm."""
     options: dict[str, int | float | str | bool | list[int] | list[float]] = Field(default={})

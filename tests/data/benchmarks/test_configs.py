@@ -7,8 +7,8 @@ from geohp.training.defaults import resolve
 
 PUBLISHED = {
     "potsdam3": (256, 0.4, 0.0, 1.0, 1024, 0.999, 100, 20, 10, 3, "vit_base_patch8_224.dino"),
-    "cocostuff27": (512, 0.8, 0.05, 0.02, 2048, 0.99, 1000, 100, 3, 27, "vit_small_patch8_224.dino"),
-    "cityscapes27": (512, 0.6, 0.05, 0.02, 2048, 0.999, 50, 20, 30, 27, "vit_small_patch8_224.dino"),
+    "cocostuff27": (512, 0.8, 0.05, 0.02, 2048, 0.99, 1000, 100, 3, 27, "vit_small_patch8_224.dino_300ep"),
+    "cityscapes27": (512, 0.6, 0.05, 0.02, 2048, 0.999, 50, 20, 30, 27, "vit_small_patch8_224.dino_300ep"),
 }
 
 
@@ -45,7 +45,7 @@ def test_data_of_the_benchmarks():
     [
         ("cocostuff27_stego", (0.1, 1.0, 0.154), (0.12, 0.2, 1.0), "vit_base_patch8_224.dino"),
         ("cityscapes27_stego", (1.0, 0.577, 0.906), (0.458, 0.175, 0.314), "vit_base_patch8_224.dino"),
-        ("potsdam3_stego", (0.67, 0.25, 0.63), (0.08, 0.02, 0.46), "vit_small_patch8_224.dino"),
+        ("potsdam3_stego", (0.67, 0.25, 0.63), (0.08, 0.02, 0.46), "vit_small_patch8_224.dino_300ep"),
     ],
 )
 def test_published_settings_of_stego(name, weights, shifts, backbone):
