@@ -17,6 +17,7 @@ TEMPERATURE = 0.2
 ZCA_RIDGE = 0.1  # of the largest eigenvalue
 _SAMPLE_VALUES = 1 << 24  # image values kept while fitting: 64 MB
 _RESPONSES = 1 << 25  # responses held at once: 128 MB
+_CPU_RESPONSES = 1 << 21  # on a CPU 8 MB, which stay in its cache and are not asked of the system anew each time
 _PIECES = 512
 _TRIES = 64  # draws of a filter before the imagery counts as constant
 
@@ -173,23 +174,34 @@ class RandomConvolutionalFeatures(Backbone):
             )
         before, after = (self.kernel - 1) // 2, self.kernel // 2
         padded = F.pad(images.to(self.filters.dtype), (before, after, before, after), mode="replicate")
-        # A few images at a time: the responses at full resolution are the only large thing here.
-        chunk = max(1, _RESPONSES // (len(self.filters) * height * width))
-        patches = torch.cat([self._patch_means(part) for part in torch.split(padded, chunk)])
+        # With the channels last in memory, convolution and pooling take half the time on a CPU.
+        padded = padded.contiguous(memory_format=torch.channels_last)
+        # One by one on a CPU, so that no image's bits depend on its company.
+        images_at_once = 1 if padded.device.type == "cpu" else max(1, self._rows_at_once(padded) // height)
+        patches = torch.cat([self._patch_means(part) for part in torch.split(padded, images_at_once)])
         wider = [
             patches if s == 1 else F.avg_pool2d(patches, s, 1, s // 2, count_include_pad=False) for s in self.scales
         ]
         return torch.cat(wider, 1).clamp_min_(0).sqrt_()
 
     def _patch_means(self, padded: Tensor) -> Tensor:
-        """Both rectified responses averaged over each patch (1, 2 * filters, h, w)."""
-        # With the channels last in memory, convolution and pooling take half the time on a CPU.
-        padded = padded.contiguous(memory_format=torch.channels_last)
+        """Both rectified responses averaged over each patch (n, 2 * filters, h, w), in strips of whole patches."""
+        rows = max(1, self._rows_at_once(padded) // self.patch_size) * self.patch_size
+        reach = self.kernel - 1
+        strips = [padded[:, :, row : row + rows + reach] for row in range(0, padded.shape[2] - reach, rows)]
+        return torch.cat([self._strip_means(strip) for strip in strips], 2)
+
+    def _strip_means(self, padded: Tensor) -> Tensor:
         responses = F.conv2d(padded, self.filters, self.biases)
         means = F.avg_pool2d(responses, self.patch_size)
         positive = F.avg_pool2d(responses.relu_(), self.patch_size)
         # max(-y, 0) = max(y, 0) - y: the second rectification needs no pass over the pixels.
         return torch.cat([positive, positive - means], 1)
+
+    def _rows_at_once(self, padded: Tensor) -> int:
+        """Rows of pixels whose responses, the only large thing here, are held at once."""
+        limit = _CPU_RESPONSES if padded.device.type == "cpu" else _RESPONSES
+        return limit // (len(self.filters) * padded.shape[-1])
 
     def _measure(self, sample: list[Tensor]) -> None:
         """Mean and deviation of every channel, and the principal components where asked for."""

@@ -67,6 +67,15 @@ def test_features_are_standardised_roots_of_average_responses(bands, kernel):
     torch.testing.assert_close(found.features, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("kernel", [3, 4])
+def test_strips_do_not_show(kernel, monkeypatch):
+    backbone, images = fitted(kernel=kernel), noise(2, 3, 36, 20, seed=4)
+    whole = backbone(images).features
+    for responses in (1, 8 * 25 * 8, 8 * 25 * 20):  # strips of one, two and five rows of patches; the last is shorter
+        monkeypatch.setattr("geohp.backbones.rcf._CPU_RESPONSES", responses)
+        torch.testing.assert_close(backbone(images).features, whole, rtol=1e-4, atol=1e-4)
+
+
 def test_features_are_standardised_over_what_they_were_fitted_to():
     images = noise(3, 3, 32, 32)
     for channels in (None, 12):
