@@ -81,7 +81,7 @@ class FolderModel:
     def _alike(self, segmenter: Segmenter, paths: Sequence[str]) -> SceneCollection:
         card = segmenter.model.card
         known: dict[str, Scaling] = {}
-        if self._notes.get("model") == model_sha256(segmenter.model):
+        if self._notes.get("model") == model_sha256(segmenter.model) and self._reads_alike(segmenter):
             known = {
                 kind: Scaling(rule, tuple(low), tuple(high))
                 for kind, (rule, low, high) in self._notes["scalings"].items()
@@ -90,9 +90,24 @@ class FolderModel:
         self._remember(segmenter, {**known, **scenes.scalings})
         return scenes
 
+    def _reads_alike(self, segmenter: Segmenter) -> bool:
+        """Whether the scalings that the folder remembers were measured by this rule on these bands."""
+        before = self._notes.get("reading")
+        if before is None:  # of a folder made when nobody could choose
+            chosen = self._options.bands is not None or self._options.scaling is not None
+            return self._is_remembered() or not chosen
+        return bool(before == _reading(segmenter))
+
     def _remember(self, segmenter: Segmenter, scalings: Mapping[str, Scaling]) -> None:
         self._record.notes["model"] = model_sha256(segmenter.model)
+        self._record.notes["reading"] = _reading(segmenter)
         self._record.notes["scalings"] = {kind: [s.rule, s.low, s.high] for kind, s in scalings.items()}
+
+
+def _reading(segmenter: Segmenter) -> list[Any]:
+    """What scalings that are measured depend on, as JSON has it."""
+    card = segmenter.model.card
+    return [None if card.bands is None else list(card.bands), card.scaling]
 
 
 def foreign_output(problem: str) -> OutputError:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from geohp.errors import ConfigError
 from geohp.inference.map_options import ModelOptions, SegmentOptions
 from geohp.inference.segmenter import Segmenter, as_scene
 from geohp.model.runs import newest_run
-from geohp.options import FitOptions, keywords
+from geohp.options import keywords
+from geohp.raster.read.scene import Scene
 
 if TYPE_CHECKING:
     import xarray as xr
 
 logger = logging.getLogger(__name__)
+
+_ONLY_FOR_A_FIT = ("classes", "backbone", "block")
+"""Options that ask for classes to be found on the scene itself."""
 
 
 @keywords(SegmentOptions)
@@ -49,7 +52,13 @@ def resolve_segmenter(scene: Any, options: ModelOptions, *, errors_as_nodata: bo
         scene: what :func:`geohp.segment` takes.
         options: see there what is used; ``Segmenter.origin`` says what it was.
         errors_as_nodata: find classes where the scene can be read.
+
+    Raises:
+        ConfigError: bands or a scaling for a scene that is open already; see also :func:`load_segmenter`.
     """
+    for name in ("bands", "scaling"):
+        if isinstance(scene, Scene) and getattr(options, name) is not None:
+            raise ConfigError(f"{{option}}: {scene.path} is open already and has its own", "open it so", option=name)
     segmenter = load_segmenter(options)
     if segmenter is None:
         with as_scene(scene, bands=options.bands, scaling=options.scaling or "auto") as opened:
@@ -62,22 +71,21 @@ def load_segmenter(options: ModelOptions) -> Segmenter | None:
     """The model asked for, or that of the newest run; ``None`` where classes are to be found on the scene.
 
     Raises:
-        ConfigError: a model together with what only a new fit can heed, or weights without a backbone.
+        ConfigError: a model together with what only a new fit can heed, bands that are not as many as the model takes,
+            or weights without a backbone.
         ModelError: the model cannot be used.
     """
-    own = ("weights", "seed")  # what does not ask for a fit
-    asked = [f.name for f in fields(FitOptions) if f.name not in own and getattr(options, f.name) is not None]
+    asked = [name for name in _ONLY_FOR_A_FIT if getattr(options, name) is not None]
     if options.model is not None and asked:
-        raise ConfigError(
-            f"{asked[0]}: the model has its own", "leave it out, or leave the model out to find classes anew"
-        )
+        remedy = "leave it out, or leave the model out to find classes anew"
+        raise ConfigError("{option}: the model has its own", remedy, option=asked[0])
     if isinstance(options.model, Segmenter):
-        return options.model
+        return options.model.reading(options.bands, options.scaling)
     path = options.model or (None if asked else newest_run())
     if path is not None:
         segmenter = Segmenter.load(path, weights=options.weights, device=options.device)
         logger.info("using %s", segmenter.origin)
-        return segmenter
+        return segmenter.reading(options.bands, options.scaling)
     if options.backbone in (None, "rcf") and (options.weights is not None or options.block is not None):
         raise ConfigError("weights, block: random convolutional features have none", "name the backbone they belong to")
     return None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
-from geohp.errors import SceneError
+from geohp.errors import ConfigError, SceneError
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.settings import engine_settings
 from geohp.inference.kmeans_fit import fit_kmeans
@@ -26,10 +28,13 @@ from geohp.options import FitOptions, WindowOptions
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.labels import MODEL_TAG
 from geohp.raster.read.lazy import LazyScene
+from geohp.raster.read.scaling import parse_rule
 from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
 
 if TYPE_CHECKING:
     import xarray as xr
+
+logger = logging.getLogger(__name__)
 
 _DEFAULTS = WindowOptions()
 
@@ -67,6 +72,7 @@ class Segmenter:
         self.model = model.to(torch_device(device))
         self.device = device
         self.origin = origin
+        self._noted = False
 
     @classmethod
     def load(cls, path: str | Path, *, weights: str | Path | None = None, device: str = "auto") -> Segmenter:
@@ -117,6 +123,32 @@ class Segmenter:
         model = recode_model(self.model, Legend.of(legend), self.origin or "the model")
         return Segmenter(model, self.device, self.origin)
 
+    def reading(self, bands: BandRequest = None, scaling: str | None = None) -> Segmenter:
+        """The same where scenes are read otherwise than the model asks for.
+
+        Args:
+            bands: that fill the model's channels, in their order; the model's own by default.
+            scaling: rule that brings their values to [0, 1]; the model's own by default.
+
+        Raises:
+            ConfigError: not as many bands as the model has channels, or no such rule.
+        """
+        if bands is None and scaling is None:
+            return self
+        card, channels = self.model.card, self.model.backbone.in_channels
+        if bands is not None:
+            numbers = tuple(bands.split(",") if isinstance(bands, str) else bands)
+            if len(numbers) != channels:
+                problem = f"{{option}}: {len(numbers)} named, but {self.origin or 'the model'} takes {channels}"
+                remedy = f"name {channels}, or ask for a number of classes to find them on the scenes themselves"
+                raise ConfigError(problem, remedy, option="bands")
+            card = replace(card, bands=numbers)
+        if scaling is not None:
+            card = replace(card, scaling=parse_rule(scaling).text)
+        parts = self.model
+        model = LandCoverModel(parts.backbone, parts.head, parts.probe, card, parts.linear_probe)
+        return Segmenter(model, self.device, self.origin)
+
     @property
     def classes(self) -> tuple[LandCoverClass, ...]:
         """The classes in the order of their labels."""
@@ -131,6 +163,7 @@ class Segmenter:
         card = self.model.card
         with as_scene(source, bands=card.bands, scaling=card.scaling) as scene:
             self.check_bands(scene)
+            self._note_repeated_band(scene)
             yield scene
 
     def check_bands(self, scene: Scene) -> None:
@@ -142,6 +175,15 @@ class Segmenter:
                 "choose as many with {option} or train on these",
                 option="bands",
             )
+
+    def _note_repeated_band(self, scene: Scene) -> None:
+        """Say once that a scene has too few bands for the model's channels."""
+        if scene.repeats_band and not self._noted:
+            self._noted = True
+            logger.info(
+                "%s has no %d bands: band %d is read for all channels of the model",
+                scene.path, len(scene.bands), scene.bands[0],
+            )  # fmt: skip
 
     def segment(self, scene: Scene, options: WindowOptions = _DEFAULTS) -> xr.DataArray:
         """Label a scene in memory.

@@ -229,6 +229,11 @@ class Scene:
         return resolve_scaling(parse_rule(scaling), self.stored_types, self.sample, self.path)
 
     @property
+    def repeats_band(self) -> bool:
+        """Whether one band serves all channels because the scene has too few and nobody chose."""
+        return self.band_request is None and self._palette is None and len({*self.bands}) < len(self.bands)
+
+    @property
     def stored_types(self) -> tuple[StoredType, ...]:
         """What each channel stores; of a colour table, its colours."""
         if self._palette is not None:
