@@ -2,44 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+from torchvision.transforms.v2 import functional
 
 from geohp.data.base import Item
 
 KINDS = ("crop", "flip", "turn", "colour")
 _SMALLEST_SHARE = 0.5  # of an image's area, that a random crop takes
 
-# Luma weights of ITU-R BT.601, for images of three bands.
-_LUMA = (0.299, 0.587, 0.114)
+# The view that HP compares an image with, as the authors' code draws it.
+_JITTER, _HUE = 0.3, 0.1
+_GREY_RATE, _BLUR_RATE = 0.2, 0.5
+_BLUR_PX, _BLUR_SIGMA_PX = 5, (0.1, 2.0)
 
 
-def photometric(images: Tensor, generator: Generator, strength: float = 0.3) -> Tensor:
-    """Random brightness, contrast and saturation, each image its own; geometry is untouched.
+def photometric(images: Tensor, generator: Generator) -> Tensor:
+    """The augmented view of HP: other colours, sometimes grey or blurred, each image its own; geometry is untouched.
+
+    Brightness, contrast and saturation by factors from 0.7 to 1.3 and the hue by up to a tenth of a turn, in random
+    order; grey in one of five; blurred in one of two by a Gaussian of 5 px with a deviation from 0.1 to 2 px. The
+    functions are torchvision's, and the draws come in its order. Where there are not three bands, the grey of a pixel
+    is the mean of its bands, and there is no hue to turn.
 
     Args:
-        images: (B, bands, H, W) in [0, 1].
+        images: (B, bands, H, W) in [0, 1], both sides at least 3 px. The authors' code takes images that are normalised
+            already, which torchvision's functions cut off at 0 and 1: that is not repeated here.
         generator: source of randomness, on the CPU.
-        strength: factors are drawn from [1 - strength, 1 + strength].
 
     Returns:
         The same shape, in [0, 1].
     """
+    return torch.stack([_view(image, generator) for image in images])
 
-    def factor() -> Tensor:
-        draw = torch.rand(len(images), 1, 1, 1, generator=generator)
-        return (1 + strength * (2 * draw - 1)).to(images)
 
-    images = images * factor()
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = mean + (images - mean) * factor()
-    weights = torch.tensor(_LUMA if images.shape[1] == 3 else [1 / images.shape[1]] * images.shape[1]).to(images)
-    grey = (images * weights[:, None, None]).sum(1, keepdim=True)
-    return (grey + (images - grey) * factor()).clamp(0, 1)
+def _view(image: Tensor, generator: Generator) -> Tensor:
+    """One image (bands, H, W), drawn anew."""
+
+    def draw(low: float, high: float) -> float:
+        return float(torch.empty(1).uniform_(low, high, generator=generator))
+
+    changes = _RGB_CHANGES if len(image) == 3 else _BAND_CHANGES
+    order = torch.randperm(len(_RGB_CHANGES), generator=generator).tolist()
+    amounts = [draw(1 - _JITTER, 1 + _JITTER) for _ in range(3)] + [draw(-_HUE, _HUE)]
+    for number in order:
+        image = changes[number](image, amounts[number])
+    if float(torch.rand(1, generator=generator)) < _GREY_RATE:
+        image = _grey(image).expand_as(image)
+    if float(torch.rand(1, generator=generator)) <= _BLUR_RATE:
+        sigma = draw(*_BLUR_SIGMA_PX)
+        image = functional.gaussian_blur(image, [_BLUR_PX, _BLUR_PX], [sigma, sigma])
+    return image
+
+
+def _grey(image: Tensor) -> Tensor:
+    """(1, H, W): the luma of three bands, the mean of others."""
+    return functional.rgb_to_grayscale(image) if len(image) == 3 else image.mean(0, keepdim=True)
+
+
+def _blend(other: Tensor, image: Tensor, share: float) -> Tensor:
+    return torch.lerp(other, image, share).clamp(0, 1)
+
+
+_RGB_CHANGES: tuple[Callable[[Tensor, float], Tensor], ...] = (
+    functional.adjust_brightness,
+    functional.adjust_contrast,
+    functional.adjust_saturation,
+    functional.adjust_hue,
+)
+_BAND_CHANGES: tuple[Callable[[Tensor, float], Tensor], ...] = (
+    lambda image, factor: _blend(torch.zeros_like(image), image, factor),
+    lambda image, factor: _blend(_grey(image).mean().expand_as(image), image, factor),
+    lambda image, factor: _blend(_grey(image).expand_as(image), image, factor),
+    lambda image, turn: image,
+)
 
 
 def seeded(*numbers: int) -> Generator:

@@ -2,8 +2,18 @@
 
 import pytest
 import torch
+from torchvision import transforms
 
-from geohp.data.augment import KINDS, Augmentation
+from geohp.data.augment import KINDS, Augmentation, photometric
+
+# As HP's code has it.
+PUBLISHED = transforms.Compose(
+    [
+        transforms.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1),
+        transforms.RandomGrayscale(0.2),
+        transforms.RandomApply([transforms.GaussianBlur((5, 5))]),
+    ]
+)
 
 
 def item(size=32):
@@ -47,3 +57,41 @@ def test_augmentation_is_the_same_for_the_same_seed_epoch_and_image():
     assert all(torch.equal(unchanged[key], item()[key]) for key in ("image", "mask"))
     with pytest.raises(ValueError, match="no augmentation is called blur"):
         Augmentation(["blur"])
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_the_view_is_the_published_one(bands):
+    images = torch.rand(2, bands, 9, 12, generator=torch.Generator().manual_seed(1))
+    for seed in range(40):
+        view = photometric(images, torch.Generator().manual_seed(seed))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            published = torch.stack([PUBLISHED(image) for image in images])
+        torch.testing.assert_close(view, published, rtol=0, atol=5e-6)
+
+
+def test_a_view_of_other_bands_is_like_that_of_one():
+    band = torch.rand(1, 1, 9, 12, generator=torch.Generator().manual_seed(1))
+    for seed in range(20):
+        views = [
+            photometric(image, torch.Generator().manual_seed(seed)) for image in (band, band.expand(-1, 4, -1, -1))
+        ]
+        torch.testing.assert_close(views[1], views[0].expand(-1, 4, -1, -1))
+
+
+def test_a_view_of_other_bands_changes_what_tells_them_apart():
+    # Even bands far from 0 and 1: brightness, contrast and saturation each scale how far they are apart.
+    levels = torch.tensor([0.45, 0.47, 0.5, 0.51, 0.54])
+    images = levels[None, :, None, None].expand(1, -1, 6, 6)
+    spread, greys = levels.diff(), 0
+    for seed in range(200):
+        view = photometric(images, torch.Generator().manual_seed(seed))[0]
+        generator = torch.Generator().manual_seed(seed)
+        torch.randperm(4, generator=generator)
+        factors = 0.7 + 0.6 * torch.rand(3, generator=generator)
+        differences = view.mean((1, 2)).diff()
+        if differences.abs().max() < 1e-6:
+            greys += 1
+        else:
+            torch.testing.assert_close(differences, spread * factors.prod(), rtol=1e-3, atol=1e-6)
+    assert 20 <= greys <= 60
