@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,6 +20,33 @@ LOCK = "lock"
 
 DRAFT = ".draft-"
 """What the names of unfinished files begin with."""
+
+
+RASTERS = (".tif", ".tiff")
+"""Suffixes of the rasters that are written."""
+
+MODELS = (".safetensors",)
+"""Suffixes of model files."""
+
+
+def check_suffix(path: str | Path, suffixes: Sequence[str], what: str) -> Path:
+    """Refuse an output whose name promises another format than it gets.
+
+    Args:
+        path: the file to be written.
+        suffixes: in small letters; capitals will do as well.
+        what: will be in the file, in the plural.
+
+    Raises:
+        OutputError: with the suffixes that are right.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in suffixes:
+        *others, last = suffixes
+        right = f"{', '.join(others)} or {last}" if others else last
+        raise OutputError(f"{path} has the suffix {suffix or '(none)'!r}", f"{what} are written to {right}")
+    return path
 
 
 def check_new_folder(path: str | Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from geohp.errors import DataError, OutputError
-from geohp.files import FolderInUseError, FolderLock, atomic_write, write_text
+from geohp.files import RASTERS, FolderInUseError, FolderLock, atomic_write, check_suffix, write_text
 
 LOCKED = """
 import sys, time
@@ -20,6 +20,15 @@ lock = FolderLock(Path(sys.argv[1]))
 print("locked", flush=True)
 time.sleep(60)
 """
+
+
+def test_a_name_may_not_promise_another_format():
+    for right in ("map.tif", "MAP.TIFF", "a.b.tif"):
+        assert check_suffix(right, RASTERS, "rasters") == Path(right)
+    for wrong, suffix in (("map.jpg", "'.jpg'"), ("map", "'(none)'"), (".tif", "'(none)'"), ("map.tif.png", "'.png'")):
+        with pytest.raises(OutputError) as refused:
+            check_suffix(wrong, RASTERS, "rasters")
+        assert str(refused.value) == f"{wrong} has the suffix {suffix}; rasters are written to .tif or .tiff"
 
 
 FULL = OSError(28, "No space left on device")

@@ -34,6 +34,10 @@ def polygonize(
         list[str] | None,
         typer.Option(metavar="RASTER:LIST", help="Statistics of any raster, e.g. dsm.tif:mean,p90; may be repeated."),
     ] = None,
+    any_values: Annotated[
+        bool,
+        typer.Option("--any-values", help="Also what does not look like labels: quantities, hundreds of values."),
+    ] = False,
     qml: Qml = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -55,6 +59,7 @@ def polygonize(
             simplify_boundary=simplify_boundary,
             confidence=confidence,
             stats=stats or (),
+            any_values=any_values,
             qml=qml,
             overwrite=overwrite,
             progress=progress,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from geohp.errors import ConfigError, OutputError
-from geohp.files import check_output
+from geohp.files import RASTERS, check_output, check_suffix
 from geohp.inference.engine.layers import QUANTITIES
 from geohp.model.runs import MODEL_NAME
 from geohp.raster.sources.paths import scene_name
@@ -74,7 +74,8 @@ class Products:
 
         Raises:
             ConfigError: one name for two files.
-            OutputError: see :func:`geohp.files.check_output` and :func:`geohp.vector.writing.check_target`.
+            OutputError: a suffix of another format, or see :func:`geohp.files.check_output` and
+                :func:`geohp.vector.writing.check_target`.
         """
         sources, names = list(inputs), dict[Path, str]()
         # The same command must be able to finish what was stopped while its rasters moved into place.
@@ -87,8 +88,10 @@ class Products:
                 from geohp.vector.writing import check_target  # not before somebody wants polygons
 
                 check_target(path, overwrite=overwrite)
-            else:
-                check_output(path, overwrite=overwrite or (half_published and name in self.rasters), inputs=sources)
+                continue
+            if name in self.rasters:
+                check_suffix(path, RASTERS, "rasters")
+            check_output(path, overwrite=overwrite or (half_published and name in self.rasters), inputs=sources)
 
 
 def folder_products(scenes: Sequence[str], folder: Path, kinds: Iterable[str]) -> dict[str, Products]:

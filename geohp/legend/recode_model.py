@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from geohp.files import check_output
+from geohp.files import MODELS, check_output, check_suffix
 from geohp.legend.file import Legend
 from geohp.model.digest import model_sha256
 from geohp.model.file import load_model, save_model
@@ -53,10 +53,11 @@ def recode_model_file(
         ModelError: no model, or a damaged one.
         WeightsError: the backbone's weights cannot be found.
         ConfigError: no legend, that of another model, or one that names a class that the model does not have.
-        OutputError: the file exists already, is the model itself, or cannot be written.
+        OutputError: the file has another suffix, exists already, is the model itself, or cannot be written.
     """
+    out = check_suffix(out, MODELS, "models")
     source = find_model(model)
-    out = check_output(out, overwrite=overwrite, inputs=[source])
+    check_output(out, overwrite=overwrite, inputs=[source])
     recoded = recode_model(load_model(source, weights=weights), Legend.of(legend), str(source))
     save_model(recoded, out)
     return recoded

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from geohp.classes import NODATA_LABEL
-from geohp.files import check_output, file_state
+from geohp.files import RASTERS, check_output, check_suffix, file_state
 from geohp.legend.file import Legend
 from geohp.legend.recoded_labels import RecodedLabels
 from geohp.progress import Progress, no_progress
@@ -57,8 +57,10 @@ def recode_file(
         SceneError: a raster that cannot be opened or read.
         VectorError: a raster that is no label map, or too many labels without a name.
         ConfigError: no legend, that of another model, or one that names a label that the raster does not have.
-        OutputError: ``out`` exists already, is the input itself, or cannot be written.
+        OutputError: ``out`` has another suffix than a GeoTIFF, exists already, is the input itself, or cannot be
+            written.
     """
+    check_suffix(out, RASTERS, "rasters")
     out = check_output(out, overwrite=overwrite, inputs=[labels, *([] if isinstance(legend, Legend) else [legend])])
     if qml:
         check_output(out.with_suffix(".qml"), overwrite=overwrite)

@@ -33,6 +33,9 @@ from geohp.vector.zonal import Statistics, ZonalAccumulator, confidence_of, open
 if TYPE_CHECKING:
     from xarray import DataArray
 
+_MOST_UNNAMED = 100
+"""Values that a label map without class names may have; an image or a measurement has more."""
+
 _COLUMNS = ("class_id", "class_name", "area_m2", "perimeter_m", "n_pixels", "geometry")
 
 
@@ -44,6 +47,7 @@ class PolygonizeOptions(PolygonOptions):
     legend: Legend | str | Path | None = None
     confidence: str | Path | DataArray | None = None
     stats: Sequence[Statistics | str] = ()
+    any_values: bool = False
     block_px: int = BLOCK_PX
     progress: Progress = no_progress
 
@@ -85,6 +89,8 @@ def polygonize(labels: str | Path | DataArray, options: PolygonizeOptions) -> ge
         confidence: a raster on the same grid; adds the columns ``mean_confidence`` and ``min_confidence``.
         stats: statistics of other rasters, on whatever grid, over the regions' pixels: texts like ``dsm.tif:mean,p90``,
             or :class:`geohp.vector.zonal.Statistics`.
+        any_values: take also for labels what does not look like them: integers that a scale makes quantities of, such
+            as a confidence raster's, and more than a hundred different values without class names.
         block_px: side of a block.
         progress: called after every block with the stage "polygons"; the raster is gone through twice.
 
@@ -96,8 +102,8 @@ def polygonize(labels: str | Path | DataArray, options: PolygonizeOptions) -> ge
 
     Raises:
         SceneError: a raster that cannot be opened or read.
-        VectorError: no label map (floats, several bands), or an impossible argument.
-        ConfigError: no legend, or one that names a label that the raster does not have.
+        VectorError: no label map (floats, several bands, see ``any_values``), or an impossible argument.
+        ConfigError: no legend, that of another model, or one that names a label that the raster does not have.
     """
     with open_polygons(labels, options) as polygons:
         frame = pd.concat(list(polygons.batches()) or [polygons.empty()])
@@ -110,7 +116,8 @@ def polygonize(labels: str | Path | DataArray, options: PolygonizeOptions) -> ge
 def open_polygons(labels: str | Path | DataArray, options: PolygonizeOptions) -> Iterator[Polygons]:
     """Survey a label map; its polygons can then be had batch by batch. Arguments as for :func:`polygonize`."""
     with ExitStack() as stack:
-        raster = stack.enter_context(open_labels(labels))
+        raster = stack.enter_context(open_labels(labels, any_values=options.any_values))
+        named = options.legend is not None or options.classes is not None or raster.labels is not None
         if options.legend is not None:
             raster = RecodedLabels(raster, Legend.of(options.legend))
         grid = raster.grid
@@ -118,7 +125,14 @@ def open_polygons(labels: str | Path | DataArray, options: PolygonizeOptions) ->
         zonal = [stack.enter_context(open_statistics(request, grid)) for request in _statistics(options)]
         areas, placement = PixelAreas(grid), Placement(grid)
         blocks = BlockGrid(grid.height, grid.width, options.block_px)
-        surveyed = survey(raster, blocks, areas, min_area_m2=options.min_area_m2, progress=options.progress)
+        surveyed = survey(
+            raster,
+            blocks,
+            areas,
+            min_area_m2=options.min_area_m2,
+            most_values=None if named or options.any_values else _MOST_UNNAMED,
+            progress=options.progress,
+        )
         classes = raster.classes if options.classes is None else tuple(options.classes)
         yield Polygons(
             classes=complete_classes(classes, np.unique(surveyed.table.values)),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from geohp.errors import VectorError
 from geohp.files import temporary_failure
 from geohp.progress import Progress, no_progress
 from geohp.raster.block import Block, BlockGrid
@@ -27,6 +28,7 @@ def survey(
     areas: PixelAreas,
     *,
     min_area_m2: float = 0,
+    most_values: int | None = None,
     progress: Progress = no_progress,
 ) -> Survey:
     """Go through a raster once and find its regions; memory grows with their number, not with that of the pixels.
@@ -36,16 +38,33 @@ def survey(
         blocks: how it is cut.
         areas: of its pixels.
         min_area_m2: smaller regions go to a neighbour, see :func:`geohp.vector.cleaning.merge_small`.
+        most_values: how many different ones labels may have; any number by default.
         progress: called after every block, as half of the stage "polygons".
 
     Raises:
         SceneError: when a raster cannot be read.
+        VectorError: it has more values.
     """
     pieces = _Pieces(blocks, with_borders=min_area_m2 > 0)
+    values = set[int]()
     for number, block in enumerate(blocks.blocks):
-        pieces.add(number, block, find_regions(*raster.read(block)), areas)
+        regions = find_regions(*raster.read(block))
+        if most_values is not None:
+            values.update(np.unique(regions.values).tolist())
+            _refuse_measurements(values, most_values, raster.name)
+        pieces.add(number, block, regions, areas)
         progress("polygons", number + 1, 2 * len(blocks.blocks))
     return pieces.joined(areas.unit_m2, min_area_m2)
+
+
+def _refuse_measurements(values: set[int], most: int, name: str) -> None:
+    if len(values) > most:
+        raise VectorError(
+            f"{name} has more than {most} different values and no class names, as images and measurements have",
+            "give a label map, name its labels in a legend, or polygonize it all the same with {option}",
+            option="any_values",
+            value=True,
+        )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import geopandas
 
 from geohp.classes import LandCoverClass, classes_from_json
 from geohp.errors import OutputError
-from geohp.files import atomic_write, check_output
+from geohp.files import atomic_write, check_output, check_suffix
 from geohp.options import keywords
 from geohp.raster.read.labels import complete_classes
 from geohp.style import write_styles
@@ -90,8 +90,8 @@ def polygonize_file(labels: str | Path | DataArray, path: str | Path, options: P
 
     Raises:
         SceneError: a raster that cannot be opened or read.
-        VectorError: no label map (floats, several bands), or an impossible argument.
-        ConfigError: no legend, or one that names a label that the raster does not have.
+        VectorError: no label map (floats, several bands, see ``any_values``), or an impossible argument.
+        ConfigError: no legend, that of another model, or one that names a label that the raster does not have.
         OutputError: see :func:`write_polygons`.
     """
     path = check_target(path, layer=options.layer, overwrite=options.overwrite)
@@ -126,12 +126,8 @@ def check_target(path: str | Path, *, layer: str = "landcover", overwrite: bool 
     Raises:
         OutputError: see :func:`write_polygons`.
     """
-    path = Path(path)
+    path = check_suffix(path, tuple(DRIVERS), "polygons")
     suffix = path.suffix.lower()
-    if suffix not in DRIVERS:
-        *others, last = DRIVERS
-        problem = f"{path} has the suffix {suffix or '(none)'!r}"
-        raise OutputError(problem, f"polygons are written to {', '.join(others)} or {last}")
     check_output(path, overwrite=overwrite or suffix == ".gpkg")
     if path.exists() and suffix == ".gpkg":
         present = {str(name).lower() for name in layers_of(path)}

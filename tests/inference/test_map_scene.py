@@ -62,8 +62,23 @@ def test_nothing_begins_where_anything_is_in_the_way(scene, tmp_path, monkeypatc
             map_scene(scene, products, MapOptions(classes=2))
         assert (tmp_path / name).read_text() == "precious"
         (tmp_path / name).unlink()
-    with pytest.raises(ConfigError, match="both labels and polygons"):
-        geohp.segment_file(scene, tmp_path / "a.gpkg", classes=2, polygons=tmp_path / "a.gpkg")
+    with pytest.raises(ConfigError, match="both labels and entropy"):
+        geohp.segment_file(scene, tmp_path / "a.tif", classes=2, entropy=tmp_path / "a.tif")
+
+
+def test_no_geotiff_gets_the_name_of_another_format(scene, tmp_path):
+    before = set(tmp_path.iterdir())
+    for name, files in (("a.jpg", {}), ("a.gpkg", {}), ("a.tif", {"confidence": "c.png"}), ("a.tif", {"entropy": "e"})):
+        files = {kind: tmp_path / file for kind, file in files.items()}
+        with pytest.raises(OutputError, match=r"rasters are written to \.tif or \.tiff"):
+            geohp.segment_file(scene, tmp_path / name, classes=2, **files)
+    with pytest.raises(OutputError, match="rasters are written to"):
+        geohp.recode_file(scene, tmp_path / "a.png", {})
+    with pytest.raises(OutputError, match=r"models are written to \.safetensors"):
+        geohp.recode_model_file(tmp_path, tmp_path / "a.pt", {})
+    with pytest.raises(OutputError, match=r"models are written to \.safetensors"):
+        geohp.import_checkpoint(scene, tmp_path / "a.pt")
+    assert set(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("function", [geohp.segment, geohp.segment_file, geohp.segment_files])

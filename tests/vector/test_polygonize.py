@@ -21,6 +21,9 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from geohp.classes import LandCoverClass, classes_to_json, default_classes
 from geohp.errors import GeohpError, SceneError, VectorError
+from geohp.legend.file import Legend
+from geohp.legend.naming import name_classes
+from geohp.legend.recode_raster import recode_file
 from geohp.raster.read.labels import open_labels
 from geohp.vector.measures import areas_m2
 from geohp.vector.polygonize import polygonize
@@ -221,6 +224,32 @@ def test_floats_and_several_bands_are_no_labels(tmp_path):
     (tmp_path / "text.tif").write_text("no raster")
     with pytest.raises(SceneError, match="text"):
         polygonize(tmp_path / "text.tif")
+
+
+def test_what_does_not_look_like_labels_is_refused_unless_asked_for(tmp_path):
+    shares = raster(np.array([[250, 251, 255]], np.uint8))
+    path = tmp_path / "confidence.tif"
+    shares.rio.to_raster(path)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales = (1 / 254,)
+    opened = rioxarray.open_rasterio(path)
+    for quantities in (path, opened, shares.assign_attrs(add_offset=3)):
+        with pytest.raises(VectorError, match=r"holds quantities, .*; give a label map, or .* any_values=True"):
+            polygonize(quantities)
+        assert polygonize(quantities, any_values=True)["class_id"].tolist() == [250, 251]
+    for use in (
+        lambda: recode_file(path, tmp_path / "b.tif", Legend.named({250: "a"})),
+        lambda: name_classes(path, path),
+    ):
+        with pytest.raises(VectorError, match=r"no labels; give a label map$"):
+            use()
+    image = np.arange(130, dtype=np.uint8).repeat(4).reshape(20, 26)
+    with pytest.raises(VectorError, match=r"more than 100 different values and no class names.*any_values=True"):
+        polygonize(raster(image), block_px=8)
+    assert len(polygonize(raster(image % 100), block_px=8)) >= 100
+    for named in ({"any_values": True}, {"classes": default_classes(3)}, {"legend": Legend.named({0: "a", 1: "b"})}):
+        assert polygonize(raster(image), **named)["class_id"].nunique() == 130
+    assert len(polygonize(raster(image).assign_attrs(classes=classes_to_json(default_classes(254))))) >= 130
 
 
 @pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])

@@ -22,7 +22,7 @@ from geohp.backbones.weight_files import read_state
 from geohp.backbones.weights import RANDOM, load_state, unwrap
 from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes
 from geohp.errors import ConfigError, ModelError, OutputError
-from geohp.files import check_output
+from geohp.files import MODELS, check_output, check_suffix
 from geohp.methods.hp.head import SegmentationHead
 from geohp.methods.probes import ClusterProbe, LinearProbe
 from geohp.model.card import PROBES, BackboneCard, ModelCard
@@ -117,6 +117,7 @@ def import_checkpoint(path: str | Path, out: str | Path, options: ImportOptions)
     path, out = Path(path), Path(out)
     if out.suffix.lower() != ".safetensors":
         raise OutputError(f"{out}: model files are safetensors", "give a name that ends in .safetensors")
+    check_suffix(out, MODELS, "models")
     check_output(out, overwrite=options.overwrite, inputs=[path])
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint", "check the path")

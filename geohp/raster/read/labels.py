@@ -41,6 +41,7 @@ class LabelRaster:
         classes: what the raster says about its labels; empty where it says nothing.
         band: number of the band of labels, from 1.
         labels: all labels that it says it has; ``None`` where it says nothing, or has a mere colour table.
+        scaled: whether its integers stand for other numbers, by a scale or an offset: quantities, no labels.
         model_sha256: tells its labels from those of other models; ``None`` where it does not say.
     """
 
@@ -73,6 +74,9 @@ class LabelRaster:
             tags = {**attributes, **dataset.tags()}
         except FAILURES as error:
             raise _unreadable(name, error) from error
+        scales = dataset.scales[bands[0] - 1], attributes.get("scale_factor", 1)
+        offsets = dataset.offsets[bands[0] - 1], attributes.get("add_offset", 0)
+        self.scaled = any(scale != 1 for scale in scales) or any(offset != 0 for offset in offsets)
         self.labels = tuple(sorted(known.id for known in listed)) or None
         self.model_sha256: str | None = tags.get(RECODED_TAG) or tags.get(MODEL_TAG)
         self._validity = ValidityPlan.of(dataset, bands, default_nodata=NODATA_LABEL)
@@ -115,17 +119,26 @@ class LabelRaster:
 
 
 @contextmanager
-def open_labels(labels: str | Path | DataArray) -> Iterator[LabelRaster]:
+def open_labels(labels: str | Path | DataArray, *, any_values: bool | None = None) -> Iterator[LabelRaster]:
     """Open a label raster with one band of integers (beside it, an alpha band).
 
     No data is what the raster declares: its nodata value, mask or alpha band; 255 where it declares no value.
 
+    Args:
+        labels: a file or an array.
+        any_values: take integers that stand for quantities, too; ``None`` where the caller has no such choice.
+
     Raises:
         SceneError: a raster that cannot be opened.
-        VectorError: a raster of floats, or with several bands: no labels.
+        VectorError: a raster of floats, of scaled integers, or with several bands: no labels.
     """
     with opened_raster(labels) as (dataset, name):
-        yield LabelRaster(dataset, name, None if isinstance(labels, str | Path) else labels.attrs)
+        raster = LabelRaster(dataset, name, None if isinstance(labels, str | Path) else labels.attrs)
+        if raster.scaled and not any_values:
+            problem = f"{name} holds quantities, stored as integers times a scale, no labels"
+            choice = "" if any_values is None else ", or take the stored integers for labels with {option}"
+            raise VectorError(problem, f"give a label map{choice}", option="any_values", value=True)
+        yield raster
 
 
 def complete_classes(
