@@ -21,7 +21,7 @@ from geohp.backbones.vit import VisionTransformer
 from geohp.backbones.weight_files import read_state
 from geohp.backbones.weights import RANDOM, load_state, unwrap
 from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes
-from geohp.errors import ConfigError, ModelError, OutputError
+from geohp.errors import ConfigError, ModelError
 from geohp.files import MODELS, check_output, check_suffix
 from geohp.methods.hp.head import SegmentationHead
 from geohp.methods.probes import ClusterProbe, LinearProbe
@@ -114,10 +114,7 @@ def import_checkpoint(path: str | Path, out: str | Path, options: ImportOptions)
         ConfigError: when backbone, probe, classes or pixel size do not go with it.
         OutputError: when ``out`` exists or cannot be written; then nothing is left behind.
     """
-    path, out = Path(path), Path(out)
-    if out.suffix.lower() != ".safetensors":
-        raise OutputError(f"{out}: model files are safetensors", "give a name that ends in .safetensors")
-    check_suffix(out, MODELS, "models")
+    path, out = Path(path), check_suffix(out, MODELS, "models")
     check_output(out, overwrite=options.overwrite, inputs=[path])
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint", "check the path")

@@ -508,7 +508,7 @@ def test_files_that_are_damaged_or_missing(checkpoint, tmp_path):
         (["--classes", "a,b,c,,e,f,g"], "classes: 6 names for 7 classes"),
         (["--probe", "linear", "--classes", "a,b,c,d,e,f,g"], "classes: 7 names for 5 classes"),
         (["--pixel-size", "0"], "must be a positive number of metres"),
-        (["--out", "model.pth"], "give a name that ends in .safetensors"),
+        (["--out", "model.pth"], "models are written to .safetensors"),
         (["--out", "no/m.safetensors"], "does not exist; create it"),
     ],
 )
