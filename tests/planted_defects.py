@@ -18,6 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TRAJECTORY = "tests/training/test_trajectory.py"
 PARTS = "tests/methods/hp/test_parts.py"
+LOSS_TESTS = "tests/methods/hp/test_loss.py"
+KERNEL_TESTS = "tests/methods/hp/test_kernels.py"
 METRICS = "tests/evaluation/test_metrics.py"
 
 
@@ -34,6 +36,9 @@ class Defect:
 
 HP = "geohp/methods/hp/method.py"
 POSITIVES = "geohp/methods/hp/positives.py"
+STREAMING = "geohp/methods/hp/streaming.py"
+KERNELS = "geohp/methods/hp/kernels.py"
+LOSS = "geohp/methods/hp/loss.py"
 BASE = "geohp/methods/base.py"
 TASK = "geohp/training/task.py"
 SCORES = "geohp/evaluation/metrics.py"
@@ -47,7 +52,7 @@ DEFECTS = [
         "return (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps)",
         "return 1.0",
     ),
-    Defect("local hidden positives deleted", HP, "self._project(self.drop(mixed))", "self._project(self.drop(codes))"),
+    Defect("local hidden positives deleted", HP, "self.drop(mix_neighbours(codes, affinities))", "self.drop(codes)"),
     Defect("specific pool never refilled", HP, "if step_of_epoch and step_of_epoch %", "if False and step_of_epoch %"),
     Defect("specific pool refilled at step 0", HP, "if step_of_epoch and step_of_epoch %", "if step_of_epoch %"),
     Defect("no gradient clipping", TASK, "self.method.clip_gradients()", "pass"),
@@ -57,7 +62,7 @@ DEFECTS = [
         "optimizer is self.trainer.optimizers[0]",
         "optimizer is self.trainer.optimizers[1]",
     ),
-    Defect("alpha ignored", HP, "settings.consistency_weight * F.pairwise", "1.0 * F.pairwise"),
+    Defect("alpha ignored", HP, "self.settings.consistency_weight * F.pairwise", "1.0 * F.pairwise"),
     Defect(
         "specific pool from the online head",
         HP,
@@ -107,8 +112,87 @@ DEFECTS = [
     Defect(
         "features without channel dropout in the loss",
         HP,
-        "_unit_rows(self.drop(features)),",
-        "_unit_rows(self.drop(features) * 0 + features),",
+        "_unit_rows(self.drop(patches.features)),",
+        "_unit_rows(self.drop(patches.features) * 0 + patches.features),",
+    ),
+    Defect("positives are always symmetric", HP, "symmetric=settings.symmetric_positives", "symmetric=True"),
+    Defect("local positives cannot be switched off", HP, "if not self.settings.local_positives:", "if False:"),
+    Defect("task-specific positives cannot be", HP, "if not self.settings.task_specific_positives:", "if False:"),
+    Defect("task-agnostic positives cannot be", HP, "if not settings.task_agnostic_positives:", "if False:"),
+    Defect(
+        "task-specific positives alone by the other pool",
+        HP,
+        "features, pool, weight = similar, self.pool_specific.rows, 0.0",
+        "features, weight = similar, 0.0",
+    ),
+    Defect("without local positives the loss is halved", LOSS, "views = len(sums.similarity)", "views = 2", LOSS_TESTS),
+    Defect("naive contrast ignores rho", HP, "keep=self.settings.keep_rate", "keep=1.0"),
+    Defect("naive contrast of images with themselves", HP, "self._augmented_codes(batch)])", "codes])"),
+    Defect(
+        "naive contrast with another patch",
+        POSITIVES,
+        "apart == len(self._numbers) // 2",
+        "apart == len(self._numbers) // 2 - 1",
+        LOSS_TESTS,
+    ),
+    Defect(
+        "asymmetric positives the wrong way round",
+        POSITIVES,
+        "(cosines > of_rows).to(cosines.dtype), cosines.gt_(of_cols)",
+        "(cosines > of_cols).to(cosines.dtype), cosines.gt_(of_rows)",
+        LOSS_TESTS,
+    ),
+    Defect(
+        "columns counted by the rows' positives", STREAMING, "block.of_cols.sum(0)", "block.of_rows.sum(0)", LOSS_TESTS
+    ),
+    Defect(
+        "columns weighted by the rows' positives",
+        STREAMING,
+        "values * block.of_cols",
+        "values * block.of_rows",
+        LOSS_TESTS,
+    ),
+    Defect(
+        "columns pulled by the rows' positives",
+        STREAMING,
+        "weights.of_rows.mul_(of_rows).add_(weights.of_cols.mul_(of_cols))",
+        "weights.of_rows.mul_(of_rows + of_cols)",
+        LOSS_TESTS,
+    ),
+    Defect(
+        "columns' task-specific positives are the rows'",
+        POSITIVES,
+        "self.of_cols.add_(other.of_cols, alpha=factor)",
+        "self.of_cols.add_(other.of_rows, alpha=factor)",
+        LOSS_TESTS,
+    ),
+    Defect(
+        "kernels count columns by the rows' bound",
+        KERNELS,
+        "by_cols = cosines > of_cols[None, :]",
+        "by_cols = cosines > of_rows[:, None]",
+        KERNEL_TESTS,
+    ),
+    Defect(
+        "kernels weigh columns by the rows' positives",
+        KERNELS,
+        "tl.sum(weights_of_cols * logits, 0)",
+        "tl.sum(weights * logits, 0)",
+        KERNEL_TESTS,
+    ),
+    Defect(
+        "kernels pull columns by the rows' positives",
+        KERNELS,
+        "weights * pull_of_rows + weights_of_cols * pull_of_cols",
+        "weights * (pull_of_rows + pull_of_cols)",
+        KERNEL_TESTS,
+    ),
+    Defect(
+        "a report shows positives as if symmetric",
+        "geohp/training/findings.py",
+        "symmetric = settings.symmetric_positives",
+        "symmetric = True",
+        "tests/training/test_report.py",
     ),
     Defect(
         "mixing counts neighbours outside",

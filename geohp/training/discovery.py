@@ -9,6 +9,7 @@ from torch import Tensor, minimum
 
 from geohp.backbones.affinities import neighbour_indices
 from geohp.classes import LandCoverClass
+from geohp.methods.hp.settings import HPSettings
 from geohp.reporting import figures
 from geohp.reporting.pages import Picture
 from geohp.training.findings import Anchor, Findings
@@ -45,7 +46,8 @@ class Discovery:
         patches: beside an anchor's own.
         findings: about anchors drawn at random.
         median_agnostic, median_specific: of their positives.
-        affinities: weights around the anchors, and where they tell neighbours apart.
+        affinities: weights around the anchors, and where they tell neighbours apart; none without local positives.
+        left_out: kinds of positives that the training did without.
         key: colours and what they mean.
     """
 
@@ -55,10 +57,13 @@ class Discovery:
     median_agnostic: float
     median_specific: float
     affinities: tuple[Picture, ...]
+    left_out: tuple[str, ...] = ()
     key: tuple[tuple[str, str], ...] = _KEY
 
 
-def show_findings(findings: Findings, samples: SampleImages, classes: Sequence[LandCoverClass]) -> Discovery:
+def show_findings(
+    findings: Findings, samples: SampleImages, classes: Sequence[LandCoverClass], settings: HPSettings
+) -> Discovery:
     """Pictures and sentences of what was found in some images."""
     return Discovery(
         anchors=tuple(_anchor(anchor, samples, classes) for anchor in findings.anchors),
@@ -66,7 +71,8 @@ def show_findings(findings: Findings, samples: SampleImages, classes: Sequence[L
         findings=findings,
         median_agnostic=float(findings.agnostic.double().median()),
         median_specific=float(findings.specific.double().median()),
-        affinities=tuple(_neighbourhoods(findings.anchors, samples)),
+        affinities=tuple(_neighbourhoods(findings.anchors, samples)) if settings.local_positives else (),
+        left_out=settings.left_out,
     )
 
 

@@ -61,7 +61,8 @@ class Findings:
         anchors: to be shown.
         counted: number of anchors, drawn at random, that the following figures are about.
         agnostic, specific: (counted,) how many positives each has.
-        alone: share of them without a task-agnostic positive: the loss leaves them out.
+        alone: share of them without a task-agnostic positive (a task-specific one, where there are no others): the loss
+            leaves them out.
         within: share of task-agnostic positives that lie in their anchor's own image.
         clusters: how often positives share their anchor's cluster.
         labels: how often they share its label, where labels were given.
@@ -84,7 +85,8 @@ def find_positives(
     """Positives as a training step finds them: channel dropout included, drawn from the seed.
 
     ``A[i, j]``: the cosine of frozen features exceeds the largest one that row i, or row j, has with the task-agnostic
-    pool; E likewise with the averaged head's codes and the task-specific pool. Only the anchors' rows of A and E are
+    pool; E likewise with the averaged head's codes and the task-specific pool. Where positives are not symmetric, row
+    i's alone decides; kinds of positives that the method leaves out are none. Only the anchors' rows of A and E are
     computed.
 
     Args:
@@ -106,8 +108,12 @@ def find_positives(
     with _as_in_training(method, features.device, seed):
         dropped, codes = method.drop(features), method.drop(method.averaged(features))
     rows = torch.cat([chosen, drawn]).to(features.device)
-    agnostic = _positives_of(rows, _unit_rows(dropped), method.pool_agnostic.rows)
-    specific = _positives_of(rows, _unit_rows(codes), method.pool_specific.rows)
+    settings = method.settings
+    symmetric = settings.symmetric_positives
+    agnostic = _positives_of(rows, _unit_rows(dropped), method.pool_agnostic.rows, symmetric)
+    specific = _positives_of(rows, _unit_rows(codes), method.pool_specific.rows, symmetric)
+    agnostic &= settings.task_agnostic_positives
+    specific &= settings.task_specific_positives
     shown = tuple(
         Anchor(row // (height * width), row % (height * width), a.view_as(clusters), e.view_as(clusters))
         for row, a, e in zip(chosen.tolist(), agnostic, specific, strict=False)
@@ -119,21 +125,21 @@ def find_positives(
         counted=len(drawn),
         agnostic=agnostic.sum(1),
         specific=specific.sum(1),
-        alone=float((agnostic.sum(1) == 0).float().mean()),
+        alone=float(((agnostic if settings.task_agnostic_positives else specific).sum(1) == 0).float().mean()),
         within=_agreement(drawn, agnostic, specific, image).agnostic,
         clusters=_agreement(drawn, agnostic, specific, clusters.flatten().cpu()),
         labels=None if labels is None else _agreement(drawn, agnostic, specific, labels.flatten().cpu()),
     )
 
 
-def _positives_of(anchors: Tensor, rows: Tensor, pool: Tensor) -> Tensor:
+def _positives_of(anchors: Tensor, rows: Tensor, pool: Tensor, symmetric: bool) -> Tensor:
     """Rows (m, n) bool of A or E, on the CPU, for anchors (m,) of rows (n, C): by the loss's own search."""
     is_anchor = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
     is_anchor[anchors] = True
     first = is_anchor.nonzero().squeeze(1)
     order = torch.cat([first, (~is_anchor).nonzero().squeeze(1)])
-    pairs = PositivePairs(rows[order], pool, remember=False)
-    block = pairs.block(slice(0, len(first)), slice(0, len(rows))).bool()
+    pairs = PositivePairs(rows[order], pool, remember=False, symmetric=symmetric)
+    block = pairs.block(slice(0, len(first)), slice(0, len(rows))).of_rows.bool()
     block.fill_diagonal_(False)  # the loss does so where a block lies on the diagonal; this one is wider
     positives = torch.empty_like(block)
     positives[:, order] = block

@@ -90,7 +90,7 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
         config=dump_config(config),
         loss_terms=list(terms),
         curves=list(_curves(logged, trained.method.gradient_bound)),
-        never_specific="task_specific_weight" in logged and not logged["task_specific_weight"][1].any(),
+        never_specific=_never_specific(trained, logged),
         samples=_samples(samples, model, work / "samples.png"),
         clusters=_clusters(trained.features, model),
         sweep=Picture(sweep.read_bytes(), "Numbers of classes") if sweep.exists() else None,
@@ -228,13 +228,19 @@ def _shares(source: FeatureSampler, model: LandCoverModel) -> NDArray[np.float32
     return shares
 
 
+def _never_specific(trained: Trained, logged: Mapping[str, Series]) -> bool:
+    """Whether task-specific positives were wanted, and never came in."""
+    wanted = isinstance(trained.method, HP) and trained.method.settings.task_specific_positives
+    return wanted and "task_specific_weight" in logged and not logged["task_specific_weight"][1].any()
+
+
 def _discovery(trained: Trained, samples: SampleImages) -> Discovery | None:
     """Positives and affinities, where the method has any."""
-    if not isinstance(trained.method, HP):
+    if not isinstance(trained.method, HP) or not trained.method.settings.discovers:
         return None
     features, clusters, seed = samples.patches.features, samples.clusters, trained.config.train.seed
     found = find_positives(trained.method, features, clusters, anchors=_ANCHORS, seed=seed, labels=samples.labels)
-    return show_findings(found, samples, trained.model.card.classes)
+    return show_findings(found, samples, trained.model.card.classes, trained.method.settings)
 
 
 def _score_curves(by_epoch: Mapping[str, Series]) -> Iterator[Picture]:

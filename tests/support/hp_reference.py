@@ -27,7 +27,8 @@ class Recording:
     features (I, C, S, S), affinities (I, N, 9), labels (I, H, W) with 255 ignored; train_order (epochs, I); pool_order
     (fills, I); step_keep and pool_keep: channels kept by dropout, by role, (steps, B, channels) and (fills, batches,
     B, channels); picks_agnostic (R,) and picks_specific (fills, R): patches; before: weights by name; kept (steps, N,
-    B N): non-positives that stay in the denominator, None for all; augmented (steps, B, C, S, S) where alpha > 0.
+    B N, or 2 B N without anything to discover): non-positives that stay in the denominator, None for all; augmented
+    (steps, B, C, S, S) where there is such a view. The last four switch kinds of positives on and off.
     """
 
     features: torch.Tensor
@@ -51,6 +52,14 @@ class Recording:
     warmup: int = 5
     renew: int = 2
     clip: float = 10.0
+    agnostic: bool = True
+    specific: bool = True
+    symmetric: bool = True
+    local: bool = True
+
+    @property
+    def discovers(self):
+        return self.agnostic or self.specific
 
     @property
     def steps_per_epoch(self):
@@ -66,6 +75,7 @@ def drawn(
 ):
     """A small training, drawn at random."""
     rng, classes = np.random.default_rng(seed), 3
+    views = 1 if settings.get("agnostic", True) or settings.get("specific", True) else 2
 
     def normal(*shape, scale=1.0):
         return torch.from_numpy(scale * rng.standard_normal(shape)).double()
@@ -94,6 +104,8 @@ def drawn(
     before |= {"clusters": normal(classes, codes)}
     widths = {"lin": channels, "non": channels, "ema_lin": channels, "ema_non": channels, "f": channels, "ema": codes}
     step_keep = {role: keeps(width, steps) for role, width in widths.items()} | {"mix": keeps(codes, steps)}
+    if views == 2:
+        step_keep["mix"] = torch.from_numpy(rng.random((steps, 2 * batch, codes)) > 0.1)
     step_keep |= {"augmented_lin": keeps(channels, steps), "augmented_non": keeps(channels, steps)}
     return Recording(
         features=features,
@@ -106,9 +118,11 @@ def drawn(
         picks_agnostic=torch.from_numpy(rng.integers(0, side * side, images)),
         picks_specific=torch.from_numpy(rng.integers(0, side * side, (fills, images))),
         before=before,
-        kept=None if rho == 1 else torch.from_numpy(rng.random((steps, side * side, batch * side * side)) < rho),
+        kept=None
+        if rho == 1
+        else torch.from_numpy(rng.random((steps, side * side, views * batch * side * side)) < rho),
         augmented=features[orders(1)[0][:batch]][None] + 0.3 * normal(steps, batch, channels, side, side)
-        if alpha
+        if alpha or views == 2
         else None,
         batch=batch,
         alpha=alpha,
@@ -203,16 +217,24 @@ class Reference:
                     self.weights[f"head.{name}"], alpha=1 - r.momentum
                 )
         weight = 0.0 if step <= r.warmup else (step - r.warmup) / (r.steps - r.warmup)
-        z, z_mix = (
-            self.project(codes),
-            self.project(self.drop(self.mix(codes, r.affinities[images].double()), keep["mix"])),
-        )
-        f, s = unit_rows(self.drop(features, keep["f"])), unit_rows(self.drop(averaged, keep["ema"]))
-        kept = torch.ones(1, dtype=torch.bool) if r.kept is None else r.kept[step].repeat(r.batch, 1)
-        loss = (self.contrast(z, f, s, weight, kept) + self.contrast(z_mix, f, s, weight, kept)) / 2
-        if r.alpha:
+        weight = weight if r.agnostic and r.specific else float(r.specific)
+        affinities, shown, view = r.affinities[images].double(), codes, None
+        if r.augmented is not None:
             view = self.codes("head", r.augmented[step], keep["augmented_lin"], keep["augmented_non"])
-            loss = loss + r.alpha * (z - self.project(view) + 1e-6).norm(dim=1).mean()
+        if not r.discovers:
+            shown, affinities = torch.cat([codes, view]), torch.cat([affinities, affinities])
+        views = [self.project(shown)]
+        if r.local:
+            views.append(self.project(self.drop(self.mix(shown, affinities), keep["mix"])))
+        kept = torch.ones(1, dtype=torch.bool) if r.kept is None else r.kept[step].repeat(len(shown), 1)
+        if r.discovers:
+            f, s = unit_rows(self.drop(features, keep["f"])), unit_rows(self.drop(averaged, keep["ema"]))
+            losses = [self.contrast(z, f, s, weight, kept) for z in views]
+        else:
+            losses = [self.contrast_views(z, kept) for z in views]
+        loss = sum(losses) / len(losses)
+        if r.alpha:
+            loss = loss + r.alpha * (self.project(codes) - self.project(view) + 1e-6).norm(dim=1).mean()
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         (loss + self.probe_losses(codes.detach(), r.labels[images])).backward()
@@ -240,8 +262,11 @@ class Reference:
         positives = []
         for rows, pool in ((f, self.pool_agnostic), (s, self.pool_specific)):
             similarity, bound = rows @ rows.T, (rows @ pool.T).amax(1)
-            positives.append((((similarity > bound[:, None]) | (similarity > bound[None])) & off).double())
+            similar = similarity > bound[:, None]
+            positives.append(((similar | similar.T if r.symmetric else similar) & off).double())
         agnostic, specific = positives
+        if not r.agnostic:  # the others in their place
+            agnostic, specific, weight = specific, agnostic, 0.0
         denominator = (agnostic.bool() | kept) & off
         logits = z @ z.T / r.temperature
         total = torch.logsumexp(logits.masked_fill(~denominator, -torch.inf), 1, keepdim=True)
@@ -255,6 +280,16 @@ class Reference:
             emphasis = mass / mass.mean()
             losses.append(-(r.temperature / 0.07) * (emphasis * each).mean() if anchors.any() else z.sum() * 0)
         return torch.stack(losses).mean()
+
+    def contrast_views(self, z, kept):
+        """NT-Xent: every row against itself in the other view, over all others or those kept of them."""
+        r, n = self.recording, len(z)
+        others = torch.arange(n).roll(n // 2)
+        pair = torch.eye(n, dtype=torch.bool)[others]
+        logits = z @ z.T / r.temperature
+        outside = ~(pair | kept) | torch.eye(n, dtype=torch.bool)
+        logp = logits - torch.logsumexp(logits.masked_fill(outside, -torch.inf), 1, keepdim=True)
+        return -(r.temperature / 0.07) * logp[pair].mean()
 
     def probe_losses(self, codes, labels):
         cosines = torch.einsum("bdhw,kd->bkhw", F.normalize(codes, dim=1), F.normalize(self.weights["clusters"], dim=1))

@@ -53,6 +53,23 @@ def test_fifty_images():
     assert epochs_for(6) == 50
 
 
+def test_what_is_switched_off_is_told_and_derives_nothing():
+    def notes(**switches):
+        return resolve(config(8, 10, **OPEN, **switches), 50)[1]
+
+    pools, warmup, interval = notes()
+    assert notes(task_specific_positives=False) == ["without task-specific positives", pools]
+    assert notes(task_agnostic_positives=False) == ["without task-agnostic positives", pools, interval]
+    assert notes(symmetric_positives=False, local_positives=False) == [
+        "without symmetric positives, local positives", pools, warmup, interval,
+    ]  # fmt: skip
+    naive = notes(task_agnostic_positives=False, task_specific_positives=False)
+    assert naive == [
+        "without task-agnostic positives, task-specific positives",
+        "each patch is contrasted with itself in an augmented view alone",
+    ]
+
+
 def test_open_epochs_are_derived():
     open_epochs = config(8, 10, **OPEN)
     open_epochs = open_epochs.model_copy(update={"train": open_epochs.train.model_copy(update={"epochs": None})})

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -78,8 +79,8 @@ class Source:
 class Made:
     """A method that has trained a few steps, and all that a report is made of."""
 
-    def __init__(self, images, method="hp", classes=3, steps=4):
-        options = {"hp": {"code_channels": 8, "pool_size": 12, "warmup_steps": 1}, "kmeans": {}}[method]
+    def __init__(self, images, method="hp", classes=3, steps=4, **switches):
+        options = {"hp": {"code_channels": 8, "pool_size": 12, "warmup_steps": 1, **switches}, "kmeans": {}}[method]
         self.config = parse_config({
             "data": {"images": ["scene.tif"], "patch_px": 64},
             "method": {"name": method, **options},
@@ -105,7 +106,7 @@ class Made:
         readable = [i for i in range(len(self.source)) if i not in self.source.images.broken][:6]
         patches = self.source.encode(torch.stack([self.source.images[i]["image"] for i in readable]))
         for step in range(steps):
-            losses = self.method.losses(Batch(patches), step=step, total_steps=steps)
+            losses = self.method.losses(Batch(patches, patches), step=step, total_steps=steps)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             sum(losses.values()).backward()
@@ -228,6 +229,19 @@ def test_odd_runs_have_a_report_too(images, classes, tmp_path):
     assert page.sections == ["facts", "samples", "clusters", "similarity", "positives", "affinities"]
 
 
+def test_kinds_of_positives_that_are_switched_off_are_not_shown(tmp_path):
+    made = Made(Fields(4), task_specific_positives=False, symmetric_positives=False, local_positives=False)
+    made.log(tmp_path)
+    page = made.write(tmp_path)
+    assert "affinities" not in page.sections
+    assert "did without task-specific positives, symmetric positives, local positives." in page.text
+    assert "the warm-up (method.warmup_steps) is longer" not in page.html
+    alone = Made(Fields(4), task_agnostic_positives=False).write(tmp_path)
+    assert "have no task-specific one and are left out" in alone.text
+    naive = Made(Fields(4), task_agnostic_positives=False, task_specific_positives=False, local_positives=False)
+    assert not {"positives", "affinities"} & set(naive.write(tmp_path).sections)
+
+
 def test_an_unreadable_source_says_which_image(tmp_path):
     made = Made(Fields(2))
     made.source.images.broken = (0, 1)
@@ -267,14 +281,28 @@ def dense(method, features, seed):
         rows = F.normalize(maps.flatten(2).transpose(1, 2).reshape(-1, maps.shape[1]), dim=1)
         bound = (rows @ pool.T).amax(1)
         cosines = rows @ rows.T
-        found = (cosines > bound[:, None]) | (cosines > bound)
-        return found.fill_diagonal_(False)
+        found = cosines > bound[:, None]
+        return (found | found.T if method.settings.symmetric_positives else found).fill_diagonal_(False)
 
     torch.manual_seed(seed)
     method.train()
     seen, codes = method.drop(features), method.drop(method.averaged(features))
     method.eval()
     return positives(seen, method.pool_agnostic.rows), positives(codes, method.pool_specific.rows)
+
+
+@pytest.mark.parametrize(("agnostic", "specific"), [(True, True), (True, False), (False, True)])
+def test_positives_that_are_not_symmetric_are_those_that_count(labelled, agnostic, specific, monkeypatch):
+    switches = {"task_agnostic_positives": agnostic, "task_specific_positives": specific, "symmetric_positives": False}
+    monkeypatch.setattr(labelled.method, "settings", replace(labelled.method.settings, **switches))
+    features = load_sample_images(labelled.source, labelled.model, 2).patches.features
+    found = find_positives(labelled.method, features, torch.zeros(2, 8, 8, dtype=torch.long), anchors=1, seed=3)
+    wanted = [
+        part * there for part, there in zip(dense(labelled.method, features, 3), (agnostic, specific), strict=True)
+    ]
+    assert sorted(found.agnostic.tolist()) == sorted(wanted[0].sum(1).tolist())
+    assert sorted(found.specific.tolist()) == sorted(wanted[1].sum(1).tolist())
+    assert found.alone == pytest.approx(float((wanted[not agnostic].sum(1) == 0).float().mean()))
 
 
 @pytest.mark.parametrize("seed", [0, 1])

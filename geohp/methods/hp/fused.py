@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geohp.methods.hp import streaming
-from geohp.methods.hp.positives import PositivePairs
+from geohp.methods.hp.positives import PositivePairs, ViewPairs
 from geohp.methods.hp.products import HALVES
 from geohp.methods.hp.streaming import Forces, Problem, Sums
 
@@ -26,8 +26,11 @@ def fused(views: list[Tensor], problem: Problem) -> ModuleType | None:
     """The module of the fused passes where they can be used, else ``None``.
 
     They take rows of one half-precision dtype on an NVIDIA GPU of at least compute capability 8.0, of widths that are
-    multiples of 16, and need Triton. On a device's first use they must reproduce the plain passes on a small problem.
+    multiples of 16, positives found in rows, and need Triton. On a device's first use they must reproduce the plain
+    passes on a small problem.
     """
+    if isinstance(problem.agnostic, ViewPairs):
+        return None
     rows = [*views, *(pairs.rows for pairs in (problem.agnostic, problem.specific) if pairs is not None)]
     dtypes = {part.dtype for part in rows}
     if len(dtypes) > 1 or not dtypes <= set(HALVES) or any(part.shape[1] % _MULTIPLE for part in rows):

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
+from geohp.backbones.base import PatchFeatures
 from geohp.methods.base import Batch, Method, SampleFeatures
 from geohp.methods.hp.head import EMAHead, SegmentationHead
-from geohp.methods.hp.loss import FoundPositives, contrastive_loss
+from geohp.methods.hp.loss import FoundPositives, contrastive_loss, view_loss
 from geohp.methods.hp.mixing import mix_neighbours
 from geohp.methods.hp.positives import ReferencePool, draw_patches
 from geohp.methods.hp.settings import HPSettings
@@ -65,7 +66,7 @@ class HP(Method):
         self.probe = ClusterProbe(code_channels, clusters)
         self.linear_probe = LinearProbe(code_channels, label_classes) if label_classes else None
         self.drop = nn.Dropout2d(settings.dropout)
-        self.wants_augmented = settings.consistency_weight > 0
+        self.wants_augmented = settings.consistency_weight > 0 or not settings.discovers
         self.probe_is_final = not settings.refit_probe
         self.head_learning_rate, self.gradient_bound = settings.learning_rates.head, settings.clip_norm
         self._generator = torch.Generator().manual_seed(seed)
@@ -95,45 +96,89 @@ class HP(Method):
             self.pool_specific.put(torch.cat(rows))
 
     def task_specific_weight(self, step: int, total_steps: int) -> float:
-        """lambda: 0 during the warm-up, then growing linearly to 1 at the end of training."""
+        """lambda: 0 during the warm-up, then growing linearly to 1 at the end of training.
+
+        It stays 0 without task-specific positives, and 1 where there are no others: an anchor's weights are relative.
+        """
+        if not self.settings.task_specific_positives:
+            return 0.0
+        if not self.settings.task_agnostic_positives:
+            return 1.0
         if step <= self.warmup_steps:
             return 0.0
         return (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps)
 
     def losses(self, batch: Batch, *, step: int, total_steps: int) -> dict[str, Tensor]:
         """The contrastive loss, photometric consistency where asked for, and the probes' own losses."""
-        features = batch.patches.features
-        if batch.patches.affinities is None:
-            raise ValueError("HP needs neighbour affinities; ask the backbone for them")
-        codes = self.head(features)
-        averaged = self.averaged(features)
+        codes = self.head(batch.patches.features)
+        averaged = self.averaged(batch.patches.features)
         # The average takes the head as it is before this step's update: one step of lag, as published.
         self.averaged.update(self.head)
-        mixed = mix_neighbours(codes, batch.patches.affinities)
-        weight, settings = self.task_specific_weight(step, total_steps), self.settings
-        z = self._project(codes)
-        self._figures = {"task_specific_weight": weight}
-        contrastive = contrastive_loss(
+        self._figures = {"task_specific_weight": self.task_specific_weight(step, total_steps)}
+        if self.settings.discovers:
+            z, contrastive = self._contrast_patches(codes, averaged, batch.patches)
+            other = self._project(self._augmented_codes(batch)) if self.wants_augmented else None
+        else:
+            z, other, contrastive = self._contrast_views(codes, batch)
+        losses = {"contrastive": contrastive, **self.probe_losses(codes, batch.labels)}
+        if self.settings.consistency_weight > 0 and other is not None:
+            losses["consistency"] = self.settings.consistency_weight * F.pairwise_distance(z, other).mean()
+        return losses
+
+    def _contrast_patches(self, codes: Tensor, averaged: Tensor, patches: PatchFeatures) -> tuple[Tensor, Tensor]:
+        """The rows z, and their contrastive loss over the positives that patches discover in others."""
+        settings = self.settings
+        z, z_mix = self._project(codes), self._local(codes, patches.affinities)
+        features, pool = _unit_rows(self.drop(patches.features)), self.pool_agnostic.rows
+        similar, weight = _unit_rows(self.drop(averaged)), float(self._figures["task_specific_weight"])
+        if not settings.task_agnostic_positives:
+            # Task-specific positives take their place: they tell who is an anchor and what is in the denominator.
+            features, pool, weight = similar, self.pool_specific.rows, 0.0
+        loss = contrastive_loss(
             z,
-            self._project(self.drop(mixed)),
-            _unit_rows(self.drop(features)),
-            _unit_rows(self.drop(averaged)),
-            self.pool_agnostic.rows,
+            z_mix,
+            features,
+            similar,
+            pool,
             self.pool_specific.rows,
-            images=len(features),
+            images=len(codes),
             temperature=settings.temperature,
             task_specific_weight=weight,
             keep=settings.keep_rate,
             reweight=settings.reweight,
+            symmetric=settings.symmetric_positives,
             on_positives=self._note,
         )
-        losses = {"contrastive": contrastive, **self.probe_losses(codes, batch.labels)}
-        if self.wants_augmented:
-            if batch.augmented is None:
-                raise ValueError("consistency_weight > 0 needs the features of an augmented view")
-            other = self._project(self.head(batch.augmented.features))
-            losses["consistency"] = settings.consistency_weight * F.pairwise_distance(z, other).mean()
-        return losses
+        return z, loss
+
+    def _contrast_views(self, codes: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The rows z of the images and of their augmented views, and the naive contrastive loss between them."""
+        both = torch.cat([codes, self._augmented_codes(batch)])
+        affinities = batch.patches.affinities
+        z = self._project(both)
+        loss = view_loss(
+            z,
+            # Augmentation leaves neighbours in their places.
+            self._local(both, None if affinities is None else affinities.repeat(2, 1, 1)),
+            images=len(both),
+            temperature=self.settings.temperature,
+            keep=self.settings.keep_rate,
+        )
+        return z[: len(z) // 2], z[len(z) // 2 :], loss
+
+    def _local(self, codes: Tensor, affinities: Tensor | None) -> Tensor | None:
+        """The rows z_mix of codes mixed with their neighbours', where the settings want local hidden positives."""
+        if not self.settings.local_positives:
+            return None
+        if affinities is None:
+            raise ValueError("local hidden positives need neighbour affinities; ask the backbone for them")
+        return self._project(self.drop(mix_neighbours(codes, affinities)))
+
+    def _augmented_codes(self, batch: Batch) -> Tensor:
+        if batch.augmented is None:
+            raise ValueError("the features of an augmented view are needed")
+        codes: Tensor = self.head(batch.augmented.features)
+        return codes
 
     @torch.no_grad()
     def finish(self, sample: SampleFeatures) -> None:
@@ -189,7 +234,8 @@ class HP(Method):
         return positives_warnings(self.figures())
 
     def _note(self, positives: FoundPositives) -> None:
-        self._figures.update(anchor_share=positives.anchors, positives_agnostic=positives.agnostic)
+        first = "positives_agnostic" if self.settings.task_agnostic_positives else "positives_specific"
+        self._figures.update({"anchor_share": positives.anchors, first: positives.agnostic})
         if positives.specific is not None:
             self._figures["positives_specific"] = positives.specific
 

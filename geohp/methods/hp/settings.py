@@ -60,6 +60,16 @@ class HPSettings(MethodSettings):
     """Steps of an epoch between refills of the task-specific pool; ``auto`` goes by the steps of an epoch."""
     dropout: Annotated[float, Bounds(ge=0, lt=1)] = 0.1
     """Share of channels dropped, per image."""
+    task_agnostic_positives: bool = True
+    """Positives of a patch are those with similar features (GHP). Without these and task-specific ones nothing is
+    discovered: a patch's only positive is itself in an augmented view (naive contrast)."""
+    task_specific_positives: bool = True
+    """So are those with similar codes of the averaged head (GHP), weighted by lambda; alone they count from the first
+    step on, since nothing else does."""
+    symmetric_positives: bool = True
+    """Two patches are positives of each other where either finds the other; false: a patch's are those it finds."""
+    local_positives: bool = True
+    """The loss is that of the codes and that of codes mixed with adjacent patches' (LHP); false: of the codes alone."""
     reweight: bool = True
     """Weight each anchor by how many positives it found."""
     refit_probe: bool = True
@@ -68,19 +78,42 @@ class HPSettings(MethodSettings):
     clip_norm: Annotated[float, Bounds(gt=0)] = 10.0
     """Largest gradient norm of the head."""
 
+    @property
+    def discovers(self) -> bool:
+        """Whether there are global hidden positives."""
+        return self.task_agnostic_positives or self.task_specific_positives
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Which kinds of positives there are not, in words."""
+        switches = {
+            "task-agnostic positives": self.task_agnostic_positives,
+            "task-specific positives": self.task_specific_positives,
+            "symmetric positives": self.symmetric_positives or not self.discovers,
+            "local positives": self.local_positives,
+        }
+        return tuple(kind for kind, there in switches.items() if not there)
+
     def resolve(self, size: TrainingSize) -> tuple[HPSettings, list[str]]:
         """Open numbers by the rules of this module; a pool with more rows than there are images shrinks."""
         pool, notes = _pool_size(self.pool_size, size.images)
-        warmup, further = _warmup_steps(self.warmup_steps, size.total_steps)
-        interval, last = _renew_interval(self.renew_interval, size.steps)
-        notes += [*further, *last]
+        warmup, of_warmup = _warmup_steps(self.warmup_steps, size.total_steps)
+        interval, of_interval = _renew_interval(self.renew_interval, size.steps)
+        resolved = replace(self, pool_size=pool, warmup_steps=warmup, renew_interval=interval)
+        if self.left_out:
+            notes = [f"without {', '.join(self.left_out)}", *notes]
+        if not self.discovers:
+            return resolved, [notes[0], "each patch is contrasted with itself in an augmented view alone"]
+        if not self.task_specific_positives:
+            return resolved, notes
+        notes += [*(of_warmup if self.task_agnostic_positives else []), *of_interval]
         if size.steps < 2 <= size.images and size.batch_size > 1:
             notes.append(
                 f"an epoch of {size.images} images in batches of {size.batch_size * size.devices} is a single step, so "
                 "that the task-specific pool is never refilled; a train.batch_size of "
                 f"{max(1, size.images // (8 * size.devices))} would make it eight"
             )
-        return replace(self, pool_size=pool, warmup_steps=warmup, renew_interval=interval), notes
+        return resolved, notes
 
 
 def pool_size_for(images: int) -> int:

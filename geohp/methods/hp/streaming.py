@@ -1,8 +1,8 @@
 """Two passes over the blocks of all pairs of rows: sums of each row, then gradients. Plain torch, on any device.
 
-No block below the diagonal is computed: positives and similarities are symmetric in (i, j), only the draw of kept
-non-positives is not, so a block serves its rows and its columns. Similarities are recomputed in the second pass, which
-costs less than holding them would.
+No block below the diagonal is computed: similarities are symmetric in (i, j), and positives where they are asked to be,
+only the draw of kept non-positives is not, so a block serves its rows and its columns. Similarities are recomputed in
+the second pass, which costs less than holding them would.
 
 Half-precision rows are multiplied as they are on a GPU, everything else is widened before; what comes out of a product
 is float32 (float64 for float64), and so is every sum.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geohp.methods.hp.positives import PositivePairs
+from geohp.methods.hp.positives import PositivePairs, TwoWay, ViewPairs
 from geohp.methods.hp.products import product
 
 _BLOCK_CPU = 512  # a few of these stay in a core's cache
@@ -28,14 +28,14 @@ class Problem:
     """Everything that carries no gradient.
 
     Attributes:
-        agnostic, specific: the pairs A and E; no E where lambda is 0.
+        agnostic, specific: the pairs A and E, both symmetric or neither; no E where lambda is 0.
         rows: n; images: B.
         temperature: tau; weight: lambda.
         keep: (N, n) bool, the non-positives kept in the denominators of each image's anchors; ``None`` for all.
         reweight: weigh anchors by the mass of their positives.
     """
 
-    agnostic: PositivePairs
+    agnostic: PositivePairs | ViewPairs
     specific: PositivePairs | None
     rows: int
     images: int
@@ -51,16 +51,22 @@ class Problem:
             for cols in parts[i:]:
                 yield rows, cols
 
-    def denominator_masks(self, agnostic: Tensor, rows: slice, cols: slice) -> tuple[Tensor, Tensor] | None:
+    def denominator_masks(self, agnostic: TwoWay, rows: slice, cols: slice) -> TwoWay | None:
         """Whether a block's terms are in the denominators of its rows, and in those of its columns; None for all."""
         if self.keep is None:
             return None
-        positive = agnostic.bool()
+        device = agnostic.of_rows.device
         of_rows, of_cols = (
-            self.keep[torch.arange(anchors.start, anchors.stop, device=positive.device) % len(self.keep), others]
+            self.keep[torch.arange(anchors.start, anchors.stop, device=device) % len(self.keep), others]
             for anchors, others in ((rows, cols), (cols, rows))
         )
-        return positive | of_rows, positive | of_cols.T
+        return TwoWay(agnostic.of_rows.bool() | of_rows, agnostic.of_cols.bool() | of_cols.T)
+
+    def weights(self, agnostic: TwoWay, rows: slice, cols: slice) -> TwoWay:
+        """Of a block, w = A + lambda E in the place of A."""
+        if self.specific is None:
+            return agnostic
+        return agnostic.add(self.specific.block(rows, cols), self.weight)
 
 
 @dataclass(frozen=True)
@@ -101,17 +107,16 @@ def row_sums(views: list[Tensor], problem: Problem) -> Sums:
 
     sums = Sums(zeros(), zeros(), [zeros() for _ in views], [zeros() for _ in views])
     for rows, cols in problem.blocks(_block_size(views[0])):
-        weights = problem.agnostic.block(rows, cols)
-        masks = problem.denominator_masks(weights, rows, cols)
-        _tally(sums.positives, rows, cols, weights)
-        if problem.specific is not None:
-            weights.add_(problem.specific.block(rows, cols), alpha=problem.weight)
+        positive = problem.agnostic.block(rows, cols)
+        masks = problem.denominator_masks(positive, rows, cols)
+        _tally(sums.positives, rows, cols, positive)
+        weights = problem.weights(positive, rows, cols)
         _tally(sums.mass, rows, cols, weights)
         for view, similarity, partition in zip(views, sums.similarity, sums.partition, strict=True):
             logits = _logits(view, rows, cols, problem)
-            _tally(similarity, rows, cols, logits * weights)
+            _tally(similarity, rows, cols, _times(weights, logits))
             terms = _exponentials(logits, rows == cols)
-            _tally(partition, rows, cols, *((terms,) if masks is None else (terms * masks[0], terms * masks[1])))
+            _tally(partition, rows, cols, TwoWay(terms, terms) if masks is None else _times(masks, terms))
     return sums
 
 
@@ -122,11 +127,9 @@ def gradients(views: list[Tensor], forces: Forces, problem: Problem, with_gradie
         for view, needed in zip(views, with_gradient, strict=True)
     ]
     for rows, cols in problem.blocks(_block_size(views[0])):
-        weights = problem.agnostic.block(rows, cols)
-        masks = problem.denominator_masks(weights, rows, cols)
-        if problem.specific is not None:
-            weights.add_(problem.specific.block(rows, cols), alpha=problem.weight)
-        weights *= forces.pull[rows, None] + forces.pull[cols]
+        positive = problem.agnostic.block(rows, cols)
+        masks = problem.denominator_masks(positive, rows, cols)
+        pulled = _pulled(problem.weights(positive, rows, cols), forces.pull[rows, None], forces.pull[cols])
         for view, push, total in zip(views, forces.push, totals, strict=True):
             if total is None:
                 continue
@@ -134,8 +137,8 @@ def gradients(views: list[Tensor], forces: Forces, problem: Problem, with_gradie
             if masks is None:
                 both *= push[rows, None] + push[cols]
             else:
-                both *= masks[0] * push[rows, None] + masks[1] * push[cols]
-            both += weights
+                both *= masks.of_rows * push[rows, None] + masks.of_cols * push[cols]
+            both += pulled
             product(both, view[cols], add_to=total[rows])
             if rows != cols:
                 product(both.T, view[rows], add_to=total[cols])
@@ -147,11 +150,24 @@ def wide_dtype(values: Tensor) -> torch.dtype:
     return torch.float64 if values.dtype == torch.float64 else torch.float32
 
 
-def _tally(total: Tensor, rows: slice, cols: slice, of_rows: Tensor, of_cols: Tensor | None = None) -> None:
+def _tally(total: Tensor, rows: slice, cols: slice, block: TwoWay) -> None:
     """Add a block's sums to the totals of its rows and, off the diagonal, of its columns."""
-    total[rows].add_(of_rows.sum(1))
+    total[rows].add_(block.of_rows.sum(1))
     if rows != cols:
-        total[cols].add_((of_rows if of_cols is None else of_cols).sum(0))
+        total[cols].add_(block.of_cols.sum(0))
+
+
+def _times(block: TwoWay, values: Tensor) -> TwoWay:
+    """The block times values that are the same in both directions."""
+    of_rows = values * block.of_rows
+    return TwoWay(of_rows, of_rows if block.symmetric else values * block.of_cols)
+
+
+def _pulled(weights: TwoWay, of_rows: Tensor, of_cols: Tensor) -> Tensor:
+    """Weights times what their anchors pull with, both directions added up, in the place of the weights."""
+    if weights.symmetric:
+        return weights.of_rows.mul_(of_rows + of_cols)
+    return weights.of_rows.mul_(of_rows).add_(weights.of_cols.mul_(of_cols))
 
 
 def _logits(view: Tensor, rows: slice, cols: slice, problem: Problem) -> Tensor:

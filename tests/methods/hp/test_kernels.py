@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from geohp.methods.hp import fused, products, streaming
 from geohp.methods.hp.loss import contrastive_loss
-from geohp.methods.hp.positives import PositivePairs
+from geohp.methods.hp.positives import PositivePairs, ViewPairs
 
 ROOT = Path(__file__).parents[3]
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 120: 99 * 1024}
@@ -33,10 +33,10 @@ def test_interpreted_they_give_what_the_plain_passes_give():
 
 
 @pytest.mark.parametrize(
-    ("capability", "keep"),
-    [(90, False), pytest.param(80, True, marks=[pytest.mark.slow, pytest.mark.cheap]), (120, True)],
+    ("capability", "keep", "symmetric"),
+    [(90, False, True), pytest.param(80, True, True, marks=[pytest.mark.slow, pytest.mark.cheap]), (120, True, False)],
 )
-def test_they_compile_and_fit(capability, keep):
+def test_they_compile_and_fit(capability, keep, symmetric):
     pytest.importorskip("triton")
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -46,7 +46,7 @@ def test_they_compile_and_fit(capability, keep):
 
     constants = {
         "C": 768, "S": 256, "D": 256, "DEPTH": kernels.DEPTH, "HEIGHT": kernels.HEIGHT, "WIDTH": kernels.WIDTH,
-        "SPECIFIC": True, "KEEP": keep,
+        "SPECIFIC": True, "KEEP": keep, "SYMMETRIC": symmetric, "VIEWS": 2,
     }  # fmt: skip
     halves = ("views", "features", "codes", "weights_out")
     floats = ("agnostic_bound", "specific_bound", "of_rows", "of_cols", "pull", "pushes")
@@ -93,6 +93,8 @@ def test_they_are_chosen_for_half_precision_on_a_recent_gpu_only(monkeypatch):
     assert chosen(halves(8, 24), halves(8, 24)) is None
     assert chosen(good, good, features=halves(8, 40)) is None
     assert chosen(good, good, codes=halves(8, 32, dtype=torch.float32)) is None
+    views = SimpleNamespace(agnostic=ViewPairs(good), specific=None)
+    assert fused.fused([on_gpu(good)], views) is None
     capability[0] = (7, 5)
     assert chosen(good, good) is None
     assert fused.fused([good, good], a_problem(good, good)) is None  # on a CPU

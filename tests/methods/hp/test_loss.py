@@ -1,5 +1,6 @@
 """The streamed loss against the reference's numbers, and against the formula written down densely."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,28 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from geohp.methods.hp import streaming
-from geohp.methods.hp.loss import contrastive_loss
+from geohp.methods.hp.loss import contrastive_loss, view_loss
 from geohp.methods.hp.positives import PositivePairs
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CASES = sorted(p.stem for p in GOLDEN.glob("supcon_[0-9]*.npz"))
 
 
-def dense_loss(z, z_mix, f, s, pool_ag, pool_sp, *, images, temperature, task_specific_weight, keep, reweight=True):
+def dense_loss(
+    z,
+    z_mix,
+    f,
+    s,
+    pool_ag,
+    pool_sp,
+    *,
+    images,
+    temperature,
+    task_specific_weight,
+    keep,
+    reweight=True,
+    symmetric=True,
+):
     """The published formula as it stands, n x n matrices and automatic differentiation and all."""
     n = len(z)
     off = ~torch.eye(n, dtype=torch.bool)
@@ -26,13 +41,15 @@ def dense_loss(z, z_mix, f, s, pool_ag, pool_sp, *, images, temperature, task_sp
     def positives(rows, pool):
         bound = (rows @ pool.T).amax(1)
         similarity = rows @ rows.T
-        return ((similarity > bound[:, None]) | (similarity > bound[None, :])) & off
+        found = similarity > bound[:, None]
+        return (found | found.T if symmetric else found) & off
 
+    views = [z] if z_mix is None else [z, z_mix]
     agnostic = positives(f, pool_ag)
     weights = agnostic.to(z.dtype) + task_specific_weight * positives(s, pool_sp).to(z.dtype)
     denominator = (agnostic | keep.repeat(images, 1)) & off
     total = 0.0
-    for view in (z, z_mix):
+    for view in views:
         logits = view @ view.T / temperature
         logp = logits - logits.masked_fill(~denominator, -torch.inf).logsumexp(1, keepdim=True)
         for image in torch.arange(n).view(images, -1):
@@ -42,7 +59,7 @@ def dense_loss(z, z_mix, f, s, pool_ag, pool_sp, *, images, temperature, task_sp
             mass = weights[kept].sum(1)
             emphasis = mass / mass.mean() if reweight else torch.ones_like(mass)
             inner = (weights[kept] * torch.where(weights[kept] > 0, logp[kept], 0)).sum(1) / mass
-            total = total - temperature / 0.07 * (emphasis * inner).mean() / (2 * images)
+            total = total - temperature / 0.07 * (emphasis * inner).mean() / (len(views) * images)
     return total
 
 
@@ -154,17 +171,21 @@ def problem(seed, images, patches, width, spread, pool, dtype):
     weight=st.sampled_from([0.0, 0.3, 1.0]),
     temperature=st.sampled_from([0.1, 0.4, 1.0]),
     reweight=st.booleans(),
+    symmetric=st.booleans(),
+    local=st.booleans(),
     block=st.sampled_from([1, 3, 7, 512]),
     spread=st.sampled_from(["some positive", "none positive", "half positive"]),
     dtype=st.sampled_from([torch.float64, torch.float32]),
 )
 @settings(deadline=None, max_examples=150)
 def test_any_problem_in_any_blocks_is_the_dense_formula(
-    seed, images, patches, width, pool, rate, weight, temperature, reweight, block, spread, dtype
+    seed, images, patches, width, pool, rate, weight, temperature, reweight, symmetric, local, block, spread, dtype
 ):
     z, z_mix, *rest = problem(seed, images, patches, width, spread, pool, dtype)
-    if dtype == torch.float32:  # pairs at the very edge are positives or not as rounding wills
-        assume(margin(rest[0], rest[2]) > 1e-5 and margin(rest[1], rest[3]) > 1e-5)
+    # Pairs at the very edge are positives or not as rounding wills; in the pool of the rows themselves, all are.
+    if dtype == torch.float32 or not symmetric:
+        enough = 1e-5 if dtype == torch.float32 else 1e-12
+        assume(all(margin(*pair, symmetric) > enough for pair in (rest[::2], rest[1::2])))
     exact = 1e-9 if dtype == torch.float64 else 1e-4
     keep = torch.rand(patches, images * patches, generator=torch.Generator().manual_seed(seed)) < rate
     options = {
@@ -172,17 +193,17 @@ def test_any_problem_in_any_blocks_is_the_dense_formula(
         "temperature": temperature,
         "task_specific_weight": weight,
         "reweight": reweight,
+        "symmetric": symmetric,
         "keep": keep,
     }
-    inputs, doubles = ([view.to(d).requires_grad_() for view in (z, z_mix)] for d in (dtype, torch.float64))
-    before, streaming._BLOCK_CPU = streaming._BLOCK_CPU, block
-    try:
-        value = contrastive_loss(*inputs, *rest, **options)
-    finally:
-        streaming._BLOCK_CPU = before
+    views = [z, z_mix] if local else [z]
+    inputs, doubles = ([view.to(d).requires_grad_() for view in views] for d in (dtype, torch.float64))
+    absent = [] if local else [None]
+    with blocks_of(block):
+        value = contrastive_loss(*inputs, *absent, *rest, **options)
     gradients = torch.autograd.grad(value, inputs)
     assert value.dtype == dtype
-    expected = dense_loss(*doubles, *(part.double() for part in rest), **options)
+    expected = dense_loss(*doubles, *absent, *(part.double() for part in rest), **options)
     if not isinstance(expected, torch.Tensor):  # no anchor anywhere
         assert value == 0
         assert all((g == 0).all() for g in gradients)
@@ -193,39 +214,105 @@ def test_any_problem_in_any_blocks_is_the_dense_formula(
         assert (got - want).norm() <= exact * max(1, want.norm())
 
 
-def margin(rows, pool):
+@contextmanager
+def blocks_of(size):
+    before, streaming._BLOCK_CPU = streaming._BLOCK_CPU, size
+    try:
+        yield
+    finally:
+        streaming._BLOCK_CPU = before
+
+
+def margin(rows, pool, symmetric):
     """How far the cosine of any pair is from deciding the other way."""
     rows, pool = rows.double(), pool.double()
     bound = (rows @ pool.T).amax(1)
-    distance = (rows @ rows.T - torch.minimum(bound[:, None], bound)).abs()
-    return distance.fill_diagonal_(torch.inf).min()
+    bounds = torch.minimum(bound[:, None], bound) if symmetric else bound[:, None]
+    return (rows @ rows.T - bounds).abs().fill_diagonal_(torch.inf).min()
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    pairs=st.integers(1, 3),
+    patches=st.integers(1, 8),
+    width=st.integers(2, 7),
+    rate=st.sampled_from([0.0, 0.3, 1.0]),
+    temperature=st.sampled_from([0.1, 0.4]),
+    local=st.booleans(),
+    block=st.sampled_from([1, 3, 7, 512]),
+)
+@settings(deadline=None, max_examples=80)
+def test_views_of_a_patch_against_all_others_are_the_dense_formula(
+    seed, pairs, patches, width, rate, temperature, local, block
+):
+    """Naive contrast: cross-entropy of finding oneself in the other view."""
+    generator = torch.Generator().manual_seed(seed)
+    n = 2 * pairs * patches
+    views = [F.normalize(torch.randn(n, width, generator=generator, dtype=torch.float64), dim=1) for _ in range(2)]
+    views = [view.requires_grad_() for view in views[: 1 + local]]
+    keep = torch.rand(patches, n, generator=generator) < rate
+    with blocks_of(block):
+        value = view_loss(*views, *([] if local else [None]), images=2 * pairs, temperature=temperature, keep=keep)
+    other = torch.arange(n).roll(n // 2)
+    there = keep.repeat(2 * pairs, 1)
+    there[torch.arange(n), other] = True
+    there.fill_diagonal_(False)
+    expected = sum(
+        F.cross_entropy((view @ view.T / temperature).masked_fill(~there, -torch.inf), other) for view in views
+    )
+    expected = expected * temperature / 0.07 / len(views)
+    assert abs(value - expected) <= 1e-9 * max(1, abs(expected))
+    for got, want in zip(torch.autograd.grad(value, views), torch.autograd.grad(expected, views), strict=True):
+        assert (got - want).norm() <= 1e-9 * max(1, want.norm())
+
+
+def test_positives_that_are_not_symmetric_are_what_the_anchor_finds_alone():
+    """Of three rows at growing distances, the first one's bound lets in the second, whose own keeps it out."""
+    angles = torch.tensor([0.0, 0.3, 1.5, -1.0, 0.5], dtype=torch.float64)
+    circle = torch.stack([angles.cos(), angles.sin()], 1)
+    rows, pool = circle[:3], circle[3:]
+    first, everything = slice(0, 1), slice(0, 3)
+    block = PositivePairs(rows, pool, remember=False, symmetric=False).block(everything, everything)
+    assert block.of_rows.tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
+    assert torch.equal(block.of_cols, block.of_rows.T)
+    assert not block.symmetric
+    both = PositivePairs(rows, pool, remember=False).block(everything, everything)
+    assert both.symmetric
+    assert both.of_rows.tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
+    corner = PositivePairs(rows, pool, remember=False, symmetric=False).block(first, slice(1, 3))
+    assert corner.of_rows.tolist() == [[1, 0]]
+    assert corner.of_cols.tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize("spread", ["some positive", "half positive"])
 @pytest.mark.parametrize("remember", [True, False])
-def test_pairs_are_the_same_when_asked_again_and_memory_is_linear(spread, remember):
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_pairs_are_the_same_when_asked_again_and_memory_is_linear(spread, remember, symmetric):
     _, _, rows, _, pool, _ = problem(1, 3, 20, 2, spread, 9, torch.float64)
-    pairs = PositivePairs(rows, pool, remember=remember)
+    pairs = PositivePairs(rows, pool, remember=remember, symmetric=symmetric)
     similar, bound = rows @ rows.T, (rows @ pool.T).amax(1)
-    wanted = ((similar > bound[:, None]) | (similar > bound)).fill_diagonal_(False)
+    wanted = similar > bound[:, None]
+    wanted = (wanted | wanted.T if symmetric else wanted).fill_diagonal_(False)
     parts = [slice(0, 25), slice(25, 50), slice(50, 60)]
     for _ in range(2):
         for i, first in enumerate(parts):
             for second in parts[i:]:
                 block = pairs.block(first, second)
-                assert torch.equal(block.bool(), wanted[first, second])
-                block.fill_(7)  # what is handed out may be overwritten
-    held = sum(len(found) for found in pairs._positions.values())
+                assert torch.equal(block.of_rows.bool(), wanted[first, second])
+                assert torch.equal(block.of_cols.bool(), wanted[second, first].T)
+                block.of_rows.fill_(7)  # what is handed out may be overwritten
+                block.of_cols.fill_(7)
+    held = sum(len(found) for block in pairs._positions.values() for found in block)
     assert wanted.sum() > 0
     assert (held > 0) == remember
     assert held <= rows.numel() // 2 < wanted.sum() or spread == "some positive"
 
 
-@pytest.mark.parametrize("rate", [1.0, 0.4])
-def test_gradcheck(rate):
+@pytest.mark.parametrize(("rate", "symmetric"), [(1.0, True), (0.4, True), (0.4, False)])
+def test_gradcheck(rate, symmetric):
     z, z_mix, *rest = problem(1, 2, 6, 3, "some positive", 2, torch.float64)
     keep = torch.rand(6, 12, generator=torch.Generator().manual_seed(0)) < rate
-    options = {"images": 2, "temperature": 0.5, "task_specific_weight": 0.4, "keep": keep}
+    options = {"images": 2, "temperature": 0.5, "task_specific_weight": 0.4, "keep": keep, "symmetric": symmetric}
     assert torch.autograd.gradcheck(
         lambda a, b: contrastive_loss(a, b, *rest, **options), (z.requires_grad_(), z_mix.requires_grad_())
     )
@@ -336,3 +423,7 @@ def test_what_does_not_fit_together_is_refused(keep):
         contrastive_loss(*rows, images=2, temperature=0.01, task_specific_weight=0.0, keep=1.0)
     with pytest.raises(ValueError, match="differ in rows"):
         contrastive_loss(rows[0][:6], *rows[1:], images=2, temperature=0.4, task_specific_weight=0.0, keep=1.0)
+    with pytest.raises(ValueError, match="differ in rows"):
+        contrastive_loss(*rows[:3], rows[3][:6], *rows[4:], images=2, temperature=0.4, task_specific_weight=0, keep=1.0)
+    with pytest.raises(ValueError, match="two views"):
+        view_loss(rows[0][:5], None, images=1, temperature=0.4, keep=1.0)
