@@ -1,1 +1,1 @@
-"""Frozen feature extractors: vision transformers by timm's names, and random convolutional features ("rcf")."""
+"""Frozen feature extractors: vision transformers by timm's names, and two without a download, "aerial" and "rcf"."""

@@ -6,12 +6,14 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SCALE = 28.0
 """HP multiplies the softmaxed attention by 28, its training grid's side, whatever the grid is: a constant."""
 
 LOW, HIGH = 0.1, 0.9
+COSINE_TEMPERATURE = 0.2
 _CHUNK = 1 << 24  # logits worked on at once: bounds the temporaries to some 64 MB each in float32
 
 
@@ -48,6 +50,35 @@ def neighbour_affinities(attention_logits: Tensor, grid: tuple[int, int] | None 
             for first in range(0, images, chunk)
         ]
     return torch.cat(parts) if parts else attention_logits.new_empty(0, patches, 9)
+
+
+def cosine_affinities(features: Tensor, temperature: float = COSINE_TEMPERATURE) -> Tensor:
+    """The same kind of weights where there is no attention, from cosines between the features of neighbours.
+
+    A softmax over the neighbours inside the image, those below the mean set to 0 (never the patch itself, its cosine is
+    the largest), and the rest scaled so that they sum to the number of neighbours inside the image: dividing by that
+    number, as the mixing of HP does, gives a weighted average of similar patches.
+
+    Args:
+        features: (B, C, h, w) float.
+        temperature: of the softmax.
+
+    Returns:
+        (B, h * w, 9), ordered as :func:`neighbour_affinities` orders them.
+    """
+    height, width = features.shape[-2:]
+    unit = F.pad(F.normalize(features, dim=1), (1, 1, 1, 1))
+    center = unit[:, :, 1:-1, 1:-1]
+    cosines = torch.stack(
+        [(center * unit[:, :, r : r + height, c : c + width]).sum(1) for r in range(3) for c in range(3)], -1
+    ).flatten(1, 2)
+    _, inside = neighbour_indices(height, width, features.device)
+    weights = (cosines / temperature).masked_fill(~inside, -torch.inf).softmax(-1)
+    neighbours = inside.sum(-1, keepdim=True)
+    strong = weights >= 1 / neighbours
+    strong[..., 4] = True
+    weights = weights * strong
+    return weights / weights.sum(-1, keepdim=True) * neighbours
 
 
 def neighbour_indices(height: int, width: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+from pathlib import Path
 from typing import Any
 
 import timm
 
+from geohp.backbones.aerial import AerialNetwork, load_aerial_weights
 from geohp.backbones.base import Backbone
 from geohp.backbones.published import PUBLISHED
 from geohp.backbones.rcf import RandomConvolutionalFeatures
 from geohp.backbones.vit import SELFPATCH, VisionTransformer
-from geohp.backbones.weights import RANDOM, load_weights
+from geohp.backbones.weights import HUB, RANDOM, load_weights
 from geohp.errors import ConfigError
 
 
@@ -23,13 +25,15 @@ def create_backbone(
     """Build a backbone by name.
 
     Args:
-        name: ``"rcf"``, or a vision transformer by timm's name, e.g. ``vit_small_patch8_224.dino``, or a plain one's
-            with the tag ``selfpatch``, or ``vit_small_patch8_224.dino_300ep`` (:mod:`geohp.backbones.published`).
+        name: ``"rcf"``, ``"aerial"``, or a vision transformer by timm's name, e.g. ``vit_small_patch8_224.dino``, or a
+            plain one's with the tag ``selfpatch``, or ``vit_small_patch8_224.dino_300ep``
+            (:mod:`geohp.backbones.published`).
         weights: ``None`` or ``"hub"`` downloads the pretrained weights of that name (or takes them from the cache of
             Hugging Face or torch); a path loads a local file, see :func:`geohp.backbones.weights.load_weights`;
-            ``"random"`` is for tests and benchmarks. ``rcf`` has none: it is fitted, or its state is loaded.
-        block: which block's output to use, counted from 0, negative from the end; ``rcf`` has no blocks.
-        **options: further arguments of :class:`VisionTransformer` or :class:`RandomConvolutionalFeatures`.
+            ``"random"`` is for tests and benchmarks. ``rcf`` has none: it is fitted, or its state is loaded. ``aerial``
+            takes those of the installed package geoembed, or a file like its own.
+        block: which block's output to use, counted from 0, negative from the end; ``rcf`` and ``aerial`` have none.
+        **options: further arguments of the backbone's class.
 
     Returns:
         The frozen backbone; its ``weights_source`` says where the weights came from.
@@ -45,6 +49,8 @@ def create_backbone(
             )
         _check_options(name, RandomConvolutionalFeatures, options)
         return RandomConvolutionalFeatures(**options)
+    if name == AerialNetwork.name:
+        return _create_aerial(weights, options)
     architecture, _, tag = name.partition(".")
     known = tag in ("", SELFPATCH) or name in PUBLISHED or name in timm.list_pretrained(f"{architecture}.*")
     if not timm.is_model(architecture) or not known:
@@ -83,6 +89,17 @@ def create_backbone_for_bands(
     return backbone
 
 
+def _create_aerial(weights: str | os.PathLike[str] | None, options: dict[str, Any]) -> AerialNetwork:
+    _check_options(AerialNetwork.name, AerialNetwork, options)
+    network = AerialNetwork(**options)
+    if weights is not None and str(weights) == RANDOM:
+        network.weights_source = RANDOM
+    else:
+        path = None if weights is None or str(weights) == HUB else Path(weights)
+        network.weights_source = load_aerial_weights(network, path)
+    return network
+
+
 def _check_options(name: str, kind: type[Backbone], options: dict[str, Any]) -> None:
     known = [p for p in inspect.signature(kind).parameters if p not in ("name", "block")]
     for option in options:
@@ -91,6 +108,6 @@ def _check_options(name: str, kind: type[Backbone], options: dict[str, Any]) -> 
 
 
 def _suggestion(name: str) -> str:
-    names = ["rcf", *timm.list_models("vit_*"), *timm.list_pretrained("vit_*dino*"), *PUBLISHED]
+    names = ["rcf", "aerial", *timm.list_models("vit_*"), *timm.list_pretrained("vit_*dino*"), *PUBLISHED]
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else "choose rcf or a vision transformer known to timm"
+    return f"did you mean {' or '.join(near)}?" if near else "choose rcf, aerial or a vision transformer known to timm"

@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from geohp.backbones.affinities import neighbour_indices
+from geohp.backbones.affinities import cosine_affinities
 from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.errors import ConfigError, DataError
 
-TEMPERATURE = 0.2
 ZCA_RIDGE = 0.1  # of the largest eigenvalue
 _SAMPLE_VALUES = 1 << 24  # image values kept while fitting: 64 MB
 _RESPONSES = 1 << 25  # responses held at once: 128 MB
@@ -38,10 +37,8 @@ class RandomConvolutionalFeatures(Backbone):
     the mean of all pieces and whitened mildly, they see colour as well. On satellite RGB, K-means into five classes
     (mean IoU, Euclidean and on the sphere): 0.25 and 0.25 with MOSAIKS' filters, 0.37 and 0.34 with these.
 
-    Affinities are made of cosines between the features of neighbours, only those nine, in the manner of HP's: a
-    softmax over the neighbours inside the image (temperature 0.2), those below the mean set to 0 (never the patch
-    itself, its cosine is the largest), and the rest scaled so that they sum to the number of neighbours inside the
-    image: dividing by that number, as the mixing of HP does, gives a weighted average of similar patches.
+    Affinities are made of cosines between the features of neighbours, see
+    :func:`geohp.backbones.affinities.cosine_affinities`.
 
     Deterministic given ``seed`` and the imagery. Everything learnt is in buffers of fixed shapes, so that
     ``state_dict`` restores it into a fresh instance of the same options.
@@ -288,23 +285,6 @@ def even_out(variances: Tensor) -> Tensor:
         rotation[:, [i, j]] = rotation[:, [i, j]] @ plane
         remaining.remove(i)
     return rotation
-
-
-def cosine_affinities(features: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """Affinities (B, h * w, 9) of features (B, C, h, w), see :class:`RandomConvolutionalFeatures`."""
-    height, width = features.shape[-2:]
-    unit = F.pad(F.normalize(features, dim=1), (1, 1, 1, 1))
-    center = unit[:, :, 1:-1, 1:-1]
-    cosines = torch.stack(
-        [(center * unit[:, :, r : r + height, c : c + width]).sum(1) for r in range(3) for c in range(3)], -1
-    ).flatten(1, 2)
-    _, inside = neighbour_indices(height, width, features.device)
-    weights = (cosines / temperature).masked_fill(~inside, -torch.inf).softmax(-1)
-    neighbours = inside.sum(-1, keepdim=True)
-    strong = weights >= 1 / neighbours
-    strong[..., 4] = True
-    weights = weights * strong
-    return weights / weights.sum(-1, keepdim=True) * neighbours
 
 
 def _even_sample(batches: Iterable[Tensor], generator: Generator) -> list[Tensor]:

@@ -88,4 +88,6 @@ def load_segmenter(options: ModelOptions) -> Segmenter | None:
         return segmenter.reading(options.bands, options.scaling)
     if options.backbone in (None, "rcf") and (options.weights is not None or options.block is not None):
         raise ConfigError("weights, block: random convolutional features have none", "name the backbone they belong to")
+    if options.backbone == "aerial" and options.block is not None:
+        raise ConfigError("block: the backbone aerial has stages in its place", "leave it out; training takes stages")
     return None

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from geohp.backbones.affinities import neighbour_indices
+from geohp.backbones.affinities import cosine_affinities, neighbour_indices
 from geohp.backbones.factory import create_backbone
-from geohp.backbones.rcf import cosine_affinities, even_out, rectified_responses, whiten
+from geohp.backbones.rcf import even_out, rectified_responses, whiten
 from geohp.backbones.weights import fingerprint
 from geohp.errors import ConfigError, DataError
 
