@@ -58,6 +58,12 @@ def segment(
         Path | None, _output(metavar="FILE", help="Also write every class's share, a band each.")
     ] = None,
     stac: Annotated[bool, _output("--stac", help="Also write a STAC Item beside the labels (.json).")] = False,
+    datetime: Annotated[
+        str | None,
+        _output(
+            metavar="TIME", help="When the scenes were taken, for STAC: 2024-07-31, or FIRST/LAST. Else as they say."
+        ),
+    ] = None,
     qml: Annotated[bool, _output("--qml", help="Also write QGIS's style beside the labels (.qml).")] = False,
     overwrite: Annotated[bool, _output("--overwrite", help="Replace outputs that exist.")] = False,
     model: Annotated[
@@ -152,6 +158,7 @@ def segment(
             simplify_m=simplify,
             smooth=smooth,
             simplify_boundary=simplify_boundary,
+            datetime=datetime,
             overwrite=overwrite,
             client=client,
             progress=progress,
@@ -205,7 +212,8 @@ def _workers(address: str | None, workers: int | None) -> AbstractContextManager
 def _show_map(result: SceneResult, polygons: Path | None) -> None:
     terminal.show_skipped(result.scene, result.skipped)
     files = [f"{path} ({result.polygons:,} polygons)" if path == polygons else str(path) for path in result.files]
-    typer.echo(f"{len(result.classes)} classes: wrote {', '.join(files)}")
+    classes = f"{len(result.classes)} classes" if result.classes else f"no data in {result.scene}, so no classes"
+    typer.echo(f"{classes}: wrote {', '.join(files)}")
 
 
 def _show_maps(batch: BatchResult, folder: Path | None) -> None:

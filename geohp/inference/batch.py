@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from geohp.classes import LandCoverClass
-from geohp.errors import SceneError, VectorError
+from geohp.errors import ConfigError, SceneError, VectorError
 from geohp.files import check_output
 from geohp.inference.engine.settings import engine_settings
 from geohp.inference.folder_model import FolderModel, digest, foreign_output
@@ -91,6 +91,7 @@ def segment_files(scenes: str | Path | Iterable[str | Path], out_dir: str | Path
         restart: begin unfinished work anew, and find classes and scaling anew.
         client, progress: see :class:`geohp.inference.map_options.RasterOptions`.
         min_area_m2, simplify_m, smooth, simplify_boundary: see :class:`geohp.options.PolygonOptions`.
+        datetime: when the scenes were taken, for their STAC Items; by default what their files say.
         overwrite: replace files that something else has made.
 
     Returns:
@@ -108,11 +109,13 @@ def map_scenes(
     scenes: str | Path | Iterable[str | Path], out_dir: str | Path, products: Iterable[str], options: MapOptions
 ) -> BatchResult:
     """:func:`segment_files` with its options as an object."""
-    folder = Path(out_dir)
+    folder, products = Path(out_dir), list(products)
     paths = find_images([scenes] if isinstance(scenes, (str, Path)) else scenes, leave_out=folder)
     if not paths:
         raise SceneError("no scenes to label", "give files, folders or patterns such as 'tiles/*.tif'")
     targets = folder_products(paths, folder, products)
+    if options.datetime is not None and "stac" not in {kind.strip() for kind in products}:
+        raise ConfigError("{option}: is for STAC Items", "ask for them, too, or leave it out", option="datetime")
     segmenter = load_segmenter(options)
     with output_folder(folder), FolderRecord(folder) as record:
         model = FolderModel(record, options)
@@ -198,6 +201,8 @@ class _Batch:
         if not self.options.simplify_boundary:  # folders made before there was this option do not name it
             del shape["simplify_boundary"]
         keys = {kind: digest([key, shape]) if kind == "polygons" else key for kind in products.paths}
+        if "stac" in keys and self.options.datetime is not None:
+            keys["stac"] = digest([key, self.options.datetime])
         return _SceneRecord(self.record, products, keys, model_sha256(self.segmenter.model))
 
     def _mosaic(self, maps: Sequence[Path]) -> Path | str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geohp.inference.acquisition import Acquisition
 from geohp.options import FitOptions, OnReadError, PolygonOptions, WindowOptions
 from geohp.progress import Progress, no_progress
 
@@ -62,7 +63,23 @@ class MapOptions(SegmentOptions, RasterOptions, PolygonOptions):
     """How scenes become files.
 
     Attributes:
+        datetime: when the scenes were taken, for STAC Items: a moment or ``FIRST/LAST`` as ISO 8601 writes them; by
+            default what their files say.
         overwrite: replace files that exist.
+
+    Raises:
+        ConfigError: a datetime that is none.
     """
 
+    datetime: str | None = None
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.datetime is not None:
+            Acquisition.parse(self.datetime)
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """When the scenes were taken; ``None`` where their files shall say."""
+        return None if self.datetime is None else Acquisition.parse(self.datetime)

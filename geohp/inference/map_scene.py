@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from geohp.classes import LandCoverClass
+from geohp.errors import ConfigError
 from geohp.inference.map_options import MapOptions
 from geohp.inference.products import Products
 from geohp.inference.rasters import write_rasters
@@ -20,6 +21,7 @@ from geohp.inference.segment import resolve_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.inference.writing import Skipped
 from geohp.options import keywords
+from geohp.raster.read.labels import holds_data
 from geohp.raster.read.scene import Scene
 
 
@@ -30,7 +32,7 @@ class SceneResult:
     Attributes:
         scene: as it was named.
         files: what there is of it, labels first; empty where it failed.
-        classes: what the labels mean.
+        classes: what the labels mean; none where the scene holds no data.
         polygons: how many there are, where they were made.
         skipped: the parts left out because they could not be read.
         made_earlier: an earlier run had made all of it.
@@ -85,7 +87,7 @@ def segment_file(scene: str | Path, options: FileOptions) -> SceneResult:
         overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.
         on_read_error, restart, client, progress: see :class:`geohp.inference.map_options.RasterOptions`.
         min_area_m2, simplify_m, smooth, simplify_boundary: see :class:`geohp.options.PolygonOptions`.
-        overwrite: replace files that exist.
+        datetime, overwrite: see :class:`geohp.inference.map_options.MapOptions`.
 
     Returns:
         What there is now.
@@ -116,6 +118,8 @@ def map_scene(
         record: knows what is there; nothing by default.
     """
     record = record or _NoRecord()
+    if options.datetime is not None and not products.stac:
+        raise ConfigError("{option}: is for STAC Items", "ask for one, too, or leave it out", option="datetime")
     name = scene.path if isinstance(scene, Scene) else str(scene)
     products.check(overwrite=options.overwrite, inputs=[name])
     segmenter = segmenter or resolve_segmenter(scene, options, errors_as_nodata=options.on_read_error == "nodata")
@@ -127,7 +131,8 @@ def map_scene(
             with record.making(products.rasters):
                 skipped = write_rasters(opened, segmenter, products, options)
         polygons = _write_the_rest(name, segmenter, products, options, record, anew)
-    return SceneResult(name, tuple(products.paths.values()), segmenter.classes, polygons, tuple(skipped))
+    classes = segmenter.classes if holds_data(products.labels) else ()
+    return SceneResult(name, tuple(products.paths.values()), classes, polygons, tuple(skipped))
 
 
 def _write_the_rest(
@@ -145,7 +150,7 @@ def _write_the_rest(
                     elif kind == "qml":
                         _write_style(segmenter, products, options)
                     else:
-                        _write_item(scene, products)
+                        _write_item(scene, products, options)
             complete.append(kind)
     except BaseException as error:
         files = ", ".join(str(products.paths[kind]) for kind in complete)
@@ -176,8 +181,8 @@ def _write_style(segmenter: Segmenter, products: Products, options: MapOptions) 
     write_styles(products.labels, segmenter.classes, overwrite=options.overwrite)
 
 
-def _write_item(scene: str, products: Products) -> None:
+def _write_item(scene: str, products: Products, options: MapOptions) -> None:
     from geohp.inference.stac import write_item
 
     files = {kind: path for kind, path in products.paths.items() if kind not in ("qml", "stac")}
-    write_item(products.paths["stac"], files, scene)
+    write_item(products.paths["stac"], files, scene, options.acquisition)

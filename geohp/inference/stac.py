@@ -6,6 +6,7 @@ STAC 1.1.0 with the extensions projection, raster, classification and processing
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,12 @@ import numpy as np
 from geohp.classes import LandCoverClass, classes_from_json
 from geohp.errors import SceneError
 from geohp.files import write_text
+from geohp.inference.acquisition import Acquisition, parse_moment
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
 from geohp.raster.grid import Grid
 from geohp.version import __version__
+
+logger = logging.getLogger(__name__)
 
 EXTENSIONS = tuple(
     f"https://stac-extensions.github.io/{name}/schema.json"
@@ -57,15 +61,20 @@ _DATES = (
     (None, "ACQUISITIONDATETIME"),
     (None, "ACQUISITION_DATETIME"),
     (None, "ACQUISITION_DATE"),
+    (None, "EXIF_DATETIMEDIGITIZED"),
+    (None, "EXIF_DATETIME"),
+    (None, "DATETIME"),
     (None, "TIFFTAG_DATETIME"),
 )
-_EARLIEST = "1858-01-01T00:00:00Z"  # the year of the first aerial photograph
+
+# STAC asks for both ends of a range where there is no date. This start is read everywhere as "unknown".
+_UNKNOWN_START = "1970-01-01T00:00:00Z"
 
 _EDGE_STEPS = 32
 _TOLERANCE = 1e-6  # of the footprint's extent: a hundredth of a pixel in a scene of ten thousand
 
 
-def write_item(path: str | Path, assets: Mapping[str, Path], scene: str) -> Path:
+def write_item(path: str | Path, assets: Mapping[str, Path], scene: str, taken: Acquisition | None = None) -> Path:
     """Write the Item of a map, whole or not at all; one that exists is replaced.
 
     Args:
@@ -73,27 +82,28 @@ def write_item(path: str | Path, assets: Mapping[str, Path], scene: str) -> Path
         assets: the files by what they hold: ``labels``, which must be there, and any of ``confidence``, ``entropy``,
             ``probabilities`` and ``polygons``.
         scene: what the map was made from.
+        taken: when; by default what the scene's own file says.
 
     Raises:
         SceneError: when a raster cannot be read.
         OutputError: when the Item cannot be written.
     """
     path = Path(path)
-    text = json.dumps(describe(path, assets, scene), ensure_ascii=False, indent=2)
+    text = json.dumps(describe(path, assets, scene, taken), ensure_ascii=False, indent=2)
     return write_text(path, text + "\n")
 
 
-def describe(path: Path, assets: Mapping[str, Path], scene: str) -> dict[str, object]:
+def describe(path: Path, assets: Mapping[str, Path], scene: str, taken: Acquisition | None = None) -> dict[str, object]:
     """The Item as JSON's own types.
 
     The footprint is the raster's rectangle, reprojected along its edges; of a raster without CRS it is null, as STAC
     allows. Where it crosses the antimeridian it is cut there, and the box's west is larger than its east, as GeoJSON
-    has it. When the scene was taken is what its file says, taken for UTC where it names no zone; where it says
-    nothing, ``datetime`` is null, and the range ends with the file's last change.
+    has it. When the scene was taken is what the caller says, else its file, in UTC where that names no zone. Where
+    nobody says, ``datetime`` is null, and a range says no more than that it was before the file's last change.
 
     Args:
         path: where it will lie: links are relative to it.
-        assets, scene: see :func:`write_item`.
+        assets, scene, taken: see :func:`write_item`.
     """
     with _opened(assets["labels"]) as labels:
         grid = Grid.of(labels)
@@ -103,7 +113,7 @@ def describe(path: Path, assets: Mapping[str, Path], scene: str) -> dict[str, ob
     size = grid.pixel_size_m
     now = _iso(datetime.now(UTC))
     properties: dict[str, object] = {
-        **_acquisition(scene),
+        **(_from_file(scene) if taken is None else _dated(taken)),
         "created": now,
         "updated": now,
         **({} if size is None else {"gsd": round(size, 6)}),
@@ -264,34 +274,33 @@ def _name(scene: str) -> str:
     return scene.split("?")[0].rstrip("/").rsplit("/", 1)[-1] if "://" in scene else Path(scene).name
 
 
-def _acquisition(scene: str) -> dict[str, object]:
+def _dated(taken: Acquisition) -> dict[str, object]:
+    if taken.end is None:
+        return {"datetime": _iso(taken.start)}
+    return {"datetime": None, "start_datetime": _iso(taken.start), "end_datetime": _iso(taken.end)}
+
+
+def _from_file(scene: str) -> dict[str, object]:
     with _opened(scene) as dataset:
         tags = {
             space: {key.upper(): value for key, value in dataset.tags(ns=space).items()}
             for space in dict.fromkeys(space for space, _ in _DATES)
         }
     for space, key in _DATES:
-        taken = _parsed(tags[space].get(key, ""))
+        taken = parse_moment(tags[space].get(key, ""))
         if taken is not None:
             return {"datetime": _iso(taken), "geohp:datetime_source": key}
     file = Path(scene)
     end = datetime.fromtimestamp(file.stat().st_mtime, UTC) if file.is_file() else datetime.now(UTC)
+    logger.warning(
+        "%s does not say when it was taken, so its STAC Item has no date; the option datetime gives it one", scene
+    )
     return {
         "datetime": None,
-        "start_datetime": _EARLIEST,
+        "start_datetime": _UNKNOWN_START,
         "end_datetime": _iso(end),
         "description": "The scene does not say when it was taken: no later than end_datetime is all that is known.",
     }
-
-
-def _parsed(text: str) -> datetime | None:
-    """A date as TIFF writes it (2024:07:31 12:00:00), or as ISO 8601 does."""
-    text = re.sub(r"^(\d{4}):(\d\d):(\d\d)", r"\1-\2-\3", text.strip())
-    try:
-        taken = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return taken.replace(tzinfo=UTC) if taken.tzinfo is None else taken.astimezone(UTC)
 
 
 def _iso(time: datetime) -> str:

@@ -45,6 +45,12 @@ class Naming:
     notes: tuple[str, ...]
     matching: str
 
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        """Classes of the reference that no label is named after, and that no map will show."""
+        found = {entry.name for entry in self.legend.classes}
+        return tuple(name for name in map(str, self.per_class.index) if name not in found)
+
     def report(self, width: int = 100) -> str:
         """Tables and sentences for a terminal of ``width`` columns, as plain text."""
         file = StringIO()
@@ -67,6 +73,8 @@ class Naming:
             yield f"Without any reference, and so without a name: {spell_out(untouched)}."
         if left_over:
             yield f"Left over by one label a class, and so without a name: {spell_out(left_over)}."
+        if self.unmatched:
+            yield f"No label is named after {', '.join(self.unmatched)}: the map will not show it."
         yield from self.notes
         yield (
             f"Overall accuracy {self.accuracy:.1f} %, measured on the very reference used for naming: "

@@ -15,7 +15,8 @@ from geohp.cli.app import app
 from geohp.inference import rasters as segmenting
 
 PANELS = {
-    "Outputs": "--out --out-dir --products --polygons --confidence --entropy --probabilities --stac --qml --overwrite",
+    "Outputs": "--out --out-dir --products --polygons --confidence --entropy --probabilities --stac --datetime --qml "
+    "--overwrite",
     "Model and classes": "--model --classes --backbone --weights --block --legend --seed",
     "Reading": "--bands --scaling --on-read-error",
     "How it is computed": "--pixel-size --window --overlap --tta --refine --device --restart",
@@ -96,6 +97,14 @@ def test_flips_and_pixel_size_reach_the_model(small, tmp_path, monkeypatch):
     assert [cut.overlap_px / cut.window_px for cut in seen] == [0.25, 0.5]
     refused = run(small, "-o", tmp_path / "c.tif", "--classes", 3, "--stac", "--out", tmp_path / "a.tif")
     assert "exists already" in str(refused.exception)
+
+
+def test_a_scene_without_data_has_no_classes(write_scene, tmp_path):
+    scene = write_scene(np.zeros((3, 40, 40), np.uint8), nodata=0)
+    done = run(scene, "-o", tmp_path / "a.tif", "--classes", 3)
+    assert done.stdout == f"no data in {scene}, so no classes: wrote {tmp_path / 'a.tif'}\n"
+    with rasterio.open(tmp_path / "a.tif") as dataset:
+        assert (dataset.read(1) == 255).all()
 
 
 def test_nothing_begins_where_an_item_is_in_the_way(small, tmp_path):

@@ -31,6 +31,7 @@ def test_one_file_takes_what_the_folder_and_the_command_line_take(scene, tmp_pat
             min_area_m2=2,
             qml=True,
             stac=True,
+            datetime="2024-07-31",
             overlap=0.5,
             progress=lambda stage, done, total, detail="": stages.add((stage, detail)),
         )

@@ -13,7 +13,8 @@ from rasterio.crs import CRS
 from shapely.geometry import Point, shape
 
 import geohp
-from geohp.errors import OutputError, SceneError
+from geohp.errors import ConfigError, OutputError, SceneError
+from geohp.inference.map_options import MapOptions
 from geohp.inference.stac import EXTENSIONS, footprint, write_item
 from geohp.options import FitOptions
 from geohp.raster.grid import Grid
@@ -99,6 +100,7 @@ def test_the_published_schema_accepts_it(item, kind):
         ({"TIFFTAG_DATETIME": "2024:07:31 10:20:30"}, None, "2024-07-31T10:20:30Z"),
         ({"ACQUISITIONDATETIME": "2023-05-06 07:08:09"}, "IMAGERY", "2023-05-06T07:08:09Z"),
         ({"acquisition_date": "2022-02-03", "TIFFTAG_DATETIME": "2024:07:31 10:20:30"}, None, "2022-02-03T00:00:00Z"),
+        ({"EXIF_DateTime": "2021:02:03 04:05:06"}, None, "2021-02-03T04:05:06Z"),
         ({"ACQUISITION_DATETIME": "2022-02-03T04:05:06+02:00"}, None, "2022-02-03T02:05:06Z"),
     ],
 )
@@ -108,14 +110,57 @@ def test_when_it_was_taken_is_what_the_scene_says(item, tags, namespace, taken):
     assert "start_datetime" not in found["properties"]
 
 
-def test_a_scene_that_says_nothing_gives_no_date_but_a_range(item):
+def test_a_scene_that_says_nothing_gives_no_date_but_a_range(item, caplog):
     found, scene = item({"TIFFTAG_DATETIME": "yesterday"})
     properties = found["properties"]
     assert properties["datetime"] is None
     end = datetime.fromtimestamp(int(scene.stat().st_mtime), UTC)
     assert properties["end_datetime"] == end.isoformat().replace("+00:00", "Z")
-    assert properties["start_datetime"] < properties["end_datetime"]
+    assert properties["start_datetime"] == "1970-01-01T00:00:00Z"
+    assert "my scene.tif does not say when it was taken" in caplog.text
     assert "does not say when it was taken" in properties["description"]
+
+
+@pytest.mark.parametrize(
+    ("said", "start", "end"),
+    [
+        ("2024-07-31", "2024-07-31T00:00:00Z", None),
+        ("2024-07-31T10:20:30+02:00", "2024-07-31T08:20:30Z", None),
+        ("2024:07:31 10:20:30", "2024-07-31T10:20:30Z", None),
+        ("2024-07-01/2024-07-31", "2024-07-01T00:00:00Z", "2024-07-31T23:59:59Z"),
+    ],
+)
+def test_when_it_was_taken_is_what_the_caller_says(write_scene, three_fields, tmp_path, said, start, end):
+    scene = write_scene(three_fields)
+    with rasterio.open(scene, "r+") as dataset:
+        dataset.update_tags(TIFFTAG_DATETIME="1999:01:01 00:00:00")
+    geohp.segment_file(scene, tmp_path / "a.tif", classes=2, stac=True, datetime=said)
+    properties = json.loads((tmp_path / "a.json").read_text())["properties"]
+    assert properties["datetime"] == (start if end is None else None)
+    if end is not None:
+        assert (properties["start_datetime"], properties["end_datetime"]) == (start, end)
+
+
+def test_a_folder_learns_another_date(write_scene, three_fields, tmp_path):
+    scene = write_scene(three_fields)
+    for said in ("2024-07-31", "2024-08-01"):
+        geohp.segment_files(scene, tmp_path / "maps", classes=2, products=["stac"], datetime=said, overwrite=True)
+        properties = json.loads((tmp_path / "maps" / "scene.json").read_text())["properties"]
+        assert properties["datetime"] == f"{said}T00:00:00Z"
+
+
+@pytest.mark.parametrize("said", ["yesterday", "", "2024-07-31/", "/2024-07-31", "2024-07-31/2024-07-30", "2024-13-01"])
+def test_a_time_that_is_none_is_refused(said):
+    with pytest.raises(ConfigError, match=r"datetime=: '.*' is no time that .* could have been taken at; write 2024"):
+        MapOptions(datetime=said)
+
+
+def test_a_time_without_an_item_is_refused(write_scene, three_fields, tmp_path):
+    scene = write_scene(three_fields)
+    with pytest.raises(ConfigError, match="datetime=: is for STAC Items"):
+        geohp.segment_file(scene, tmp_path / "a.tif", classes=2, datetime="2024-07-31")
+    with pytest.raises(ConfigError, match="datetime=: is for STAC Items"):
+        geohp.segment_files(scene, tmp_path / "maps", classes=2, datetime="2024-07-31")
 
 
 def corners(grid):

@@ -237,6 +237,14 @@ def test_labels_that_are_declared_but_not_touched():
     assert "Without any reference, and so without a name: 2 and 3." in naming.report()
 
 
+def test_classes_that_no_label_is_named_after_are_said():
+    labels, known = np.array([[0, 0, 0, 1]], np.uint8), np.array([[7, 7, 8, 7]], np.uint8)
+    naming = name_classes(raster(labels), raster(known))
+    assert naming.unmatched == ("8",)
+    assert "No label is named after 8: the map will not show it." in naming.report()
+    assert "No label is named after" not in name_classes(raster(known), raster(known)).report()
+
+
 def test_the_report_tells_all():
     labels = raster(np.array([[0, 0, 0, 0, 1]], np.uint8))
     report = name_classes(labels, raster(np.array([[1, 1, 1, 2, 2]], np.uint8))).report()

@@ -14,7 +14,7 @@ from rasterio.vrt import WarpedVRT
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_from_json, default_classes, is_colour
 from geohp.errors import SceneError, VectorError
-from geohp.raster.block import Block
+from geohp.raster.block import BLOCK_PX, Block, BlockGrid
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.arrays import to_memory_file
@@ -139,6 +139,17 @@ def open_labels(labels: str | Path | DataArray, *, any_values: bool | None = Non
             choice = "" if any_values is None else ", or take the stored integers for labels with {option}"
             raise VectorError(problem, f"give a label map{choice}", option="any_values", value=True)
         yield raster
+
+
+def holds_data(path: str | Path) -> bool:
+    """Whether any pixel of a label raster holds data; reads no further than to the first.
+
+    Raises:
+        SceneError: a raster that cannot be opened or read.
+    """
+    with open_labels(path) as raster:
+        blocks = BlockGrid(raster.grid.height, raster.grid.width, BLOCK_PX).blocks
+        return any(raster.read(block)[1].any() for block in blocks)
 
 
 def complete_classes(
