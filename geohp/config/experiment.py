@@ -114,7 +114,9 @@ class TrainConfig(Strict):
     """Processes that read patches; 0 reads in the main process."""
     score_every: int = Field(default=0, ge=0)
     """Epochs between two scores on the labelled images that ``geohp evaluate`` judges on; 0 scores never. Training
-    does not learn of them; the best epoch is kept beside the result, under the name ``best_on_labels``."""
+    does not learn of them; the best state is kept beside the result, under the name ``best_on_labels``."""
+    score_steps: int = Field(default=0, ge=0)
+    """Steps of an epoch between two further scores, where epochs are scored at all; 0 for none."""
     cache: Literal["auto", "memory", "disk", "off"] = "auto"
     """Where the backbone's features are kept once computed: in memory, on disk for coming runs, or nowhere; ``auto``
     puts them on disk where computing them takes more than a minute."""

@@ -63,10 +63,10 @@ class EvaluationOptions:
 def evaluate(models: str | Path | Sequence[str | Path], options: EvaluationOptions) -> Evaluation:
     """Score trained models on labelled data.
 
-    Every image is seen whole; codes are upsampled to the labels' size, read by the cluster probe (clusters matched to
-    classes by the Hungarian algorithm on the counts of the whole set) and, where the model has one, by the linear
-    probe. Models of several seeds are summed up by mean and deviation. Interrupted, the same call goes on where it
-    was: counts are kept in a hidden file beside the model until it is complete.
+    Of every image the middle square is seen; codes are upsampled to the labels' size, read by the cluster probe
+    (clusters matched to classes by the Hungarian algorithm on the counts of the whole set) and, where the model has
+    one, by the linear probe. Models of several seeds are summed up by mean and deviation. Interrupted, the same call
+    goes on where it was: counts are kept in a hidden file beside the model until it is complete.
 
     Args:
         models: run folders or model files. A run folder with a ``best_on_labels.safetensors`` gives a second result

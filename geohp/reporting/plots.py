@@ -1,4 +1,4 @@
-"""Charts of numbers, each as the bytes of a PNG file: curves, scores by epoch, similarities, confusion."""
+"""Charts of numbers, each as the bytes of a PNG file: curves, scores, similarities, confusion."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def draw_curve(
 
 
 def draw_scores(title: str, lines: Mapping[str, Series]) -> bytes:
-    """Percentages by epoch, a dot each."""
-    figure, axes = _chart(title, "epoch")
-    for colour, (name, (epochs, values)) in zip(LINES, lines.items(), strict=False):
-        axes.plot(epochs, values, "o-", color=colour, label=name, markersize=4)
+    """Percentages by step, a dot each."""
+    figure, axes = _chart(title, "step")
+    for colour, (name, (steps, values)) in zip(LINES, lines.items(), strict=False):
+        axes.plot(steps, values, "o-", color=colour, label=name, markersize=4)
     axes.set_ylabel("%")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)

@@ -35,7 +35,7 @@ from geohp.training.health import Health
 from geohp.training.linear_probe import fit_linear_probe
 from geohp.training.loop import run_training
 from geohp.training.relay import Relay
-from geohp.training.scoring import EpochScores
+from geohp.training.scoring import LabelScores
 from geohp.training.sweep import sweep_method, with_count
 from geohp.training.task import MethodTask
 from geohp.version import __version__
@@ -53,7 +53,7 @@ class TrainingData:
     Attributes:
         images: what to train on.
         classes: what the images' masks mean; they only ever teach a linear probe.
-        eval_images: labelled images to score epochs on, where ``train.score_every`` asks for it.
+        eval_images: labelled images to score on while training, where ``train.score_every`` asks for it.
         pixel_size_m: ground sampling distance of the patches before they are resized.
     """
 
@@ -78,8 +78,8 @@ class Trained:
         method: that made it, with its pools.
         features: that it was trained on.
         warnings: sentences about what looks wrong with the result.
-        best_on_labels: the model of the epoch that scored best on labels, where epochs were scored.
-        scores: of the last epoch that was scored, by probe.
+        best_on_labels: the model as it was when it scored best on labels, where it was scored.
+        scores: the last ones, by probe.
     """
 
     model: LandCoverModel
@@ -108,16 +108,16 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
     if method.iterative:
         task = _task(config.train, method, features, progress)
         relay = Relay(progress)  # several processes may report
-        scores = _epoch_scores(config.train.score_every, data, work, relay)
+        scores = _label_scores(config.train, data, work, relay)
         with relay.listening():
             run_training(task, config.train, work, relay, [health, *([scores] if scores else [])])
     method.to(features.device).eval()
-    best_epoch = scores.best_epoch(method) if scores else None
+    best_method = scores.best(method) if scores else None
     if config.classes.sweep:
         config = _sweep(config, method, features, work, progress)
     card = _card(config, features, method, data.pixel_size_m)
     model = _finished(method, features, card)
-    best = _finished(best_epoch, features, card) if best_epoch is not None else None
+    best = _finished(best_method, features, card) if best_method is not None else None
     if data.label_classes and model.linear_probe is None:
         model.linear_probe = fit_linear_probe(
             model.head,
@@ -193,11 +193,18 @@ def _task(settings: TrainConfig, method: Method, features: FeatureSampler, progr
     return MethodTask(method, features, min(steps, settings.max_steps or steps), settings.seed, nearest)
 
 
-def _epoch_scores(every: int, data: TrainingData, work: Path, progress: Progress) -> EpochScores | None:
-    """What scores epochs, where that is asked for."""
-    if data.eval_images is None or not every:
+def _label_scores(settings: TrainConfig, data: TrainingData, work: Path, progress: Progress) -> LabelScores | None:
+    """What scores on labels while training, where that is asked for."""
+    if data.eval_images is None or not settings.score_every:
         return None
-    return EpochScores(data.eval_images, len(data.classes), every=every, work=work, progress=progress)
+    return LabelScores(
+        data.eval_images,
+        len(data.classes),
+        every=settings.score_every,
+        steps=settings.score_steps,
+        work=work,
+        progress=progress,
+    )
 
 
 def _proposals(method: MethodSettings, images: ImageSet) -> MaskProposals | None:

@@ -62,12 +62,12 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
     """Write ``report.html``, ``samples.png`` and, where there is a ``metrics.csv``, ``loss.png`` into a run folder.
 
     What does not apply is left out: curves without a ``metrics.csv``, positives and affinities where the method
-    discovers none, scores without a ``scores.csv``, confusion where no epoch was scored.
+    discovers none, scores without a ``scores.csv``, confusion where nothing was scored.
 
     Args:
         work: the run folder; ``metrics.csv`` and ``scores.csv`` are read from it.
         trained: what training has come to, on the device of the source's backbone.
-        label_classes: the classes of the labels that epochs were scored on.
+        label_classes: the classes of the labels that it was scored on.
         seconds: how long the run took so far.
 
     Raises:
@@ -95,21 +95,21 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
         clusters=_clusters(trained.features, model),
         sweep=Picture(sweep.read_bytes(), "Numbers of classes") if sweep.exists() else None,
         discovery=_discovery(trained, samples),
-        score_curves=list(_score_curves(read_series(work / SCORES_NAME, over="epoch"))),
+        score_curves=list(_score_curves(read_series(work / SCORES_NAME))),
         confusions=[_confusion(probe, scores, label_classes) for probe, scores in trained.scores.items()],
     )
     (work / REPORT_NAME).write_text(page, encoding="utf-8")
 
 
-def read_series(file: Path, over: str = "step") -> dict[str, Series]:
-    """The columns of a CSV file that hold finite numbers, over one of them; ``{}`` where there is no such file."""
+def read_series(file: Path) -> dict[str, Series]:
+    """The columns of a CSV file that hold finite numbers, over its steps; ``{}`` where there is no such file."""
     if not file.is_file():
         return {}
     with file.open(newline="", encoding="utf-8") as opened:
         rows = list(csv.DictReader(opened))
     series: dict[str, Series] = {}
     for name in rows[0] if rows else ():
-        values = np.array([(_number(row.get(over)), _number(row.get(name))) for row in rows])
+        values = np.array([(_number(row.get("step")), _number(row.get(name))) for row in rows])
         values = values[np.isfinite(values).all(1)]
         if name not in ("step", "epoch") and len(values):
             series[name] = (values[:, 0], values[:, 1])
@@ -243,12 +243,12 @@ def _discovery(trained: Trained, samples: SampleImages) -> Discovery | None:
     return show_findings(found, samples, trained.model.card.classes, trained.method.settings)
 
 
-def _score_curves(by_epoch: Mapping[str, Series]) -> Iterator[Picture]:
-    for key, title in (("accuracy", "Accuracy by epoch"), ("miou", "Mean IoU by epoch")):
+def _score_curves(by_step: Mapping[str, Series]) -> Iterator[Picture]:
+    for key, title in (("accuracy", "Accuracy on labels"), ("miou", "Mean IoU on labels")):
         lines = {
-            name: by_epoch[f"{probe}_{key}"]
+            name: by_step[f"{probe}_{key}"]
             for probe, name in (("cluster", "clusters"), ("linear", "linear probe"))
-            if f"{probe}_{key}" in by_epoch
+            if f"{probe}_{key}" in by_step
         }
         if lines:
             yield Picture(draw_scores(title, lines), title)

@@ -33,7 +33,7 @@ class Run:
 
     Attributes:
         folder: holds ``config.yaml`` (all numbers known), ``model.safetensors``, ``report.html``, ``metrics.csv``,
-            pictures, and the logs of TensorBoard; where epochs were scored on labels, also ``scores.csv`` and
+            pictures, and the logs of TensorBoard; where it was scored on labels while training, also ``scores.csv`` and
             ``best_on_labels.safetensors``.
         model: the trained model's file.
         seconds: how long it took.

@@ -68,6 +68,8 @@ SETTINGS = [
     "train.device=cpu",
 ]
 
+SCORED = ["train.score_every=1", "train.score_steps=4"]
+
 
 @pytest.fixture(scope="session")
 def made_up():
@@ -85,9 +87,9 @@ def _fields_for_potsdam():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two runs of different seeds, scored by epoch."""
+    """Two runs of different seeds, scored while they were trained."""
     folder = tmp_path_factory.mktemp("runs")
     return [
-        geohp.train("potsdam3", [*SETTINGS, f"train.seed={seed}", "train.score_every=1"], out=folder / f"run{seed}")
+        geohp.train("potsdam3", [*SETTINGS, f"train.seed={seed}", *SCORED], out=folder / f"run{seed}")
         for seed in (0, 1)
     ]

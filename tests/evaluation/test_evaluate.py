@@ -71,12 +71,19 @@ def test_best_on_labels_is_there_under_its_name_alone(runs):
     evaluation = evaluate(runs[0].folder)
     assert [row[0] for row in evaluation.rows] == [LAST, LAST, BEST, BEST]
     with (runs[0].folder / "scores.csv").open() as file:
-        by_epoch = [float(row["cluster_miou"]) for row in csv.DictReader(file)]
-    assert len(by_epoch) == 3
-    (best,), (last,) = evaluation.of(BEST, PredictionMode("cluster")), evaluation.of(LAST, PredictionMode("cluster"))
+        rows = list(csv.DictReader(file))
+    # Twenty-four images in batches of four: at the ends of three epochs, and after every four steps of each.
+    assert [(row["epoch"], row["step"]) for row in rows] == [
+        ("1", "4"), ("1", "6"), ("2", "10"), ("2", "12"), ("3", "16"), ("3", "18"),
+    ]  # fmt: skip
+    names = [f"{probe}_{figure}" for probe in ("cluster", "linear") for figure in ("accuracy", "miou")]
+    best_row = max(reversed(rows), key=lambda row: sum(float(row[name]) for name in names))
     # potsdam3.yaml keeps the published probe: what was scored is what was saved.
-    assert best.scores["miou"] == pytest.approx(max(by_epoch))
-    assert last.scores["miou"] == pytest.approx(by_epoch[-1])
+    for checkpoint, row in ((BEST, best_row), (LAST, rows[-1])):
+        for name in names:
+            probe, figure = name.split("_")
+            (result,) = evaluation.of(checkpoint, PredictionMode(probe))
+            assert result.scores[figure] == pytest.approx(float(row[name]))
     lines = evaluation.report(140).splitlines()
     assert any(line.strip().startswith(BEST) and line.rstrip().endswith("(a)") for line in lines)
     assert "(a) the checkpoint was chosen by these very labels" in "\n".join(lines)

@@ -164,7 +164,7 @@ def whole(labelled, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     labelled.log(folder)
     (folder / "scores.csv").write_text(
-        "epoch,cluster_accuracy,cluster_miou,linear_accuracy,linear_miou\n1,50,40,60,50\n2,55,44,66,nan\n"
+        "epoch,step,cluster_accuracy,cluster_miou,linear_accuracy,linear_miou\n1,9,50,40,60,50\n2,18,55,44,66,nan\n"
     )
     metrics = SegmentationMetrics(3)
     metrics.update(torch.tensor([0, 1, 2, 2]), torch.tensor([1, 0, 2, 1]))
@@ -184,7 +184,7 @@ def test_everything_is_shown(whole):
     for alt in (
         "Contrastive loss", "Cluster probe", "λ, weight of task-specific positives", "Gradient norm of the head",
         "Positives per anchor", "invented", 'Image <image "0">', 'Clusters of image <image "9">',
-        "Cosines of the clusters' centroids", "Accuracy by epoch", "Mean IoU by epoch", "Confusion, cluster",
+        "Cosines of the clusters' centroids", "Accuracy on labels", "Mean IoU on labels", "Confusion, cluster",
         "Confusion, linear",
     ):  # fmt: skip
         assert page.alts.count(alt) == 1, alt

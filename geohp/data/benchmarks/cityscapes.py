@@ -118,7 +118,7 @@ class Cityscapes(PhotographSource):
 
 def _protocol(images: int, side: int) -> EvaluationProtocol:
     same = images == COUNTS["val"] and side == _PUBLISHED_PX
-    text = f"Cityscapes-27: {images} images of val, whole, the middle square at {side} px"
+    text = f"Cityscapes-27: {images} images of val, the middle square at {side} px"
     if not same:
         text += f"; published figures are of all {COUNTS['val']} at {_PUBLISHED_PX} px"
     return EvaluationProtocol(Cityscapes.benchmark, same, text)

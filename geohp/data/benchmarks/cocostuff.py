@@ -88,7 +88,7 @@ class CocoStuff(PhotographSource):
 def _protocol(config: CocoStuffConfig) -> EvaluationProtocol:
     name = config.evaluation_list.removesuffix(".txt")
     same = name == _PUBLISHED_LIST and config.evaluation_px == _PUBLISHED_PX
-    text = f"COCO-Stuff-27: images of the curated list {name}, whole, at {config.evaluation_px} px"
+    text = f"COCO-Stuff-27: images of the curated list {name}, the middle square at {config.evaluation_px} px"
     if not same:
         text += f"; published figures are of {_PUBLISHED_LIST} at {_PUBLISHED_PX} px"
     return EvaluationProtocol(CocoStuff.benchmark, same, text)

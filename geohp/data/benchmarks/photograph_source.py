@@ -66,7 +66,7 @@ class PhotographSource(DataSource):
         return Photographs(self._prepared(Path(config.prepared).expanduser()), config.model_input_px, _AS_STORED)
 
     def evaluation(self, progress: Progress = no_progress) -> Photographs:
-        """Whole images."""
+        """The middle square of each image."""
         return Photographs(self.photographs(self.parts[1]), self.config.evaluation_px, self.table)
 
     def prepare(

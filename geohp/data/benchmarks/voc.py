@@ -72,11 +72,11 @@ class Voc(DataSource):
         self.protocol = _protocol(len(self._ids(config.evaluation_list)), config.evaluation_px)
 
     def training(self, progress: Progress = no_progress) -> Photographs:
-        """The images of ``train_list``, whole."""
+        """The middle square of each image of ``train_list``."""
         return Photographs(self._photographs(self.config.train_list), self.config.model_input_px, self.table)
 
     def evaluation(self, progress: Progress = no_progress) -> Photographs:
-        """The images of ``evaluation_list``, whole."""
+        """The middle square of each image of ``evaluation_list``."""
         return Photographs(self._photographs(self.config.evaluation_list), self.config.evaluation_px, self.table)
 
     def _ids(self, name: str) -> list[str]:

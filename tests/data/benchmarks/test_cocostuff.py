@@ -169,6 +169,7 @@ def test_lists_that_are_not_there(coco, tmp_path):
         CocoStuff(config(coco[0], train_list="Mine")).training()
     data = CocoStuff(config(coco[0], evaluation_list="Coco164kFew_Stuff_6"))
     assert not data.protocol.same
+    assert "Coco164kFew_Stuff_6, the middle square at 320 px" in data.protocol.text
     assert "Coco164kFull_Stuff_Coarse_7" in data.protocol.text
     with pytest.raises(DataError, match=r"is no folder"):
         CocoStuff(config(tmp_path / "nowhere"))
