@@ -31,6 +31,8 @@ def test_published_settings(name):
     ) == PUBLISHED[name]
     assert (method.reweight, method.refit_probe, config.train.batch_size) == (True, False, 64)
     assert (config.data.input_px, config.data.evaluation_px) == (224, 320)
+    # Labels are looked at where that is asked for alone, and then when the authors' code does.
+    assert (config.train.score_every, config.train.score_steps) == (0, 50 if name == "potsdam3" else 100)
 
 
 def test_data_of_the_benchmarks():
