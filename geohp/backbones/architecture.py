@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import timm
 from torch import Tensor
 
-from geohp.backbones.vit import SELFPATCH
+from geohp.backbones.vit import SATDINO, SELFPATCH
 
 # Width and depth of the sizes; all have heads of 64 channels, whose number the tensors do not tell.
 _SIZES = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large", (1536, 40): "giant"}
@@ -20,8 +20,8 @@ def recognise(state: Mapping[str, Tensor]) -> str | None:
     """The name in timm for the vision transformer with these weights.
 
     DINO's at its sizes and patches, DINOv2's with or without registers, timm's plain one of the same shape elsewhere,
-    and SelfPatch's where there is no class token. Weights of one shape do not tell who trained them, so plain ones of
-    DINO's shapes are called DINO's.
+    SelfPatch's where there is no class token, and SatDINO's where there is its register. Weights of one shape do not
+    tell who trained them, so plain ones of DINO's shapes are called DINO's.
 
     Args:
         state: tensors by their names in timm's, DINO's or DINOv2's layout, without anything before the names.
@@ -40,6 +40,8 @@ def recognise(state: Mapping[str, Tensor]) -> str | None:
         return None
     if "cls_token" not in state:
         return f"vit_{size}_patch{patch}_224.{SELFPATCH}" if _is_selfpatch(state, size, patch) else None
+    if "gsd_register" in state:
+        return f"vit_{size}_patch{patch}_224.{SATDINO}" if timm.is_model(f"vit_{size}_patch{patch}_224") else None
     registers = _registers(state)
     if any(re.search(r"\.ls1\.gamma$", name) for name in state):
         if size not in _DINOV2_SIZES or patch != _DINOV2_PATCH or registers not in (0, _DINOV2_REGISTERS):

@@ -60,6 +60,14 @@ PUBLISHED = {
         "https://dl.fbaipublicfiles.com/dino/dino_deitsmall8_300ep_pretrain/dino_deitsmall8_300ep_pretrain.pth",
         "vit_small_patch8_224.dino",
     ),
+    # Trained like DINO on satellite images (fMoW), Apache-2.0; `vit.VARIANTS` knows the architecture.
+    **{
+        f"vit_{size}_patch{patch}_224.satdino": PublishedWeights(
+            f"https://huggingface.co/strakajk/satdino-vit_{size}-{patch}/resolve/main/satdino-vit_{size}-{patch}.pth",
+            f"vit_{size}_patch{patch}_224.satdino",
+        )
+        for size, patch in (("small", 16), ("small", 8), ("base", 16))
+    },
 }
 """Weights by our names, which are timm's for the architecture with a tag of our own."""
 

@@ -23,6 +23,13 @@ from geohp.errors import ConfigError
 
 SELFPATCH = "selfpatch"
 """Tag of transformers as SelfPatch trains them (arXiv 2206.07990): without class token and final norm."""
+SATDINO = "satdino"
+"""Tag of transformers as SatDINO trains them (arXiv 2508.21402): with a register, which tells the pixel size."""
+VARIANTS: dict[str, dict[str, Any]] = {
+    SELFPATCH: {"class_token": False, "global_pool": "avg"},
+    SATDINO: {"reg_tokens": 1},
+}
+"""Tags of our own for plain transformers of timm, and in what they differ from these."""
 OFFSET = 0.1
 _LOGITS = 1 << 25  # logits held at once (128 MB in float32): more images than that are taken in turns
 
@@ -38,15 +45,17 @@ class VisionTransformer(Backbone):
     Images may have any sides that are multiples of the patch size. Learned position embeddings are brought to
     another grid as the authors of the weights do it (``positions``):
 
-    - ``"offset"``, DINO, SelfPatch, and DINOv2 without registers: bicubic with the scale factor (h + 0.1) / side, no
-      antialiasing. Resizing to the size itself, as plain timm does, shifts the embeddings noticeably.
+    - ``"offset"``, DINO, SelfPatch, SatDINO, and DINOv2 without registers: bicubic with the scale factor
+      (h + 0.1) / side, no antialiasing. Resizing to the size itself, as plain timm does, shifts the embeddings
+      noticeably.
     - ``"antialias"``, DINOv2 with registers, and timm's own models: bicubic to the size, antialiased.
     - ``"auto"``: "antialias" for names with registers or with a tag of none of those, else "offset".
 
     DINOv3 has rotary embeddings, computed for the grid at hand, and nothing to interpolate.
 
-    The tag ``selfpatch`` after the name of a plain transformer (``vit_small_patch16_224.selfpatch``) makes it what
-    SelfPatch trains: no class token, no final norm, positions as DINO's.
+    A tag of :data:`VARIANTS` after the name of a plain transformer makes it what SelfPatch trains
+    (``vit_small_patch16_224.selfpatch``: no class token, no final norm) or SatDINO (``vit_small_patch16_224.satdino``:
+    a register with a position of its own), normalised and with positions as DINO's.
 
     The module is frozen: parameters need no gradient, it stays in eval mode, and the forward pass records nothing.
 
@@ -87,7 +96,8 @@ class VisionTransformer(Backbone):
         self.patch_size = model.patch_embed.patch_size[0]
         self.channels = model.embed_dim
         self.in_channels = model.patch_embed.proj.in_channels
-        own = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if selfpatch else model.pretrained_cfg
+        variant = name.partition(".")[2] in VARIANTS
+        own = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if variant else model.pretrained_cfg
         usual = {key: tuple(map(float, own[key])) for key in ("mean", "std")}
         self.mean, self.std = (
             usual[key] if values is None else _normalisation(name, key, values, self.in_channels)
@@ -259,13 +269,12 @@ def _build(name: str) -> Any:
     # A constructor that does not know these arguments is not one of a vision transformer of that kind.
     with contextlib.suppress(TypeError):
         architecture, _, tag = name.partition(".")
-        without_token: dict[str, Any] = {"class_token": False, "global_pool": "avg"} if tag == SELFPATCH else {}
         model = timm.create_model(
-            architecture if without_token else timm_name(name),
+            architecture if tag in VARIANTS else timm_name(name),
             pretrained=False,
             num_classes=0,
             dynamic_img_size=True,
-            **without_token,
+            **VARIANTS.get(tag, {}),
         )
     supported = type(model) in (TimmVisionTransformer, Eva) and type(model.patch_embed) is PatchEmbed
     for block in model.blocks if supported else []:
@@ -297,7 +306,7 @@ def _resolve_positions(name: str, positions: str) -> str:
     architecture, _, tag = timm_name(name).partition(".")
     if "dinov2" in architecture:
         return "antialias" if "_reg" in architecture else "offset"
-    return "offset" if tag in ("", "dino", SELFPATCH) else "antialias"
+    return "offset" if tag in ("", "dino", *VARIANTS) else "antialias"
 
 
 def _normalisation(name: str, key: str, values: Sequence[float], bands: int) -> tuple[float, ...]:

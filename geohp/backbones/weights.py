@@ -13,12 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from geohp.backbones.published import PUBLISHED, fetch
-from geohp.backbones.vit import SELFPATCH, VisionTransformer
+from geohp.backbones.vit import SATDINO, SELFPATCH, VARIANTS, VisionTransformer
 from geohp.backbones.weight_files import read_state
 from geohp.errors import WeightsError
 
 HUB, RANDOM = "hub", "random"
 HUB_TIMEOUT_S = 10.0
+
+_AUTHORS = {
+    SELFPATCH: ("SelfPatch", "github.com/alinlab/SelfPatch"),
+    SATDINO: ("SatDINO", "github.com/strakaj/SatDINO"),
+}
 
 _ANCHOR = "patch_embed.proj.weight"  # every layout has it: what stands before it is the layout's prefix
 _EMBEDDING = ("patch_embed.", "cls_token", "reg_token", "pos_embed", "norm_pre.", "dist_token", "rope.freqs")
@@ -41,18 +46,20 @@ def load_weights(backbone: VisionTransformer, weights: str | os.PathLike[str] | 
         WeightsError: when they cannot be had, read, or matched to the architecture and block.
     """
     if weights is None or str(weights) == HUB:
-        if backbone.name.endswith(f".{SELFPATCH}"):
-            raise WeightsError(
-                f"{backbone.name}: the hub has no weights of SelfPatch",
-                "give the checkpoint of github.com/alinlab/SelfPatch by `backbone.weights: FILE` / `{option}`",
-                option="weights",
-                value="FILE",
-            )
         if backbone.name in PUBLISHED:
             path = fetch(backbone.name)
             load_state(backbone, read_state(path), path)
-        else:
-            _load_from_hub(backbone)
+            return HUB
+        tag = backbone.name.partition(".")[2]
+        if tag in VARIANTS:
+            method, address = _AUTHORS[tag]
+            raise WeightsError(
+                f"{backbone.name}: the hub has no such weights of {method}",
+                f"give a checkpoint of {address} by `backbone.weights: FILE` / `{{option}}`",
+                option="weights",
+                value="FILE",
+            )
+        _load_from_hub(backbone)
         return HUB
     if str(weights) == RANDOM:
         return RANDOM
@@ -156,7 +163,7 @@ def _in_cache(config: Mapping[str, Any]) -> str | None:
 
 
 def _to_timm(state: dict[str, Tensor], backbone: VisionTransformer) -> dict[str, Tensor]:
-    """Rename what DINOv2 and DINOv3 name otherwise than timm."""
+    """Rename what DINOv2, DINOv3 and SatDINO name otherwise than timm."""
     expected = backbone.model.state_dict()
     renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -175,6 +182,11 @@ def _to_timm(state: dict[str, Tensor], backbone: VisionTransformer) -> dict[str,
             if name.endswith(".attn.qkv.bias_mask"):
                 continue
         renamed[name] = tensor
+    if "gsd_register" in state and "pos_embed" in state:
+        # SatDINO has its register behind the patches, timm before them, with the position that belongs to it.
+        renamed["reg_token"] = renamed.pop("gsd_register")
+        first, patches, last = state["pos_embed"].tensor_split((1, state["pos_embed"].shape[1] - 1), dim=1)
+        renamed["pos_embed"] = torch.cat([first, last, patches], dim=1)
     if "register_tokens" in state and "cls_token" in state and "pos_embed" in state:
         # timm gives no position to class and register tokens: DINOv2's goes into the class token itself.
         renamed["cls_token"] = state["cls_token"] + state["pos_embed"][:, :1]
