@@ -67,7 +67,7 @@ class RecordedFeatures:
     def batches(self, rank, processes):
         def collate(indices):
             images = torch.tensor(indices)
-            return {"index": images, "image": torch.rand(len(images), 3, 2, 2), "mask": self.recording.labels[images]}
+            return {"index": images, "image": torch.rand(len(images), 3, 8, 8), "mask": self.recording.labels[images]}
 
         order = RecordedOrder(self.recording.train_order)
         return DataLoader(range(order.order.shape[1]), self.recording.batch, sampler=order, collate_fn=collate)
