@@ -12,7 +12,7 @@ import timm
 
 from geohp.backbones.aerial import AerialNetwork, load_aerial_weights
 from geohp.backbones.base import Backbone
-from geohp.backbones.published import PUBLISHED
+from geohp.backbones.hosted_weights import HOSTED
 from geohp.backbones.rcf import RandomConvolutionalFeatures
 from geohp.backbones.vit import VARIANTS, VisionTransformer
 from geohp.backbones.weights import HUB, RANDOM, load_weights
@@ -26,7 +26,8 @@ def create_backbone(
 
     Args:
         name: ``"rcf"``, ``"aerial"``, or a vision transformer by timm's name, e.g. ``vit_small_patch8_224.dino``, or a
-            plain one's with a tag of our own (:data:`geohp.backbones.vit.VARIANTS`, :mod:`geohp.backbones.published`).
+            plain one's with a tag of our own (:data:`geohp.backbones.vit.VARIANTS`,
+            :mod:`geohp.backbones.hosted_weights`).
         weights: ``None`` or ``"hub"`` downloads the pretrained weights of that name (or takes them from the cache of
             Hugging Face or torch); a path loads a local file, see :func:`geohp.backbones.weights.load_weights`;
             ``"random"`` is for tests and benchmarks. ``rcf`` has none: it is fitted, or its state is loaded. ``aerial``
@@ -51,7 +52,7 @@ def create_backbone(
     if name == AerialNetwork.name:
         return _create_aerial(weights, options)
     architecture, _, tag = name.partition(".")
-    known = tag in ("", *VARIANTS) or name in PUBLISHED or name in timm.list_pretrained(f"{architecture}.*")
+    known = tag in ("", *VARIANTS) or name in HOSTED or name in timm.list_pretrained(f"{architecture}.*")
     if not timm.is_model(architecture) or not known:
         raise ConfigError(f"backbone {name}: unknown", _suggestion(name))
     _check_options(name, VisionTransformer, options)
@@ -107,6 +108,6 @@ def _check_options(name: str, kind: type[Backbone], options: dict[str, Any]) -> 
 
 
 def _suggestion(name: str) -> str:
-    names = ["rcf", "aerial", *timm.list_models("vit_*"), *timm.list_pretrained("vit_*dino*"), *PUBLISHED]
+    names = ["rcf", "aerial", *timm.list_models("vit_*"), *timm.list_pretrained("vit_*dino*"), *HOSTED]
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else "choose rcf, aerial or a vision transformer known to timm"

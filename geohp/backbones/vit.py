@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from geohp.backbones.affinities import neighbour_affinities
 from geohp.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, PatchFeatures
-from geohp.backbones.published import timm_name
+from geohp.backbones.hosted_weights import timm_name
 from geohp.errors import ConfigError
 
 SELFPATCH = "selfpatch"
@@ -61,7 +61,7 @@ class VisionTransformer(Backbone):
 
     Args:
         name: timm's name, with or without a tag, e.g. ``vit_small_patch8_224.dino``, or one of
-            :data:`geohp.backbones.published.PUBLISHED`.
+            :data:`geohp.backbones.hosted_weights.HOSTED`.
         block: block counted from 0; negative numbers count from the end, -1 is the last.
         norm: apply the final LayerNorm; ``None`` means for the last block only.
         positions: see above.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geohp.backbones.published import PUBLISHED, fetch
+from geohp.backbones.hosted_weights import HOSTED, fetch
 from geohp.backbones.vit import SATDINO, SELFPATCH, VARIANTS, VisionTransformer
 from geohp.backbones.weight_files import read_state
 from geohp.errors import WeightsError
@@ -35,7 +35,7 @@ def load_weights(backbone: VisionTransformer, weights: str | os.PathLike[str] | 
     Args:
         backbone: filled in place.
         weights: ``None`` or ``"hub"`` for the pretrained weights of its name, from the hub or their authors' address
-            (:mod:`geohp.backbones.published`); a local ``.safetensors``, ``.pth``,
+            (:mod:`geohp.backbones.hosted_weights`); a local ``.safetensors``, ``.pth``,
             ``.pt``, ``.bin`` or ``.ckpt`` file; ``"random"`` leaves the random initialisation, for tests and
             benchmarks only.
 
@@ -46,7 +46,7 @@ def load_weights(backbone: VisionTransformer, weights: str | os.PathLike[str] | 
         WeightsError: when they cannot be had, read, or matched to the architecture and block.
     """
     if weights is None or str(weights) == HUB:
-        if backbone.name in PUBLISHED:
+        if backbone.name in HOSTED:
             path = fetch(backbone.name)
             load_state(backbone, read_state(path), path)
             return HUB

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import geohp
 from geohp.backbones.affinities import neighbour_affinities
 from geohp.backbones.factory import create_backbone
-from geohp.backbones.published import PUBLISHED
+from geohp.backbones.hosted_weights import HOSTED
 from geohp.backbones.weights import fingerprint
 from geohp.errors import WeightsError
 
@@ -109,10 +109,10 @@ def test_what_does_not_fit_is_refused(checkpoint):
         create_backbone(NAME)
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.endswith(".satdino")])
+@pytest.mark.parametrize("name", [name for name in HOSTED if name.endswith(".satdino")])
 def test_the_address_of_each_name_is_of_its_own_size_and_patch(name):
     _, size, patch = name.partition("_224")[0].split("_")
     backbone = create_backbone(name, weights="random", block=0)
     assert (backbone.channels, backbone.patch_size) == ({"small": 384, "base": 768}[size], int(patch[5:]))
-    assert PUBLISHED[name].path.name == f"satdino-vit_{size}-{backbone.patch_size}.pth"
+    assert HOSTED[name].path.name == f"satdino-vit_{size}-{backbone.patch_size}.pth"
     assert backbone(torch.rand(1, 3, 32, 32)).features.shape == (1, backbone.channels, *2 * [32 // backbone.patch_size])

@@ -267,7 +267,7 @@ def test_normalisation_of_its_own_is_kept_and_the_usual_one_not_mentioned():
     [
         ("vit_smal_patch8_224.dino", {}, "did you mean vit_small_patch8_224.dino"),
         ("vit_small_patch8_224.dinoo", {}, "did you mean vit_small_patch8_224.dino"),
-        ("qqq", {}, "choose rcf or"),
+        ("qqq", {}, "choose rcf, aerial or"),
         ("resnet18", {}, "not a plain vision transformer"),
         ("deit_tiny_distilled_patch16_224", {}, "not a plain vision transformer"),
         (TINY, {"block": 12}, "0 to 11"),

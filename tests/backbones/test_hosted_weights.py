@@ -13,9 +13,9 @@ import pytest
 import timm
 import torch
 
-from geohp.backbones import published
+from geohp.backbones import hosted_weights
 from geohp.backbones.factory import create_backbone
-from geohp.backbones.published import PUBLISHED, PublishedWeights
+from geohp.backbones.hosted_weights import HOSTED, HostedWeights
 from geohp.backbones.vit import VisionTransformer
 from geohp.errors import OutputError, WeightsError
 
@@ -69,8 +69,8 @@ def server(content):
 def ours(server, monkeypatch, tmp_path):
     """Where the file of our name will be kept."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    weights = PublishedWeights(f"http://127.0.0.1:{server.server_address[1]}/weights.pth", TINY)
-    monkeypatch.setitem(PUBLISHED, OURS, weights)
+    weights = HostedWeights(f"http://127.0.0.1:{server.server_address[1]}/weights.pth", TINY)
+    monkeypatch.setitem(HOSTED, OURS, weights)
     return tmp_path / "hub" / "checkpoints" / "weights.pth"
 
 
@@ -123,19 +123,19 @@ def test_a_file_that_differs_from_the_first_is_refused(fetched_again, server, ou
 
 
 def test_a_published_sha256_decides(server, ours, content, monkeypatch):
-    url = PUBLISHED[OURS].url
-    monkeypatch.setitem(PUBLISHED, OURS, PublishedWeights(url, TINY, "0" * 64))
+    url = HOSTED[OURS].url
+    monkeypatch.setitem(HOSTED, OURS, HostedWeights(url, TINY, "0" * 64))
     refused(r"^http.*not the file expected, whose SHA-256 is 0{64}.*; try again")
     assert left_behind(ours) == []
     ours.write_bytes(content)
     refused(r"^/.*weights\.pth: not the file expected.*; remove it to fetch it again")
-    monkeypatch.setitem(PUBLISHED, OURS, PublishedWeights(url, TINY, hashlib.sha256(content).hexdigest()))
+    monkeypatch.setitem(HOSTED, OURS, HostedWeights(url, TINY, hashlib.sha256(content).hexdigest()))
     assert create_backbone(OURS, block=0).weights_source == "hub"
     assert left_behind(ours) == ["weights.pth"]
 
 
 def test_what_is_no_weight_file_is_not_kept(server, ours, content, monkeypatch):
-    monkeypatch.setattr(published, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(hosted_weights, "TIMEOUT_S", 0.2)
     page = b"<!DOCTYPE html><html><title>Sign in</title></html>"
     cases = {
         "broke off after": (200, content, len(content) // 2),
@@ -150,7 +150,7 @@ def test_what_is_no_weight_file_is_not_kept(server, ours, content, monkeypatch):
 
 
 def test_an_address_that_cannot_be_reached(server, ours, monkeypatch):
-    monkeypatch.setitem(PUBLISHED, OURS, PublishedWeights("http://127.0.0.1:9/weights.pth", TINY))
+    monkeypatch.setitem(HOSTED, OURS, HostedWeights("http://127.0.0.1:9/weights.pth", TINY))
     error = refused(r"cannot be fetched \(.*refused\)")
     assert "--weights FILE" in error.render(lambda option, value: f"--{option} {value}")
     assert left_behind(ours) == []
@@ -177,6 +177,6 @@ def test_dino_after_300_epochs():
     usual = VisionTransformer("vit_small_patch8_224.dino", block=0)
     assert (backbone.name, backbone.positions, backbone.patch_size) == (DINO, "offset", 8)
     assert (backbone.mean, backbone.std, backbone.options()) == (usual.mean, usual.std, usual.options())
-    assert PUBLISHED[DINO].path.name == "dino_deitsmall8_300ep_pretrain.pth"
+    assert HOSTED[DINO].path.name == "dino_deitsmall8_300ep_pretrain.pth"
     with pytest.raises(ValueError, match=f"did you mean {DINO}"):
         create_backbone("dino_deitsmall8_300ep")

@@ -34,7 +34,7 @@ _NETWORK_ERRORS = (URLError, HTTPException, TimeoutError, ConnectionError, ssl.S
 
 
 @dataclass(frozen=True)
-class PublishedWeights:
+class HostedWeights:
     """A weight file at its authors' address.
 
     Attributes:
@@ -54,15 +54,15 @@ class PublishedWeights:
         return Path(torch.hub.get_dir()) / "checkpoints" / self.url.rpartition("/")[2]
 
 
-PUBLISHED = {
-    # ViT-S/8 after 300 epochs: HP, STEGO and DINO's own pictures are of it; timm's is of a longer training.
-    "vit_small_patch8_224.dino_300ep": PublishedWeights(
+HOSTED = {
+    # ViT-S/8 after 300 epochs: HP, STEGO and DINO's own pictures are of it; timm's is another training.
+    "vit_small_patch8_224.dino_300ep": HostedWeights(
         "https://dl.fbaipublicfiles.com/dino/dino_deitsmall8_300ep_pretrain/dino_deitsmall8_300ep_pretrain.pth",
         "vit_small_patch8_224.dino",
     ),
     # Trained like DINO on satellite images (fMoW), Apache-2.0; `vit.VARIANTS` knows the architecture.
     **{
-        f"vit_{size}_patch{patch}_224.satdino": PublishedWeights(
+        f"vit_{size}_patch{patch}_224.satdino": HostedWeights(
             f"https://huggingface.co/strakajk/satdino-vit_{size}-{patch}/resolve/main/satdino-vit_{size}-{patch}.pth",
             f"vit_{size}_patch{patch}_224.satdino",
         )
@@ -74,7 +74,7 @@ PUBLISHED = {
 
 def timm_name(name: str) -> str:
     """The name in timm for the architecture of a name of ours; any other name as it is."""
-    return PUBLISHED[name].architecture if name in PUBLISHED else name
+    return HOSTED[name].architecture if name in HOSTED else name
 
 
 def fetch(name: str) -> Path:
@@ -84,66 +84,66 @@ def fetch(name: str) -> Path:
     it.
 
     Args:
-        name: one of :data:`PUBLISHED`.
+        name: one of :data:`HOSTED`.
 
     Raises:
         WeightsError: the address cannot be reached, gives something else, or the file is not the one expected.
         OutputError: the file cannot be written.
     """
-    published = PUBLISHED[name]
-    path = published.path
+    hosted = HOSTED[name]
+    path = hosted.path
     if path.is_file():
-        _check_digest(path, published)
+        _check_digest(path, hosted)
         return path
-    logger.info("fetching %s into %s", published.url, path.parent)
+    logger.info("fetching %s into %s", hosted.url, path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_failure(path.parent, error) from error
     with atomic_write(path) as draft:
-        _download(name, published, draft)
-        _check_digest(draft, published)
+        _download(name, hosted, draft)
+        _check_digest(draft, hosted)
     return path
 
 
-def _download(name: str, published: PublishedWeights, draft: Path) -> None:
+def _download(name: str, hosted: HostedWeights, draft: Path) -> None:
     """Write what the address gives, and make sure that it is a weight file and all of it."""
-    request = urllib.request.Request(published.url, headers={"User-Agent": "geohp"})
+    request = urllib.request.Request(hosted.url, headers={"User-Agent": "geohp"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer, draft.open("wb") as file:
             shutil.copyfileobj(answer, file, _CHUNK)
             expected = int(answer.headers.get("Content-Length") or file.tell())
     except _NETWORK_ERRORS as error:
         reason = str(getattr(error, "reason", "") or error) or type(error).__name__
-        raise _unavailable(name, published, f"cannot be fetched ({reason})") from error
+        raise _unavailable(name, hosted, f"cannot be fetched ({reason})") from error
     if (size := draft.stat().st_size) != expected:
-        raise _unavailable(name, published, f"broke off after {size:,} of {expected:,} bytes")
+        raise _unavailable(name, hosted, f"broke off after {size:,} of {expected:,} bytes")
     try:
         read_state(draft)
     except WeightsError as error:
-        raise _unavailable(name, published, "gave something that is no weight file") from error
+        raise _unavailable(name, hosted, "gave something that is no weight file") from error
 
 
-def _check_digest(file: Path, published: PublishedWeights) -> None:
+def _check_digest(file: Path, hosted: HostedWeights) -> None:
     """Compare the SHA-256 of the file, or of a draft of it, with the one expected; remember it where none is."""
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    record = published.path.with_name(f"{published.path.name}.sha256")
-    expected = published.sha256 or _recorded(record)
+    record = hosted.path.with_name(f"{hosted.path.name}.sha256")
+    expected = hosted.sha256 or _recorded(record)
     if expected is None:
         with suppress(OutputError):  # a cache that others have filled may be read-only
-            write_text(record, f"{digest}  {published.path.name}\n")
+            write_text(record, f"{digest}  {hosted.path.name}\n")
             logger.info(
                 "%s: its authors tell no SHA-256; this file's, %s, is kept in %s, and any other file refused",
-                *(published.path.name, digest, record),
+                *(hosted.path.name, digest, record),
             )
     elif digest != expected:
-        if published.sha256 is None:
+        if hosted.sha256 is None:
             remedy = f"remove {record}, which remembers an earlier file's, if you trust this one"
         else:
-            remedy = "try again" if file != published.path else "remove it to fetch it again"
+            remedy = "try again" if file != hosted.path else "remove it to fetch it again"
         raise WeightsError(
-            f"{file if file == published.path else published.url}: not the file expected, whose SHA-256 is {expected}, "
+            f"{file if file == hosted.path else hosted.url}: not the file expected, whose SHA-256 is {expected}, "
             f"but one of {digest}",
             f"{remedy}, or give a file of your choice by `backbone.weights: FILE` / `{{option}}`",
             option="weights",
@@ -159,10 +159,10 @@ def _recorded(record: Path) -> str | None:
     return None
 
 
-def _unavailable(name: str, published: PublishedWeights, what: str) -> WeightsError:
+def _unavailable(name: str, hosted: HostedWeights, what: str) -> WeightsError:
     return WeightsError(
-        f"{name}: {published.url} {what}",
-        f"try again, put the file into {published.path.parent}, or give it by `backbone.weights: FILE` / `{{option}}`",
+        f"{name}: {hosted.url} {what}",
+        f"try again, put the file into {hosted.path.parent}, or give it by `backbone.weights: FILE` / `{{option}}`",
         option="weights",
         value="FILE",
     )
