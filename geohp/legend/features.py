@@ -226,7 +226,7 @@ def _on_grid(parts: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
     """Geometries with x the column and y the row."""
     if crs is not None:
         parts = geopandas.GeoSeries(parts, crs=crs).to_crs(parse_crs(grid.crs)).to_numpy()
-    a, b, c, d, e, f = (~grid.transform)[:6]
+    a, b, c, d, e, f = (~grid.affine)[:6]
 
     def place(corners: NDArray[np.float64]) -> NDArray[np.float64]:
         x, y = corners.T
@@ -238,7 +238,7 @@ def _on_grid(parts: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
 
 def extent_in(grid: Grid, crs: Any) -> tuple[float, float, float, float] | None:
     """What of the reference can lie on the map, in the reference's CRS; ``None`` where that cannot be told."""
-    xs, ys = zip(*(grid.transform * corner for corner in zip(*grid.edges(1), strict=True)), strict=True)
+    xs, ys = zip(*(grid.affine * corner for corner in zip(*grid.edges(1), strict=True)), strict=True)
     box = (min(xs), min(ys), max(xs), max(ys))
     if crs is not None:
         try:

@@ -54,11 +54,28 @@ class Grid:
         return Block(0, 0, self.height, self.width)
 
     @property
+    def is_georeferenced(self) -> bool:
+        """Whether anything says where the pixels lie; a coordinate reference system alone does not."""
+        return bool(self.gcps) or not self.transform.is_identity
+
+    @property
     def affine(self) -> Affine:
-        """Pixel (column, row) to (x, y) in ``crs``: the transform, or what fits the ground control points best."""
+        """Pixel (column, row) to (x, y) in ``crs``: the transform, or what fits the ground control points best.
+
+        Of an image without either, such as most JPEGs, x is the column and y the row with a minus, so that it lies
+        below the x axis, upright: there QGIS places it.
+        """
+        from affine import Affine
         from rasterio.transform import from_gcps
 
+        if not self.is_georeferenced:
+            return Affine.scale(1, -1)
         return from_gcps(self.gcps) if self.gcps else self.transform
+
+    @property
+    def map_crs(self) -> CRS | None:
+        """CRS of the coordinates that :attr:`affine` gives; ``None`` for those of mere pixels."""
+        return self.crs if self.is_georeferenced else None
 
     def edges(self, points: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Columns and rows of points along the four edges, from the first pixel's corner on and clockwise.

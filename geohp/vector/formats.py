@@ -88,8 +88,8 @@ def write_batches(batches: Batches, draft: Path, layer: str, driver: str) -> Non
         driver: of :data:`geohp.vector.writing.DRIVERS`. GeoJSON is reprojected to WGS 84, as its standard demands.
     """
     options: dict[str, str] = dict(_OPTIONS[driver])
-    if driver == "GPKG" and batches.crs is None:
-        options["SRID"] = "-1"  # the standard's "undefined Cartesian" system
+    if driver == "GPKG" and batches.crs is None and pyogrio.__gdal_version__ < (3, 9):
+        options["SRID"] = "-1"  # "undefined Cartesian"; later releases can say that there is none
     reader = pa.RecordBatchReader.from_batches(batches.schema, iter(batches))
     try:
         with warnings.catch_warnings():

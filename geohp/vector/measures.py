@@ -8,8 +8,8 @@ Three kinds of coordinate reference systems are told apart:
   inflate areas with latitude, Web Mercator at 50 degrees north by a factor of 2.4, so they are measured on the
   ellipsoid, too.
 
-Without a CRS, or with one that does not lie on the Earth, figures are in the map's units: pixels where there is
-no transform either.
+Without a CRS, or with one that does not lie on the Earth, figures are in the map's units: pixels where nothing says
+where the raster lies. Columns are named accordingly, see :func:`measure_columns`.
 
 On the ellipsoid, areas are taken in its cylindrical equal-area map: exact for pixels along meridians and parallels, so
 the areas of all regions add up to the raster's. Perimeters are lengths of geodesics.
@@ -31,6 +31,18 @@ from geohp.vector.placement import Placement
 
 _INFLATING = ("mercator", "equidistant cylindrical", "plate carr", "miller")
 _FAITHFUL = ("transverse", "oblique")  # Mercators that are fit for measuring
+
+
+def measure_columns(grid: Grid) -> tuple[str, str]:
+    """What columns of areas and perimeters of a raster's regions are called, by what they hold.
+
+    Returns:
+        ``area_m2`` and ``perimeter_m``; with ``_px`` of an image that lies nowhere; and without a unit where there are
+        coordinates but no CRS, so that nobody knows what they are.
+    """
+    if not grid.is_georeferenced:
+        return "area_px", "perimeter_px"
+    return ("area", "perimeter") if grid.crs is None else ("area_m2", "perimeter_m")
 
 
 def areas_m2(polygons: NDArray[Any], crs: Any) -> NDArray[np.float64]:
@@ -87,7 +99,7 @@ class PixelAreas:
     """
 
     def __init__(self, grid: Grid) -> None:
-        self._surface, self._placement = Surface.of(grid.crs), Placement(grid)
+        self._surface, self._placement = Surface.of(grid.map_crs), Placement(grid)
         self._uniform = self._surface.ellipsoid is None and self._placement.straight and not grid.gcps
         if self._uniform:
             self.unit_m2 = abs(float(grid.transform.determinant)) * self._surface.unit_m**2

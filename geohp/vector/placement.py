@@ -16,12 +16,12 @@ class Placement:
     """Where the corners of pixels lie: takes (n, 2) of (column, row) to (n, 2) of (x, y) in the grid's CRS.
 
     A raster with ground control points instead of a transform is placed by the polynomial that GDAL fits to
-    them, which is where GDAL's warper and QGIS put it: of second degree from six points on, else an affine one. A
-    raster without either has the identity: x is the column, y the row, counted downwards, units are pixels.
+    them, which is where GDAL's warper and QGIS put it: of second degree from six points on, else an affine one. For one
+    without either see :attr:`geohp.raster.grid.Grid.affine`; units are pixels.
     """
 
     def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+        self._grid, self._affine = grid, grid.affine
 
     def __call__(self, corners: NDArray[np.float64]) -> NDArray[np.float64]:
         """Place corners, see the class."""
@@ -29,14 +29,14 @@ class Placement:
             with GCPTransformer(list(self._grid.gcps)) as fitted:
                 x, y = fitted.xy(corners[:, 1], corners[:, 0], offset="ul")
             return np.column_stack([x, y])
-        a, b, c, d, e, f = self._grid.transform[:6]
+        a, b, c, d, e, f = self._affine[:6]
         col, row = corners[:, 0], corners[:, 1]
         return np.column_stack([c + a * col + b * row, f + d * col + e * row])
 
     @property
     def axis_aligned(self) -> bool:
         """Whether rows run exactly along x and columns along y."""
-        return not self._grid.gcps and self._grid.transform.b == 0 == self._grid.transform.d
+        return not self._grid.gcps and self._affine.b == 0 == self._affine.d
 
     @property
     def straight(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ from geohp.legend.recoded_labels import RecodedLabels
 from geohp.options import PolygonOptions, keywords
 from geohp.progress import Progress, no_progress
 from geohp.raster.block import BLOCK_PX, BlockGrid
-from geohp.raster.grid import parse_crs
+from geohp.raster.grid import Grid, parse_crs
 from geohp.raster.read.labels import complete_classes, open_labels
-from geohp.vector.measures import PixelAreas, areas_m2, perimeters_m
+from geohp.vector.measures import PixelAreas, areas_m2, measure_columns, perimeters_m
 from geohp.vector.placement import Placement
 from geohp.vector.shaping import Shaper
 from geohp.vector.stitching import Stitcher
@@ -33,10 +34,12 @@ from geohp.vector.zonal import Statistics, ZonalAccumulator, confidence_of, open
 if TYPE_CHECKING:
     from xarray import DataArray
 
+logger = logging.getLogger(__name__)
+
 _MOST_UNNAMED = 100
 """Values that a label map without class names may have; an image or a measurement has more."""
 
-_COLUMNS = ("class_id", "class_name", "area_m2", "perimeter_m", "n_pixels", "geometry")
+_COLUMNS = ("class_id", "class_name", "n_pixels", "geometry")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +68,8 @@ def polygonize(labels: str | Path | DataArray, options: PolygonizeOptions) -> ge
     Every pixel with data is covered exactly once and pixels without are not covered. Outlines run along pixel edges
     unless simplified; all polygons that meet in a point have a vertex there. Rotated, sheared and south-up
     rasters come out where they lie. A raster with ground control points is placed by the polynomial that GDAL
-    fits to them. A raster without a CRS keeps its map units, and one without a transform has pixel coordinates,
-    y counted downwards: "metres" then are those units.
+    fits to them. A raster without a CRS keeps its map units, and an image that nothing places has pixel coordinates, y
+    upwards from its upper edge and so negative, which is where QGIS shows it: "metres" then are those units.
 
     The raster is gone through block by block; what comes out does not depend on the blocks, but for
     simplification, see there. For more polygons than fit into memory there is
@@ -96,7 +99,8 @@ def polygonize(labels: str | Path | DataArray, options: PolygonizeOptions) -> ge
 
     Returns:
         rows in the order of the regions' first pixels, with the columns class_id, class_name, area_m2, perimeter_m
-        (both as in :mod:`geohp.vector.measures`; of the polygon as it is, so after simplification), n_pixels, those of
+        (both as in :mod:`geohp.vector.measures`; of the polygon as it is, so after simplification; ``area`` and
+        ``perimeter`` without a CRS, ``area_px`` and ``perimeter_px`` without any georeference), n_pixels, those of
         the statistics asked for (of the region's pixels; NaN where it has no value), and geometry, in the raster's CRS.
         ``attrs["classes"]`` holds all classes as JSON. A raster without any data gives no rows.
 
@@ -121,8 +125,11 @@ def open_polygons(labels: str | Path | DataArray, options: PolygonizeOptions) ->
         if options.legend is not None:
             raster = RecodedLabels(raster, Legend.of(options.legend))
         grid = raster.grid
-        crs = None if grid.crs is None else parse_crs(grid.crs)
-        zonal = [stack.enter_context(open_statistics(request, grid)) for request in _statistics(options)]
+        crs = None if grid.map_crs is None else parse_crs(grid.map_crs)
+        zonal = [stack.enter_context(open_statistics(request, grid)) for request in _statistics(options, grid)]
+        if grid.map_crs is None and (options.min_area_m2 or options.simplify_m):
+            unit = "its own units" if grid.is_georeferenced else "pixels"
+            logger.info("%s does not say how large a metre is: sizes are taken to be in %s", raster.name, unit)
         areas, placement = PixelAreas(grid), Placement(grid)
         blocks = BlockGrid(grid.height, grid.width, options.block_px)
         surveyed = survey(
@@ -137,6 +144,7 @@ def open_polygons(labels: str | Path | DataArray, options: PolygonizeOptions) ->
         yield Polygons(
             classes=complete_classes(classes, np.unique(surveyed.table.values)),
             crs=crs,
+            measures=measure_columns(grid),
             survey=surveyed,
             shaper=Shaper(areas, placement, options),
             zonal=zonal,
@@ -151,6 +159,7 @@ class Polygons:
     Attributes:
         classes: all of them, those that only their number is known of included.
         crs: of the polygons; ``None`` where the raster has none.
+        measures: what the columns of areas and perimeters are called.
         survey: the regions.
         shaper: of their outlines.
         zonal: statistics to gather.
@@ -159,6 +168,7 @@ class Polygons:
 
     classes: tuple[LandCoverClass, ...]
     crs: Any
+    measures: tuple[str, str]
     survey: Survey
     shaper: Shaper
     zonal: Sequence[ZonalAccumulator]
@@ -203,11 +213,12 @@ class Polygons:
         class_ids = table.values[rows].astype(np.int64)
         # From the pixels: coordinates in the millions of metres have not the digits for areas of single pixels.
         areas = table.areas_m2[rows] if self.shaper.exact else areas_m2(polygons, self.crs)
+        area, perimeter = self.measures
         columns: dict[str, NDArray[Any]] = {
             "class_id": class_ids,
             "class_name": np.array([self._names[number] for number in class_ids.tolist()], dtype=object),
-            "area_m2": areas,
-            "perimeter_m": perimeters_m(polygons, self.crs),
+            area: areas,
+            perimeter: perimeters_m(polygons, self.crs),
             "n_pixels": table.pixels[rows],
         }
         for statistics in self.zonal:
@@ -215,12 +226,12 @@ class Polygons:
         return geopandas.GeoDataFrame(columns, geometry=polygons, crs=self.crs, index=regions)
 
 
-def _statistics(options: PolygonizeOptions) -> list[Statistics]:
+def _statistics(options: PolygonizeOptions, grid: Grid) -> list[Statistics]:
     """The statistics asked for, each with columns of its own."""
     requests = [Statistics.parse(request) if isinstance(request, str) else request for request in options.stats]
     if options.confidence is not None:
         requests.insert(0, confidence_of(options.confidence))
-    columns = [*_COLUMNS, *(name for request in requests for name in request.names)]
+    columns = [*_COLUMNS, *measure_columns(grid), *(name for request in requests for name in request.names)]
     for name in columns:
         if columns.count(name) > 1:
             raise VectorError(f"two columns would be called {name!r}", "give one of the rasters another name")

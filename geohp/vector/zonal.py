@@ -219,7 +219,7 @@ def _same(one: Grid, other: Grid) -> bool:
     if one.gcps:
         points, others = (np.array([(p.row, p.col, p.x, p.y) for p in grid.gcps]) for grid in (one, other))
         return bool(np.allclose(points, others, rtol=1e-12))
-    return bool(one.transform.almost_equals(other.transform, 1e-9))
+    return bool(one.affine.almost_equals(other.affine, 1e-9))
 
 
 def _warped(dataset: Any, name: str, own: Grid, grid: Grid) -> Any:

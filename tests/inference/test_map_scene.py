@@ -4,8 +4,13 @@ import inspect
 import json
 import logging
 
+import geopandas
+import numpy as np
 import pytest
 import rasterio
+import rasterio.features
+from affine import Affine
+from rasterio.errors import NotGeoreferencedWarning
 
 import geohp
 from geohp.errors import ConfigError, OutputError
@@ -65,6 +70,25 @@ def test_nothing_begins_where_anything_is_in_the_way(scene, tmp_path, monkeypatc
         (tmp_path / name).unlink()
     with pytest.raises(ConfigError, match="both labels and entropy"):
         geohp.segment_file(scene, tmp_path / "a.tif", classes=2, entropy=tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("world", [False, True])
+def test_a_jpeg_its_map_and_its_polygons_line_up(three_fields, tmp_path, world):
+    picture = tmp_path / "photo.jpg"
+    with pytest.warns(NotGeoreferencedWarning), rasterio.open(picture, "w", "JPEG", 200, 150, 3, dtype="uint8") as file:
+        file.write(three_fields)
+    if world:
+        (tmp_path / "photo.jgw").write_text("2\n0\n0\n-2\n1001\n4999\n")
+    geohp.segment_file(picture, tmp_path / "a.tif", classes=3, polygons=tmp_path / "a.gpkg")
+    polygons = geopandas.read_file(tmp_path / "a.gpkg", layer="landcover")
+    with rasterio.open(tmp_path / "a.tif") as labels:
+        assert labels.crs is None
+        assert labels.transform == (Affine(2, 0, 1000, 0, -2, 5000) if world else Affine.identity())
+        shown = labels.transform if world else Affine.scale(1, -1)  # by QGIS
+        shapes = zip(polygons.geometry, polygons["class_id"], strict=True)
+        burnt = rasterio.features.rasterize(shapes, labels.shape, fill=255, transform=shown)
+        np.testing.assert_array_equal(burnt, labels.read(1))
+    assert polygons["area" if world else "area_px"].sum() == 150 * 200 * (4 if world else 1)
 
 
 def test_no_geotiff_gets_the_name_of_another_format(scene, tmp_path):

@@ -359,8 +359,15 @@ class TestFiles:
             ).accuracy
             == 100
         )
-        halves = raster(self.LABELS.repeat(2, 0).repeat(2, 1), Affine.scale(0.5), None)
+        halves = raster(self.LABELS.repeat(2, 0).repeat(2, 1), Affine.scale(0.5, -0.5), None)
         assert name_classes(raster(self.LABELS, Affine.identity(), None), halves).accuracy == 100
+
+    def test_polygons_drawn_in_qgis_on_an_image_that_nothing_places(self):
+        drawn = geopandas.GeoDataFrame(
+            {"cover": ["a", "b"]}, geometry=[shapely.box(0, -1, 2, 0), shapely.box(0, -2, 2, -1)]
+        )
+        naming = name_classes(raster(np.array([[0, 0], [3, 3]], np.uint8), Affine.identity(), None), drawn)
+        assert naming.legend.labels == {0: 0, 3: 1}
 
     def test_elsewhere(self, labels, frame):
         far = frame.translate(1000)

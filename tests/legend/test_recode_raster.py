@@ -152,7 +152,7 @@ def test_refused(tmp_path):
     with pytest.raises(VectorError, match="classes and a legend are both given"):
         polygonize(labels, classes=default_classes(3), legend=LEGEND)
     legend = Legend.named({0: "water"}).write(tmp_path / "legend.yaml")
-    for source, sentence in ((labels, "is the input itself"), (legend, "is the input itself")):
+    for source, sentence in ((labels, "is the input itself"), (legend, "rasters are written to")):
         with pytest.raises(OutputError, match=sentence):
             recode_file(labels, source, legend, overwrite=True)
     out = recode_file(labels, tmp_path / "out.tif", legend)

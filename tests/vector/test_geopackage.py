@@ -96,11 +96,13 @@ def test_style_is_what_qgis_looks_for(tmp_path):
     )
 
 
-def test_without_crs_it_is_undefined_cartesian(tmp_path):
+def test_without_crs_it_has_none(tmp_path):
     polygons = some_polygons(None, transform=Affine.identity())
     path = write_polygons(polygons, tmp_path / "plain.gpkg")
-    assert rows(path, "SELECT srs_id FROM gpkg_contents WHERE table_name = 'landcover'") == [(-1,)]
-    assert rows(path, "SELECT srs_id FROM gpkg_geometry_columns") == [(-1,)]
+    for table in ("gpkg_contents", "gpkg_geometry_columns"):
+        where = f"FROM gpkg_spatial_ref_sys JOIN {table} USING (srs_id) WHERE table_name = 'landcover'"
+        assert rows(path, f"SELECT srs_name {where}") == [("Undefined SRS",)]
+    assert geopandas.read_file(path, layer="landcover").crs is None
     assert (geopandas.read_file(path, layer="landcover").geometry.array == polygons.geometry.array).all()
 
 

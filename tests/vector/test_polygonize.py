@@ -106,16 +106,16 @@ def test_polygons_are_the_pixels(values, kind):
 def test_areas_and_perimeters_in_pixels_are_exact(values):
     polygons = polygonize(raster(values, Affine.identity(), crs=None))
     valid = values != 255
-    assert (polygons["area_m2"] == polygons["n_pixels"]).all()
-    assert polygons["area_m2"].sum() == valid.sum()
+    assert (polygons["area_px"] == polygons["n_pixels"]).all()
+    assert polygons["area_px"].sum() == valid.sum()
     padded = np.pad(values.astype(int), 1, constant_values=255)
     sides = 0
     for step in ((0, 1), (0, -1), (1, 0), (-1, 0)):
         sides += int(((padded != np.roll(padded, step, (0, 1))) & (padded != 255)).sum())
-    assert polygons["perimeter_m"].sum() == sides
+    assert polygons["perimeter_px"].sum() == sides
     if valid.any():
         union = shapely.union_all(polygons.geometry.array)
-        boxes = shapely.union_all([shapely.box(c, r, c + 1, r + 1) for r, c in np.argwhere(valid)])
+        boxes = shapely.union_all([shapely.box(c, -r - 1, c + 1, -r) for r, c in np.argwhere(valid)])
         assert union.equals(boxes)
 
 
@@ -136,7 +136,7 @@ def test_pixels_that_touch_at_corners():
 
 def test_a_junction_is_a_vertex_of_all_who_meet_there():
     polygons = polygonize(raster(np.array([[0, 0], [1, 2]], np.uint8), Affine.identity(), crs=None))
-    assert (1, 1) in polygons.geometry[0].exterior.coords
+    assert (1, -1) in polygons.geometry[0].exterior.coords
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 17), (17, 1)])
@@ -206,7 +206,8 @@ def test_mask_and_alpha_are_no_data(tmp_path):
 def test_nothing_but_nodata(crs):
     polygons = polygonize(raster(np.full((4, 5), 255, np.uint8), crs=crs), min_area_m2=5, simplify_m=1)
     assert polygons.empty
-    assert polygons.columns.tolist() == COLUMNS
+    plain = [name.removesuffix("_m2").removesuffix("_m") for name in COLUMNS]
+    assert polygons.columns.tolist() == (COLUMNS if crs else plain)
     assert (polygons.crs is None) == (crs is None)
     assert polygons.crs == crs
 
@@ -368,11 +369,52 @@ def test_areas_are_those_of_the_polygons(crs, place, rotation):
     np.testing.assert_allclose(polygons["area_m2"], areas_m2(polygons.geometry.array, crs), rtol=1e-5)
 
 
-def test_without_georeference(tmp_path):
-    path = tmp_path / "plain.tif"
-    with pytest.warns(NotGeoreferencedWarning), rasterio.open(path, "w", "GTiff", 3, 2, 1, dtype="uint8") as dataset:
-        dataset.write(np.array([[0, 0, 0], [0, 1, 1]], np.uint8), 1)
+PATTERN = np.array([[0, 0, 0], [0, 1, 1]], np.uint8)
+
+
+def picture(path, values=PATTERN, **profile):
+    """An image that nothing places."""
+    driver = "PNG" if path.suffix == ".png" else "GTiff"
+    layout = {"count": 1, "height": values.shape[0], "width": values.shape[1], "dtype": "uint8", **profile}
+    with pytest.warns(NotGeoreferencedWarning), rasterio.open(path, "w", driver=driver, **layout) as dataset:
+        dataset.write(values, 1)
+    return path
+
+
+@pytest.mark.parametrize("name", ["plain.tif", "plain.png"])
+def test_an_image_that_nothing_places_lies_where_qgis_shows_it(tmp_path, name, caplog):
+    """QGIS takes (0, 1, 0, 0, 0, -1) for a transform where GDAL has none: y from 0 down to minus the height."""
+    polygons = polygonize(picture(tmp_path / name))
+    assert polygons.crs is None
+    assert polygons.columns.tolist() == ["class_id", "class_name", "area_px", "perimeter_px", "n_pixels", "geometry"]
+    assert polygons["area_px"].tolist() == [4, 2]
+    assert polygons["perimeter_px"].tolist() == [10, 6]
+    assert polygons.geometry[1].bounds == (1, -2, 3, -1)
+    assert tuple(polygons.total_bounds) == (0, -2, 3, 0)
+    assert (burn(polygons, PATTERN.shape, Affine.scale(1, -1)) == PATTERN).all()
+    with caplog.at_level("INFO", "geohp"):
+        assert len(polygonize(tmp_path / name, min_area_m2=3)) == 1
+    assert f"{name} does not say how large a metre is: sizes are taken to be in pixels" in caplog.text
+    assert polygonize(raster(PATTERN, Affine.identity(), crs=None)).geometry.geom_equals(polygons.geometry).all()
+
+
+def test_a_world_file_places_an_image_without_telling_its_unit(tmp_path):
+    path = picture(tmp_path / "plain.png")
+    (tmp_path / "plain.pgw").write_text("0.5\n0\n0\n-0.5\n100.25\n199.75\n")
     polygons = polygonize(path)
     assert polygons.crs is None
-    assert polygons["area_m2"].tolist() == [4, 2]
-    assert polygons.geometry[1].bounds == (1, 1, 3, 2)
+    assert polygons.columns.tolist()[2:4] == ["area", "perimeter"]
+    assert polygons["area"].tolist() == [1, 0.5]
+    assert polygons.geometry[1].bounds == (100.5, 199, 101.5, 199.5)
+
+
+def test_a_crs_alone_places_nothing(tmp_path):
+    polygons = polygonize(picture(tmp_path / "plain.tif", crs="EPSG:4326"))
+    assert polygons.crs is None
+    assert polygons["area_px"].tolist() == [4, 2]
+
+
+def test_statistics_of_an_image_that_nothing_places(tmp_path):
+    labels, heights = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", PATTERN + 5)
+    assert polygonize(labels, stats=[f"{heights}:mean"])["b_mean"].tolist() == [5, 6]
+    assert len(polygonize(labels, confidence=heights)) == 2

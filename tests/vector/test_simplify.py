@@ -40,7 +40,7 @@ PLACES = {
     "degrees": ("EPSG:4326", Affine(1.3946e-5, 0, 9, 0, -0.8991e-5, 50)),
     "Web Mercator": ("EPSG:3857", Affine(1.5527, 0, 1e6, 0, -1.5527, 6446276)),
     "rotated": ("EPSG:25832", Affine.translation(5e5, 5.5e6) @ Affine.rotation(30)),
-    "nowhere": (None, Affine.identity()),
+    "nowhere": (None, Affine.scale(1, -1)),
 }
 
 
@@ -69,7 +69,10 @@ def test_tolerance_is_metres_everywhere(place):
     values = blobs()
     crs, transform = PLACES[place]
     array = raster(values, transform, crs)
-    exact, simple = polygonize(array), polygonize(array, simplify_m=1.5)
+    exact, simple = (
+        polygonize(array, simplify_m=tolerance).rename(columns={"area": "area_m2", "perimeter": "perimeter_m"})
+        for tolerance in (0, 1.5)
+    )
     assert exact["area_m2"].sum() == pytest.approx(values.size, rel=0.005)
     before = shapely.get_num_coordinates(exact.geometry.array).sum()
     after = shapely.get_num_coordinates(simple.geometry.array).sum()

@@ -103,7 +103,7 @@ class LabelRaster:
         if self.grid.crs is None or grid.crs is None:
             place["src_crs"] = grid.crs or self.grid.crs or _NOWHERE
         if not self.grid.gcps:
-            place["src_transform"] = self.grid.transform
+            place["src_transform"] = self.grid.affine
         # Without a nodata value, or an alpha band to say so, what lies beyond would be taken for label 0.
         declared = self._dataset.nodatavals[self.band - 1]
         with warped_to(
@@ -216,7 +216,7 @@ def warped_to(grid: Grid, dataset: Any, name: str, **options: Any) -> Any:
     Raises:
         SceneError: GDAL cannot bring the raster there.
     """
-    options = {"crs": grid.crs, "transform": grid.transform, "width": grid.width, "height": grid.height, **options}
+    options = {"crs": grid.crs, "transform": grid.affine, "width": grid.width, "height": grid.height, **options}
     try:
         return WarpedVRT(dataset, **options)
     except (*FAILURES, ValueError) as error:
