@@ -38,19 +38,19 @@ def fused(views: list[Tensor], problem: Problem) -> ModuleType | None:
     device = views[0].device
     if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < LOWEST_CAPABILITY:
         return None
-    return _checked(device)
+    return _checked(device, problem.agnostic.symmetric)
 
 
 @functools.cache
-def _checked(device: torch.device) -> ModuleType | None:
-    """The module, if it is there and right on this device."""
+def _checked(device: torch.device, symmetric: bool = True) -> ModuleType | None:
+    """The module, if it is there and right on this device for positives of this kind."""
     if importlib.util.find_spec("triton") is None:
         return None
     try:
         from geohp.methods.hp import kernels
 
         with torch.cuda.device(device) if device.type == "cuda" else torch.no_grad():
-            error = largest_error(kernels, device)
+            error = largest_error(kernels, device, symmetric=symmetric)
     except torch.OutOfMemoryError:
         raise
     except Exception as problem:  # whatever a compiler can say about another card, driver or version of Triton
@@ -62,7 +62,9 @@ def _checked(device: torch.device) -> ModuleType | None:
     return kernels
 
 
-def largest_error(passes: ModuleType, device: torch.device, dtype: torch.dtype = torch.float16) -> float:
+def largest_error(
+    passes: ModuleType, device: torch.device, dtype: torch.dtype = torch.float16, *, symmetric: bool = True
+) -> float:
     """How far sums and gradients of fused passes are from the plain ones', on a problem of 200 rows, relative."""
     generator = torch.Generator().manual_seed(0)
     n, width = 200, 32
@@ -71,8 +73,8 @@ def largest_error(passes: ModuleType, device: torch.device, dtype: torch.dtype =
 
     def problem(factors: Tensor) -> Problem:
         return Problem(
-            agnostic=PositivePairs(factors[2], pool.to(factors), remember=False),
-            specific=PositivePairs(factors[3], pool.to(factors), remember=False),
+            agnostic=PositivePairs(factors[2], pool.to(factors), remember=False, symmetric=symmetric),
+            specific=PositivePairs(factors[3], pool.to(factors), remember=False, symmetric=symmetric),
             rows=n,
             images=2,
             temperature=0.5,

@@ -74,7 +74,7 @@ def a_problem(features, codes):
 
 
 def test_they_are_chosen_for_half_precision_on_a_recent_gpu_only(monkeypatch):
-    monkeypatch.setattr(fused, "_checked", lambda device: "kernels")
+    monkeypatch.setattr(fused, "_checked", lambda device, symmetric: "kernels")
     monkeypatch.setattr(torch.version, "hip", None)
     capability = [(9, 0)]
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability[0])
@@ -102,14 +102,16 @@ def test_they_are_chosen_for_half_precision_on_a_recent_gpu_only(monkeypatch):
 
 def test_a_card_they_fail_on_gets_the_plain_passes_and_a_warning(monkeypatch, caplog):
     device = torch.device("cpu")
-    for outcome, told in ((lambda *_: 0.5, "off by 0.5"), (lambda *_: 1 / 0, "division by zero")):
+    for outcome, told in ((lambda *_, **__: 0.5, "off by 0.5"), (lambda *_, **__: 1 / 0, "division by zero")):
         fused._checked.cache_clear()
         monkeypatch.setattr(fused, "largest_error", outcome)
         assert fused._checked(device) is None
         assert told in caplog.text
     fused._checked.cache_clear()
-    monkeypatch.setattr(fused, "largest_error", lambda *_: 0.001)
+    # Each kind of positives is checked by itself.
+    monkeypatch.setattr(fused, "largest_error", lambda *_, symmetric: 0.001 if symmetric else 0.5)
     assert fused._checked(device).__name__.endswith("kernels")
+    assert fused._checked(device, False) is None
     fused._checked.cache_clear()
 
 
