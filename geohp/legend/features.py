@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import geopandas
 import numpy as np
@@ -18,7 +18,6 @@ from rasterio.warp import transform_bounds
 
 from geohp.errors import DataError
 from geohp.raster.grid import Grid, parse_crs
-from geohp.raster.read.labels import LabelRaster
 from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layers_with_geometry
 
 # Numbers of rows that programs add by themselves, never classes.
@@ -30,6 +29,22 @@ _OTHER_FILE = "mend it or give another file"
 _OTHER_REFERENCE = "give polygons, points or a raster"
 
 
+_PARTS = 20
+"""Bits of an object's number that count the parts of one feature."""
+
+
+class OnGrid(Protocol):
+    """What a reference is compared with: a map, or a scene that is to be mapped."""
+
+    @property
+    def name(self) -> str:
+        """In messages."""
+
+    @property
+    def grid(self) -> Grid:
+        """Where its pixels lie."""
+
+
 @dataclass(frozen=True)
 class Features:
     """Geometries with a class.
@@ -37,6 +52,7 @@ class Features:
     Attributes:
         geometries: (n,) single points or single polygons, x the column and y the row of a map's pixel grid.
         keys: (n,) places in ``names``.
+        objects: (n,) int64, a number of each, the same whatever it is compared with; see :func:`feature_number`.
         names: of the classes; numbers in their order, then texts in the alphabet's.
         points: whether they are points.
         notes: what was left out, in sentences.
@@ -44,13 +60,14 @@ class Features:
 
     geometries: NDArray[Any]
     keys: NDArray[np.int64]
+    objects: NDArray[np.int64]
     names: tuple[str, ...]
     points: bool
     notes: tuple[str, ...]
 
 
 def read_features(
-    source: str | Path | geopandas.GeoDataFrame, labels: LabelRaster, *, field: str | None, layer: str | None
+    source: str | Path | geopandas.GeoDataFrame, labels: OnGrid, *, field: str | None, layer: str | None
 ) -> Features:
     """Read polygons or points, on the pixel grid of a map.
 
@@ -85,10 +102,22 @@ def read_features(
     placed = _on_grid(parts, known_crs(frame.crs), labels.grid)
     finite = np.isfinite(shapely.bounds(placed)).all(axis=1) if len(placed) else np.empty(0, bool)
     notes += _left_out(~finite, f"lie where {labels.name}'s coordinate reference system does not reach")
-    return Features(placed[finite], keys[finite], names, points, notes)
+    objects = (np.asarray(frame.index, np.int64)[usable][origin] << _PARTS) + _places(origin)
+    return Features(placed[finite], keys[finite], objects[finite], names, points, notes)
 
 
-def check_crs(crs: Any, name: str, labels: LabelRaster) -> None:
+def feature_number(objects: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The features that objects are parts of: their numbers in the file, or rows of the frame, counted from 0."""
+    return objects >> _PARTS
+
+
+def _places(origin: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of parts, sorted by the feature they come from, the place of each among those of its feature."""
+    firsts = np.searchsorted(origin, origin)
+    return np.arange(len(origin)) - firsts
+
+
+def check_crs(crs: Any, name: str, labels: OnGrid) -> None:
     """Refuse a reference and a map of which only one says where on Earth it lies.
 
     Args:
@@ -112,7 +141,7 @@ def known_crs(crs: Any) -> Any:
 
 
 def _read(
-    source: str | Path | geopandas.GeoDataFrame, name: str, labels: LabelRaster, field: str | None, layer: str | None
+    source: str | Path | geopandas.GeoDataFrame, name: str, labels: OnGrid, field: str | None, layer: str | None
 ) -> tuple[geopandas.GeoDataFrame, str]:
     """The features, and the field with their class."""
     if isinstance(source, geopandas.GeoDataFrame):
@@ -129,13 +158,13 @@ def _read(
     if frame.active_geometry_name is None:
         raise DataError(f"{name} has no geometries", _OTHER_REFERENCE)
     check_crs(known_crs(frame.crs), name, labels)
-    frame = frame.rename(columns=str)
+    frame = frame.rename(columns=str).reset_index(drop=True)
     dtypes = {str(column): frame[column].dtype for column in frame.columns if column != frame.geometry.name}
     return frame, _choose_field(dtypes, field, name)
 
 
 def _read_layer(
-    path: str | Path, labels: LabelRaster, field: str | None, layer: str | None
+    path: str | Path, labels: OnGrid, field: str | None, layer: str | None
 ) -> tuple[geopandas.GeoDataFrame, str]:
     layer = _choose_layer(path, layer)
     try:
@@ -146,7 +175,7 @@ def _read_layer(
         field = _choose_field(dtypes, field, str(path))
         # All points are read, for those outside are reported. Polygons may be a whole country's.
         extent = extent_in(labels.grid, crs) if "Polygon" in str(info["geometry_type"]) else None
-        return pyogrio.read_dataframe(path, layer=layer, columns=[field], bbox=extent), field
+        return pyogrio.read_dataframe(path, layer=layer, columns=[field], bbox=extent, fid_as_index=True), field
     except DataError:
         raise
     except VECTOR_FAILURES as error:

@@ -156,7 +156,7 @@ class _Counts:
         sample = reference.sample(block)
         if sample is None:
             return
-        where, keys = sample
+        where, keys, _ = sample
         values, valid = raster.read(block)
         self._labels.update(ranked(values[valid])[0].tolist())
         has_data = valid[where]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import geopandas
 import numpy as np
@@ -16,10 +16,24 @@ from numpy.typing import NDArray
 
 from geohp.classes import is_colour
 from geohp.errors import DataError, SceneError
-from geohp.legend.features import Features, check_crs, read_features
+from geohp.legend.features import Features, OnGrid, check_crs, read_features
 from geohp.raster.block import Block
 from geohp.raster.read.labels import LabelRaster, open_labels
 from geohp.raster.sources.vector_files import layers_with_geometry
+
+
+class Sample(NamedTuple):
+    """What is known in a block.
+
+    Attributes:
+        where: an index that takes (n,) values out of a block's (rows, cols).
+        keys: (n,) of the classes.
+        objects: (n,) int64, of which polygon or point, see :class:`.Features`; ``None`` of a raster.
+    """
+
+    where: Any
+    keys: NDArray[Any]
+    objects: NDArray[np.int64] | None
 
 
 class Reference(Protocol):
@@ -39,21 +53,16 @@ class Reference(Protocol):
     notes: tuple[str, ...]
     outside: int
 
-    def sample(self, block: Block) -> tuple[Any, NDArray[Any]] | None:
-        """What is known in a block.
-
-        Returns:
-            an index that takes (n,) values out of a block's (rows, cols), and the keys of (n,) classes; ``None`` where
-            nothing is known.
-        """
+    def sample(self, block: Block) -> Sample | None:
+        """What is known in a block; ``None`` where nothing is."""
 
     def class_name(self, key: int) -> str:
         """What the class of a key is called."""
 
 
 @contextmanager
-def open_reference(source: Any, labels: LabelRaster, *, field: str | None, layer: str | None) -> Iterator[Reference]:
-    """Open a reference for a label map; what kind it is tells its content.
+def open_reference(source: Any, labels: OnGrid, *, field: str | None, layer: str | None) -> Iterator[Reference]:
+    """Open a reference for a label map, or for a scene; what kind it is tells its content.
 
     Args:
         source: a vector file that GDAL reads or GeoParquet, a GeoDataFrame, a raster of classes or an array of them.
@@ -67,7 +76,7 @@ def open_reference(source: Any, labels: LabelRaster, *, field: str | None, layer
     """
     if labels.grid.gcps:
         problem = f"{labels.name} is placed by ground control points"
-        raise DataError(problem, "warp it to a map projection first (gdalwarp), then name its labels")
+        raise DataError(problem, "warp it to a map projection first (gdalwarp)")
     is_path = isinstance(source, str | Path)
     name = str(source) if is_path else "the reference"
     if isinstance(source, str) and "://" not in source and not source.startswith("/vsi"):
@@ -100,24 +109,25 @@ class _Polygons:
 
     unit, outside = "pixels", 0
 
-    def __init__(self, features: Features, name: str, labels: LabelRaster) -> None:
+    def __init__(self, features: Features, name: str, labels: OnGrid) -> None:
         self.name, self.colours, self.notes = name, dict[str, str](), features.notes
         self._features = features
         self._tree = shapely.STRtree(features.geometries)
 
-    def sample(self, block: Block) -> tuple[Any, NDArray[Any]] | None:
+    def sample(self, block: Block) -> Sample | None:
         frame = shapely.box(block.col, block.row, block.right, block.bottom)
         here = np.sort(self._tree.query(frame))  # in the order of the file, later ones on top
         if not len(here):
             return None
-        keys = rasterio.features.rasterize(
-            zip(self._features.geometries[here], (self._features.keys[here] + 1).tolist(), strict=True),
+        places = rasterio.features.rasterize(
+            zip(self._features.geometries[here], range(1, len(here) + 1), strict=True),
             out_shape=block.shape,
             transform=Affine.translation(block.col, block.row),
             dtype="int32",
         )
-        covered = keys > 0
-        return covered, keys[covered] - 1
+        covered = places > 0
+        features = here[places[covered] - 1]
+        return Sample(covered, self._features.keys[features], self._features.objects[features])
 
     def class_name(self, key: int) -> str:
         return self._features.names[key]
@@ -128,7 +138,7 @@ class _Points:
 
     unit = "points"
 
-    def __init__(self, features: Features, name: str, labels: LabelRaster) -> None:
+    def __init__(self, features: Features, name: str, labels: OnGrid) -> None:
         self.name, self.colours, self.notes = name, dict[str, str](), features.notes
         self._names = features.names
         col, row = np.floor(shapely.get_coordinates(features.geometries)).T
@@ -137,15 +147,16 @@ class _Points:
         rows = row[inside].astype(np.intp)
         down = np.argsort(rows, kind="stable")
         self._rows, self._cols = rows[down], col[inside].astype(np.intp)[down]
-        self._keys = features.keys[inside][down]
+        self._keys, self._objects = features.keys[inside][down], features.objects[inside][down]
 
-    def sample(self, block: Block) -> tuple[Any, NDArray[Any]] | None:
+    def sample(self, block: Block) -> Sample | None:
         first, last = np.searchsorted(self._rows, [block.row, block.bottom])
         cols = self._cols[first:last] - block.col
         here = (cols >= 0) & (cols < block.width)
         if not here.any():
             return None
-        return (self._rows[first:last][here] - block.row, cols[here]), self._keys[first:last][here]
+        where = (self._rows[first:last][here] - block.row, cols[here])
+        return Sample(where, self._keys[first:last][here], self._objects[first:last][here])
 
     def class_name(self, key: int) -> str:
         return self._names[key]
@@ -165,9 +176,9 @@ class _Raster:
         coloured = [entry for entry in reversed(raster.classes) if is_colour(entry.colour)]
         self.colours = {self.class_name(entry.id): entry.colour for entry in coloured}
 
-    def sample(self, block: Block) -> tuple[Any, NDArray[Any]] | None:
+    def sample(self, block: Block) -> Sample | None:
         values, valid = self._warped.read(block)
-        return (valid, values[valid]) if valid.any() else None
+        return Sample(valid, values[valid], None) if valid.any() else None
 
     def class_name(self, key: int) -> str:
         return self._names.get(key, str(key))
