@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from geohp.evaluation.metrics import SegmentationMetrics
     from geohp.inference.batch import segment_files
     from geohp.inference.map_scene import segment_file
+    from geohp.inference.probe.run import probe
     from geohp.inference.segment import segment
     from geohp.inference.segmenter import Segmenter
     from geohp.legend.file import Legend
@@ -39,6 +40,7 @@ _HOME = {
     "open_scene": "geohp.raster.read.scene",
     "polygonize": "geohp.vector.polygonize",
     "polygonize_file": "geohp.vector.writing",
+    "probe": "geohp.inference.probe.run",
     "recode_file": "geohp.legend.recode_raster",
     "recode_model_file": "geohp.legend.recode_model",
     "segment": "geohp.inference.segment",
@@ -60,6 +62,7 @@ __all__ = [
     "open_scene",
     "polygonize",
     "polygonize_file",
+    "probe",
     "recode_file",
     "recode_model_file",
     "segment",

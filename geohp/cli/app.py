@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from geohp.cli import terminal
 from geohp.cli.evaluate import evaluate
 from geohp.cli.maps import legend, polygonize, recode
+from geohp.cli.probe import probe
 from geohp.cli.segment import segment
 from geohp.cli.train import import_checkpoint, prepare, quickstart, train
 from geohp.errors import GeohpError
@@ -57,7 +58,7 @@ def _geohp(
     """Land-cover maps from orthophotos, without a single label."""
 
 
-for command in (train, evaluate, prepare, segment, polygonize, legend, recode, import_checkpoint, quickstart):
+for command in (train, evaluate, prepare, segment, probe, polygonize, legend, recode, import_checkpoint, quickstart):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

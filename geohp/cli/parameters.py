@@ -39,3 +39,10 @@ SimplifyBoundary = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. train.epochs=3.")
 ]
+
+
+def split_bands(text: str | None) -> list[int | str] | None:
+    """Bands as they are written in one word: ``4,1,2`` or ``red,green,nir``."""
+    if text is None:
+        return None
+    return [int(part) if part.strip().isdigit() else part.strip() for part in text.split(",")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geohp.cli import terminal
-from geohp.cli.parameters import MinArea, Simplify, SimplifyBoundary, Smooth, panel
+from geohp.cli.parameters import MinArea, Simplify, SimplifyBoundary, Smooth, panel, split_bands
 from geohp.errors import ConfigError, GeohpError
 from geohp.options import OnReadError, Refinement
 
@@ -144,7 +144,7 @@ def segment(
             block=block,
             legend=legend,
             seed=seed,
-            bands=_bands(bands),
+            bands=split_bands(bands),
             scaling=scaling,
             on_read_error=on_read_error,
             pixel_size_m=pixel_size,
@@ -237,9 +237,3 @@ def _show_maps(batch: BatchResult, folder: Path | None) -> None:
 
 class ScenesFailedError(GeohpError):
     """Some of many scenes could not be mapped; the others were."""
-
-
-def _bands(text: str | None) -> list[int | str] | None:
-    if text is None:
-        return None
-    return [int(part) if part.strip().isdigit() else part.strip() for part in text.split(",")]

@@ -1,0 +1,73 @@
+"""``geohp probe``: a model that knows the classes of a few polygons or points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geohp.cli import terminal
+from geohp.cli.parameters import Device, Overwrite, Seed, Weights, split_bands
+
+
+def probe(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL] SCENE...",
+            help="Run folder or model file (none with --backbone), then the scenes that the labels lie on: files, "
+            "folders, 'tiles/*.tif'. Without scenes, the images that the model was trained on.",
+        ),
+    ],
+    reference: Annotated[
+        str, typer.Option(metavar="FILE", help="What is known: polygons, points, or a raster of classes.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Model to write (.safetensors).")],
+    field: Annotated[str | None, typer.Option(metavar="NAME", help="Attribute that holds the class.")] = None,
+    layer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Layer of the reference, where it has several.")
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Without a model: raw features of aerial, rcf or a timm vision transformer."),
+    ] = None,
+    weights: Weights = None,
+    block: Annotated[int | None, typer.Option(help="Block of the backbone, counted from 0; -1 is the last.")] = None,
+    bands: Annotated[
+        str | None, typer.Option(metavar="LIST", help="By number, name or colour; the model's own by default.")
+    ] = None,
+    scaling: Annotated[
+        str | None, typer.Option(metavar="RULE", help="auto, type, percentiles, percentiles:2,98 or LOW,HIGH.")
+    ] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Teach a model the classes of a few polygons or points, and say how right it will be.
+
+    The model written maps these classes: geohp segment SCENE --model FILE.
+    """
+    from geohp.inference.probe.run import probe as teach
+
+    model, scenes = (None, sources) if backbone is not None else (sources[0], sources[1:])
+    with terminal.progress() as progress:
+        result = teach(
+            model,
+            scenes or None,
+            reference,
+            field=field,
+            layer=layer,
+            backbone=backbone,
+            weights=weights,
+            block=block,
+            bands=split_bands(bands),
+            scaling=scaling,
+            out=out,
+            overwrite=overwrite,
+            device=device,
+            seed=seed,
+            progress=progress,
+        )
+    typer.echo(result.report(terminal.width()))
+    typer.echo(f"wrote {out}: {', '.join(entry.name for entry in result.segmenter.classes)}")
