@@ -203,8 +203,8 @@ class _Survey:
 def window_middles(grid: WindowGrid) -> Iterator[tuple[Origin, Block]]:
     """Every window, and the pixels that lie nearer to its middle than to that of any other: together the scene."""
     tall, wide = grid.shape
-    for (row, top, bottom) in _spans(grid.rows, tall, grid.height):
-        for (col, left, right) in _spans(grid.cols, wide, grid.width):
+    for row, top, bottom in _spans(grid.rows, tall, grid.height):
+        for col, left, right in _spans(grid.cols, wide, grid.width):
             yield (row, col), Block.between(top, left, bottom, right)
 
 
@@ -281,8 +281,10 @@ class _Draw:
     def _pick(
         self, rows: NDArray[Any], cols: NDArray[Any], keys: NDArray[Any], patches: tuple[int, ...]
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Of labelled pixels those to learn from: of each class one a patch at most, but every point; and what each
-        stands for."""
+        """Which of labelled pixels to learn from, and how many each stands for.
+
+        Of each class one a patch at most, but every point.
+        """
         if self._reference.unit == "points":
             return np.arange(len(rows)), np.ones(len(rows))
         patch = rows * patches[0] // self._grid.shape[0] * patches[1] + cols * patches[1] // self._grid.shape[1]
@@ -320,9 +322,7 @@ class _Encoder:
         return self._model.codes(images)
 
 
-def interpolate(
-    codes: Tensor, rows: NDArray[Any], cols: NDArray[Any], shape: tuple[int, int]
-) -> NDArray[np.float32]:
+def interpolate(codes: Tensor, rows: NDArray[Any], cols: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
     """Codes at pixels of a window, bilinear between the middles of patches, as scores are blended.
 
     Args:

@@ -97,7 +97,9 @@ def probe(
         inputs = [path for path in (model, reference) if isinstance(path, str | Path)]
         check_output(out, overwrite=overwrite, inputs=inputs)
     if model is None and backbone is None:
-        raise ConfigError("neither a model nor a backbone", "give a run folder, a model file, or {option}", option="backbone")
+        raise ConfigError(
+            "neither a model nor a backbone", "give a run folder, a model file, or {option}", option="backbone"
+        )
     options = ModelOptions(
         model=model, backbone=backbone, weights=weights, block=block, bands=bands, scaling=scaling, seed=seed,
         device=device,
