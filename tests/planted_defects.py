@@ -117,8 +117,15 @@ DEFECTS = [
     ),
     Defect("positives are always symmetric", HP, "symmetric=settings.symmetric_positives", "symmetric=True"),
     Defect("local positives cannot be switched off", HP, "if not self.settings.local_positives:", "if False:"),
-    Defect("task-specific positives cannot be", HP, "if not self.settings.task_specific_positives:", "if False:"),
-    Defect("task-agnostic positives cannot be", HP, "if not settings.task_agnostic_positives:", "if False:"),
+    Defect(
+        "task-specific positives cannot be switched off",
+        HP,
+        "if not self.settings.task_specific_positives:",
+        "if False:",
+    ),
+    Defect(
+        "task-agnostic positives cannot be switched off", HP, "if not settings.task_agnostic_positives:", "if False:"
+    ),
     Defect(
         "task-specific positives alone by the other pool",
         HP,

@@ -235,6 +235,7 @@ def test_kinds_of_positives_that_are_switched_off_are_not_shown(tmp_path):
     page = made.write(tmp_path)
     assert "affinities" not in page.sections
     assert "did without task-specific positives, symmetric positives, local positives." in page.text
+    assert "than the anchor is to any patch of a reference pool" in page.text
     assert "the warm-up (method.warmup_steps) is longer" not in page.html
     alone = Made(Fields(4), task_agnostic_positives=False).write(tmp_path)
     assert "have no task-specific one and are left out" in alone.text
