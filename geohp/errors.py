@@ -55,6 +55,27 @@ def keyword(option: str, value: object) -> str:
     return f"{option}=" if value is None else f"{option}={value!r}"
 
 
+class Note(str):
+    """A note on an exception that names an option, as an error does: a text for Python, and for whoever renders it.
+
+    Args:
+        text: with ``{option}`` in the option's place.
+        option, value: see :class:`GeohpError`.
+    """
+
+    def __new__(cls, text: str, *, option: str, value: object = None) -> Self:  # noqa: D102
+        note = super().__new__(cls, text.replace(PLACE, keyword(option, value)))
+        note._parts = (text, option, value)
+        return note
+
+    _parts: tuple[str, str, object]
+
+    def render(self, word: Callable[[str, object], str]) -> str:
+        """The note, its option in the words of a listener; see :meth:`GeohpError.render`."""
+        text, option, value = self._parts
+        return text.replace(PLACE, word(option, value))
+
+
 def _restored(
     kind: type[GeohpError], problem: str, remedy: str, option: str | None, value: object
 ) -> GeohpError:  # for pickle, which knows no keyword-only arguments

@@ -8,12 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
-from geohp.errors import VectorError
+from geohp.errors import ConfigError, ModelError, VectorError
 
 Refinement = Literal["crf"]
 OnReadError = Literal["stop", "nodata"]
+
+QUANTITIES = ("confidence", "entropy", "probabilities")
+"""Rasters to be had besides the labels: the winner's share, the entropy of all shares (1: all alike), the shares."""
 
 _MOST_ROUNDS = 5  # nobody can see more
 
@@ -59,6 +62,22 @@ class WindowOptions:
     pixel_size_m: float | None = None
     tta: bool = False
     refine: Refinement | None = None
+
+    def check_windows(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            ConfigError: there is no such refinement.
+            ModelError: the overlap is not between 0 and 1, or the window or the pixel size is not positive.
+        """
+        if not 0 <= self.overlap < 1:
+            raise ModelError(f"overlap {self.overlap}: must be at least 0 and below 1, a share of the window")
+        if self.window_px is not None and self.window_px < 1:
+            raise ModelError(f"window {self.window_px}: must be a positive number of pixels")
+        if self.pixel_size_m is not None and not 0 <= self.pixel_size_m < math.inf:
+            raise ModelError(f"pixel size {self.pixel_size_m}: must be a number of metres, or 0 for the scene's own")
+        if self.refine is not None and self.refine not in get_args(Refinement):
+            raise ConfigError(f"refine {self.refine!r}: must be {' or '.join(get_args(Refinement))}, or left out")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import timm
 from torch import Tensor
 
-from geohp.backbones.vit import SATDINO, SELFPATCH
+from geohp.backbones.names import SATDINO, SELFPATCH
 
 # Width and depth of the sizes; all have heads of 64 channels, whose number the tensors do not tell.
 _SIZES = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large", (1536, 40): "giant"}

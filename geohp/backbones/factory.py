@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 from pathlib import Path
@@ -13,9 +12,11 @@ import timm
 from geohp.backbones.aerial import AerialNetwork, load_aerial_weights
 from geohp.backbones.base import Backbone
 from geohp.backbones.hosted_weights import HOSTED
+from geohp.backbones.names import VARIANTS, check_backbone, suggestion
 from geohp.backbones.rcf import RandomConvolutionalFeatures
-from geohp.backbones.vit import VARIANTS, VisionTransformer
-from geohp.backbones.weights import HUB, RANDOM, load_weights
+from geohp.backbones.vit import VisionTransformer
+from geohp.backbones.weight_paths import HUB, RANDOM
+from geohp.backbones.weights import load_weights
 from geohp.errors import ConfigError
 
 
@@ -42,11 +43,8 @@ def create_backbone(
         ConfigError: for an unknown name, block or option.
         WeightsError: when the weights cannot be had or do not fit.
     """
+    check_backbone(name, weights)
     if name == RandomConvolutionalFeatures.name:
-        if weights is not None and str(weights) != RANDOM:
-            raise ConfigError(
-                "backbone rcf: takes no weights, it is fitted to the imagery", "leave backbone.weights out"
-            )
         _check_options(name, RandomConvolutionalFeatures, options)
         return RandomConvolutionalFeatures(**options)
     if name == AerialNetwork.name:
@@ -54,7 +52,7 @@ def create_backbone(
     architecture, _, tag = name.partition(".")
     known = tag in ("", *VARIANTS) or name in HOSTED or name in timm.list_pretrained(f"{architecture}.*")
     if not timm.is_model(architecture) or not known:
-        raise ConfigError(f"backbone {name}: unknown", _suggestion(name))
+        raise ConfigError(f"backbone {name}: unknown", suggestion(name))
     _check_options(name, VisionTransformer, options)
     transformer = VisionTransformer(name, block=block, **options)
     transformer.weights_source = load_weights(transformer, weights)
@@ -105,9 +103,3 @@ def _check_options(name: str, kind: type[Backbone], options: dict[str, Any]) -> 
     for option in options:
         if option not in known:
             raise ConfigError(f"backbone {name}: has no option {option!r}", f"it has {', '.join(known)}")
-
-
-def _suggestion(name: str) -> str:
-    names = ["rcf", "aerial", *timm.list_models("vit_*"), *timm.list_pretrained("vit_*dino*"), *HOSTED]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else "choose rcf, aerial or a vision transformer known to timm"

@@ -18,9 +18,6 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 
-import torch
-
-from geohp.backbones.weight_files import read_state
 from geohp.errors import OutputError, WeightsError
 from geohp.files import atomic_write, write_failure, write_text
 
@@ -51,6 +48,8 @@ class HostedWeights:
     @property
     def path(self) -> Path:
         """Where the file is kept."""
+        import torch  # names and addresses are known without
+
         return Path(torch.hub.get_dir()) / "checkpoints" / self.url.rpartition("/")[2]
 
 
@@ -108,6 +107,8 @@ def fetch(name: str) -> Path:
 
 def _download(name: str, hosted: HostedWeights, draft: Path) -> None:
     """Write what the address gives, and make sure that it is a weight file and all of it."""
+    from geohp.backbones.weight_files import read_state  # torch, which names do without
+
     request = urllib.request.Request(hosted.url, headers={"User-Agent": "geohp"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer, draft.open("wb") as file:

@@ -19,17 +19,9 @@ from torch import Tensor, nn
 from geohp.backbones.affinities import neighbour_affinities
 from geohp.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, PatchFeatures
 from geohp.backbones.hosted_weights import timm_name
+from geohp.backbones.names import SELFPATCH, VARIANTS
 from geohp.errors import ConfigError
 
-SELFPATCH = "selfpatch"
-"""Tag of transformers as SelfPatch trains them (arXiv 2206.07990): without class token and final norm."""
-SATDINO = "satdino"
-"""Tag of transformers as SatDINO trains them (arXiv 2508.21402): with a register, which tells the pixel size."""
-VARIANTS: dict[str, dict[str, Any]] = {
-    SELFPATCH: {"class_token": False, "global_pool": "avg"},
-    SATDINO: {"reg_tokens": 1},
-}
-"""Tags of our own for plain transformers of timm, and in what they differ from these."""
 OFFSET = 0.1
 _LOGITS = 1 << 25  # logits held at once (128 MB in float32): more images than that are taken in turns
 

@@ -19,9 +19,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from geohp.backbones.weight_paths import check_weight_file
 from geohp.errors import WeightsError
-
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 # What settings and training state are made of: whole libraries by the beginning of the name, ...
 _SETTINGS_OF = (
@@ -49,12 +48,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: when the file is missing, damaged, of another kind, or holds objects that could run code.
     """
-    if not path.is_file():
-        raise WeightsError(
-            f"{path}: no such weight file", "check the path given as backbone.weights or {option}", option="weights"
-        )
-    if path.suffix.lower() not in _SUFFIXES:
-        raise WeightsError(f"{path}: not a kind of weight file known here", f"give one of {', '.join(_SUFFIXES)}")
+    check_weight_file(path)
     try:
         if path.suffix.lower() == ".safetensors":
             return dict(load_file(path))

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from geohp.backbones.hosted_weights import HOSTED, fetch
-from geohp.backbones.vit import SATDINO, SELFPATCH, VARIANTS, VisionTransformer
+from geohp.backbones.names import SATDINO, SELFPATCH, VARIANTS
+from geohp.backbones.vit import VisionTransformer
 from geohp.backbones.weight_files import read_state
+from geohp.backbones.weight_paths import HUB, RANDOM
 from geohp.errors import WeightsError
 
-HUB, RANDOM = "hub", "random"
 HUB_TIMEOUT_S = 10.0
 
 _AUTHORS = {

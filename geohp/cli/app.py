@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from geohp.version import __version__
 
 
 class _Commands(TyperGroup):
-    """The commands; an interrupt is told before typer, which would pass over it in silence, leaves with code 130."""
+    """The commands; an interrupt is told before typer, which would pass over it in silence, leaves with its code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command asked for."""
@@ -28,7 +29,7 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             terminal.show_interrupt(interrupt)
-            raise typer.Exit(130) from interrupt
+            raise typer.Exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)) from interrupt
 
 
 app = typer.Typer(
@@ -62,12 +63,18 @@ for command in (train, evaluate, prepare, segment, probe, polygonize, legend, re
     app.command(command.__name__.replace("_", "-"))(command)
 
 
+def _terminate(number: int, frame: object) -> None:
+    """Who is asked to end ends as in an interrupt: nothing half done, and a word of what is kept."""
+    raise KeyboardInterrupt(number)
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2, an interrupt exit code 130."""
     terminal.show_log()
     # Threads that spin while they wait stall one another wherever cores are shared with other work: up to twenty
     # times slower. Has to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except GeohpError as error:

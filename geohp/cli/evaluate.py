@@ -46,7 +46,8 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
 ) -> None:
     """Score models on labelled data by the protocol of the paper, beside the published figures."""
-    from geohp.evaluation.evaluate import EvaluationOptions, score_models
+    from geohp.evaluation.evaluate import score_models
+    from geohp.evaluation.options import EvaluationOptions
     from geohp.model.runs import newest_run
 
     models: list[Path] = model or [run for run in [newest_run()] if run is not None]

@@ -17,7 +17,7 @@ from geohp.options import OnReadError, Refinement
 if TYPE_CHECKING:
     from distributed import Client
 
-    from geohp.inference.batch import BatchResult
+    from geohp.inference.folder_maps import BatchResult
     from geohp.inference.map_scene import SceneResult
 
 _output = panel("Outputs")

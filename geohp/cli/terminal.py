@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from geohp.errors import GeohpError
+from geohp.errors import GeohpError, Note
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -26,6 +27,7 @@ _FLAGS = {
     "pixel_size_m": "--pixel-size",
     "min_area_m2": "--min-area",
     "simplify_m": "--simplify",
+    "resume": "geohp train --resume",
 }
 """Options that the command line calls otherwise than Python does."""
 
@@ -76,7 +78,7 @@ def say(text: str) -> None:
 def flag(option: str, value: object) -> str:
     """An option as the command line writes it: ``--overwrite``, or ``--window`` where no value is told."""
     name = _FLAGS.get(option, "--" + option.replace("_", "-"))
-    return name if value is None or value is True else f"{name} {value}"
+    return name if value is None or value is True else f"{name} {shlex.quote(str(value))}"
 
 
 class _Sentences(logging.Handler):
@@ -126,4 +128,4 @@ def duration(seconds: float) -> str:
 
 def _show_notes(error: BaseException) -> None:
     for note in getattr(error, "__notes__", ()):
-        say(note)
+        say(note.render(flag) if isinstance(note, Note) else note)

@@ -74,7 +74,10 @@ def import_checkpoint(
     overwrite: Overwrite = False,
 ) -> None:
     """Make a geohp model of a checkpoint that another project released."""
-    from geohp.model.importing.convert import import_checkpoint as run_import
+    from geohp.model.importing.checks import check_import
+
+    check_import(checkpoint, out, overwrite=overwrite)
+    from geohp.model.importing.convert import import_checkpoint as run_import  # with torch, which takes seconds
 
     imported = run_import(
         checkpoint,

@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from abc import ABC, abstractmethod
+from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NotRequired, TypedDict
-
-from torch import Tensor
-from torch.utils.data import Dataset
+from typing import TYPE_CHECKING, ClassVar, NotRequired, TypedDict
 
 from geohp.classes import LandCoverClass
 from geohp.errors import DataError, SceneError
 from geohp.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.utils.data import Dataset
+
+    _ItemDataset = Dataset["Item"]
+else:  # a loader asks for no more than length and items, and finding images shall not wait for torch
+    _ItemDataset = object
 
 _SAMPLED = 16
 """Items whose content enters a set's identity."""
@@ -41,7 +46,7 @@ class Item(TypedDict):
     unreadable: NotRequired[dict[int, str]]
 
 
-class ImageSet(Dataset[Item], ABC):
+class ImageSet(_ItemDataset, metaclass=ABCMeta):
     """Images of one size, with labels where there are any.
 
     The size is the same for all items of a set, so that they can be put together into batches.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def resized(image: Tensor, side: int) -> Tensor:
@@ -16,6 +18,8 @@ def resized(image: Tensor, side: int) -> Tensor:
 
 def interpolated(image: Tensor, shape: tuple[int, int]) -> Tensor:
     """(bands, H, W) to (bands, *shape), bilinear, antialiased where it shrinks."""
+    import torch.nn.functional as F  # when there is an image: surveying them does without
+
     return F.interpolate(image[None], size=shape, mode="bilinear", antialias=True)[0]
 
 
@@ -23,12 +27,17 @@ def resized_mask(mask: Tensor, side: int) -> Tensor:
     """(H, W) to (side, side), the nearest pixel."""
     if mask.shape == (side, side):
         return mask
+    import torch.nn.functional as F
+
     # Labels are below 2**24, which float32 holds exactly.
     return F.interpolate(mask[None, None].float(), size=(side, side), mode="nearest-exact")[0, 0].long()
 
 
 def resized_index(length: int, side: int) -> NDArray[np.int64]:
     """Which of ``length`` rows or columns are the (side,) that :func:`resized_mask` takes."""
+    import torch
+    import torch.nn.functional as F
+
     positions = torch.arange(length, dtype=torch.float32)[None, None]
     index: NDArray[np.int64] = F.interpolate(positions, size=side, mode="nearest-exact")[0, 0].long().numpy()
     return index

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from geohp.classes import NODATA_LABEL, LandCoverClass
 from geohp.data.base import ImageSet
-from geohp.errors import OutputError
+from geohp.evaluation.checks import NUMBERS, PAGE
 from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.predict import Predictor
 from geohp.evaluation.results import LAST, Evaluation
@@ -23,24 +23,8 @@ from geohp.reporting.figures import Pixels, as_rgb, colourise, draw_samples, leg
 from geohp.reporting.pages import Picture, render_page
 from geohp.reporting.plots import draw_confusion
 
-_PAGE, _NUMBERS = "index.html", "evaluation.json"
 _SAMPLES = 6
 _UNKNOWN = (200, 200, 200)
-
-
-def check_report(folder: Path, *, overwrite: bool) -> None:
-    """Refuse to replace what is there, or anything that is no report."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not folder.is_dir() or not (folder / _PAGE).is_file() or not (folder / _NUMBERS).is_file():
-        raise OutputError(f"{folder}: exists and is no report of an evaluation", "choose another folder")
-    if not overwrite:
-        raise OutputError(
-            f"{folder}: exists already",
-            "choose another folder or replace it with {option}",
-            option="overwrite",
-            value=True,
-        )
 
 
 def write_report(
@@ -51,12 +35,12 @@ def write_report(
     A report that is there is replaced. Samples are of the images that were judged, by the predictor of the first model.
     """
     with folder_in_progress(folder, replace=True) as work:
-        (work / _NUMBERS).write_text(json.dumps(evaluation.as_dict(), indent=2), encoding="utf-8")
+        (work / NUMBERS).write_text(json.dumps(evaluation.as_dict(), indent=2), encoding="utf-8")
         _write_csv(evaluation, work / "results.csv")
         pictures = _pictures(evaluation, images, predictor, device)
         for name, picture in pictures.items():
             (work / name).write_bytes(picture.png)
-        (work / _PAGE).write_text(_page(evaluation, list(pictures.values())), encoding="utf-8")
+        (work / PAGE).write_text(_page(evaluation, list(pictures.values())), encoding="utf-8")
 
 
 def confusion_png(

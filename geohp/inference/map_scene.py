@@ -10,19 +10,20 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from geohp.classes import LandCoverClass
 from geohp.errors import ConfigError
+from geohp.inference.checks import check_scene_mapping
 from geohp.inference.map_options import MapOptions
 from geohp.inference.products import Products
-from geohp.inference.rasters import write_rasters
-from geohp.inference.segment import resolve_segmenter
-from geohp.inference.segmenter import Segmenter
-from geohp.inference.writing import Skipped
 from geohp.options import keywords
 from geohp.raster.read.labels import holds_data
 from geohp.raster.read.scene import Scene
+
+if TYPE_CHECKING:
+    from geohp.inference.segmenter import Segmenter
+    from geohp.inference.writing import Skipped
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,15 @@ def map_scene(
         record: knows what is there; nothing by default.
     """
     record = record or _NoRecord()
-    if options.datetime is not None and not products.stac:
-        raise ConfigError("{option}: is for STAC Items", "ask for one, too, or leave it out", option="datetime")
     name = scene.path if isinstance(scene, Scene) else str(scene)
-    products.check(overwrite=options.overwrite, inputs=[name])
+    if segmenter is None:
+        check_map(scene, products, options)
+    else:
+        products.check(overwrite=options.overwrite, inputs=[name])
+    # Not before: whatever is wrong with files and options is found without torch, which takes seconds.
+    from geohp.inference.rasters import write_rasters
+    from geohp.inference.segment import resolve_segmenter
+
     segmenter = segmenter or resolve_segmenter(scene, options, errors_as_nodata=options.on_read_error == "nodata")
     options = replace(options, progress=partial(options.progress, detail=Path(name).name))
     skipped: list[Skipped] = []
@@ -133,6 +139,19 @@ def map_scene(
         polygons = _write_the_rest(name, segmenter, products, options, record, anew)
     classes = segmenter.classes if holds_data(products.labels) else ()
     return SceneResult(name, tuple(products.paths.values()), classes, polygons, tuple(skipped))
+
+
+def check_map(scene: str | Path | Scene, products: Products, options: MapOptions) -> None:
+    """Refuse what :func:`map_scene` would refuse, as far as it can be known without torch.
+
+    Raises:
+        GeohpError: one sentence and its remedy.
+    """
+    if options.datetime is not None and not products.stac:
+        raise ConfigError("{option}: is for STAC Items", "ask for one, too, or leave it out", option="datetime")
+    name = scene.path if isinstance(scene, Scene) else str(scene)
+    products.check(overwrite=options.overwrite, inputs=[name])
+    check_scene_mapping(scene, options)
 
 
 def _write_the_rest(

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from geohp.errors import ConfigError, OutputError
 from geohp.files import RASTERS, check_output, check_suffix
-from geohp.inference.engine.layers import QUANTITIES
 from geohp.model.runs import MODEL_NAME
+from geohp.options import QUANTITIES
 from geohp.raster.sources.paths import scene_name
 from geohp.raster.write.resumable import is_half_published
+from geohp.vector.targets import check_target
 
 PRODUCTS = (*QUANTITIES, "polygons", "stac")
 """What can be had of each scene besides its labels."""
@@ -75,7 +76,7 @@ class Products:
         Raises:
             ConfigError: one name for two files.
             OutputError: a suffix of another format, or see :func:`geohp.files.check_output` and
-                :func:`geohp.vector.writing.check_target`.
+                :func:`geohp.vector.targets.check_target`.
         """
         sources, names = list(inputs), dict[Path, str]()
         # The same command must be able to finish what was stopped while its rasters moved into place.
@@ -85,8 +86,6 @@ class Products:
             if other != name:
                 raise ConfigError(f"{path}: named for both {other} and {name}", "give them different names")
             if name == "polygons":
-                from geohp.vector.writing import check_target  # not before somebody wants polygons
-
                 check_target(path, overwrite=overwrite)
                 continue
             if name in self.rasters:

@@ -6,9 +6,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from geohp.errors import ConfigError
+from geohp.inference.checks import model_path
 from geohp.inference.map_options import ModelOptions, SegmentOptions
 from geohp.inference.segmenter import Segmenter, as_scene
-from geohp.model.runs import newest_run
 from geohp.options import keywords
 from geohp.raster.read.scene import Scene
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 logger = logging.getLogger(__name__)
-
-_ONLY_FOR_A_FIT = ("classes", "backbone", "block")
-"""Options that ask for classes to be found on the scene itself."""
 
 
 @keywords(SegmentOptions)
@@ -75,19 +72,12 @@ def load_segmenter(options: ModelOptions) -> Segmenter | None:
             or weights without a backbone.
         ModelError: the model cannot be used.
     """
-    asked = [name for name in _ONLY_FOR_A_FIT if getattr(options, name) is not None]
-    if options.model is not None and asked:
-        remedy = "leave it out, or leave the model out to find classes anew"
-        raise ConfigError("{option}: the model has its own", remedy, option=asked[0])
     if isinstance(options.model, Segmenter):
+        model_path(options)
         return options.model.reading(options.bands, options.scaling)
-    path = options.model or (None if asked else newest_run())
-    if path is not None:
-        segmenter = Segmenter.load(path, weights=options.weights, device=options.device)
-        logger.info("using %s", segmenter.origin)
-        return segmenter.reading(options.bands, options.scaling)
-    if options.backbone in (None, "rcf") and (options.weights is not None or options.block is not None):
-        raise ConfigError("weights, block: random convolutional features have none", "name the backbone they belong to")
-    if options.backbone == "aerial" and options.block is not None:
-        raise ConfigError("block: the backbone aerial has stages in its place", "leave it out; training takes stages")
-    return None
+    path = model_path(options)
+    if path is None:
+        return None
+    segmenter = Segmenter.load(path, weights=options.weights, device=options.device)
+    logger.info("using %s", segmenter.origin)
+    return segmenter.reading(options.bands, options.scaling)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
-from geohp.errors import ConfigError, SceneError
+from geohp.inference.band_counts import check_band_count, check_channels
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.settings import engine_settings
 from geohp.inference.kmeans_fit import fit_kmeans
@@ -137,12 +137,8 @@ class Segmenter:
             return self
         card, channels = self.model.card, self.model.backbone.in_channels
         if bands is not None:
-            numbers = tuple(bands.split(",") if isinstance(bands, str) else bands)
-            if len(numbers) != channels:
-                problem = f"{{option}}: {len(numbers)} named, but {self.origin or 'the model'} takes {channels}"
-                remedy = f"name {channels}, or ask for a number of classes to find them on the scenes themselves"
-                raise ConfigError(problem, remedy, option="bands")
-            card = replace(card, bands=numbers)
+            check_band_count(bands, channels, self.origin or "the model")
+            card = replace(card, bands=tuple(bands.split(",") if isinstance(bands, str) else bands))
         if scaling is not None:
             card = replace(card, scaling=parse_rule(scaling).text)
         parts = self.model
@@ -168,13 +164,7 @@ class Segmenter:
 
     def check_bands(self, scene: Scene) -> None:
         """Refuse a scene of another number of bands than the model takes."""
-        if len(scene.bands) != self.model.backbone.in_channels:
-            raise SceneError(
-                f"{scene.path}: {len(scene.bands)} band(s) chosen, but the model takes "
-                f"{self.model.backbone.in_channels}",
-                "choose as many with {option} or train on these",
-                option="bands",
-            )
+        check_channels(scene, self.model.backbone.in_channels)
 
     def _note_repeated_band(self, scene: Scene) -> None:
         """Say once that a scene has too few bands for the model's channels."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from geohp.files import MODELS, check_output, check_suffix
 from geohp.legend.file import Legend
+from geohp.model.card import check_backbone_weights, read_card
 from geohp.model.digest import model_sha256
-from geohp.model.file import load_model, save_model
-from geohp.model.network import LandCoverModel
 from geohp.model.runs import find_model
+
+if TYPE_CHECKING:
+    from geohp.model.network import LandCoverModel
 
 
 def recode_model(model: LandCoverModel, legend: Legend, name: str = "the model") -> LandCoverModel:
@@ -24,6 +27,8 @@ def recode_model(model: LandCoverModel, legend: Legend, name: str = "the model")
     Raises:
         ConfigError: the legend names a class that the model does not have, or is that of another model.
     """
+    from geohp.model.network import LandCoverModel  # with torch: whoever has a model has it loaded
+
     card = model.card
     if legend.model_sha256 is not None:
         legend.check_model(model_sha256(model), name)
@@ -58,6 +63,12 @@ def recode_model_file(
     out = check_suffix(out, MODELS, "models")
     source = find_model(model)
     check_output(out, overwrite=overwrite, inputs=[source])
-    recoded = recode_model(load_model(source, weights=weights), Legend.of(legend), str(source))
+    names, card = Legend.of(legend), read_card(source)
+    names.check([entry.id for entry in card.classes], str(source))
+    check_backbone_weights(source, card.backbone, weights)
+    # Not before: whatever is wrong with the files is found without torch, which takes seconds.
+    from geohp.model.file import load_model, save_model
+
+    recoded = recode_model(load_model(source, weights=weights), names, str(source))
     save_model(recoded, out)
     return recoded

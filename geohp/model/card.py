@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
 
-from geohp.backbones.base import Backbone
-from geohp.backbones.weights import fingerprint
+from geohp.backbones.weight_paths import HUB, RANDOM, check_weight_file
 from geohp.classes import LandCoverClass
-from geohp.errors import ModelError
+from geohp.errors import ModelError, WeightsError
+from geohp.model.runs import find_model
+
+if TYPE_CHECKING:
+    from geohp.backbones.base import Backbone
 
 FORMAT_VERSION = 1
+
+CARD_ENTRY, BACKBONE_ENTRY = "geohp", "geohp_backbone"
+"""Entries of a file's header: the card of a model, and the name of a backbone that lies in a file alone."""
+
 PROBES = ("cluster", "linear")
 
 
@@ -41,6 +50,8 @@ class BackboneCard:
     @classmethod
     def of(cls, backbone: Backbone) -> BackboneCard:
         """The description of a backbone."""
+        from geohp.backbones.weights import fingerprint  # torch: whoever has a backbone has it loaded
+
         return cls(
             name=backbone.name,
             block=backbone.block,
@@ -116,3 +127,60 @@ class ModelCard:
         if card.probe not in PROBES:
             raise ModelError(f"{name}: predicts with a {card.probe!r} probe, unknown here", "update geohp to use it")
         return card
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """The card of a model file (or of the model in a run folder), without its weights, and without torch.
+
+    Raises:
+        ModelError: when there is no model file, or it is none of geohp's.
+    """
+    path = find_model(path)
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        problem = f"{path}: not a readable safetensors file ({error})"
+        raise ModelError(problem, "train or copy the model again") from error
+    if CARD_ENTRY not in metadata:
+        raise ModelError(
+            f"{path}: holds weights but no geohp model card",
+            "it may be a backbone, which goes with {option} and this file as its weights",
+            option="backbone",
+            value=metadata.get(BACKBONE_ENTRY),
+        )
+    return ModelCard.from_json(metadata[CARD_ENTRY], str(path))
+
+
+def check_backbone_weights(path: Path, card: BackboneCard, weights: str | Path | None) -> None:
+    """Refuse a model whose backbone's weights are nowhere to be had, without loading them.
+
+    Args:
+        path: the model file.
+        card: of its backbone.
+        weights: the file that is given in place of the one it was trained with.
+
+    Raises:
+        WeightsError: the file is missing, or no file of weights.
+    """
+    with safe_open(path, framework="np") as file:
+        if any(name.startswith("backbone.") for name in file.keys()):  # noqa: SIM118 - not a mapping
+            return
+    source = backbone_weights(card, path, weights)
+    if source is not None and source not in (HUB, RANDOM) and card.name != "aerial":  # whose file is of another kind
+        check_weight_file(source)
+
+
+def backbone_weights(card: BackboneCard, path: Path, weights: str | Path | None) -> str | None:
+    """Where the backbone's weights are to be found now: as told, else as trained, else beside the model file."""
+    if weights is not None:
+        return str(weights)
+    if card.weights in (None, HUB):
+        return None
+    if card.weights == RANDOM or Path(card.weights).is_file():
+        return card.weights
+    beside = path.parent / Path(card.weights).name
+    if beside.is_file():
+        return str(beside)
+    problem = f"{path}: its backbone weights are no longer at {card.weights}"
+    raise WeightsError(problem, "give their file as {option} or put it beside the model", option="weights")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from geohp.model.network import LandCoverModel
+if TYPE_CHECKING:
+    from geohp.model.network import LandCoverModel
 
 
 def model_sha256(model: LandCoverModel) -> str:

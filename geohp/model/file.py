@@ -16,16 +16,15 @@ from torch import Tensor, nn
 from geohp.backbones.base import Backbone
 from geohp.backbones.factory import create_backbone
 from geohp.backbones.vit import VisionTransformer
-from geohp.backbones.weights import RANDOM, fingerprint
-from geohp.errors import ModelError, WeightsError
+from geohp.backbones.weight_paths import RANDOM
+from geohp.backbones.weights import fingerprint
+from geohp.errors import ModelError
 from geohp.files import atomic_write
 from geohp.methods.factory import build_head
 from geohp.methods.probes import ClusterProbe, LinearProbe
-from geohp.model.card import BackboneCard, ModelCard
+from geohp.model.card import BACKBONE_ENTRY, CARD_ENTRY, BackboneCard, ModelCard, backbone_weights, read_card
 from geohp.model.network import LandCoverModel
 from geohp.model.runs import find_model
-
-_CARD_ENTRY, _BACKBONE_ENTRY = "geohp", "geohp_backbone"
 
 
 def save_model(model: LandCoverModel, path: str | Path, *, embed_backbone: bool = False) -> Path:
@@ -47,7 +46,7 @@ def save_model(model: LandCoverModel, path: str | Path, *, embed_backbone: bool 
     tensors = {
         f"{part}.{name}": tensor for part, module in parts.items() for name, tensor in module.state_dict().items()
     }
-    return _write(Path(path), tensors, {_CARD_ENTRY: model.card.to_json()})
+    return _write(Path(path), tensors, {CARD_ENTRY: model.card.to_json()})
 
 
 def save_backbone(backbone: VisionTransformer, path: str | Path) -> Path:
@@ -62,30 +61,7 @@ def save_backbone(backbone: VisionTransformer, path: str | Path) -> Path:
     Raises:
         OutputError: when the file cannot be written.
     """
-    return _write(Path(path), backbone.model.state_dict(), {_BACKBONE_ENTRY: backbone.name})
-
-
-def read_card(path: str | Path) -> ModelCard:
-    """The card of a model file (or of the model in a run folder), without its weights.
-
-    Raises:
-        ModelError: when there is no model file, or it is none of geohp's.
-    """
-    path = find_model(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        problem = f"{path}: not a readable safetensors file ({error})"
-        raise ModelError(problem, "train or copy the model again") from error
-    if _CARD_ENTRY not in metadata:
-        raise ModelError(
-            f"{path}: holds weights but no geohp model card",
-            "it may be a backbone, which goes with {option} and this file as its weights",
-            option="backbone",
-            value=metadata.get(_BACKBONE_ENTRY),
-        )
-    return ModelCard.from_json(metadata[_CARD_ENTRY], str(path))
+    return _write(Path(path), backbone.model.state_dict(), {BACKBONE_ENTRY: backbone.name})
 
 
 def load_model(path: str | Path, *, weights: str | Path | None = None) -> LandCoverModel:
@@ -152,7 +128,7 @@ def _load_part(module: nn.Module, part: str, tensors: Mapping[str, Tensor]) -> N
 
 def _backbone(card: BackboneCard, tensors: Mapping[str, Tensor], path: Path, weights: str | Path | None) -> Backbone:
     embedded = any(name.startswith("backbone.") for name in tensors)
-    source = RANDOM if embedded else _weights_source(card, path, weights)
+    source = RANDOM if embedded else backbone_weights(card, path, weights)
     backbone = create_backbone(card.name, weights=source, block=card.block, **card.options)
     if embedded:
         _load_part(backbone, "backbone", tensors)
@@ -162,18 +138,3 @@ def _backbone(card: BackboneCard, tensors: Mapping[str, Tensor], path: Path, wei
         raise ModelError(problem, "give the file it was trained with as {option}", option="weights")
     backbone.eval()
     return backbone
-
-
-def _weights_source(card: BackboneCard, path: Path, weights: str | Path | None) -> str | None:
-    """Where the backbone's weights are to be found now: as told, else as trained, else beside the model file."""
-    if weights is not None:
-        return str(weights)
-    if card.weights in (None, "hub"):
-        return None
-    if card.weights == RANDOM or Path(card.weights).is_file():
-        return card.weights
-    beside = path.parent / Path(card.weights).name
-    if beside.is_file():
-        return str(beside)
-    problem = f"{path}: its backbone weights are no longer at {card.weights}"
-    raise WeightsError(problem, "give their file as {option} or put it beside the model", option="weights")

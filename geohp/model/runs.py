@@ -12,6 +12,9 @@ MODEL_NAME = "model.safetensors"
 UNFINISHED = "unfinished"
 """The folder in it with what only going on with its training needs."""
 
+CHECKPOINT_NAME = "checkpoint.ckpt"
+"""The state of training, in that folder."""
+
 
 def find_model(path: str | Path) -> Path:
     """The model file at ``path`` or in the run folder ``path``.

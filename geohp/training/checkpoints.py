@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,17 +16,26 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from geohp.errors import ModelError
 from geohp.files import atomic_write
+from geohp.training.checks import damaged_checkpoint
 
 if TYPE_CHECKING:
     from geohp.features.sampler import FeatureSampler
 
-CHECKPOINT_NAME = "checkpoint.ckpt"
+logger = logging.getLogger(__name__)
+
+
+class StoppedError(Exception):
+    """Training was stopped by a signal, and is saved.
+
+    Not a KeyboardInterrupt, which a process that shares the work would keep to itself.
+    """
 
 
 class Checkpoints(L.Callback):
-    """Saves the state of training at the end of every epoch, and every so many minutes within one.
+    """Saves the state of training at the end of every epoch, every so many minutes within one, and when it is stopped.
+
+    SIGINT and SIGTERM end training after the step at hand; a second one ends it at once, from the last checkpoint.
 
     Args:
         path: the file; it is replaced by each later one when that is complete.
@@ -33,21 +45,42 @@ class Checkpoints(L.Callback):
     def __init__(self, path: Path, minutes: float) -> None:
         self.path, self.minutes = path, minutes
         self._saved_at = time.monotonic()
+        self._stopping = False
+        self._shared = False
+
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """From now on there is something to save; Lightning puts the handlers back in the end."""
+        self._shared = trainer.world_size > 1
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._stop)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Save where it is time to; the end of an epoch saves anyway."""
         if trainer.is_last_batch:
             return
-        due = time.monotonic() - self._saved_at >= 60 * self.minutes
-        if trainer.world_size > 1:
+        due, stopping = time.monotonic() - self._saved_at >= 60 * self.minutes, self._stopping
+        if self._shared:
             # All processes take part in saving, so all have to think that it is time.
-            due = trainer.strategy.broadcast(due)
-        if due:
+            due, stopping = trainer.strategy.broadcast((due, stopping))
+        if due or stopping:
             self._save(trainer)
+        if stopping:
+            raise StoppedError
 
     def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Save what later epochs start from."""
         self._save(trainer)
+        if trainer.strategy.broadcast(self._stopping) if self._shared else self._stopping:
+            raise StoppedError
+
+    def _stop(self, number: int, frame: object) -> None:
+        """End after this step; where the work is not shared, at once when asked again."""
+        if self._stopping and not self._shared:
+            raise KeyboardInterrupt(number)
+        if not self._stopping:
+            logger.info("stopping after this step")
+        self._stopping = True
 
     def _save(self, trainer: L.Trainer) -> None:
         # What is logged up to here must be there, too, when training goes on from here.
@@ -69,11 +102,7 @@ def check_readable(path: Path) -> None:
         torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(
-            f"{path}: the checkpoint is damaged ({reason})",
-            "remove it, and {option} trains the run from its beginning",
-            option="resume",
-        ) from error
+        raise damaged_checkpoint(path, reason) from error
 
 
 @contextmanager

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import active_children
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lightning as L
 import torch.multiprocessing as multiprocessing
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch.multiprocessing.spawn import ProcessException
 
 from geohp.errors import ConfigError
-from geohp.model.runs import UNFINISHED
+from geohp.model.runs import CHECKPOINT_NAME, UNFINISHED
 from geohp.progress import Progress, no_progress
 from geohp.training.batches import FeatureBatches
-from geohp.training.checkpoints import CHECKPOINT_NAME, Checkpoints, check_readable
+from geohp.training.checkpoints import Checkpoints, StoppedError, check_readable
+from geohp.training.checks import half_on_cpu, no_logger
 from geohp.training.task import MethodTask, StepReport
 
 if TYPE_CHECKING:
@@ -61,7 +65,7 @@ def run_training(
     _check(settings, accelerator)
     if checkpoint.is_file():
         check_readable(checkpoint)
-    with _quietly(), _interruptible(), _sharing_by_name():
+    with _quietly(), _interruptible(), _signals_for_workers(settings.devices), _sharing_by_name():
         trainer = L.Trainer(
             max_epochs=settings.epochs,
             # Lightning counts the steps of all optimisers.
@@ -128,9 +132,7 @@ def _loggers(settings: TrainConfig, work: Path, unfinished: Path, attempt: int) 
         try:
             loggers.append(_service(name, work))
         except ImportError as error:
-            raise ConfigError(
-                f"train.loggers: {name} is not installed", f"pip install {name}, or leave it out"
-            ) from error
+            raise no_logger(name) from error
     return loggers
 
 
@@ -146,7 +148,7 @@ def _service(name: str, work: Path) -> Logger:
 
 def _check(settings: TrainConfig, accelerator: str) -> None:
     if settings.precision == "fp16" and accelerator == "cpu":
-        raise ConfigError("train.precision = fp16: a CPU has no use for it", "take 32")
+        raise half_on_cpu()
     if accelerator == "cuda":
         import torch
 
@@ -158,18 +160,50 @@ def _check(settings: TrainConfig, accelerator: str) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """An interrupt stays one: Lightning makes it an exit code of 1, and leaves further interrupts ignored."""
+    """An interrupt is one, also where training ends in good order.
+
+    Lightning makes it an exit code of 1, and leaves further interrupts ignored.
+    """
     on_main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT) if on_main else None
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if on_main else {}
     try:
         yield
+    except StoppedError as error:
+        raise KeyboardInterrupt from error
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from error
         raise
     finally:
-        if on_main:
-            signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _signals_for_workers(devices: int) -> Iterator[None]:
+    """While several processes train, a signal to this one is theirs: they save and end; a second one ends them."""
+    if devices == 1 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = False
+
+    def pass_on(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt(number)
+        asked = True
+        for process in active_children():
+            if process.pid is not None:
+                os.kill(process.pid, signal.SIGTERM)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, pass_on)
+    try:
+        yield
+    except ProcessException as error:
+        if asked:
+            raise StoppedError from error
+        raise
 
 
 @contextmanager

@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from geohp.config.experiment import Config
 from geohp.config.loading import dump_config, load_config
-from geohp.errors import ConfigError, OutputError
+from geohp.errors import ConfigError, Note, OutputError
 from geohp.files import FolderLock, check_new_folder
+from geohp.model.runs import CHECKPOINT_NAME, MODEL_NAME, UNFINISHED
 from geohp.progress import Progress, no_progress
+from geohp.training.checks import check_checkpoint, check_experiment
+from geohp.training.defaults import resolve
+from geohp.training.sweep_request import count_is_given, parse_sweep
 
 if TYPE_CHECKING:
     from geohp.classes import LandCoverClass
     from geohp.data.base import DataSource
-    from geohp.training.fit import Trained, TrainingData
+    from geohp.training.fit import Trained
 
 logger = logging.getLogger(__name__)
 
@@ -78,14 +82,19 @@ def train(
     Raises:
         ConfigError, DataError, SceneError, WeightsError, OutputError, TrainingError: one sentence and its remedy.
     """
-    from geohp.training.defaults import resolve
-    from geohp.training.fit import fit
-
     started = time.monotonic()
     config, folder = _resolve_run(config, overrides, out, resume, sweep)
+    check_experiment(config)
     source = _source(config, data)
     with ExitStack() as stack:
-        training = _open_images(config, source, stack, progress)
+        images = stack.enter_context(closing(source.training(progress)))
+        eval_images = None
+        if config.train.score_every:
+            eval_images = stack.enter_context(closing(source.evaluation(progress)))
+        # Not before: whatever is wrong with configuration and images is found without torch, which takes seconds.
+        from geohp.training.fit import TrainingData, fit
+
+        training = TrainingData(images, source.classes, eval_images, source.pixel_size_m)
         config, notes = resolve(config, len(training.images))
         for note in notes:
             logger.info(note)
@@ -125,18 +134,15 @@ def _resolve_run(
 
 
 def _unfinished_run(folder: Path) -> Path:
-    from geohp.model.runs import MODEL_NAME
-
     if (folder / MODEL_NAME).is_file():
         raise ConfigError(f"{folder}: is finished", "there is nothing to go on with")
     if not (folder / CONFIG_NAME).is_file():
         raise ConfigError(f"{folder}: no unfinished run there", "give the folder of one that was interrupted")
+    check_checkpoint(folder / UNFINISHED / CHECKPOINT_NAME)
     return folder
 
 
 def _with_sweep(config: Config, sweep: str, overrides: Sequence[str]) -> Config:
-    from geohp.training.sweep import count_is_given, parse_sweep
-
     comparison = {"sweep": list(parse_sweep(sweep)), "choose": not count_is_given(config.classes, overrides)}
     return config.model_copy(update={"classes": config.classes.model_copy(update=comparison)})
 
@@ -150,31 +156,17 @@ def _source(config: Config, data: Any) -> DataSource:
     return source_of(data, config.data, config.train.seed)
 
 
-def _open_images(config: Config, source: DataSource, stack: ExitStack, progress: Progress) -> TrainingData:
-    """The images to train on, and those to score epochs on where that is asked for; the stack closes them."""
-    from geohp.training.fit import TrainingData
-
-    images = stack.enter_context(closing(source.training(progress)))
-    eval_images = None
-    if config.train.score_every:
-        eval_images = source.evaluation(progress)
-        stack.enter_context(closing(eval_images))
-    return TrainingData(images, source.classes, eval_images, source.pixel_size_m)
-
-
 @contextmanager
 def _run_folder(folder: Path, *, resumed: bool) -> Iterator[None]:
     """The folder of a run that is being made: it goes when the run fails before anything is worth keeping."""
-    from geohp.model.runs import UNFINISHED
-    from geohp.training.checkpoints import CHECKPOINT_NAME
-
     lock = FolderLock(folder / UNFINISHED)
     try:
         yield
     except BaseException as error:
         lock.release()
         if (folder / UNFINISHED / CHECKPOINT_NAME).is_file():
-            error.add_note(f"{folder}: kept up to its last checkpoint; resume goes on from there")
+            text = f"{folder}: kept up to its last checkpoint; {{option}} goes on from there"
+            error.add_note(Note(text, option="resume", value=str(folder)))
         elif not resumed:
             shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, OutputError):
@@ -190,7 +182,6 @@ def _write_artifacts(folder: Path, trained: Trained, classes: Sequence[LandCover
     """Pictures, report, and last of all the model: where it is, everything is."""
     from geohp.evaluation.results import BEST_NAME
     from geohp.model.file import save_model
-    from geohp.model.runs import MODEL_NAME
     from geohp.training.report import write_run_report
 
     write_run_report(folder, trained, classes, seconds)

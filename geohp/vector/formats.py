@@ -85,7 +85,7 @@ def write_batches(batches: Batches, draft: Path, layer: str, driver: str) -> Non
         batches: the polygons.
         draft: file to write, or a GeoPackage to write the layer into in the place of one of its name.
         layer: name of the layer.
-        driver: of :data:`geohp.vector.writing.DRIVERS`. GeoJSON is reprojected to WGS 84, as its standard demands.
+        driver: of :data:`geohp.vector.targets.DRIVERS`. GeoJSON is reprojected to WGS 84, as its standard demands.
     """
     options: dict[str, str] = dict(_OPTIONS[driver])
     if driver == "GPKG" and batches.crs is None and pyogrio.__gdal_version__ < (3, 9):

@@ -15,6 +15,7 @@ from geohp.classes import LandCoverClass
 from geohp.errors import OutputError
 from geohp.style import categorised_qml
 from geohp.vector.formats import Batches, write_batches
+from geohp.vector.targets import class_table
 
 FAILURES = (OSError, sqlite3.Error, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
 
@@ -54,23 +55,6 @@ def write_geopackage(batches: Batches, path: Path, draft: Path, legend: Sequence
     pyogrio.write_dataframe(columns, draft, layer=class_table(layer), driver="GPKG", append=False)
     with closing(sqlite3.connect(draft)) as database, database:
         _store_style(database, layer, categorised_qml(legend))
-
-
-def class_table(layer: str) -> str:
-    """Name of the table with a layer's classes."""
-    return "classes" if layer == "landcover" else f"{layer}_classes"
-
-
-def layers_of(path: Path) -> list[str]:
-    """Names of the layers of a GeoPackage.
-
-    Raises:
-        OutputError: it is none.
-    """
-    try:
-        return [str(name) for name in pyogrio.list_layers(path)[:, 0]]
-    except FAILURES as error:
-        raise OutputError(f"{path} exists but is no readable GeoPackage ({error})", "choose another name") from error
 
 
 def _store_style(database: sqlite3.Connection, layer: str, qml: str) -> None:

@@ -10,20 +10,17 @@ from typing import TYPE_CHECKING
 import geopandas
 
 from geohp.classes import LandCoverClass, classes_from_json
-from geohp.errors import OutputError
-from geohp.files import atomic_write, check_output, check_suffix
+from geohp.files import atomic_write, check_output
 from geohp.options import keywords
 from geohp.raster.read.labels import complete_classes
 from geohp.style import write_styles
 from geohp.vector.formats import Batches, write_batches, write_parquet
-from geohp.vector.geopackage import FAILURES, class_table, layers_of, write_geopackage
+from geohp.vector.geopackage import FAILURES, write_geopackage
 from geohp.vector.polygonize import PolygonizeOptions, open_polygons
+from geohp.vector.targets import DRIVERS, check_target
 
 if TYPE_CHECKING:
     from xarray import DataArray
-
-DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
-"""What GDAL calls the formats, by suffix."""
 
 
 def write_polygons(
@@ -113,33 +110,6 @@ def _write(batches: Batches, path: Path, legend: Sequence[LandCoverClass], layer
             write_parquet(batches, draft)
         else:
             write_batches(batches, draft, layer, DRIVERS[suffix])
-
-
-def check_target(path: str | Path, *, layer: str = "landcover", overwrite: bool = False) -> Path:
-    """Refuse now what :func:`write_polygons` would refuse later, before hours of work.
-
-    Args:
-        path: the file to be written.
-        layer: name of the layer.
-        overwrite: the layer, or the whole file in formats of one layer, may be replaced.
-
-    Raises:
-        OutputError: see :func:`write_polygons`.
-    """
-    path = check_suffix(path, tuple(DRIVERS), "polygons")
-    suffix = path.suffix.lower()
-    check_output(path, overwrite=overwrite or suffix == ".gpkg")
-    if path.exists() and suffix == ".gpkg":
-        present = {str(name).lower() for name in layers_of(path)}
-        taken = [name for name in (layer, class_table(layer)) if name.lower() in present]
-        if taken and not overwrite:
-            raise OutputError(
-                f"{path} has a layer {taken[0]!r} already",
-                "choose another file or layer, or replace it by {option}",
-                option="overwrite",
-                value=True,
-            )
-    return path
 
 
 def _legend(polygons: geopandas.GeoDataFrame, classes: Sequence[LandCoverClass] | None) -> tuple[LandCoverClass, ...]:

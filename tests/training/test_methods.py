@@ -10,7 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import geohp
-from geohp.model.file import load_model, read_card
+from geohp.model.card import read_card
+from geohp.model.file import load_model
 
 SMALL = [
     "data.patches=20",

@@ -17,14 +17,13 @@ from geohp.methods.kmeans.clustering import refit_probe, spherical_kmeans
 from geohp.methods.kmeans.settings import KMeansSettings
 from geohp.training.sweep import (
     adjusted_rand,
-    count_is_given,
     found_again,
-    parse_sweep,
     recommend,
     sweep_classes,
     sweep_method,
     with_count,
 )
+from geohp.training.sweep_request import count_is_given, parse_sweep
 from geohp.training.sweep_result import Candidate, SweepResult
 
 

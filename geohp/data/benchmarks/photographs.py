@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -72,6 +71,8 @@ class Photographs(ImageSet):
         return len(self.photographs) * (CROPS if self.crop_ratio else 1)
 
     def __getitem__(self, index: int) -> Item:
+        import torch  # when there is an image to read: finding them does without
+
         number, crop = self._place(index)
         colours, labels = self._decoded(number)
         window: tuple[slice, slice] = np.s_[:, :]

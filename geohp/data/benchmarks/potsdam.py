@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import numpy as np
-import torch
 
 from geohp.classes import LandCoverClass
 from geohp.config.data import PotsdamConfig
@@ -56,6 +55,8 @@ class PotsdamPatches(ImageSet):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Item:
+        import torch  # when there is an image to read: finding them does without
+
         name = self.ids[index]
         item: Item = {"image": torch.from_numpy(framed(self.patches.image(name), self.side)).float().div_(255)}
         if self.labelled:

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from geohp.classes import NODATA_LABEL
 from geohp.data.base import ImageSet, Item
@@ -27,6 +25,9 @@ from geohp.raster.read.labels import opened_raster
 from geohp.raster.read.patches import read_patch
 from geohp.raster.read.scaling import Scaling
 from geohp.raster.read.scene import Scene, open_scene
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _OPEN_SCENES = 16
 _AT_ONCE_PX = 1 << 22
@@ -152,6 +153,8 @@ class OrthophotoPatches(ImageSet):
             return self._whole(place, image)
 
     def _whole(self, place: PatchPlace, image: _OpenImage) -> Item:
+        import torch  # when there is an image to read: surveying them does without
+
         side = self.images[place.path].side_px
         data, valid = read_patch(image.scene, place.row, place.col, side)
         item: Item = {"image": resized(torch.from_numpy(data), self.input_px)}
@@ -170,12 +173,15 @@ class OrthophotoPatches(ImageSet):
 
     def _by_strips(self, place: PatchPlace, image: _OpenImage) -> Item:
         """A patch of so many pixels that it is read and resized strip by strip; but for rounding the same."""
+        import torch
+
         out, side = self.input_px, self.images[place.path].side_px
         block = place.block(image.scene, side)
         picked = resized_index(side, out)
         cols = picked < block.width
         mask = np.full((out, out), NODATA_LABEL, np.int64)
-        narrow, total, count = list[Tensor](), np.zeros(self.channels), 0
+        narrow: list[Tensor] = []
+        total, count = np.zeros(self.channels), 0
         for strip in strips(block):
             data, valid = image.scene.read(*strip)
             total, count = total + data.sum((1, 2), dtype=np.float64), count + int(valid.sum())
@@ -200,6 +206,8 @@ class OrthophotoPatches(ImageSet):
         """The item with its polygons, read strip by strip where it is large."""
         if image.polygons is None:
             return item
+        import torch
+
         block, picked = place.block(image.scene, side), resized_index(side, self.input_px)
         cols = picked[picked < block.width]
         segments = np.full((self.input_px, self.input_px), -1, np.int64)

@@ -16,9 +16,6 @@ from geohp.model.network import CONFIDENCE_TEMPERATURE
 STEPS = 254
 """Quantities in [0, 1] are stored as uint8 0 to 254, scale 1/254; 255 is nodata."""
 
-QUANTITIES = ("confidence", "entropy", "probabilities")
-"""What can be had besides the labels: the winner's share, the entropy of all shares (1: all alike), and the shares."""
-
 UInt8 = NDArray[np.uint8]
 
 
@@ -54,7 +51,7 @@ def confidence_layers(
     Args:
         scores: (K + 1, height, width) weighted sums, the last channel their common scale.
         valid: (height, width).
-        quantities: names out of :data:`QUANTITIES`.
+        quantities: names out of :data:`geohp.options.QUANTITIES`.
         cluster_to_class: (K,) the class that each cluster belongs to; by default each is its own.
 
     Returns:
@@ -83,7 +80,7 @@ def refined_layers(
     Args:
         marginals: (classes, height, width) weighted sums; the weights, common to all classes, are divided out.
         valid: (height, width).
-        quantities: names out of :data:`QUANTITIES`.
+        quantities: names out of :data:`geohp.options.QUANTITIES`.
         cluster_to_class: (K,) the class of each cluster, classes being in ascending order; by default each is its own.
 
     Returns:

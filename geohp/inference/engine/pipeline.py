@@ -68,7 +68,7 @@ def label_blocks(
         model: on the device that shall do the work.
         settings: see :class:`EngineSettings`.
         progress: hears of the windows done and their number.
-        quantities: what to compute besides the labels, out of :data:`geohp.inference.engine.layers.QUANTITIES`.
+        quantities: what to compute besides the labels, out of :data:`geohp.options.QUANTITIES`.
         blocks: out of ``settings.blocks(...)`` and in that order; all of them by default.
 
     Yields:

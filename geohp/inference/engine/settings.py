@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import get_args
 
-from geohp.errors import ConfigError, ModelError, SceneError
+from geohp.errors import SceneError
 from geohp.inference.engine.windows import WindowGrid
 from geohp.model.network import LandCoverModel
-from geohp.options import Refinement, WindowOptions
+from geohp.options import WindowOptions
 from geohp.raster.block import Block
 from geohp.raster.read.scene import Scene
 
@@ -120,7 +119,7 @@ def engine_settings(model: LandCoverModel, scene: Scene, options: WindowOptions)
         ModelError: the overlap is not between 0 and 1, or the window or the pixel size is not positive.
         SceneError: a pixel size is asked for and the scene's own is not known.
     """
-    _check(options)
+    options.check_windows()
     patch_px = model.backbone.patch_size
     input_scale = model.input_scale * _resampling(model, scene, options.pixel_size_m)
     target_px = options.window_px * input_scale if options.window_px else max(model.card.input_px, _INPUT_PX)
@@ -141,17 +140,6 @@ def engine_settings(model: LandCoverModel, scene: Scene, options: WindowOptions)
 def default_input_px(patch_size: int, target_px: float = _INPUT_PX) -> int:
     """The side nearest to a target that is a whole number of patches."""
     return max(1, round(target_px / patch_size)) * patch_size
-
-
-def _check(options: WindowOptions) -> None:
-    if not 0 <= options.overlap < 1:
-        raise ModelError(f"overlap {options.overlap}: must be at least 0 and below 1, a share of the window")
-    if options.window_px is not None and options.window_px < 1:
-        raise ModelError(f"window {options.window_px}: must be a positive number of pixels")
-    if options.pixel_size_m is not None and not (math.isfinite(options.pixel_size_m) and options.pixel_size_m >= 0):
-        raise ModelError(f"pixel size {options.pixel_size_m}: must be a number of metres, or 0 for the scene's own")
-    if options.refine is not None and options.refine not in get_args(Refinement):
-        raise ConfigError(f"refine {options.refine!r}: must be {' or '.join(get_args(Refinement))}, or left out")
 
 
 def _resampling(model: LandCoverModel, scene: Scene, pixel_size_m: float | None) -> float:

@@ -19,14 +19,15 @@ from geohp.backbones.factory import create_backbone
 from geohp.backbones.rcf import RandomConvolutionalFeatures
 from geohp.backbones.vit import VisionTransformer
 from geohp.backbones.weight_files import read_state
-from geohp.backbones.weights import RANDOM, load_state, unwrap
+from geohp.backbones.weight_paths import RANDOM
+from geohp.backbones.weights import load_state, unwrap
 from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes
 from geohp.errors import ConfigError, ModelError
-from geohp.files import MODELS, check_output, check_suffix
 from geohp.methods.hp.head import SegmentationHead
 from geohp.methods.probes import ClusterProbe, LinearProbe
 from geohp.model.card import PROBES, BackboneCard, ModelCard
 from geohp.model.file import save_backbone, save_model
+from geohp.model.importing.checks import check_import
 from geohp.model.importing.layouts import CheckpointLayout, layout_of
 from geohp.model.importing.tensors import CheckpointTensors
 from geohp.model.network import LandCoverModel
@@ -114,10 +115,7 @@ def import_checkpoint(path: str | Path, out: str | Path, options: ImportOptions)
         ConfigError: when backbone, probe, classes or pixel size do not go with it.
         OutputError: when ``out`` exists or cannot be written; then nothing is left behind.
     """
-    path, out = Path(path), check_suffix(out, MODELS, "models")
-    check_output(out, overwrite=options.overwrite, inputs=[path])
-    if not path.is_file():
-        raise ModelError(f"{path}: no such checkpoint", "check the path")
+    path, out = Path(path), check_import(path, out, overwrite=options.overwrite)
     checkpoint = CheckpointTensors(path, read_state(path))
     layout = layout_of(checkpoint.tensors)
     if layout is None:

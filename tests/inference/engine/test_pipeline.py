@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.classes import default_classes
 from geohp.inference.engine.blending import ScoreCache
-from geohp.inference.engine.layers import QUANTITIES
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.settings import EngineSettings, engine_settings
 from geohp.inference.engine.windows import WindowGrid
@@ -20,7 +19,7 @@ from geohp.methods.kmeans.method import Standardise
 from geohp.methods.probes import ClusterProbe
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
-from geohp.options import WindowOptions
+from geohp.options import QUANTITIES, WindowOptions
 from geohp.raster.read.patches import complete_patch
 
 PATCH, CLUSTERS = 4, 3

@@ -20,7 +20,6 @@ from geohp.crf.mean_field import dense_crf
 from geohp.errors import ConfigError, OutputError
 from geohp.inference.engine import pipeline as engine
 from geohp.inference.engine.blending import ScoreCache
-from geohp.inference.engine.layers import QUANTITIES
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.settings import CrfWindows, EngineSettings, engine_settings
 from geohp.inference.identity import run_identity
@@ -33,7 +32,7 @@ from geohp.methods.kmeans.method import Standardise
 from geohp.methods.probes import ClusterProbe
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
-from geohp.options import WindowOptions
+from geohp.options import QUANTITIES, WindowOptions
 from geohp.raster.block import Block
 from geohp.raster.read.patches import complete_patch
 from geohp.raster.read.scene import open_scene

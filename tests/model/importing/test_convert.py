@@ -27,7 +27,8 @@ from geohp.legend.file import Legend
 from geohp.legend.recode_model import recode_model_file
 from geohp.methods.hp.method import HP
 from geohp.model import file as model_file
-from geohp.model.file import load_model, read_card
+from geohp.model.card import read_card
+from geohp.model.file import load_model
 
 TINY, WIDTH, PATCH = "vit_tiny_patch16_224", 192, 16
 CODE, CLUSTERS, LABELLED = 24, 7, 5

@@ -1,0 +1,131 @@
+"""Models on the images of a data set, one after the other, and what comes of them all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geohp.config.experiment import Config
+from geohp.data.base import DataSource, ImageSet
+from geohp.errors import ModelError
+from geohp.evaluation.confusion import count_confusion
+from geohp.evaluation.mask_clusters import score_mask_clusters
+from geohp.evaluation.options import EvaluationOptions
+from geohp.evaluation.predict import MASKS, Predictor
+from geohp.evaluation.report import write_report
+from geohp.evaluation.results import BEST, BEST_NAME, LAST, Evaluation, Result
+from geohp.methods.factory import METHODS
+from geohp.model.device import torch_device
+from geohp.model.file import load_model
+
+
+def judge(
+    files: Sequence[Path], config: Config, source: DataSource, images: ImageSet, options: EvaluationOptions
+) -> Evaluation:
+    """Score model files on labelled images, and write the report that is asked for.
+
+    Args:
+        files: the models.
+        config: tells how the images are seen.
+        source: whose classes and protocol count.
+        images: the labelled images, not none.
+        options: see :func:`geohp.evaluate`.
+    """
+    device = torch_device(options.device)
+    settings = {"crf": options.crf, "tta": options.tta, "data": config.data.model_dump(mode="json")}
+    jobs = list(_jobs(files, images, settings))
+    results: list[Result] = []
+    notes: list[str] = []
+    first: Predictor | None = None
+    for number, job in enumerate(jobs, start=1):
+        predictor = _predictor(job.model, images, options)
+        first = first or predictor
+        counts = count_confusion(
+            predictor,
+            images,
+            len(source.classes),
+            device=device,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            counts_file=job.counts_file,
+            stage="evaluating" if len(jobs) == 1 else f"evaluating {number}/{len(jobs)}",
+            progress=options.progress,
+        )
+        results += [Result(job.model, job.checkpoint, mode, scores) for mode, scores in counts.scores().items()]
+        if images.segmented:
+            scores = score_mask_clusters(
+                predictor,
+                images,
+                len(source.classes),
+                device=device,
+                batch_size=options.batch_size,
+                workers=options.workers,
+                progress=options.progress,
+            )
+            results.append(Result(job.model, job.checkpoint, MASKS, scores))
+        notes += _notes(predictor, config.data.evaluation_px, options)
+    side_px, unique = config.data.evaluation_px, tuple(dict.fromkeys(notes))
+    evaluation = Evaluation(tuple(results), source.classes, source.protocol, len(images), side_px, unique, settings)
+    if options.report is not None and first is not None:
+        write_report(evaluation, Path(options.report), images, first, device)
+    for job in jobs:
+        if job.counts_file is not None:
+            job.counts_file.unlink(missing_ok=True)
+    return evaluation
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A model file to score, under which checkpoint its figures go, and the counts of an unfinished evaluation.
+
+    There are no counts (``None``) where the folder cannot be written to.
+    """
+
+    model: Path
+    checkpoint: str
+    counts_file: Path | None
+
+
+def _jobs(files: Sequence[Path], images: ImageSet, settings: Mapping[str, object]) -> Iterator[_Job]:
+    """Every file, and the one that scored best on labels in the same run folder."""
+    named = [(file, LAST) for file in files]
+    named += [(best, BEST) for file in files if (best := file.with_name(BEST_NAME)).is_file() and best != file]
+    names = [images.name(index) for index in range(len(images))]
+    identity = hashlib.sha256(json.dumps({**settings, "names": names}, sort_keys=True).encode()).hexdigest()
+    for file, checkpoint in named:
+        key = hashlib.sha256(identity.encode() + file.read_bytes()).hexdigest()[:16]
+        writable = os.access(file.parent, os.W_OK)
+        yield _Job(file, checkpoint, file.with_name(f".evaluation-{key}.npz") if writable else None)
+
+
+def _predictor(file: Path, images: ImageSet, options: EvaluationOptions) -> Predictor:
+    """Of a model that fits the images."""
+    model = load_model(file, weights=options.weights)
+    if model.backbone.in_channels != images.channels:
+        raise ModelError(
+            f"{file}: takes {model.backbone.in_channels} band(s), the data give {images.channels}",
+            "name the bands it was trained on with data.bands",
+        )
+    model.to(torch_device(options.device))
+    patch_px, tta = model.backbone.patch_size, options.tta
+    if tta is None:
+        tta = model.card.method in METHODS and METHODS[model.card.method][0].mirrored
+    return Predictor(model.codes, model.probe, model.linear_probe, patch_px=patch_px, crf=options.crf, tta=tta)
+
+
+def _notes(predictor: Predictor, side_px: int, options: EvaluationOptions) -> Iterator[str]:
+    """What a reader of the figures should know of how they came about."""
+    if predictor.tta and options.tta is None:
+        yield "codes are averaged with those of the mirrored image, as the figures of this method are published"
+    input_px = predictor.input_px(side_px)
+    if input_px != side_px:
+        yield (
+            f"images of {side_px} px are resized to {input_px} px, a multiple of the backbone's patch of "
+            f"{predictor.patch_px} px"
+        )
+    if predictor.linear_probe is None:
+        yield "the model has no linear probe: it was trained without labels"

@@ -1,0 +1,41 @@
+"""What can be asked of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geohp.config.experiment import Config
+from geohp.progress import Progress, no_progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """How models are scored on labelled data.
+
+    Attributes:
+        data: a configuration whose data section tells what to judge on; the first model's own by default.
+        overrides: such as ``data.root=potsdam``.
+        crf: refine by the dense CRF as well: the published figures do.
+        tta: average over the image and its mirror image; by default as the figures of the model's method are published.
+        report: a folder for tables (JSON, CSV), pictures and an HTML page.
+        overwrite: replace a report that exists.
+        weights: the backbone's weights, where they are no longer where the training found them.
+        device: auto, cpu, cuda or mps.
+        batch_size: images at a time.
+        workers: processes that read images.
+        progress: of each model.
+    """
+
+    data: Config | str | Path | None = None
+    overrides: Sequence[str] = ()
+    crf: bool = False
+    tta: bool | None = None
+    report: str | Path | None = None
+    overwrite: bool = False
+    weights: str | Path | None = None
+    device: str = "auto"
+    batch_size: int = 16
+    workers: int = 0
+    progress: Progress = no_progress

@@ -1,0 +1,203 @@
+"""The maps of a folder: made where they are not there yet, by one model, and all of them as one mosaic."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from geohp.classes import LandCoverClass
+from geohp.errors import SceneError, VectorError
+from geohp.files import check_output
+from geohp.inference.engine.settings import engine_settings
+from geohp.inference.folder_model import FolderModel, digest, foreign_output
+from geohp.inference.folder_record import FolderRecord
+from geohp.inference.identity import run_identity
+from geohp.inference.map_options import MapOptions
+from geohp.inference.map_scene import SceneResult, map_scene
+from geohp.inference.products import MOSAIC, Products
+from geohp.inference.segment import load_segmenter
+from geohp.inference.segmenter import Segmenter
+from geohp.model.digest import model_sha256
+from geohp.options import PolygonOptions
+from geohp.raster.gdal import open_raster
+from geohp.raster.grid import Grid
+from geohp.raster.read.collection import SceneCollection
+from geohp.raster.read.labels import MODEL_TAG
+from geohp.raster.write.layer import label_layer
+from geohp.raster.write.resumable import work_folder
+from geohp.raster.write.vrt import GridMismatch, common_grid, write_mosaic_vrt
+from geohp.version import __version__
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What became of many scenes.
+
+    Attributes:
+        maps: one of each scene, in their order.
+        classes: what the labels mean, in all of them.
+        origin: says in words where they came from.
+        mosaic: all maps as one virtual raster, or why there is none.
+    """
+
+    maps: tuple[SceneResult, ...]
+    classes: tuple[LandCoverClass, ...]
+    origin: str
+    mosaic: Path | str
+
+    @property
+    def failed(self) -> tuple[SceneResult, ...]:
+        """The scenes of which there is no map."""
+        return tuple(result for result in self.maps if result.error is not None)
+
+
+def map_folder(record: FolderRecord, targets: Mapping[str, Products], options: MapOptions) -> BatchResult:
+    """Make the maps of a folder that are not there yet.
+
+    Args:
+        record: what the folder holds.
+        targets: the files to make of each scene.
+        options: how; see :func:`geohp.segment_files`.
+    """
+    segmenter = load_segmenter(options)
+    model = FolderModel(record, options)
+    if not options.overwrite:
+        files = [path for target in targets.values() for path in target.paths.values()]
+        model.refuse_foreign(files, fitting=segmenter is None)
+    segmenter, collection = model.resolve(segmenter, list(targets))
+    segmenter = segmenter if options.legend is None else segmenter.named(options.legend)
+    return _Batch(record, segmenter, collection, options).run(targets)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """All that the scenes have in common, and the work."""
+
+    record: FolderRecord
+    segmenter: Segmenter
+    scenes: SceneCollection
+    options: MapOptions
+
+    def run(self, targets: Mapping[str, Products]) -> BatchResult:
+        keys, errors = self._keys(targets)
+        self._refuse_foreign({scene: targets[scene] for scene in keys}, keys)
+        results: list[SceneResult] = []
+        progress = self.options.progress
+        with _counting_maps(results, len(targets), self.record.folder):
+            for number, (scene, products) in enumerate(targets.items()):
+                progress("scenes", number, len(targets), Path(scene).name)
+                if scene in errors:
+                    results.append(SceneResult(scene, error=errors[scene]))
+                else:
+                    results.append(self._map(scene, products, keys[scene]))
+            progress("scenes", len(targets), len(targets))
+            mosaic = self._mosaic([result.files[0] for result in results if result.files])
+        for result in results:
+            if result.error is not None:
+                logger.warning("no map of %s: %s", result.scene, result.error)
+        return BatchResult(tuple(results), self.segmenter.classes, self.segmenter.origin, mosaic)
+
+    def _keys(self, targets: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """What the rasters of each scene depend on, digested; and why others cannot be made."""
+        keys: dict[str, str] = {}
+        errors: dict[str, str] = {}
+        for path in targets:
+            try:
+                with self.scenes.open(path) as scene:
+                    self.segmenter.check_bands(scene)
+                    settings = engine_settings(self.segmenter.model, scene, self.options)
+                    identity = run_identity(scene, self.segmenter.model, settings, self.options.on_read_error)
+                    keys[path] = digest(identity)
+            except SceneError as error:
+                errors[path] = str(error)
+        return keys, errors
+
+    def _refuse_foreign(self, targets: Mapping[str, Products], keys: Mapping[str, str]) -> None:
+        """Before any work: nothing may be in the way that something else has made."""
+        for scene, products in targets.items():
+            known = self._record_of(products, keys[scene])
+            for kind, path in products.paths.items():
+                if path.exists() and not self.options.overwrite and not known.holds(kind):
+                    raise foreign_output(
+                        f"{path}: exists already and is not what this command makes of {scene} as it is now"
+                    )
+                check_output(path, overwrite=True)
+        mosaic = self.record.folder / MOSAIC
+        check_output(mosaic, overwrite=self.options.overwrite or self.record.holds(mosaic))
+
+    def _map(self, path: str, products: Products, key: str) -> SceneResult:
+        """Make of a scene what is not there yet."""
+        record = self._record_of(products, key)
+        if not record.lacks(products.paths):
+            files = tuple(products.paths.values())
+            return SceneResult(path, files, self.segmenter.classes, made_earlier=True)
+        options = replace(self.options, overwrite=True)  # what may not be replaced has been refused
+        try:
+            with self.scenes.open(path) as scene:
+                return map_scene(scene, products, options, segmenter=self.segmenter, record=record)
+        except (SceneError, VectorError) as error:
+            return SceneResult(path, error=". ".join([str(error).rstrip("."), *getattr(error, "__notes__", ())]))
+
+    def _record_of(self, products: Products, key: str) -> _SceneRecord:
+        shape = {field.name: getattr(self.options, field.name) for field in fields(PolygonOptions)}
+        if not self.options.simplify_boundary:  # folders made before there was this option do not name it
+            del shape["simplify_boundary"]
+        keys = {kind: digest([key, shape]) if kind == "polygons" else key for kind in products.paths}
+        if "stac" in keys and self.options.datetime is not None:
+            keys["stac"] = digest([key, self.options.datetime])
+        return _SceneRecord(self.record, products, keys, model_sha256(self.segmenter.model))
+
+    def _mosaic(self, maps: Sequence[Path]) -> Path | str:
+        """All maps of the folder by this model as one raster: earlier calls' below, and the later of two on top."""
+        path = self.record.folder / MOSAIC
+        model = model_sha256(self.segmenter.model)
+        grids = {}
+        for file in [*(file for file in self.record.maps(model) if file not in maps), *maps]:
+            with open_raster(file) as dataset:
+                grids[file] = Grid.of(dataset)
+        grid = common_grid(grids)
+        if isinstance(grid, GridMismatch):
+            return grid.reason
+        tags = {"GEOHP_VERSION": __version__, "GEOHP_MODEL": self.segmenter.origin, MODEL_TAG: model}
+        with self.record.making({path: model}):
+            write_mosaic_vrt(path, label_layer(self.segmenter.classes, tags), grid, grids)
+        return path
+
+
+@dataclass(frozen=True)
+class _SceneRecord:
+    """What the folder's record knows of one scene's products."""
+
+    record: FolderRecord
+    products: Products
+    keys: Mapping[str, str]
+    model: str
+
+    def holds(self, kind: str) -> bool:
+        return self.record.holds(self.products.paths[kind], self.keys[kind])
+
+    def lacks(self, kinds: Collection[str]) -> bool:
+        return not all(map(self.holds, kinds)) or ("labels" in kinds and work_folder(self.products.labels).exists())
+
+    def making(self, kinds: Collection[str]) -> AbstractContextManager[None]:
+        keys = {self.products.paths[kind]: self.keys[kind] for kind in kinds}
+        return self.record.making(keys, {self.products.labels: self.model})
+
+
+@contextmanager
+def _counting_maps(results: Sequence[SceneResult], total: int, folder: Path) -> Iterator[None]:
+    """Have whatever ends the work say how many maps are complete."""
+    try:
+        yield
+    except BaseException as error:
+        complete = sum(bool(result.files) for result in results)
+        if complete:
+            error.add_note(
+                f"{complete} of {total} maps are complete in {folder}; the same command goes on with the others"
+            )
+        raise

@@ -1,0 +1,57 @@
+"""Files of polygons to be: which formats there are, and what may be written where, known before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from geohp.errors import OutputError
+from geohp.files import check_output, check_suffix
+
+DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
+"""What GDAL calls the formats, by suffix."""
+
+
+def check_target(path: str | Path, *, layer: str = "landcover", overwrite: bool = False) -> Path:
+    """Refuse now what :func:`geohp.vector.writing.write_polygons` would refuse later, before hours of work.
+
+    Args:
+        path: the file to be written.
+        layer: name of the layer.
+        overwrite: the layer, or the whole file in formats of one layer, may be replaced.
+
+    Raises:
+        OutputError: see :func:`geohp.vector.writing.write_polygons`.
+    """
+    path = check_suffix(path, tuple(DRIVERS), "polygons")
+    suffix = path.suffix.lower()
+    check_output(path, overwrite=overwrite or suffix == ".gpkg")
+    if path.exists() and suffix == ".gpkg":
+        present = {str(name).lower() for name in layers_of(path)}
+        taken = [name for name in (layer, class_table(layer)) if name.lower() in present]
+        if taken and not overwrite:
+            raise OutputError(
+                f"{path} has a layer {taken[0]!r} already",
+                "choose another file or layer, or replace it by {option}",
+                option="overwrite",
+                value=True,
+            )
+    return path
+
+
+def class_table(layer: str) -> str:
+    """Name of the table with a layer's classes."""
+    return "classes" if layer == "landcover" else f"{layer}_classes"
+
+
+def layers_of(path: Path) -> list[str]:
+    """Names of the layers of a GeoPackage.
+
+    Raises:
+        OutputError: it is none.
+    """
+    import pyogrio  # and with it pandas, where there is a GeoPackage to look into
+
+    try:
+        return [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+    except (OSError, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise OutputError(f"{path} exists but is no readable GeoPackage ({error})", "choose another name") from error

@@ -1,0 +1,128 @@
+"""Whatever is wrong with paths, outputs, options and configurations is found before torch is imported."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from geohp.inference.segmenter import Segmenter
+from geohp.model.file import save_model
+from geohp.options import FitOptions
+from geohp.raster.read.scene import open_scene
+
+MISTAKES = {
+    "no such scene": ("segment nowhere.tif -o a.tif", "nowhere.tif does not exist"),
+    "not an image": ("segment notes.txt -o a.tif", "is not a raster"),
+    "several scenes, one map": ("segment scene.tif scene2.tif -o a.tif", "give --out-dir FOLDER instead"),
+    "no output": ("segment scene.tif", "no output: give --out"),
+    "folder of the output": ("segment scene.tif -o no/a.tif", "does not exist; create it"),
+    "output exists": ("segment scene.tif -o scene2.tif", "replace it with --overwrite"),
+    "output is a picture": ("segment scene.tif -o a.jpg", "has the suffix '.jpg'"),
+    "polygons are a picture": ("segment scene.tif -o a.tif --polygons a.png", "has the suffix '.png'"),
+    "no such model": ("segment scene.tif -o a.tif --model nomodel", "no such model"),
+    "model is none": ("segment scene.tif -o a.tif --model notes.txt", "not a readable safetensors file"),
+    "model is a backbone": ("segment scene.tif -o a.tif --model weights.safetensors", "no geohp model card"),
+    "model and classes": ("segment scene.tif -o a.tif --model model.safetensors --classes 4", "the model has its own"),
+    "bands of the model": ("segment scene.tif -o a.tif --model model.safetensors --bands 1,2", "2 named"),
+    "bands of the scene": ("segment scene.tif -o a.tif --classes 3 --bands 1,2,9", "9"),
+    "scaling": ("segment scene.tif -o a.tif --classes 3 --scaling brightest", "brightest"),
+    "backbone": ("segment scene.tif -o a.tif --classes 3 --backbone vit_smal_patch8_224", "did you mean vit_small"),
+    "weights without backbone": ("segment scene.tif -o a.tif --weights weights.safetensors", "with --backbone"),
+    "no such weights": (
+        "segment scene.tif -o a.tif --classes 3 --backbone vit_tiny_patch16_224 --weights no.pth",
+        "no such weight file",
+    ),
+    "weights are none": (
+        "segment scene.tif -o a.tif --classes 3 --backbone vit_tiny_patch16_224 --weights bad.pth",
+        "damaged or not a weight file",
+    ),
+    "device": ("segment scene.tif -o a.tif --classes 3 --device gpu", "no such kind of device"),
+    "legend": ("segment scene.tif -o a.tif --model model.safetensors --legend legend.yaml", "names label 7"),
+    "product": ("segment scene.tif --out-dir maps --classes 3 --products heights", "'heights' is none"),
+    "folder of other maps": ("segment scene.tif --out-dir others --classes 3", "exists already"),
+    "date without an item": ("segment scene.tif -o a.tif --classes 3 --datetime 2024-07-31", "is for STAC Items"),
+    "no configuration": ("train nowhere.yaml", "no such configuration file"),
+    "key": ("train orthophotos --set train.epoch=3", "did you mean 'epochs'"),
+    "value": ("train orthophotos --set data.images=scene.tif --set train.batch_size=many", "train.batch_size"),
+    "no images": ("train orthophotos --set data.images=nowhere/", "no images there"),
+    "no benchmark": ("train potsdam3 --set data.root=nowhere", "nowhere"),
+    "run folder": ("train orthophotos --set data.images=scene.tif --out others", "exists already"),
+    "nothing to resume": ("train --resume others", "no unfinished run there"),
+    "backbone to train": (
+        "train orthophotos --set data.images=scene.tif --set backbone.name=vit_smal_patch8_224",
+        "did you mean vit_small",
+    ),
+    "sweep": ("train orthophotos --set data.images=scene.tif --sweep classes=9..3", "holds no number"),
+    "band to train": ("train orthophotos --set data.images=scene.tif --set data.bands=[1,2,9]", "9"),
+    "no model to evaluate": ("evaluate --model nomodel", "no such model"),
+    "data to evaluate on": ("evaluate --model model.safetensors --data nowhere.yaml", "no such configuration file"),
+    "labels to evaluate on": ("evaluate --model model.safetensors --data own.yaml", "no labels"),
+    "report": ("evaluate --model model.safetensors --report others", "is no report of an evaluation"),
+    "labels": ("polygonize nowhere.tif -o a.gpkg", "nowhere.tif"),
+    "legend to recode": ("recode model.safetensors --legend legend.yaml -o b.safetensors", "names label 7"),
+    "checkpoint": ("import-checkpoint nowhere.pth -o b.safetensors", "no such checkpoint"),
+}
+
+# All in one process, which must not have imported torch at the end of any.
+RUN = """
+import json, sys
+from typer.testing import CliRunner
+from geohp.cli.app import app
+from geohp.cli.terminal import flag
+results = {}
+for name, command in json.load(sys.stdin).items():
+    result = CliRunner().invoke(app, command.split())
+    error = result.exception
+    said = error.render(flag) if hasattr(error, "render") else f"{type(error).__name__}: {error} {result.output}"
+    results[name] = said, [module for module in ("torch", "timm", "lightning") if module in sys.modules]
+print(json.dumps(results))
+"""
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    import rasterio
+
+    folder = tmp_path_factory.mktemp("mistakes")
+    values = np.random.default_rng(1).integers(0, 255, (3, 64, 64), np.uint8)
+    profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
+    for name in ("scene.tif", "scene2.tif"):
+        with rasterio.open(
+            folder / name, "w", transform=rasterio.transform.from_origin(0, 0, 1, 1), **profile
+        ) as dataset:
+            dataset.write(values)
+    with open_scene(folder / "scene.tif") as scene:
+        save_model(Segmenter.fit(scene, FitOptions(classes=3), device="cpu").model, folder / "model.safetensors")
+    save_file({"a": torch.zeros(2)}, folder / "weights.safetensors")
+    (folder / "notes.txt").write_text("nothing of use")
+    (folder / "bad.pth").write_text("<html>404</html>")
+    (folder / "legend.yaml").write_text("7: water\n")
+    (folder / "own.yaml").write_text("name: own\ndata: {source: orthophotos, images: [scene.tif]}\n")
+    (folder / "others").mkdir()
+    (folder / "others" / "scene.tif").write_bytes((folder / "scene.tif").read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def answers(workplace):
+    commands = {name: command for name, (command, _) in MISTAKES.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN],
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
+        cwd=workplace,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_found_without_torch(name, answers):
+    said, heavy = answers[name]
+    assert MISTAKES[name][1] in said
+    assert heavy == []
