@@ -84,7 +84,7 @@ def test_stopped_at_any_step_it_ends_at_the_same_weights(photograph, whole, tmp_
     with pytest.raises(Stopped) as stopped:
         train(photograph, tmp_path / "run", *settings, stop_at=step)
     kept = getattr(stopped.value, "__notes__", [])
-    assert any("resume goes on" in note for note in kept) == (step > 1)
+    assert any("goes on from there" in note for note in kept) == (step > 1)
     steps = []
     again = geohp.train(
         resume=tmp_path / "run",
@@ -127,7 +127,7 @@ def test_an_interrupt_is_one_and_keeps_the_run(photograph, tmp_path):
     with pytest.raises(KeyboardInterrupt) as stopped:
         geohp.train("orthophotos", [f"data.images={photograph}", *SMALL], out=tmp_path / "run", progress=progress)
     assert signal.getsignal(signal.SIGINT) is handler
-    assert "resume goes on" in stopped.value.__notes__[0]
+    assert "goes on from there" in stopped.value.__notes__[0]
     geohp.train(resume=tmp_path / "run")
 
 
@@ -211,7 +211,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(photograph, tmp_path, monkeypat
         patch.setattr(L.Trainer, "save_checkpoint", save)
         with pytest.raises(OutputError, match="No space left") as stopped:
             train(photograph, tmp_path / "run")
-    assert "resume goes on" in stopped.value.__notes__[0]
+    assert "goes on from there" in stopped.value.__notes__[0]
     assert {p.name for p in (tmp_path / "run" / "unfinished").iterdir()} == {"0", "checkpoint.ckpt", "lock"}
     assert same(whole.model, geohp.train(resume=tmp_path / "run").model)
 
