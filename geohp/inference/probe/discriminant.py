@@ -69,17 +69,28 @@ def fit_classifier(codes: Codes, classes: Numbers, count: int, shrinkage: float)
     mean, deviation = codes.mean(0, dtype=np.float64), codes.std(0, dtype=np.float64)
     deviation = np.maximum(deviation, 1e-6 * max(float(deviation.max()), 1e-12))
     seen = np.unique(classes)
-    analysis = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=np.full(len(seen), 1 / len(seen)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes with a single row
-        analysis.fit((codes - mean) / deviation, classes)
-    slopes, offsets = analysis.coef_, analysis.intercept_
-    if len(seen) == 2:  # of two classes it gives the difference
-        slopes, offsets = np.concatenate([-slopes, slopes]) / 2, np.concatenate([-offsets, offsets]) / 2
+    slopes, offsets = _discriminants((codes - mean) / deviation, classes, len(seen), shrinkage)
     weight, bias = np.zeros((count, codes.shape[1])), np.full(count, _ABSENT)
     weight[seen] = slopes / deviation
     bias[seen] = offsets - weight[seen] @ mean
     return LinearClassifier(weight, bias)
+
+
+def _discriminants(
+    rows: NDArray[np.float64], classes: Numbers, count: int, shrinkage: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Slopes (K, D) and offsets (K,) of the K classes that occur."""
+    if len(rows) == count:  # one row each, which have no covariance: the nearest one counts
+        slopes = rows[np.argsort(classes)]
+        return slopes, -(slopes**2).sum(1) / 2
+    analysis = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=np.full(count, 1 / count))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes with a single row
+        analysis.fit(rows, classes)
+    slopes, offsets = analysis.coef_, analysis.intercept_
+    if count == 2:  # of two classes it gives the difference
+        return np.concatenate([-slopes, slopes]) / 2, np.concatenate([-offsets, offsets]) / 2
+    return slopes, offsets
 
 
 def choose_shrinkage(codes: Codes, classes: Numbers, groups: Numbers, count: int, *, seed: int) -> float:

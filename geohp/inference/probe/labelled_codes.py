@@ -52,7 +52,7 @@ class LabelledCodes:
         codes: (n, D) float32.
         classes: (n,) int64, places in ``names``.
         groups: (n,) int64: rows of one group have to be on one side when the probe is validated. A polygon is a group;
-            of points and rasters, what lies in one square of a quarter of a window's side.
+            of points what lies in one square of an eighth of a window's side, of rasters of a quarter.
         objects: (n,) int64, the polygon or point, see :class:`geohp.legend.features.Features`; -1 of a raster.
         pixels: (n,) float64, labelled pixels (or points) that each row stands for.
         places: (n, 2) float64, x and y in the CRS of its scene, or column and row where it has none.
@@ -301,8 +301,8 @@ class _Draw:
         return np.concatenate(picks), np.concatenate(pixels)
 
     def _squares(self, rows: NDArray[Any], cols: NDArray[Any]) -> NDArray[np.int64]:
-        """The square of a quarter of a window's side that each pixel lies in, by a number of its own."""
-        side = max(1, self._grid.window // 4)
+        """The square that each pixel lies in, by a number of its own."""
+        side = max(1, self._grid.window // (8 if self._reference.unit == "points" else 4))
         squares = (self._number << 40) + ((rows // side).astype(np.int64) << 20) + cols // side
         return np.asarray(squares, np.int64)
 

@@ -1,0 +1,145 @@
+"""Codes of labelled pixels are those of the windows they lie in, and no other window is looked at."""
+
+from contextlib import nullcontext
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geohp import Segmenter
+from geohp.inference.engine.windows import WindowGrid
+from geohp.inference.probe import labelled_codes
+from geohp.inference.probe.labelled_codes import LabelSource, interpolate, read_labelled_codes, window_middles
+from geohp.options import FitOptions
+from geohp.progress import no_progress
+from geohp.raster.read.patches import read_patch
+from geohp.raster.read.scene import open_scene
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.floats(0, 0.9))
+def test_middles_of_windows_are_the_scene_and_lie_in_their_windows(height, width, side, overlap):
+    grid = WindowGrid(height, width, side, int(side * overlap), multiple=1)
+    seen = np.zeros((height, width), int)
+    for (row, col), middle in window_middles(grid):
+        seen[middle.slices] += 1
+        assert row <= middle.row
+        assert middle.bottom <= row + grid.shape[0]
+        assert col <= middle.col
+        assert middle.right <= col + grid.shape[1]
+    assert (seen == 1).all()
+
+
+def test_codes_between_patches_are_interpolated_as_scores_are():
+    codes = torch.randn(5, 4, 6)
+    rows, cols = np.mgrid[:32, :48].reshape(2, -1)
+    dense = F.interpolate(codes[None], size=(32, 48), mode="bilinear", align_corners=False)[0]
+    torch.testing.assert_close(torch.from_numpy(interpolate(codes, rows, cols, (32, 48))), dense.flatten(1).T)
+
+
+@pytest.fixture
+def wide(write_scene):
+    """Three windows side by side: 40 x 1100 px."""
+    rng = np.random.default_rng(0)
+    return write_scene(rng.integers(1, 255, (3, 40, 1100)).astype(np.uint8))
+
+
+@pytest.fixture
+def model(wide):
+    with open_scene(wide) as scene:
+        return Segmenter.fit(scene, FitOptions(classes=1)).model
+
+
+def features(pixels, classes, size=0.0):
+    """Points, or squares of so many pixels, on the pixel grid of the scenes that tests write."""
+    at = [shapely.Point(380000 + (c + 0.5) / 2, 5800000 - (r + 0.5) / 2) for r, c in pixels]
+    shapes = [p.buffer(size / 4, cap_style="square") for p in at] if size else at
+    return geopandas.GeoDataFrame({"kind": classes}, geometry=shapes, crs="EPSG:32633")
+
+
+def read(model, paths, frame, seed=0, **spies):
+    openers = [lambda path=path: nullcontext(path) if not isinstance(path, str) else open_scene(path) for path in paths]
+    return read_labelled_codes(model, openers, LabelSource(frame, None, None), seed=seed, progress=no_progress)
+
+
+def test_points_have_the_code_of_their_pixel(model, wide):
+    frame = features([(5, 17), (30, 21), (12, 1071)], ["b", "a", "b"])
+    labelled = read(model, [str(wide)], frame)
+    assert labelled.names == ("a", "b")
+    assert labelled.unit == "points"
+    with open_scene(wide) as scene:
+        first, last = (read_patch(scene, 0, col, 448)[0][:, :40] for col in (0, 1100 - 448))
+        codes = [model.codes(torch.from_numpy(window)[None])[0] for window in (first, last)]
+    expected = [
+        interpolate(codes[0], np.array([5]), np.array([17]), (40, 448)),
+        interpolate(codes[0], np.array([30]), np.array([21]), (40, 448)),
+        interpolate(codes[1], np.array([12]), np.array([1071 - 652]), (40, 448)),
+    ]
+    order = np.argsort(labelled.objects)
+    np.testing.assert_allclose(labelled.codes[order], np.concatenate(expected), atol=1e-5)
+    assert labelled.classes[order].tolist() == [1, 0, 1]
+    np.testing.assert_allclose(labelled.places[order[2]], [380000 + 1071.5 / 2, 5800000 - 12.5 / 2])
+
+
+def test_only_windows_with_labels_are_read(model, wide, monkeypatch):
+    frame = features([(20, 1000), (20, 1060)], ["a", "b"], size=12)
+    reads = []
+    with open_scene(wide) as scene:
+        read_window = scene.read
+        monkeypatch.setattr(scene, "read", lambda *block: reads.append(block) or read_window(*block))
+        labelled = read(model, [scene], frame)
+    assert reads == [(0, 652, 40, 448)]
+    assert len(labelled.codes) > 4
+    # Of a class one pixel a patch of 8 px, and together they stand for all.
+    assert labelled.pixels[labelled.classes == 0].sum() == pytest.approx(144)
+
+
+def test_a_polygon_is_one_group_and_the_parts_of_another_are_two(model, wide, write_scene):
+    """Also where it reaches into another window, or another scene."""
+    data = np.random.default_rng(1).integers(1, 255, (3, 40, 300)).astype(np.uint8)
+    beside = write_scene(data, "beside.tif", transform=(0.5, 0, 380000 + 550, 0, -0.5, 5800000))
+    long = shapely.box(380000 + 150, 5800000 - 8, 380000 + 600, 5800000 - 4)
+    two = shapely.MultiPolygon(
+        [shapely.box(380010, 5799984, 380020, 5799990), shapely.box(380030, 5799984, 380040, 5799990)]
+    )
+    frame = geopandas.GeoDataFrame({"kind": [7, 3]}, geometry=[long, two], crs="EPSG:32633")
+    labelled = read(model, [str(wide), str(beside)], frame)
+    assert labelled.names == ("3", "7")
+    assert len(set(labelled.groups[labelled.classes == 1])) == 1
+    assert labelled.places[labelled.classes == 1][:, 0].max() > 380000 + 551
+    assert len(set(labelled.groups[labelled.classes == 0])) == 2
+
+
+def test_of_a_raster_squares_are_groups_and_nodata_is_left_out(model, wide, write_scene):
+    truth = np.repeat(np.arange(1100) // 550 * 4 + 2, 40).reshape(1100, 40).T[None].astype(np.uint8)
+    truth[:, :, :100] = 255
+    labelled = read(model, [str(wide)], str(write_scene(truth, "truth.tif", nodata=255)))
+    assert labelled.names == ("2", "6")
+    assert labelled.unit == "squares"
+    assert labelled.places[:, 0].min() > 380050
+    assert labelled.pixels.sum() == pytest.approx(40 * 1000)
+    assert 6 <= len(set(labelled.groups.tolist())) <= 12
+
+
+def test_windows_of_rare_classes_come_first(monkeypatch):
+    windows = [
+        labelled_codes._Window(0, (0, i), ("rare", "common") if i % 50 == 3 else ("common",)) for i in range(200)
+    ]
+    monkeypatch.setattr(labelled_codes, "MOST_WINDOWS", 8)
+    chosen = labelled_codes._choose(windows, np.random.default_rng(0))
+    assert len(chosen) == 8
+    assert sum("rare" in window.names for window in chosen) == 4
+    assert chosen == sorted(chosen)
+
+
+def test_rows_of_a_class_are_limited(model, wide, write_scene, monkeypatch):
+    monkeypatch.setattr(labelled_codes, "ROWS_A_CLASS", 30)
+    truth = np.zeros((1, 40, 1100), np.uint8)
+    truth[:, :, 1000:] = 1
+    labelled = read(model, [str(wide)], str(write_scene(truth, "truth.tif")))
+    assert [(labelled.classes == k).sum() for k in (0, 1)] == [30, 30]
+    assert labelled.pixels[labelled.classes == 0].sum() == pytest.approx(40000)
