@@ -1,4 +1,4 @@
-"""The look of a land-cover layer in QGIS: one colour a class, as QML."""
+"""The look of a land-cover layer in QGIS, as QML: one colour a class, or a ramp of colours for a quantity."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from geohp.classes import LandCoverClass
 from geohp.files import check_output, write_text
+
+RAMPS = {
+    "confidence": ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725"),
+    "entropy": ("#000004", "#57106e", "#bc3754", "#f98e09", "#fcffa4"),
+}
+"""Colours of quantities from 0 to 1 in even steps, perceptually uniform: matplotlib's viridis and inferno."""
 
 _VECTORS = (".geojson", ".json", ".fgb", ".parquet", ".shp")
 _OUTLINE = (
@@ -50,6 +56,35 @@ def paletted_qml(classes: Sequence[LandCoverClass], band: int = 1) -> str:
     for entry in classes:
         SubElement(palette, "paletteEntry", value=str(entry.id), color=entry.colour, alpha="255", label=entry.name)
     return _document(root)
+
+
+def ramp_qml(colours: Sequence[str], band: int = 1) -> str:
+    """A QGIS style (QML) that shows a quantity from 0 to 1, its scale applied, in a continuous ramp of colours."""
+    root = Element("qgis", version="3.28.0", styleCategories="Symbology")
+    extent = {"classificationMin": "0", "classificationMax": "1"}
+    fields = {"type": "singlebandpseudocolor", "band": str(band), "opacity": "1", "alphaBand": "-1", "nodataColor": ""}
+    renderer = SubElement(SubElement(root, "pipe"), "rasterrenderer", {**fields, **extent})
+    steps = {"colorRampType": "INTERPOLATED", "classificationMode": "2", "clip": "0"}
+    shader = SubElement(
+        SubElement(renderer, "rastershader"), "colorrampshader", {**steps, "minimumValue": "0", "maximumValue": "1"}
+    )
+    for place, colour in enumerate(colours):
+        value = f"{place / (len(colours) - 1):g}"
+        SubElement(shader, "item", value=value, label=value, color=colour, alpha="255")
+    return _document(root)
+
+
+def write_ramp(path: str | Path, quantity: str, *, overwrite: bool = False) -> Path:
+    """Write the style of a raster of a quantity out of :data:`RAMPS` beside it, under its name with ``.qml``.
+
+    Returns:
+        the style's path.
+
+    Raises:
+        OutputError: there is a style already, or it cannot be written.
+    """
+    target = check_output(Path(path).with_suffix(".qml"), overwrite=overwrite)
+    return write_text(target, ramp_qml(RAMPS[quantity]))
 
 
 def write_styles(path: str | Path, classes: Sequence[LandCoverClass], *, overwrite: bool = False) -> Path | None:

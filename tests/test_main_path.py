@@ -22,6 +22,7 @@ from geohp.errors import ConfigError, DataError, GeohpError, ModelError, OutputE
 from geohp.inference.map_options import ModelOptions
 from geohp.inference.map_scene import segment_file
 from geohp.inference.segment import resolve_segmenter
+from geohp.model.file import read_card
 
 SMALL = ["data.patches=12", "data.patch_px=64", "train.epochs=2", "train.batch_size=4", "train.device=cpu"]
 SMALL_HP = [*SMALL, "method.pool_size=12", "method.code_channels=16", "method.warmup_steps=2", "classes.count=3"]
@@ -94,6 +95,22 @@ def test_the_map_separates_the_fields_and_lies_on_the_scenes_grid(trained):
     polygons = geohp.polygonize(labels)
     assert polygons.crs == labels.rio.crs
     assert polygons.area.sum() == pytest.approx(150 * 200 * 0.25)
+
+
+def test_a_trained_model_stores_what_its_classes_look_like(trained, tmp_path):
+    scene, done = trained
+    classes = read_card(done.folder).classes
+    labels = geohp.segment(scene, model=done.folder).values
+    with rasterio.open(scene) as dataset:
+        looks = np.array([dataset.read()[:, labels == number].mean(1) for number in range(3)])
+    green = int(np.argmax(looks[:, 1] - looks[:, 0]))
+    assert np.argmax(classes[green].rgb) == 1
+    assert int(np.argmax([entry.rgb[0] - entry.rgb[2] for entry in classes])) == int(
+        np.argmax(looks[:, 0] - looks[:, 2])
+    )
+    chosen = ["#ff0000", "#00ff00", "#0000ff"]
+    again = train(scene, tmp_path / "run", f"classes.colours={json.dumps(chosen)}", "train.epochs=1")
+    assert [entry.colour for entry in read_card(again.folder).classes] == chosen
 
 
 def test_files_and_arrays_give_the_same_labels_and_the_outputs_are_cogs(trained, tmp_path):

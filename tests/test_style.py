@@ -8,7 +8,7 @@ import pytest
 
 from geohp.classes import LandCoverClass
 from geohp.errors import OutputError
-from geohp.style import paletted_qml, write_styles
+from geohp.style import RAMPS, paletted_qml, write_ramp, write_styles
 
 CLASSES = [LandCoverClass(0, "wet & <wild>", "#0077bb"), LandCoverClass(7, "forêt", "#117733")]
 
@@ -27,6 +27,20 @@ def test_a_raster_has_an_entry_for_each_class():
         {"value": "0", "color": "#0077bb", "alpha": "255", "label": "wet & <wild>"},
         {"value": "7", "color": "#117733", "alpha": "255", "label": "forêt"},
     ]
+
+
+def test_a_quantity_has_a_ramp_from_0_to_1(tmp_path):
+    path = write_ramp(tmp_path / "confidence.tif", "confidence")
+    assert path == tmp_path / "confidence.qml"
+    root = ElementTree.fromstring(path.read_text(encoding="utf-8").split("\n", 1)[1])
+    renderer = root.find("pipe/rasterrenderer")
+    assert renderer.attrib["type"] == "singlebandpseudocolor"
+    shader = renderer.find("rastershader/colorrampshader")
+    assert shader.attrib["colorRampType"] == "INTERPOLATED"
+    items = [(float(item.attrib["value"]), item.attrib["color"]) for item in shader.iterfind("item")]
+    assert items == list(zip((0, 0.25, 0.5, 0.75, 1), RAMPS["confidence"], strict=True))
+    with pytest.raises(OutputError, match="exists already"):
+        write_ramp(tmp_path / "confidence.tif", "confidence")
 
 
 def test_styles_lie_beside_the_layer(tmp_path):

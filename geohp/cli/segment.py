@@ -64,7 +64,7 @@ def segment(
             metavar="TIME", help="When the scenes were taken, for STAC: 2024-07-31, or FIRST/LAST. Else as they say."
         ),
     ] = None,
-    qml: Annotated[bool, _output("--qml", help="Also write QGIS's style beside the labels (.qml).")] = False,
+    qml: Annotated[bool, _output("--qml", help="Also write QGIS's styles beside the rasters (.qml).")] = False,
     overwrite: Annotated[bool, _output("--overwrite", help="Replace outputs that exist.")] = False,
     model: Annotated[
         Path | None, _model(metavar="PATH", help="Run folder or model file; the newest run in runs/ by default.")

@@ -18,6 +18,7 @@ from geohp.inference import scene_sampler
 from geohp.inference.engine.settings import default_input_px
 from geohp.inference.scene_sampler import SampledPatch, SceneSampler, Window
 from geohp.methods.kmeans.method import KMeans
+from geohp.model.appearance import CHANNELS, coloured_by_look, patch_colours
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
 from geohp.options import FitOptions
@@ -26,6 +27,8 @@ from geohp.raster.read.scene import Scene
 from geohp.version import __version__
 
 logger = logging.getLogger(__name__)
+
+_SHOWN = 20_000  # patches whose mean colours are those of the classes
 
 DEFAULT_CLASSES = 6
 """How many classes are found where nobody says."""
@@ -51,7 +54,7 @@ def fit_kmeans(
         weights=options.weights,
         block=-1 if options.block is None else options.block,
     ).to(device)
-    rows = _sample_features(net, sampler, device, seed)
+    rows, colours = _sample_features(net, sampler, device, seed)
     # Patches that are the same to the last bit cannot belong to different classes.
     distinct = _distinct(rows, seed)
     count = max(1, min(classes, distinct))
@@ -61,12 +64,13 @@ def fit_kmeans(
     if len(rows):
         method.prepare(lambda _: iter([rows.T[None, :, :, None]]))
     side = default_input_px(net.patch_size)
+    shown = slice(None, None, max(1, len(rows) // _SHOWN))
     card = ModelCard(
         method="kmeans",
         backbone=BackboneCard.of(net),
         in_channels=net.channels,
         code_channels=net.channels,
-        classes=default_classes(count),
+        classes=coloured_by_look(default_classes(count), colours[shown], _clusters(method, rows[shown])),
         bands=sampler.bands,
         scaling=sampler.rule,
         patch_px=side,
@@ -76,8 +80,11 @@ def fit_kmeans(
     return LandCoverModel(net, method.head, method.probe, card)
 
 
-def _sample_features(net: Backbone, sampler: SceneSampler, device: torch.device, seed: int) -> Tensor:
-    """Feature rows (n, C) of patches from all over the scenes; the backbone is fitted first, where it needs it."""
+def _sample_features(net: Backbone, sampler: SceneSampler, device: torch.device, seed: int) -> tuple[Tensor, Tensor]:
+    """Feature rows (n, C) of patches from all over the scenes and their colours (n, 3).
+
+    The backbone is fitted first, where it needs it.
+    """
     side = default_input_px(net.patch_size)
     windows = sampler.draw(side, np.random.default_rng(seed))
     mean, std = (torch.tensor(v)[:, None, None] for v in (net.mean, net.std))
@@ -89,7 +96,7 @@ def _sample_features(net: Backbone, sampler: SceneSampler, device: torch.device,
     # So few patches stay in memory; of more, these are what the backbone is fitted to.
     patches = list(sampler.read(_spread(windows, limit), side))
     if not patches:
-        return torch.empty(0, net.channels)
+        return torch.empty(0, net.channels), torch.empty(0, CHANNELS)
     if net.needs_fit:
         _fit_backbone(net, [normalised(patch) for patch in patches], seed)
     most = limit * (side // net.patch_size) ** 2 // max(len(windows), limit)
@@ -97,8 +104,19 @@ def _sample_features(net: Backbone, sampler: SceneSampler, device: torch.device,
     rows = []
     for patch in patches if len(windows) <= limit else sampler.read(windows, side):
         features = net(normalised(patch), affinities=False).features[0]
-        rows.append(_draw_rows(_valid_rows(features, patch.valid, net.patch_size), most, generator))
-    return torch.cat(rows)
+        image, valid = torch.from_numpy(patch.data)[None], torch.from_numpy(patch.valid)[None]
+        colours = patch_colours(image, (features.shape[-2], features.shape[-1]), valid)[0]
+        both = torch.cat([features, colours.to(features)])
+        rows.append(_draw_rows(_valid_rows(both, patch.valid, net.patch_size), most, generator))
+    both = torch.cat(rows)
+    return both[:, : net.channels].contiguous(), both[:, net.channels :]
+
+
+@torch.no_grad()
+def _clusters(method: KMeans, rows: Tensor) -> Tensor:
+    """(n,) the cluster of each of (n, C) feature rows."""
+    codes = method.head(rows.to(method.probe.clusters.device).T[None, :, :, None])
+    return method.probe.scores(codes)[0, :, :, 0].argmax(0)
 
 
 def _spread(windows: Sequence[Window], most: int) -> list[Window]:

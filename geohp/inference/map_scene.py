@@ -166,8 +166,8 @@ def _write_the_rest(
                 with record.making([kind]):
                     if kind == "polygons":
                         count = _write_polygons(products, options)
-                    elif kind == "qml":
-                        _write_style(segmenter, products, options)
+                    elif kind.endswith("qml"):
+                        _write_style(kind.removesuffix(" qml"), segmenter, products, options)
                     else:
                         _write_item(scene, products, options)
             complete.append(kind)
@@ -194,14 +194,18 @@ def _write_polygons(products: Products, options: MapOptions) -> int:
     )
 
 
-def _write_style(segmenter: Segmenter, products: Products, options: MapOptions) -> None:
-    from geohp.style import write_styles
+def _write_style(name: str, segmenter: Segmenter, products: Products, options: MapOptions) -> None:
+    """The style of one raster."""
+    from geohp.style import write_ramp, write_styles
 
-    write_styles(products.labels, segmenter.classes, overwrite=options.overwrite)
+    if name == "labels":
+        write_styles(products.labels, segmenter.classes, overwrite=options.overwrite)
+    else:
+        write_ramp(products.styled[name], name, overwrite=options.overwrite)
 
 
 def _write_item(scene: str, products: Products, options: MapOptions) -> None:
     from geohp.inference.stac import write_item
 
-    files = {kind: path for kind, path in products.paths.items() if kind not in ("qml", "stac")}
+    files = {kind: path for kind, path in products.paths.items() if kind != "stac" and not kind.endswith("qml")}
     write_item(products.paths["stac"], files, scene, options.acquisition)

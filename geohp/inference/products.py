@@ -12,6 +12,7 @@ from geohp.model.runs import MODEL_NAME
 from geohp.options import QUANTITIES
 from geohp.raster.sources.paths import scene_name
 from geohp.raster.write.resumable import is_half_published
+from geohp.style import RAMPS
 from geohp.vector.targets import check_target
 
 PRODUCTS = (*QUANTITIES, "polygons", "stac")
@@ -35,7 +36,7 @@ class Products:
         probabilities: raster of every class's share, one band a class.
         polygons: land-cover polygons (``.gpkg``, ``.parquet``, ``.fgb`` or ``.geojson``), with their mean confidence
             where there is a raster of it.
-        qml: QGIS's style beside the labels, under their name with ``.qml``.
+        qml: QGIS's styles beside labels, confidence and entropy, under their names with ``.qml``.
         stac: a STAC Item; ``True`` for one beside the labels, under their name with ``.json``.
     """
 
@@ -59,13 +60,17 @@ class Products:
         return {"labels": self.labels, **{name: Path(path) for name, path in paths.items() if path is not None}}
 
     @property
+    def styled(self) -> dict[str, Path]:
+        """The rasters that get a style beside them, by what they hold."""
+        return {name: path for name, path in self.rasters.items() if self.qml and name in ("labels", *RAMPS)}
+
+    @property
     def paths(self) -> dict[str, Path]:
         """All files by what they hold, labels first."""
         paths = self.rasters
         if self.polygons is not None:
             paths["polygons"] = Path(self.polygons)
-        if self.qml:
-            paths["qml"] = self.labels.with_suffix(".qml")
+        paths |= {f"{name} qml": path.with_suffix(".qml") for name, path in self.styled.items()}
         if self.stac:
             paths["stac"] = self.labels.with_suffix(".json") if self.stac is True else Path(self.stac)
         return paths

@@ -6,7 +6,8 @@ In full::
       - {id: 0, name: water, colour: "#0077bb", labels: [0, 3]}
       - {id: 1, name: forest, colour: "#117733", labels: [2]}
 
-``labels`` may be left out where a class has the one label of its own number, ``colour`` where the palette will do.
+``labels`` may be left out where a class has the one label of its own number, ``colour`` where the one will do that the
+map has for the first of its labels, or the palette where it has none.
 Colours need their quotes: what follows a bare ``#`` is a comment in YAML.
 
 In short, as written by hand, a name for each label; labels of one name make up one class, and classes are numbered in
@@ -49,7 +50,8 @@ class Legend:
     """Names for the labels of a map.
 
     Attributes:
-        classes: by number; every one has a label.
+        classes: by number; every one has a label. An empty colour means that the map's will do, see
+            :meth:`all_classes`.
         labels: the number of its class for every label that has a name.
         name: the legend in messages.
         model_sha256: of the model whose labels these are, see :func:`geohp.model.digest.model_sha256`; ``None`` where
@@ -91,7 +93,7 @@ class Legend:
             if entry.name in names:
                 both = f"classes {names[entry.name]} and {entry.id}"
                 yield f"{both} are both named {entry.name!r}", "list the labels of both in one of them"
-            if not is_colour(entry.colour):
+            if entry.colour and not is_colour(entry.colour):
                 yield f"{described} has the colour {entry.colour!r}", "write it as #rrggbb, in quotes"
             if entry.id not in self.labels.values():
                 yield f"{described} has no labels", "list one, or leave the class out"
@@ -114,8 +116,8 @@ class Legend:
             ConfigError: see the class.
         """
         ids = {text: number for number, text in enumerate(dict.fromkeys(names.values()))}
-        entries = [(number, text, None) for text, number in ids.items()]
-        return cls(coloured(entries), {label: ids[text] for label, text in names.items()}, name)
+        classes = tuple(LandCoverClass(number, text, "") for text, number in ids.items())
+        return cls(classes, {label: ids[text] for label, text in names.items()}, name)
 
     @classmethod
     def read(cls, path: str | Path) -> Legend:
@@ -155,7 +157,8 @@ class Legend:
         lines.append("classes:")
         for entry in self.classes:
             labels = [label for label, number in self.labels.items() if number == entry.id]
-            document = {"id": entry.id, "name": entry.name, "colour": entry.colour, "labels": labels}
+            colour = {"colour": entry.colour} if entry.colour else {}
+            document = {"id": entry.id, "name": entry.name, **colour, "labels": labels}
             flow = yaml.safe_dump(document, default_flow_style=True, sort_keys=False, allow_unicode=True, width=2**31)
             lines.append(f"  - {flow.strip()}")
         return write_text(path, "\n".join(lines) + "\n")
@@ -226,14 +229,16 @@ class Legend:
     def all_classes(
         self, known: Sequence[LandCoverClass], others: Sequence[LandCoverClass] = ()
     ) -> tuple[LandCoverClass, ...]:
-        """The classes of a map to which the legend was applied, by number.
+        """The classes of a map to which the legend was applied, by number, all with a colour.
+
+        A class without one gets that of the first of its labels whose colour is free, else the palette's.
 
         Args:
             known: classes that the map declares. Labels without a name keep what they are called, under the number
                 that :meth:`lookup` gives them, and their colour unless a class of the legend has it.
             others: classes that the map has without declaring them.
         """
-        lookup, classes = self.lookup(known), list(self.classes)
+        lookup, classes = self.lookup(known), list(self._coloured(known))
         used = {entry.colour.lower() for entry in classes}
         for entry in sorted((*known, *others), key=lambda entry: entry.id):
             if entry.id not in self.labels and entry.id in lookup:
@@ -241,6 +246,19 @@ class Legend:
                 used.add(colour)
                 classes.append(LandCoverClass(lookup[entry.id], entry.name, colour))
         return tuple(sorted(classes, key=lambda entry: entry.id))
+
+    def _coloured(self, known: Sequence[LandCoverClass]) -> tuple[LandCoverClass, ...]:
+        """The legend's classes, those without a colour in that of the map."""
+        shown = {entry.id: entry.colour for entry in known}
+        used = {entry.colour.lower() for entry in self.classes}
+        entries = []
+        for entry in self.classes:
+            labels = (label for label, number in self.labels.items() if number == entry.id)
+            free = (shown[label] for label in labels if label in shown and shown[label].lower() not in used)
+            colour = entry.colour or next(free, "")
+            used.add(colour.lower())
+            entries.append((entry.id, entry.name, colour))
+        return coloured(entries)
 
     @classmethod
     def _parsed(cls, document: Any, name: str) -> Legend:
@@ -261,7 +279,7 @@ class Legend:
                 if label in labels:
                     raise ConfigError(f"{name}: label {label} is named twice", "leave it in one class only")
                 labels[label] = entry.id
-        classes = coloured([(entry.id, entry.name, entry.colour) for entry in parsed.classes])
+        classes = tuple(LandCoverClass(entry.id, entry.name, entry.colour) for entry in parsed.classes)
         return cls(classes, labels, name, parsed.model)
 
 

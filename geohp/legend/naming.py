@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from geohp.classes import LandCoverClass, is_colour
 from geohp.errors import ConfigError, DataError
 from geohp.files import check_output
-from geohp.legend.file import Legend, coloured
+from geohp.legend.file import Legend
 from geohp.legend.naming_report import Naming
 from geohp.legend.recoded_labels import ranked
 from geohp.legend.references import Reference, open_reference
@@ -56,6 +57,7 @@ def name_classes(
     Without a CRS in either, both are taken to have the same coordinates. The map is gone through block by block; of
     vectors, those that lie on the map are in memory.
 
+    A class has the reference's colour, else that of the label with most of its pixels, as the map shows it.
     Classes of the legend are numbered from 0 in the order of the reference: its numbers, or its names with numbers
     before texts. Only classes that a label is named after are in it.
 
@@ -99,11 +101,10 @@ def name_classes(
             )
         confusion = counts.table(known)
         columns = assign(confusion.to_numpy(), matching)
+        colours = {**_map_colours(confusion, columns, raster.classes), **known.colours}
+        legend = _legend(confusion, columns, colours, f"the legend from {known.name}")
         naming = Naming(
-            legend=replace(
-                _legend(confusion, columns, known.colours, f"the legend from {known.name}"),
-                model_sha256=raster.model_sha256,
-            ),
+            legend=replace(legend, model_sha256=raster.model_sha256),
             confusion=confusion,
             accuracy=float(100 * _correct(confusion, columns).sum() / counts.compared),
             per_class=_per_class(confusion, columns),
@@ -192,12 +193,25 @@ class _Counts:
         )
 
 
-def _legend(confusion: pd.DataFrame, assigned: NDArray[np.int64], colours: dict[str, str], name: str) -> Legend:
+def _legend(confusion: pd.DataFrame, assigned: NDArray[np.int64], colours: Mapping[str, str], name: str) -> Legend:
     texts = confusion.columns.astype(str)
     names = {int(label): texts[column] for label, column in zip(confusion.index, assigned, strict=True) if column >= 0}
     used = [texts[column] for column in sorted(set(assigned[assigned >= 0].tolist()))]
-    classes = coloured([(number, text, colours.get(text)) for number, text in enumerate(used)])
+    classes = tuple(LandCoverClass(number, text, colours.get(text, "")) for number, text in enumerate(used))
     return Legend(classes, {label: used.index(text) for label, text in names.items()}, name)
+
+
+def _map_colours(
+    confusion: pd.DataFrame, assigned: NDArray[np.int64], classes: Sequence[LandCoverClass]
+) -> dict[str, str]:
+    """By class name, the colour that the map gives to the label with most of its pixels."""
+    shown = {entry.id: entry.colour for entry in classes if is_colour(entry.colour)}
+    colours = {}
+    for row in np.argsort(_correct(confusion, assigned), kind="stable").tolist():
+        label = int(confusion.index[row])
+        if assigned[row] >= 0 and label in shown:
+            colours[str(confusion.columns[assigned[row]])] = shown[label]
+    return colours
 
 
 def _correct(confusion: pd.DataFrame, assigned: NDArray[np.int64]) -> NDArray[np.int64]:

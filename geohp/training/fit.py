@@ -33,6 +33,7 @@ from geohp.progress import Progress, no_progress
 from geohp.training.checkpoints import preserve_rng_state
 from geohp.training.health import Health
 from geohp.training.linear_probe import fit_linear_probe
+from geohp.training.looks import colour_by_look
 from geohp.training.loop import run_training
 from geohp.training.relay import Relay
 from geohp.training.scoring import LabelScores
@@ -238,7 +239,9 @@ def _finished(method: Method, features: FeatureSampler, card: ModelCard) -> Land
             refit_probe(method, features.sample, len(card.classes), seed=int(card.config["train"]["seed"]))
         else:
             method.finish(features.sample)
-    return LandCoverModel(features.backbone, method.head, method.probe, card, method.linear_probe)
+        model = LandCoverModel(features.backbone, method.head, method.probe, card, method.linear_probe)
+        colour_by_look(model, features, card.config["classes"]["colours"] or ())
+    return model
 
 
 def _card(config: Config, features: FeatureSampler, method: Method, pixel_size_m: float | None) -> ModelCard:

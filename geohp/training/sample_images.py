@@ -53,7 +53,7 @@ def load_sample_images(source: FeatureSampler, model: LandCoverModel, batch_size
     Raises:
         DataError, SceneError: none can be read.
     """
-    items = _readable(source.images, max(2, min(_IMAGES, batch_size)))
+    items = readable_images(source.images, max(2, min(_IMAGES, batch_size)))
     images = tuple(item["image"].float() for item in items.values())
     batches = [source.encode(torch.stack(images[first : first + _LOT])) for first in range(0, len(images), _LOT)]
     affinities = [batch.affinities for batch in batches if batch.affinities is not None]
@@ -67,8 +67,12 @@ def load_sample_images(source: FeatureSampler, model: LandCoverModel, batch_size
     return SampleImages(images, tuple(map(source.images.name, items)), patches, clusters, labels)
 
 
-def _readable(images: ImageSet, most: int) -> dict[int, Item]:
-    """Items by index, as many as can be read of up to so many."""
+def readable_images(images: ImageSet, most: int) -> dict[int, Item]:
+    """Items by index, as many as can be read of up to so many that are spread over all.
+
+    Raises:
+        DataError, SceneError: none can be read.
+    """
     items = {}
     failure: GeohpError = DataError("no image can be read any more", "look whether files were moved")
     for index in spread(len(images), most):

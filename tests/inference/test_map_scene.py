@@ -17,6 +17,7 @@ from geohp.errors import ConfigError, OutputError
 from geohp.inference.map_options import MapOptions
 from geohp.inference.map_scene import map_scene
 from geohp.inference.products import Products
+from geohp.style import RAMPS, ramp_qml
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_one_file_takes_what_the_folder_and_the_command_line_take(scene, tmp_pat
             overlap=0.5,
             progress=lambda stage, done, total, detail="": stages.add((stage, detail)),
         )
-    assert [path.name for path in result.files] == ["a.tif", "c.tif", "a.gpkg", "a.qml", "a.json"]
+    assert [path.name for path in result.files] == ["a.tif", "c.tif", "a.gpkg", "a.qml", "c.qml", "a.json"]
     assert all(path.exists() for path in result.files)
     assert stages == {("segmenting", "scene.tif"), ("polygons", "scene.tif")}
     assert len(result.classes) == 3
@@ -70,6 +71,22 @@ def test_nothing_begins_where_anything_is_in_the_way(scene, tmp_path, monkeypatc
         (tmp_path / name).unlink()
     with pytest.raises(ConfigError, match="both labels and entropy"):
         geohp.segment_file(scene, tmp_path / "a.tif", classes=2, entropy=tmp_path / "a.tif")
+
+
+def test_classes_found_on_a_scene_look_like_it(scene, three_fields, tmp_path):
+    result = geohp.segment_file(scene, tmp_path / "a.tif", classes=3, entropy=tmp_path / "e.tif", qml=True)
+    assert (tmp_path / "e.qml").read_text() == ramp_qml(RAMPS["entropy"])
+    with rasterio.open(tmp_path / "a.tif") as dataset:
+        labels = dataset.read(1)
+        colours = np.array([dataset.colormap(1)[entry.id][:3] for entry in result.classes])
+    assert [tuple(colour) for colour in colours] == [entry.rgb for entry in result.classes]
+    looks = np.array([three_fields[:, labels == number].mean(1) for number in range(3)])
+    grey, green, brown = np.argsort(looks[:, 0] - looks[:, 2])
+    assert colours[green].argmax() == 1
+    assert colours[brown][0] > colours[brown][2] + 40
+    assert np.ptp(colours[grey]) < np.ptp(colours[[green, brown]], axis=1).min()
+    with pytest.raises(OutputError, match=r"e\.qml: exists already"):
+        map_scene(scene, Products(tmp_path / "b.tif", entropy=tmp_path / "e.tiff", qml=True), MapOptions(classes=3))
 
 
 @pytest.mark.parametrize("world", [False, True])

@@ -48,7 +48,8 @@ def test_what_is_written_is_read_back(legend, tmp_path_factory):
 def test_in_full(tmp_path):
     legend = Legend.read(write(tmp_path, LONG))
     assert legend.labels == {0: 0, 3: 0, 4: 4}
-    assert legend.classes == (LandCoverClass(0, "water", "#0077bb"), LandCoverClass(4, "forest", "#88ccee"))
+    assert legend.classes == (LandCoverClass(0, "water", "#0077bb"), LandCoverClass(4, "forest", ""))
+    assert [entry.colour for entry in legend.all_classes(())] == ["#0077bb", "#88ccee"]
 
 
 def test_in_short(tmp_path):
@@ -61,8 +62,19 @@ def test_in_short(tmp_path):
 def test_a_colour_left_out_is_none_that_is_given(tmp_path):
     first = default_classes(1)[0].colour
     text = f"classes: [{{id: 0, name: a}}, {{id: 1, name: b, colour: '{first.upper()}'}}]"
-    colours = [one.colour for one in Legend.read(write(tmp_path, text)).classes]
+    colours = [one.colour for one in Legend.read(write(tmp_path, text)).all_classes(())]
     assert colours == [default_classes(2)[1].colour, first.upper()]
+
+
+def test_a_colour_left_out_is_the_maps():
+    known = [LandCoverClass(number, f"class {number}", colour) for number, colour in enumerate(("#111111", "#222222"))]
+    named = Legend.named({0: "water", 1: "land"})
+    assert [entry.colour for entry in named.all_classes(known)] == ["#111111", "#222222"]
+    # Where the first label's is another's, that of the next.
+    classes = (LandCoverClass(0, "water", ""), LandCoverClass(1, "land", "#111111"))
+    legend = Legend(classes, {0: 0, 1: 0, 2: 1})
+    assert [entry.colour for entry in legend.all_classes(known)] == ["#222222", "#111111"]
+    assert len({entry.colour for entry in Legend(classes, {0: 0, 2: 1}).all_classes(known)}) == 3
 
 
 @pytest.mark.parametrize(

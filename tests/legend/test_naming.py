@@ -237,6 +237,13 @@ def test_labels_that_are_declared_but_not_touched():
     assert "Without any reference, and so without a name: 2 and 3." in naming.report()
 
 
+def test_classes_have_the_colour_of_the_label_that_shows_most_of_them():
+    known = [LandCoverClass(number, "", f"#{number}{number}0000") for number in range(4)]
+    labels = raster(np.array([[0, 0, 1, 1, 1, 2, 3]], np.uint8), classes=known)
+    legend = name_classes(labels, raster(np.array([[5, 5, 5, 5, 5, 5, 6]], np.uint8))).legend
+    assert [(entry.name, entry.colour) for entry in legend.classes] == [("5", "#110000"), ("6", "#330000")]
+
+
 def test_classes_that_no_label_is_named_after_are_said():
     labels, known = np.array([[0, 0, 0, 1]], np.uint8), np.array([[7, 7, 8, 7]], np.uint8)
     naming = name_classes(raster(labels), raster(known))

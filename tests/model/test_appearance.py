@@ -1,0 +1,32 @@
+"""What classes look like is the mean of their patches."""
+
+import torch
+
+from geohp.classes import default_classes
+from geohp.colours import spread_colours
+from geohp.model.appearance import coloured_by_look, patch_colours
+
+
+def test_a_patch_has_the_mean_colour_of_its_valid_pixels():
+    images = torch.rand(1, 4, 4, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(patch_colours(images, (2, 3))[0, :, 1, 2], images[0, :3, 2:4, 4:6].mean((1, 2)))
+    valid = torch.ones(1, 4, 6, dtype=torch.bool)
+    valid[0, 2, 4:6] = False
+    means = patch_colours(images * valid, (2, 3), valid)
+    assert torch.allclose(means[0, :, 1, 2], images[0, :3, 3, 4:6].mean(1))
+    valid[0, 2:4, 4:6] = False
+    assert patch_colours(images * valid, (2, 3), valid).isfinite().all()
+    grey = patch_colours(images[:, :2], (2, 3))[0]
+    assert torch.equal(grey[0], grey[2])
+    assert torch.allclose(grey[1, 0, 0], images[0, 0, :2, :2].mean())
+
+
+def test_classes_get_the_colours_of_their_patches():
+    colours = torch.tensor([[0.1, 0.5, 0.1], [0.3, 0.7, 0.3], [0.1, 0.1, 0.5]])
+    classes = coloured_by_look(default_classes(3), colours, torch.tensor([2, 2, 0]))
+    looks = [[0.1, 0.1, 0.5], [float("nan")] * 3, [0.2, 0.6, 0.2]]
+    assert [entry.colour for entry in classes] == spread_colours(looks)
+    assert [entry.name for entry in classes] == ["class 0", "class 1", "class 2"]
+    fixed = coloured_by_look(default_classes(3), colours, torch.tensor([2, 2, 0]), chosen=("#ff0000", "#00ff00"))
+    assert [entry.colour for entry in fixed[:2]] == ["#ff0000", "#00ff00"]
+    assert fixed[2].rgb[1] > max(fixed[2].rgb[0], fixed[2].rgb[2])
