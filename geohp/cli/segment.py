@@ -46,7 +46,7 @@ def segment(
         _output(
             "--products",
             metavar="LIST",
-            help="What else there of each scene: confidence, entropy, probabilities, polygons, stac.",
+            help="What else there of each scene: confidence, entropy, probabilities, polygons, qml, stac.",
         ),
     ] = None,
     polygons: Annotated[
@@ -134,7 +134,7 @@ def segment(
     from geohp.inference.products import Products
 
     files = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities, "polygons": polygons}
-    _check_outputs(out, out_dir, products, files, qml=qml)
+    _check_outputs(out, out_dir, products, files)
     with terminal.progress() as progress, _workers(dask, workers) as client:
         options = MapOptions(
             model=model,
@@ -164,7 +164,7 @@ def segment(
             progress=progress,
         )
         if out is None:
-            kinds = [kind for kind in (products or "").split(",") if kind.strip()] + ["stac"] * stac
+            kinds = [kind for kind in (products or "").split(",") if kind.strip()] + ["stac"] * stac + ["qml"] * qml
             _show_maps(map_scenes(scenes, out_dir or "", kinds, options), out_dir)
         else:
             target = Products(out, qml=qml, stac=stac, **files)
@@ -172,7 +172,7 @@ def segment(
 
 
 def _check_outputs(
-    out: Path | None, out_dir: Path | None, products: str | None, files: Mapping[str, Path | None], *, qml: bool
+    out: Path | None, out_dir: Path | None, products: str | None, files: Mapping[str, Path | None]
 ) -> None:
     """Refuse what does not go together."""
     if out_dir is None:
@@ -183,8 +183,6 @@ def _check_outputs(
         return
     if out is not None:
         raise ConfigError("--out and --out-dir: give one of them, a file for one scene or a folder for any number")
-    if qml:
-        raise ConfigError("--qml: goes with --out; maps in a folder carry colour tables, and their GeoPackages styles")
     for name, path in files.items():
         if path is not None:
             raise ConfigError(f"--{name}: names a single file; with --out-dir say --products {name}")

@@ -46,7 +46,8 @@ def segment_files(scenes: str | Path | Iterable[str | Path], out_dir: str | Path
         scenes: files, folders, glob patterns, or anything else that GDAL opens.
         out_dir: created where it is missing.
         products: what else to write of each scene: ``confidence``, ``entropy`` and ``probabilities``
-            (``NAME_confidence.tif``, ...), ``polygons`` (``NAME.gpkg``), ``stac`` (``NAME.json``, a STAC Item).
+            (``NAME_confidence.tif``, ...), ``polygons`` (``NAME.gpkg``), ``qml`` (``NAME.qml``, ... : QGIS's styles),
+            ``stac`` (``NAME.json``, a STAC Item).
         model, legend, device: see :class:`geohp.inference.map_options.ModelOptions`.
         classes, backbone, weights, block, bands, scaling, seed: see :class:`geohp.options.FitOptions`.
         overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.

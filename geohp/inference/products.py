@@ -15,7 +15,7 @@ from geohp.raster.write.resumable import is_half_published
 from geohp.style import RAMPS
 from geohp.vector.targets import check_target
 
-PRODUCTS = (*QUANTITIES, "polygons", "stac")
+PRODUCTS = (*QUANTITIES, "polygons", "qml", "stac")
 """What can be had of each scene besides its labels."""
 
 MOSAIC = "mosaic.vrt"
@@ -114,8 +114,8 @@ def folder_products(scenes: Sequence[str], folder: Path, kinds: Iterable[str]) -
     targets = {}
     for scene in scenes:
         labels = folder / f"{scene_name(scene)}.tif"
-        files = {kind: labels.with_name(f"{labels.stem}{_SUFFIXES[kind]}") for kind in kinds if kind != "stac"}
-        targets[scene] = Products(labels, qml=False, stac="stac" in kinds, **files)
+        files = {kind: labels.with_name(f"{labels.stem}{_SUFFIXES[kind]}") for kind in kinds if kind in _SUFFIXES}
+        targets[scene] = Products(labels, qml="qml" in kinds, stac="stac" in kinds, **files)
         for path in targets[scene].paths.values():
             other = owners.setdefault(path.name.casefold(), scene)  # some disks tell no capitals
             if other != scene:

@@ -89,6 +89,14 @@ def test_classes_found_on_a_scene_look_like_it(scene, three_fields, tmp_path):
         map_scene(scene, Products(tmp_path / "b.tif", entropy=tmp_path / "e.tiff", qml=True), MapOptions(classes=3))
 
 
+def test_maps_in_a_folder_get_styles_too(scene, tmp_path):
+    made = geohp.segment_files(scene, tmp_path / "maps", classes=3, products=["confidence", "qml"])
+    names = [path.name for path in made.maps[0].files]
+    assert names == ["scene.tif", "scene_confidence.tif", "scene.qml", "scene_confidence.qml"]
+    assert all(path.is_file() for path in made.maps[0].files)
+    assert geohp.segment_files(scene, tmp_path / "maps", classes=3, products=["confidence", "qml"]).maps[0].made_earlier
+
+
 @pytest.mark.parametrize("world", [False, True])
 def test_a_jpeg_its_map_and_its_polygons_line_up(three_fields, tmp_path, world):
     picture = tmp_path / "photo.jpg"
