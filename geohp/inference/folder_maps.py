@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from geohp.classes import LandCoverClass
 from geohp.errors import SceneError, VectorError
 from geohp.files import check_output
+from geohp.inference.areas import ClassArea, total_areas
 from geohp.inference.engine.settings import engine_settings
 from geohp.inference.folder_model import FolderModel, digest, foreign_output
 from geohp.inference.folder_record import FolderRecord
@@ -33,6 +34,8 @@ from geohp.version import __version__
 
 logger = logging.getLogger(__name__)
 
+_AREAS = "areas"  # what the folder's record calls those of its maps
+
 
 @dataclass(frozen=True)
 class BatchResult:
@@ -43,12 +46,19 @@ class BatchResult:
         classes: what the labels mean, in all of them.
         origin: says in words where they came from.
         mosaic: all maps as one virtual raster, or why there is none.
+        model_sha256: tells the model from others.
     """
 
     maps: tuple[SceneResult, ...]
     classes: tuple[LandCoverClass, ...]
     origin: str
     mosaic: Path | str
+    model_sha256: str = ""
+
+    @property
+    def areas(self) -> tuple[ClassArea, ...]:
+        """How much each class covers in all maps together; empty where that is not known of one of them."""
+        return total_areas([result.areas for result in self.maps if result.error is None and result.classes])
 
     @property
     def failed(self) -> tuple[SceneResult, ...]:
@@ -100,7 +110,8 @@ class _Batch:
         for result in results:
             if result.error is not None:
                 logger.warning("no map of %s: %s", result.scene, result.error)
-        return BatchResult(tuple(results), self.segmenter.classes, self.segmenter.origin, mosaic)
+        digest = model_sha256(self.segmenter.model)
+        return BatchResult(tuple(results), self.segmenter.classes, self.segmenter.origin, mosaic, digest)
 
     def _keys(self, targets: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
         """What the rasters of each scene depend on, digested; and why others cannot be made."""
@@ -135,13 +146,25 @@ class _Batch:
         record = self._record_of(products, key)
         if not record.lacks(products.paths):
             files = tuple(products.paths.values())
-            return SceneResult(path, files, self.segmenter.classes, made_earlier=True)
+            return SceneResult(path, files, self.segmenter.classes, areas=self._areas(products), made_earlier=True)
         options = replace(self.options, overwrite=True)  # what may not be replaced has been refused
         try:
             with self.scenes.open(path) as scene:
-                return map_scene(scene, products, options, segmenter=self.segmenter, record=record)
+                result = map_scene(scene, products, options, segmenter=self.segmenter, record=record)
         except (SceneError, VectorError) as error:
             return SceneResult(path, error=". ".join([str(error).rstrip("."), *getattr(error, "__notes__", ())]))
+        if result.areas:
+            self.record.notes.setdefault(_AREAS, {})[products.labels.name] = [asdict(area) for area in result.areas]
+            self.record.save()
+            return result
+        return replace(result, areas=self._areas(products))
+
+    def _areas(self, products: Products) -> tuple[ClassArea, ...]:
+        """The areas of a map that an earlier call has written, their classes as they are named now."""
+        known = self.record.notes.get(_AREAS, {}).get(products.labels.name, ())
+        names = {entry.id: entry.name for entry in self.segmenter.classes}
+        areas = tuple(ClassArea(**{**area, "name": names.get(area["id"], area["name"])}) for area in known)
+        return areas if [area.id for area in areas] == list(names) else ()
 
     def _record_of(self, products: Products, key: str) -> _SceneRecord:
         shape = {field.name: getattr(self.options, field.name) for field in fields(PolygonOptions)}

@@ -67,7 +67,7 @@ class FolderModel:
         if segmenter is not None:
             return segmenter, self._alike(segmenter, paths)
         scenes = SceneCollection(paths, bands=options.bands, scaling=options.scaling or "auto")
-        segmenter = Segmenter.fit(scenes, options, device=options.device)
+        segmenter = Segmenter.fit(scenes, options, device=options.device, progress=options.progress)
         logger.info("using %s", segmenter.origin)
         self._record.notes["origin"] = segmenter.origin
         self._remember(segmenter, scenes.scalings)

@@ -22,6 +22,7 @@ from geohp.model.appearance import CHANNELS, coloured_by_look, patch_colours
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
 from geohp.options import FitOptions
+from geohp.progress import Progress, no_progress
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.scene import Scene
 from geohp.version import __version__
@@ -33,9 +34,17 @@ _SHOWN = 20_000  # patches whose mean colours are those of the classes
 DEFAULT_CLASSES = 6
 """How many classes are found where nobody says."""
 
+_READING, _FITTING = "reading samples", "finding classes"
+"""What progress calls the two steps of a fit."""
+
 
 def fit_kmeans(
-    scenes: Scene | SceneCollection, options: FitOptions, *, device: torch.device, errors_as_nodata: bool = False
+    scenes: Scene | SceneCollection,
+    options: FitOptions,
+    *,
+    device: torch.device,
+    errors_as_nodata: bool = False,
+    progress: Progress = no_progress,
 ) -> LandCoverModel:
     """Fit cosine k-means on features of windows drawn from all over a scene, or several.
 
@@ -54,7 +63,7 @@ def fit_kmeans(
         weights=options.weights,
         block=-1 if options.block is None else options.block,
     ).to(device)
-    rows, colours = _sample_features(net, sampler, device, seed)
+    rows, colours = _sample_features(net, sampler, device, seed, progress)
     # Patches that are the same to the last bit cannot belong to different classes.
     distinct = _distinct(rows, seed)
     count = max(1, min(classes, distinct))
@@ -80,7 +89,9 @@ def fit_kmeans(
     return LandCoverModel(net, method.head, method.probe, card)
 
 
-def _sample_features(net: Backbone, sampler: SceneSampler, device: torch.device, seed: int) -> tuple[Tensor, Tensor]:
+def _sample_features(
+    net: Backbone, sampler: SceneSampler, device: torch.device, seed: int, progress: Progress
+) -> tuple[Tensor, Tensor]:
     """Feature rows (n, C) of patches from all over the scenes and their colours (n, 3).
 
     The backbone is fitted first, where it needs it.
@@ -94,15 +105,20 @@ def _sample_features(net: Backbone, sampler: SceneSampler, device: torch.device,
 
     limit = scene_sampler.SAMPLED_WINDOWS
     # So few patches stay in memory; of more, these are what the backbone is fitted to.
-    patches = list(sampler.read(_spread(windows, limit), side))
+    chosen = _spread(windows, limit)
+    patches = []
+    for number, patch in enumerate(sampler.read(chosen, side), start=1):
+        patches.append(patch)
+        progress(_READING, number, len(chosen))
     if not patches:
         return torch.empty(0, net.channels), torch.empty(0, CHANNELS)
     if net.needs_fit:
         _fit_backbone(net, [normalised(patch) for patch in patches], seed)
     most = limit * (side // net.patch_size) ** 2 // max(len(windows), limit)
     generator = torch.Generator().manual_seed(seed)
-    rows = []
+    rows: list[Tensor] = []
     for patch in patches if len(windows) <= limit else sampler.read(windows, side):
+        progress(_FITTING, len(rows) + 1, len(windows))
         features = net(normalised(patch), affinities=False).features[0]
         image, valid = torch.from_numpy(patch.data)[None], torch.from_numpy(patch.valid)[None]
         colours = patch_colours(image, (features.shape[-2], features.shape[-1]), valid)[0]

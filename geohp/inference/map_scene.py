@@ -17,13 +17,28 @@ from geohp.errors import ConfigError
 from geohp.inference.checks import check_scene_mapping
 from geohp.inference.map_options import MapOptions
 from geohp.inference.products import Products
+from geohp.model.digest import model_sha256
 from geohp.options import keywords
 from geohp.raster.read.labels import holds_data
 from geohp.raster.read.scene import Scene
 
 if TYPE_CHECKING:
+    from geohp.inference.areas import ClassArea
     from geohp.inference.segmenter import Segmenter
     from geohp.inference.writing import Skipped
+
+
+@dataclass(frozen=True)
+class MapModel:
+    """What a map was made with.
+
+    Attributes:
+        origin: says in words where the model came from.
+        sha256: tells it from others, see :func:`geohp.model.digest.model_sha256`.
+    """
+
+    origin: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,9 @@ class SceneResult:
         classes: what the labels mean; none where the scene holds no data.
         polygons: how many there are, where they were made.
         skipped: the parts left out because they could not be read.
+        areas: how much each class covers, counted while the map was written; empty where an earlier run has
+            written it, or it holds no data.
+        model: what made it; ``None`` where it failed.
         made_earlier: an earlier run had made all of it.
         error: why there is no map; ``None`` where there is one.
     """
@@ -45,6 +63,8 @@ class SceneResult:
     classes: tuple[LandCoverClass, ...] = ()
     polygons: int | None = None
     skipped: tuple[Skipped, ...] = ()
+    areas: tuple[ClassArea, ...] = ()
+    model: MapModel | None = None
     made_earlier: bool = False
     error: str | None = None
 
@@ -128,17 +148,24 @@ def map_scene(
     from geohp.inference.rasters import write_rasters
     from geohp.inference.segment import resolve_segmenter
 
-    segmenter = segmenter or resolve_segmenter(scene, options, errors_as_nodata=options.on_read_error == "nodata")
     options = replace(options, progress=partial(options.progress, detail=Path(name).name))
-    skipped: list[Skipped] = []
+    segmenter = segmenter or resolve_segmenter(
+        scene, options, errors_as_nodata=options.on_read_error == "nodata", progress=options.progress
+    )
+    skipped: tuple[Skipped, ...] = ()
+    areas: tuple[ClassArea, ...] = ()
     with segmenter.open(scene) as opened:
         anew = record.lacks(products.rasters)
         if anew:
             with record.making(products.rasters):
-                skipped = write_rasters(opened, segmenter, products, options)
+                written = write_rasters(opened, segmenter, products, options)
+            skipped, areas = written.skipped, written.areas
         polygons = _write_the_rest(name, segmenter, products, options, record, anew)
     classes = segmenter.classes if holds_data(products.labels) else ()
-    return SceneResult(name, tuple(products.paths.values()), classes, polygons, tuple(skipped))
+    model = MapModel(segmenter.origin, model_sha256(segmenter.model))
+    return SceneResult(
+        name, tuple(products.paths.values()), classes, polygons, skipped, areas if classes else (), model
+    )
 
 
 def check_map(scene: str | Path | Scene, products: Products, options: MapOptions) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import get_args
 
 from geohp.classes import NODATA_LABEL
 from geohp.errors import ConfigError
+from geohp.inference.areas import ClassArea, class_areas, tallies_in
 from geohp.inference.engine.layers import STEPS
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.reading import NodataOnErrorScene
@@ -24,7 +26,20 @@ from geohp.raster.write.resumable import ResumableRasterWriter
 from geohp.version import __version__
 
 
-def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, options: RasterOptions) -> list[Skipped]:
+@dataclass(frozen=True)
+class WrittenRasters:
+    """What there is to say of a scene's rasters.
+
+    Attributes:
+        skipped: the parts left out.
+        areas: how much each class covers; empty where that is not known.
+    """
+
+    skipped: tuple[Skipped, ...]
+    areas: tuple[ClassArea, ...]
+
+
+def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, options: RasterOptions) -> WrittenRasters:
     """Label a scene into cloud-optimised GeoTIFFs.
 
     Finished blocks are kept beside the labels until all are there: after an interruption, however rude, the same call
@@ -37,7 +52,7 @@ def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, option
         options: how.
 
     Returns:
-        The parts left out.
+        What there is to say of them.
 
     Raises:
         SceneError: the scene cannot be read.
@@ -59,13 +74,16 @@ def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, option
             run_blocks(work, unfinished, scene, segmenter, settings, paths, options)
         else:
             source = NodataOnErrorScene(scene) if options.on_read_error == "nodata" else scene
-            quantities = frozenset(paths) - {"labels"}
+            quantities = (frozenset(paths) - {"labels"}) | {"confidence"}  # whose means are shown in any case
             blocks = label_blocks(
                 source, segmenter.model, settings, options.progress, quantities=quantities, blocks=unfinished
             )
-            write_behind(work, paths, blocks, source)
+            write_behind(work, paths, blocks, source, scene.grid)
         work.publish()
-        return skipped_in(work)
+        tallies = tallies_in(work.notes)
+        complete = len(tallies) == len(work.finished)  # not so of work that an earlier version began
+        areas = class_areas(tallies, segmenter.classes, scene.grid) if complete else ()
+        return WrittenRasters(tuple(skipped_in(work)), areas)
 
 
 def raster_layers(segmenter: Segmenter, settings: EngineSettings) -> dict[str, Layer]:

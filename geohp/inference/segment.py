@@ -10,6 +10,7 @@ from geohp.inference.checks import model_path
 from geohp.inference.map_options import ModelOptions, SegmentOptions
 from geohp.inference.segmenter import Segmenter, as_scene
 from geohp.options import keywords
+from geohp.progress import Progress, no_progress
 from geohp.raster.read.scene import Scene
 
 if TYPE_CHECKING:
@@ -42,13 +43,16 @@ def segment(scene: Any, options: SegmentOptions) -> xr.DataArray:
         return segmenter.segment(opened, options)
 
 
-def resolve_segmenter(scene: Any, options: ModelOptions, *, errors_as_nodata: bool = False) -> Segmenter:
+def resolve_segmenter(
+    scene: Any, options: ModelOptions, *, errors_as_nodata: bool = False, progress: Progress = no_progress
+) -> Segmenter:
     """The model to label a scene with, its classes named by the legend.
 
     Args:
         scene: what :func:`geohp.segment` takes.
         options: see there what is used; ``Segmenter.origin`` says what it was.
         errors_as_nodata: find classes where the scene can be read.
+        progress: of finding classes.
 
     Raises:
         ConfigError: bands or a scaling for a scene that is open already; see also :func:`load_segmenter`.
@@ -59,7 +63,9 @@ def resolve_segmenter(scene: Any, options: ModelOptions, *, errors_as_nodata: bo
     segmenter = load_segmenter(options)
     if segmenter is None:
         with as_scene(scene, bands=options.bands, scaling=options.scaling or "auto") as opened:
-            segmenter = Segmenter.fit(opened, options, device=options.device, errors_as_nodata=errors_as_nodata)
+            segmenter = Segmenter.fit(
+                opened, options, device=options.device, errors_as_nodata=errors_as_nodata, progress=progress
+            )
         logger.info("using %s", segmenter.origin)
     return segmenter if options.legend is None else segmenter.named(options.legend)
 

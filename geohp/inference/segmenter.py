@@ -25,6 +25,7 @@ from geohp.model.file import load_model
 from geohp.model.network import LandCoverModel
 from geohp.model.runs import find_model
 from geohp.options import FitOptions, WindowOptions
+from geohp.progress import Progress, no_progress
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.labels import MODEL_TAG
 from geohp.raster.read.lazy import LazyScene
@@ -97,6 +98,7 @@ class Segmenter:
         *,
         device: str = "auto",
         errors_as_nodata: bool = False,
+        progress: Progress = no_progress,
     ) -> Segmenter:
         """Fit cosine k-means on the own features of a scene, or of several together: a map without any training.
 
@@ -105,12 +107,14 @@ class Segmenter:
             options: how many classes to find, and on which features; bands and scaling are the scene's.
             device: see :class:`Segmenter`.
             errors_as_nodata: pass over parts of a scene that cannot be read, as is always done with several.
+            progress: of the windows that are read and fitted on.
 
         Raises:
             WeightsError: when the backbone's weights cannot be found.
             SceneError: when the scene cannot be read, or none of several can be opened.
         """
-        model = fit_kmeans(scene, options, device=torch_device(device), errors_as_nodata=errors_as_nodata)
+        at = torch_device(device)
+        model = fit_kmeans(scene, options, device=at, errors_as_nodata=errors_as_nodata, progress=progress)
         owner = "the scene's" if isinstance(scene, Scene) else "the scenes'"
         return cls(model, device, f"k-means on {owner} own {model.backbone.name} features")
 

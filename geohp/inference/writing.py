@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from geohp.inference.areas import TALLY, pixel_areas, tally
 from geohp.inference.engine.pipeline import FinishedBlock
 from geohp.inference.engine.reading import NodataOnErrorScene
+from geohp.raster.grid import Grid
 
 _BEHIND = 2  # blocks that may wait
 
@@ -41,23 +43,29 @@ class Store(Protocol):
         """Store a finished block; see :meth:`.ResumableRasterWriter.put`."""
 
 
-def write_behind(work: Store, paths: Mapping[str, Path], blocks: Iterator[FinishedBlock], source: Any) -> None:
+def write_behind(
+    work: Store, paths: Mapping[str, Path], blocks: Iterator[FinishedBlock], source: Any, grid: Grid
+) -> None:
     """Put every block where it belongs, while the next is computed.
 
     Args:
         work: where to.
         paths: the output of each layer.
-        blocks: finished blocks.
+        blocks: finished blocks, with their confidence, which goes into the tally of classes in their notes.
         source: the scene they are of; what a forgiving one skipped is noted.
+        grid: of the map.
     """
     waiting: deque[Future[None]] = deque()
+    areas = pixel_areas(grid)
     noted: set[Skipped] = set(skipped_in(work))
     with ThreadPoolExecutor(1, thread_name_prefix="writing") as writer:
         for finished in blocks:
             skipped = dict(source.skipped) if isinstance(source, NodataOnErrorScene) else {}
             fresh = {Skipped(*cell, reason) for cell, reason in skipped.items()} - noted
             noted |= fresh
-            note = {"skipped": [asdict(part) for part in sorted(fresh)]} if fresh else None
+            note: dict[str, Any] = {TALLY: tally(finished.block, finished.layers, areas)}
+            if fresh:
+                note["skipped"] = [asdict(part) for part in sorted(fresh)]
             layers = {path: finished.layers[name] for name, path in paths.items()}
             waiting.append(writer.submit(work.put, finished.block.row, finished.block.col, layers, note))
             if len(waiting) > _BEHIND:

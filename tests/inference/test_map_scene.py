@@ -43,7 +43,8 @@ def test_one_file_takes_what_the_folder_and_the_command_line_take(scene, tmp_pat
         )
     assert [path.name for path in result.files] == ["a.tif", "c.tif", "a.gpkg", "a.qml", "c.qml", "a.json"]
     assert all(path.exists() for path in result.files)
-    assert stages == {("segmenting", "scene.tif"), ("polygons", "scene.tif")}
+    assert {stage for stage, _ in stages} == {"reading samples", "finding classes", "segmenting", "polygons"}
+    assert {detail for _, detail in stages} == {"scene.tif"}
     assert len(result.classes) == 3
     assert result.polygons == 3
     assert caplog.messages == ["using k-means on the scene's own rcf features"]
@@ -61,7 +62,7 @@ def test_the_item_lies_where_it_is_asked_for(scene, tmp_path):
 
 
 def test_nothing_begins_where_anything_is_in_the_way(scene, tmp_path, monkeypatch):
-    monkeypatch.setattr("geohp.inference.map_scene.write_rasters", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr("geohp.inference.rasters.write_rasters", lambda *_: pytest.fail("work has begun"))
     products = Products(tmp_path / "a.tif", polygons=tmp_path / "a.geojson", qml=True, stac=True)
     for name in ("a.qml", "a.json", "a.geojson"):
         (tmp_path / name).write_text("precious")

@@ -128,10 +128,10 @@ def _journal(
         done = distributed.as_completed(more(), loop=client.loop)
         for future in done:
             for block in _result(future, client):
-                fresh = _new_skips(block, noted)
+                note = _with_new_skips(block, noted)
                 # The parts are on the disk, but a network's file system may be late in saying so.
                 workers.wait_until(partial(_arrived, work, block))
-                work.record(block.row, block.col, block.parts, fresh)
+                work.record(block.row, block.col, block.parts, note)
                 counter.add(block)
             running.discard(future)
             done.update(more())
@@ -163,15 +163,16 @@ def _result(future: Future[Any], client: Client) -> list[WrittenBlock]:
     return result
 
 
-def _new_skips(block: WrittenBlock, noted: set[tuple[int, int, int, int]]) -> Mapping[str, Any] | None:
-    """A block's note with what is not noted yet: workers find the same unreadable cells."""
+def _with_new_skips(block: WrittenBlock, noted: set[tuple[int, int, int, int]]) -> Mapping[str, Any]:
+    """A block's note, of unreadable cells only those that are not noted yet: workers find the same ones."""
+    note = dict(block.note or {})
     fresh = []
-    for part in (block.note or {}).get("skipped", ()):
+    for part in note.pop("skipped", ()):
         cell = (part["row"], part["col"], part["height"], part["width"])
         if cell not in noted:
             noted.add(cell)
             fresh.append(part)
-    return {"skipped": fresh} if fresh else None
+    return {**note, "skipped": fresh} if fresh else note
 
 
 def _arrived(work: ResumableRasterWriter, block: WrittenBlock) -> bool:

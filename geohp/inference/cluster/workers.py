@@ -165,10 +165,10 @@ def process_blocks(spec: TaskSpec, blocks: Sequence[Block]) -> list[WrittenBlock
         scene = _SCENES.get(spec.model, spec.source.open)
         source = NodataOnErrorScene(scene) if spec.errors_as_nodata else scene
         parts = _PartWriter(spec)
-        quantities = frozenset(spec.layers) - {"labels"}
+        quantities = (frozenset(spec.layers) - {"labels"}) | {"confidence"}
         finished = label_blocks(source, model, spec.settings, quantities=quantities, blocks=blocks)
         # Layers go by their names here, which are no paths, but as good for telling them apart.
-        write_behind(parts, {name: Path(name) for name in spec.layers}, finished, source)
+        write_behind(parts, {name: Path(name) for name in spec.layers}, finished, source, scene.grid)
     except GeohpError as error:
         return error
     return parts.finished
