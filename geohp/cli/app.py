@@ -5,23 +5,38 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from geohp.cli import terminal
 from geohp.cli.evaluate import evaluate
+from geohp.cli.examples import epilog
 from geohp.cli.maps import legend, polygonize, recode
 from geohp.cli.probe import probe
+from geohp.cli.report import reporting
 from geohp.cli.segment import segment
 from geohp.cli.train import import_checkpoint, prepare, quickstart, train
 from geohp.errors import GeohpError
 from geohp.version import __version__
 
 
+class _Command(TyperCommand):
+    """A command whose help shows an option that is only given or left out without a type: ``--tta``, not <bool>."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """All parameters, that of the help included."""
+        return _without_bool(super().get_params(ctx))
+
+
 class _Commands(TyperGroup):
     """The commands; an interrupt is told before typer, which would pass over it in silence, leaves with its code."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """All parameters, that of the help included."""
+        return _without_bool(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command asked for."""
@@ -32,12 +47,18 @@ class _Commands(TyperGroup):
             raise typer.Exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)) from interrupt
 
 
+def _without_bool(params: Sequence[Any]) -> Sequence[Any]:
+    for param in params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""
+    return params
+
+
 app = typer.Typer(
     cls=_Commands,
     name="geohp",
     help="Land-cover maps from orthophotos, without a single label.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -60,7 +81,8 @@ def _geohp(
 
 
 for command in (train, evaluate, prepare, segment, probe, polygonize, legend, recode, import_checkpoint, quickstart):
-    app.command(command.__name__.replace("_", "-"))(command)
+    name = command.__name__.replace("_", "-")
+    app.command(name, cls=_Command, epilog=epilog(name))(reporting(command))
 
 
 def _terminate(number: int, frame: object) -> None:

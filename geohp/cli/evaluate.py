@@ -9,6 +9,7 @@ import typer
 
 from geohp.cli import terminal
 from geohp.cli.parameters import Device, Overrides, Overwrite, Weights
+from geohp.cli.report import Report
 
 
 def evaluate(
@@ -44,7 +45,7 @@ def evaluate(
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 16,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
-) -> None:
+) -> Report:
     """Score models on labelled data by the protocol of the paper, beside the published figures."""
     from geohp.evaluation.evaluate import score_models
     from geohp.evaluation.options import EvaluationOptions
@@ -66,6 +67,8 @@ def evaluate(
             progress=progress,
         )
         evaluation = score_models(models, options)
-    typer.echo(evaluation.report(terminal.width()), nl=False)
-    if report is not None:
-        typer.echo(f"wrote {report / 'index.html'}")
+    text = evaluation.report(terminal.width()).rstrip("\n")
+    if report is None:
+        return Report(text, classes=evaluation.classes, details=evaluation.as_dict())
+    page = report / "index.html"
+    return Report(f"{text}\nwrote {page}", [report, page], evaluation.classes, details=evaluation.as_dict())

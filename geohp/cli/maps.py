@@ -9,6 +9,7 @@ import typer
 
 from geohp.cli import terminal
 from geohp.cli.parameters import MinArea, Overwrite, Simplify, SimplifyBoundary, Smooth
+from geohp.cli.report import Report
 
 Qml = Annotated[bool, typer.Option("--qml", help="Also write QGIS's style beside it (.qml); GeoPackages have it.")]
 Labels = Annotated[Path, typer.Argument(metavar="LABELS", help="Label raster, such as geohp segment writes.")]
@@ -40,7 +41,7 @@ def polygonize(
     ] = False,
     qml: Qml = False,
     overwrite: Overwrite = False,
-) -> None:
+) -> Report:
     """Turn a label raster into land-cover polygons with class, area and perimeter.
 
     Statistics: count, sum, mean, std, min, max, median, and p0 to p100 (percentiles).
@@ -64,7 +65,7 @@ def polygonize(
             overwrite=overwrite,
             progress=progress,
         )
-    typer.echo(f"wrote {out} ({count:,} polygons)")
+    return Report(f"wrote {out} ({count:,} polygons)", [out], details={"polygons": count})
 
 
 def legend(
@@ -83,7 +84,7 @@ def legend(
         typer.Option(help="Each label to the class it overlaps most, or one label a class."),
     ] = "majority",
     overwrite: Overwrite = False,
-) -> None:
+) -> Report:
     """Name the labels of a map after a reference."""
     from geohp.legend.naming import name_classes
 
@@ -98,8 +99,7 @@ def legend(
             overwrite=overwrite,
             progress=progress,
         )
-    typer.echo(naming.report(terminal.width()))
-    typer.echo(f"wrote {out}")
+    return Report(f"{naming.report(terminal.width())}\nwrote {out}", [out], naming.legend.classes)
 
 
 def recode(
@@ -113,16 +113,17 @@ def recode(
     weights: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the model's backbone.")] = None,
     qml: Annotated[bool, typer.Option("--qml", help="Also write QGIS's style beside the raster (.qml).")] = False,
     overwrite: Overwrite = False,
-) -> None:
+) -> Report:
     """Give a map, or a model and so all its maps, the classes of a legend."""
     if source.is_dir() or source.suffix == ".safetensors":
         from geohp.legend.recode_model import recode_model_file
 
         model = recode_model_file(source, out, legend, weights=weights, overwrite=overwrite)
-        typer.echo(f"wrote {out}: {', '.join(entry.name for entry in model.card.classes)}")
-        return
+        names = ", ".join(entry.name for entry in model.card.classes)
+        return Report(f"wrote {out}: {names}", [out], model.card.classes)
+    from geohp.legend.file import Legend
     from geohp.legend.recode_raster import recode_file
 
     with terminal.progress() as progress:
         recode_file(source, out, legend, qml=qml, overwrite=overwrite, progress=progress)
-    typer.echo(f"wrote {out}")
+    return Report(f"wrote {out}", [out, out.with_suffix(".qml")] if qml else [out], Legend.read(legend).classes)

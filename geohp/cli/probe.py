@@ -9,6 +9,7 @@ import typer
 
 from geohp.cli import terminal
 from geohp.cli.parameters import Device, Overwrite, Seed, Weights, split_bands
+from geohp.cli.report import Report
 
 
 def probe(
@@ -43,7 +44,7 @@ def probe(
     device: Device = "auto",
     seed: Seed = 0,
     overwrite: Overwrite = False,
-) -> None:
+) -> Report:
     """Teach a model the classes of a few polygons or points, and say how right it will be.
 
     The model written maps these classes: geohp segment SCENE --model FILE.
@@ -69,5 +70,6 @@ def probe(
             seed=seed,
             progress=progress,
         )
-    typer.echo(result.report(terminal.width()))
-    typer.echo(f"wrote {out}: {', '.join(entry.name for entry in result.segmenter.classes)}")
+    classes = result.segmenter.classes
+    text = f"{result.report(terminal.width())}\nwrote {out}: {', '.join(entry.name for entry in classes)}"
+    return Report(text, [out], classes)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from geohp.cli import terminal
 from geohp.cli.parameters import MinArea, Simplify, SimplifyBoundary, Smooth, panel, split_bands
+from geohp.cli.report import Report, area_table
 from geohp.errors import ConfigError, GeohpError
 from geohp.options import OnReadError, Refinement
 
@@ -123,7 +125,7 @@ def segment(
     workers: Annotated[
         int | None, _scaling_out(min=1, help="Share the work out to this many processes on this machine.")
     ] = None,
-) -> None:
+) -> Report:
     """Turn scenes into georeferenced land-cover maps.
 
     Interrupted, the same command goes on where it was.
@@ -165,10 +167,9 @@ def segment(
         )
         if out is None:
             kinds = [kind for kind in (products or "").split(",") if kind.strip()] + ["stac"] * stac + ["qml"] * qml
-            _show_maps(map_scenes(scenes, out_dir or "", kinds, options), out_dir)
-        else:
-            target = Products(out, qml=qml, stac=stac, **files)
-            _show_map(map_scene(_only(scenes), target, options), polygons)
+            return _report_of_maps(map_scenes(scenes, out_dir or "", kinds, options), out_dir)
+        target = Products(out, qml=qml, stac=stac, **files)
+        return _report_of_map(map_scene(_only(scenes), target, options), polygons)
 
 
 def _check_outputs(
@@ -207,30 +208,62 @@ def _workers(address: str | None, workers: int | None) -> AbstractContextManager
     return connect(address=address, workers=workers)
 
 
-def _show_map(result: SceneResult, polygons: Path | None) -> None:
+def _report_of_map(result: SceneResult, polygons: Path | None) -> Report:
     terminal.show_skipped(result.scene, result.skipped)
     files = [f"{path} ({result.polygons:,} polygons)" if path == polygons else str(path) for path in result.files]
     classes = f"{len(result.classes)} classes" if result.classes else f"no data in {result.scene}, so no classes"
-    typer.echo(f"{classes}: wrote {', '.join(files)}")
+    text = f"{classes}: wrote {', '.join(files)}"
+    table = area_table(result.areas)
+    return Report(
+        f"{text}\n{table}" if table else text,
+        result.files,
+        result.classes,
+        result.areas,
+        result.model,
+        {"scenes": [_details(result)]},
+    )
 
 
-def _show_maps(batch: BatchResult, folder: Path | None) -> None:
-    """Say what there is, and fail where a scene has failed."""
+def _report_of_maps(batch: BatchResult, folder: Path | None) -> Report:
+    """What there is of many scenes; a failure where one has failed."""
+    from geohp.inference.map_scene import MapModel
+
     for result in batch.maps:
         terminal.show_skipped(result.scene, result.skipped)
     complete = len(batch.maps) - len(batch.failed)
+    outputs = [path for result in batch.maps for path in result.files]
+    text = ""
     if complete:
         if isinstance(batch.mosaic, str):
             terminal.say(f"no mosaic: {batch.mosaic}")
         mosaic = f", and {batch.mosaic}" if isinstance(batch.mosaic, Path) else ""
+        outputs += [batch.mosaic] if isinstance(batch.mosaic, Path) else []
         earlier = sum(result.made_earlier for result in batch.maps)
         made_earlier = f" ({earlier} of them made earlier)" if earlier else ""
-        typer.echo(f"{len(batch.classes)} classes: {complete} map(s) in {folder}{made_earlier}{mosaic}")
+        text = f"{len(batch.classes)} classes: {complete} map(s) in {folder}{made_earlier}{mosaic}"
+        text = "\n".join(filter(None, [text, area_table(batch.areas)]))
+    failure = None
     if batch.failed:
-        raise ScenesFailedError(
+        failure = ScenesFailedError(
             f"{len(batch.failed)} of {len(batch.maps)} scenes gave no map",
             "mend them or leave them out, and run the same command again for what is missing",
         )
+    model = MapModel(batch.origin, batch.model_sha256)
+    details = {"scenes": [_details(result) for result in batch.maps]}
+    return Report(text, outputs, batch.classes, batch.areas, model, details, failure)
+
+
+def _details(result: SceneResult) -> dict[str, Any]:
+    """A scene in the report for programs."""
+    return {
+        "scene": result.scene,
+        "outputs": [str(path) for path in result.files],
+        "areas": [asdict(area) for area in result.areas],
+        "polygons": result.polygons,
+        "skipped": [asdict(part) for part in result.skipped],
+        "made_earlier": result.made_earlier,
+        "error": result.error,
+    }
 
 
 class ScenesFailedError(GeohpError):

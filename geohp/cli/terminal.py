@@ -6,13 +6,19 @@ import logging
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
 
 from geohp.errors import GeohpError, Note
+from geohp.progress import Progress as ProgressProtocol
+from geohp.progress import no_progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -32,6 +38,41 @@ _FLAGS = {
 """Options that the command line calls otherwise than Python does."""
 
 
+_LINE_EVERY_S = 2.0
+"""Where there is no terminal, a stage is silent for so long, and between two lines."""
+_LINE_AT_LEAST_S = 30.0
+_LINE_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a user wants to see."""
+
+    quiet: bool = False
+    verbose: bool = False
+
+
+_USUAL = _Shown()
+_SHOWN_NOW: ContextVar[_Shown] = ContextVar("shown", default=_USUAL)
+
+
+@contextmanager
+def showing(*, quiet: bool = False, verbose: bool = False) -> Iterator[None]:
+    """Within the ``with`` block, show less or more of what happens; the exception that ends it is shown alike."""
+    _SHOWN_NOW.set(_Shown(quiet, verbose))
+    package, everything = logging.getLogger("geohp"), logging.getLogger()
+    levels = package.level, everything.level
+    if quiet or verbose:
+        package.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    if verbose:
+        everything.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        package.setLevel(levels[0])
+        everything.setLevel(levels[1])
+
+
 class Stages:
     """Shows named stages of work, one bar each, as they report."""
 
@@ -46,9 +87,58 @@ class Stages:
         self._bars.update(self._tasks[stage], completed=done, total=total, detail=detail)
 
 
+@dataclass
+class _Stage:
+    """When a stage began, and what was last said of it."""
+
+    began: float
+    said_at: float
+    said_share: float = 0.0
+    detail: str = ""
+
+
+class Lines:
+    """Says of named stages of work how far they are, in a plain line now and then; of short ones nothing.
+
+    Args:
+        say: takes a line.
+        clock: seconds, as ``time.monotonic`` gives them.
+    """
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._clock = say, clock
+        self._stages: dict[str, _Stage] = {}
+
+    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """Take note of so many steps, and say so when it is time."""
+        now = self._clock()
+        if stage not in self._stages:
+            self._stages[stage] = _Stage(began=now, said_at=now)
+        known = self._stages[stage]
+        share = done / total if total else 1.0
+        if share < known.said_share:  # the same stage of something else
+            known.began = known.said_at = now
+            known.said_share = 0.0
+        waited = now - known.said_at
+        far = share - known.said_share >= _LINE_SHARE or (done == total and known.said_share < 1)
+        if waited < _LINE_EVERY_S or not (far or waited >= _LINE_AT_LEAST_S):
+            return
+        elapsed = now - known.began
+        left = f", about {duration(elapsed * (1 - share) / share)} left" if 0 < share < 1 else ""
+        words = f" ({detail})" if detail else ""
+        self._say(f"{stage}: {100 * share:.0f} % ({done} of {total}) in {duration(elapsed)}{left}{words}")
+        known.said_at, known.said_share = now, share
+
+
 @contextmanager
-def progress() -> Iterator[Stages]:
-    """Bars on standard error for the stages of some work, where that is a terminal."""
+def progress() -> Iterator[ProgressProtocol]:
+    """How far some work is, on standard error: bars where that is a terminal, else a line now and then."""
+    if _SHOWN_NOW.get().quiet:
+        yield no_progress
+        return
+    if not sys.stderr.isatty():
+        yield Lines(say)
+        return
     from rich import progress as columns
     from rich.console import Console
 
@@ -60,7 +150,6 @@ def progress() -> Iterator[Stages]:
         columns.TimeRemainingColumn(),
         columns.TextColumn("{task.fields[detail]}"),
         console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
     ) as bars:
         yield Stages(bars)
 
@@ -109,6 +198,8 @@ def show_skipped(scene: str, skipped: Sequence[Skipped]) -> None:
 
 def show_error(error: GeohpError) -> None:
     """What was wrong, and what is kept of the work."""
+    if _SHOWN_NOW.get().verbose:
+        typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     say(f"error: {' '.join(error.render(flag).split())}")
     _show_notes(error)
 

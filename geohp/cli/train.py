@@ -9,6 +9,7 @@ import typer
 
 from geohp.cli import terminal
 from geohp.cli.parameters import Overrides, Overwrite, Seed
+from geohp.cli.report import Report
 
 
 def train(
@@ -24,7 +25,7 @@ def train(
         str | None,
         typer.Option(metavar="classes=A..B", help="Compare numbers of classes, and take the one that fits best."),
     ] = None,
-) -> None:
+) -> Report:
     """Train a model on unlabelled imagery and leave a run folder.
 
     Interrupted, it goes on with --resume.
@@ -33,7 +34,8 @@ def train(
 
     with terminal.progress() as progress:
         run = run_training(config, set_ or [], out=out, resume=resume, sweep=sweep, progress=progress)
-    typer.echo(f"trained in {terminal.duration(run.seconds)}: {run.folder} (model, report, metrics, pictures)")
+    text = f"trained in {terminal.duration(run.seconds)}: {run.folder} (model, report, metrics, pictures)"
+    return Report(text, [run.folder, run.model], details={"warnings": list(run.warnings)})
 
 
 def prepare(
@@ -45,13 +47,14 @@ def prepare(
         typer.Option(min=1, max=95, help="Write crops as JPEG of this quality, as published (75); PNG by default."),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that cut.")] = None,
-) -> None:
+) -> Report:
     """Cut a benchmark's training images once, instead of in every training. Interrupted, it goes on where it was."""
     from geohp.data.prepare import prepare as run_preparation
 
     with terminal.progress() as progress:
         prepared = run_preparation(config, out, set_ or [], progress, jpeg_quality=jpeg_quality, workers=workers)
-    typer.echo(f"{prepared.report()}\nTrain on them with --set {prepared.setting}")
+    text = f"{prepared.report()}\nTrain on them with --set {prepared.setting}"
+    return Report(text, [prepared.folder], details={"written": prepared.written, "existing": prepared.existing})
 
 
 def import_checkpoint(
@@ -72,7 +75,7 @@ def import_checkpoint(
         float | None, typer.Option(help="Pixel size of the imagery it was trained on, in metres.")
     ] = None,
     overwrite: Overwrite = False,
-) -> None:
+) -> Report:
     """Make a geohp model of a checkpoint that another project released."""
     from geohp.model.importing.checks import check_import
 
@@ -88,16 +91,17 @@ def import_checkpoint(
         pixel_size_m=pixel_size,
         overwrite=overwrite,
     )
-    typer.echo(imported.report())
+    details = {"kind": imported.kind, "backbone": imported.backbone, "clusters": imported.clusters}
+    return Report(imported.report(), [imported.path], details=details)
 
 
 def quickstart(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything it makes; must not exist.")],
     seed: Seed = 0,
-) -> None:
+) -> Report:
     """Draw a small orthophoto, train on it, map it, score the map, and show it all in a picture."""
     from geohp.demo.quickstart import run_quickstart
 
     with terminal.progress() as progress:
         result = run_quickstart(out, seed=seed, progress=progress)
-    typer.echo(result.report())
+    return Report(result.report(), [out])

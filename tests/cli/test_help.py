@@ -1,10 +1,15 @@
 """The command line answers at once, and a mistake is one sentence and exit code 2."""
 
+import re
 import subprocess
 import sys
 import time
 
 import pytest
+from typer.testing import CliRunner
+
+from geohp.cli.app import app
+from geohp.cli.examples import EXAMPLES
 
 
 def run(*arguments, cwd=None):
@@ -35,6 +40,24 @@ def test_help_answers_in_under_a_second():
         assert run("--help").returncode == 0
         times.append(time.perf_counter() - started)
     assert min(times) < 1.0
+
+
+@pytest.mark.parametrize("command", [command.name for command in app.registered_commands])
+def test_the_help_of_each_command_has_examples_and_flags_without_a_type(command):
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"}).output
+    examples = [line for line in EXAMPLES[command] if line in shown]
+    assert examples
+    assert all(line.startswith(f"geohp {command} ") for line in examples)
+    assert "<bool>" not in shown
+    assert "--json" in shown
+
+
+@pytest.mark.parametrize(("command", "line"), [(c, line) for c, lines in EXAMPLES.items() for line in lines])
+def test_examples_name_options_that_there_are(command, line):
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"}).output
+    options = [word for word in line.split() if word.startswith("-")]
+    assert options
+    assert all(re.search(rf"(^|[\s│]){option}\s", shown) for option in options)
 
 
 def test_version():

@@ -22,6 +22,7 @@ PANELS = {
     "How it is computed": "--pixel-size --window --overlap --tta --refine --device --restart",
     "Polygons": "--min-area --simplify --smooth --simplify-boundary",
     "Scaling out": "--dask --workers",
+    "What is shown": "--quiet --verbose --json",
 }
 
 
@@ -55,7 +56,7 @@ def test_help_shows_every_option_in_its_panel(columns):
     ).stdout
     assert max(map(len, shown.splitlines())) <= columns
     assert "…" not in shown
-    panels = shown.split("╭─ ")[1:]
+    panels = [panel.split("╰")[0] for panel in shown.split("╭─ ")[1:]]
     found = {panel.split(" ─")[0]: {w for w in panel.split() if w.startswith("--")} for panel in panels}
     for name, options in PANELS.items():
         assert found[name] == set(options.split())

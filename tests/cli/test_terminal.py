@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from geohp.cli import terminal
-from geohp.errors import OutputError, SceneError
+from geohp.errors import Note, OutputError, SceneError
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,64 @@ def test_what_geohp_reports_and_others_warn_of_is_shown(capsys, monkeypatch):
     logging.getLogger("distributed.nanny").warning("closing")
     logging.getLogger("distributed.nanny").error("lost")
     assert capsys.readouterr().err.splitlines() == ["geohp: using k-means", "geohp: careful", "geohp: lost"]
+
+
+def lines(calls):
+    """What is said of (seconds, done) of a stage of 20 steps."""
+    said, now = [], [0.0]
+    progress = terminal.Lines(said.append, clock=lambda: now[0])
+    for now[0], done in calls:
+        progress("segmenting", done, 20, "a.tif")
+    return said
+
+
+def test_without_a_terminal_long_work_says_how_far_it_is_and_short_work_nothing():
+    assert lines([(0, 1), (0.5, 10), (1.9, 20)]) == []
+    assert lines([(0, 1), (1, 5), (4, 10), (5, 12), (8, 20), (9, 20)]) == [
+        "segmenting: 50 % (10 of 20) in 4 s, about 4 s left (a.tif)",
+        "segmenting: 100 % (20 of 20) in 8 s (a.tif)",
+    ]
+    assert [line.split(",")[0] for line in lines([(0, 1), (31, 1), (62, 1)])] == [
+        "segmenting: 5 % (1 of 20) in 31 s",
+        "segmenting: 5 % (1 of 20) in 1 min 2 s",
+    ]
+
+
+def test_the_next_scene_begins_anew():
+    said = lines([(0, 1), (5, 20), (6, 1), (9, 20)])
+    assert said[-1].startswith("segmenting: 100 % (20 of 20) in 3 s")
+
+
+def test_quiet_shows_no_progress_and_no_news(capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("geohp"), "level", logging.NOTSET)
+    terminal.show_log()
+    with terminal.showing(quiet=True), terminal.progress() as progress:
+        assert not isinstance(progress, terminal.Lines)
+        logging.getLogger("geohp.inference").info("using k-means")
+        logging.getLogger("geohp.inference").warning("few patches")
+    with terminal.showing(), terminal.progress() as progress:
+        assert isinstance(progress, terminal.Lines)
+    assert capsys.readouterr().err.splitlines() == ["geohp: few patches"]
+
+
+def test_verbose_shows_where_an_error_arose(capsys):
+    with terminal.showing(verbose=True):
+        pass
+    try:
+        raise SceneError("a.tif cannot be read")
+    except SceneError as error:
+        terminal.show_error(error)
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback")
+    assert shown.endswith("geohp: error: a.tif cannot be read\n")
+    with terminal.showing():
+        pass
+
+
+def test_a_note_names_the_command_that_goes_on(capsys):
+    error = SceneError("a.tif cannot be read")
+    error.add_note(Note("kept; {option} goes on", option="resume", value="runs/my run"))
+    terminal.show_error(error)
+    assert capsys.readouterr().err.splitlines()[1] == "geohp: kept; geohp train --resume 'runs/my run' goes on"
+    assert error.__notes__ == ["kept; resume='runs/my run' goes on"]

@@ -1,0 +1,43 @@
+"""Examples that the help of each command ends with."""
+
+from __future__ import annotations
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "train": (
+        "geohp train orthophotos --set data.images=tiles/",
+        "geohp train potsdam3 --set data.root=potsdam --out runs/potsdam",
+        "geohp train --resume runs/orthophotos-20260131-120000",
+    ),
+    "evaluate": (
+        "geohp evaluate --model runs/potsdam --crf --report report",
+        "geohp evaluate --model runs/a --model runs/b --data potsdam3 --set data.root=potsdam",
+    ),
+    "prepare": ("geohp prepare cocostuff27 --set data.root=cocostuff -o crops",),
+    "segment": (
+        "geohp segment scene.tif -o labels.tif --polygons landcover.gpkg --classes 6",
+        "geohp segment scene.tif -o labels.tif --model runs/potsdam --confidence confidence.tif",
+        "geohp segment tiles/ --out-dir maps --products polygons,confidence --json",
+    ),
+    "probe": ("geohp probe runs/own scene.tif --reference fields.gpkg --field class -o fields.safetensors",),
+    "polygonize": (
+        "geohp polygonize labels.tif -o landcover.gpkg --min-area 50 --simplify 1",
+        "geohp polygonize labels.tif -o landcover.gpkg --stats dsm.tif:mean,p90",
+    ),
+    "legend": ("geohp legend labels.tif --reference fields.gpkg --field class -o legend.yaml",),
+    "recode": (
+        "geohp recode labels.tif --legend legend.yaml -o named.tif",
+        "geohp recode runs/own --legend legend.yaml -o named.safetensors",
+    ),
+    "import-checkpoint": ("geohp import-checkpoint ckpt.pth -o potsdam.safetensors --pixel-size 0.1",),
+    "quickstart": ("geohp quickstart -o quickstart",),
+}
+"""Command lines by command."""
+
+
+def epilog(command: str) -> str | None:
+    """What the help of a command ends with; ``None`` without examples."""
+    lines = EXAMPLES.get(command)
+    if lines is None:
+        return None
+    shown = [f"  {line.replace('[', chr(92) + '[')}" for line in lines]  # brackets are markup
+    return "\n\n".join(["[bold]Examples[/bold]", *shown])
