@@ -90,6 +90,10 @@ class SceneError(GeohpError, OSError):
     """A raster that cannot be opened, read, or used as asked."""
 
 
+class ReadError(SceneError):
+    """A part of a raster that cannot be read, where the file is damaged or the connection fails."""
+
+
 class OutputError(GeohpError, OSError):
     """An output that cannot be written where it was asked for."""
 

@@ -5,15 +5,15 @@ scene ─▶ segmenter ─▶ rasters ─▶ polygons, style, STAC Item
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from geohp.classes import LandCoverClass
-from geohp.errors import ConfigError
+from geohp.errors import ConfigError, Note, ReadError
 from geohp.inference.checks import check_scene_mapping
 from geohp.inference.map_options import MapOptions
 from geohp.inference.products import Products
@@ -149,15 +149,16 @@ def map_scene(
     from geohp.inference.segment import resolve_segmenter
 
     options = replace(options, progress=partial(options.progress, detail=Path(name).name))
-    segmenter = segmenter or resolve_segmenter(
-        scene, options, errors_as_nodata=options.on_read_error == "nodata", progress=options.progress
-    )
+    if segmenter is None:
+        forgiving = options.on_read_error == "nodata"
+        with _advice_on_reading(options):
+            segmenter = resolve_segmenter(scene, options, errors_as_nodata=forgiving, progress=options.progress)
     skipped: tuple[Skipped, ...] = ()
     areas: tuple[ClassArea, ...] = ()
     with segmenter.open(scene) as opened:
         anew = record.lacks(products.rasters)
         if anew:
-            with record.making(products.rasters):
+            with _advice_on_reading(options), record.making(products.rasters):
                 written = write_rasters(opened, segmenter, products, options)
             skipped, areas = written.skipped, written.areas
         polygons = _write_the_rest(name, segmenter, products, options, record, anew)
@@ -166,6 +167,18 @@ def map_scene(
     return SceneResult(
         name, tuple(products.paths.values()), classes, polygons, skipped, areas if classes else (), model
     )
+
+
+@contextmanager
+def _advice_on_reading(options: MapOptions) -> Iterator[None]:
+    """Have an error in reading say that what can be read may be mapped all the same."""
+    try:
+        yield
+    except ReadError as error:
+        if options.on_read_error == "stop":
+            text = "the rest of the scene can be mapped with {option}"
+            error.add_note(Note(text, option="on_read_error", value="nodata"))
+        raise
 
 
 def check_map(scene: str | Path | Scene, products: Products, options: MapOptions) -> None:

@@ -27,6 +27,7 @@ from geohp.model.runs import find_model
 from geohp.options import FitOptions, WindowOptions
 from geohp.progress import Progress, no_progress
 from geohp.raster.read.collection import SceneCollection
+from geohp.raster.read.inputs import scene_input
 from geohp.raster.read.labels import MODEL_TAG
 from geohp.raster.read.lazy import LazyScene
 from geohp.raster.read.scaling import parse_rule
@@ -42,10 +43,11 @@ _DEFAULTS = WindowOptions()
 
 @contextmanager
 def as_scene(source: Any, *, bands: BandRequest = None, scaling: ScalingRequest = "auto") -> Iterator[Scene]:
-    """A scene from a path, a URL or an ``xarray.DataArray``, closed again; an open scene is passed through.
+    """A scene from what :func:`geohp.raster.read.inputs.scene_input` takes, closed again; a scene is passed through.
 
     Of a dask array only what is read is computed.
     """
+    source = scene_input(source)
     if isinstance(source, Scene):
         yield source
         return

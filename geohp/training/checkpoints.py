@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class StoppedError(Exception):
-    """Training was stopped by a signal, and is saved.
+    """Training was stopped by a signal, whose number it carries, and is saved.
 
     Not a KeyboardInterrupt, which a process that shares the work would keep to itself.
     """
@@ -45,7 +45,7 @@ class Checkpoints(L.Callback):
     def __init__(self, path: Path, minutes: float) -> None:
         self.path, self.minutes = path, minutes
         self._saved_at = time.monotonic()
-        self._stopping = False
+        self._stopping = 0  # the signal
         self._shared = False
 
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
@@ -66,13 +66,13 @@ class Checkpoints(L.Callback):
         if due or stopping:
             self._save(trainer)
         if stopping:
-            raise StoppedError
+            raise StoppedError(stopping)
 
     def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Save what later epochs start from."""
         self._save(trainer)
-        if trainer.strategy.broadcast(self._stopping) if self._shared else self._stopping:
-            raise StoppedError
+        if stopping := trainer.strategy.broadcast(self._stopping) if self._shared else self._stopping:
+            raise StoppedError(stopping)
 
     def _stop(self, number: int, frame: object) -> None:
         """End after this step; where the work is not shared, at once when asked again."""
@@ -80,7 +80,7 @@ class Checkpoints(L.Callback):
             raise KeyboardInterrupt(number)
         if not self._stopping:
             logger.info("stopping after this step")
-        self._stopping = True
+        self._stopping = number
 
     def _save(self, trainer: L.Trainer) -> None:
         # What is logged up to here must be there, too, when training goes on from here.

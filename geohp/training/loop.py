@@ -169,10 +169,10 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except StoppedError as error:
-        raise KeyboardInterrupt from error
+        raise KeyboardInterrupt(*error.args) from error
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from error
+            raise KeyboardInterrupt(*error.__context__.args) from error
         raise
     finally:
         for number, handler in handlers.items():
@@ -185,13 +185,13 @@ def _signals_for_workers(devices: int) -> Iterator[None]:
     if devices == 1 or threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = False
+    asked = 0
 
     def pass_on(number: int, frame: object) -> None:
         nonlocal asked
         if asked:
             raise KeyboardInterrupt(number)
-        asked = True
+        asked = number
         for process in active_children():
             if process.pid is not None:
                 os.kill(process.pid, signal.SIGTERM)
@@ -202,7 +202,7 @@ def _signals_for_workers(devices: int) -> Iterator[None]:
         yield
     except ProcessException as error:
         if asked:
-            raise StoppedError from error
+            raise StoppedError(asked) from error
         raise
 
 

@@ -118,17 +118,54 @@ def test_killed_it_goes_on(photograph, tmp_path):
     assert same(tmp_path / "whole" / "model.safetensors", tmp_path / "run" / "model.safetensors")
 
 
-def test_an_interrupt_is_one_and_keeps_the_run(photograph, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["interrupt", "termination"])
+def test_an_interrupt_is_one_and_keeps_the_run(photograph, tmp_path, number):
     def progress(stage, done, total, detail=""):
         if stage == "training" and done == 5:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
-    handler = signal.getsignal(signal.SIGINT)
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    settings = [f"data.images={photograph}", *SMALL, "train.checkpoint_minutes=10"]
     with pytest.raises(KeyboardInterrupt) as stopped:
-        geohp.train("orthophotos", [f"data.images={photograph}", *SMALL], out=tmp_path / "run", progress=progress)
-    assert signal.getsignal(signal.SIGINT) is handler
+        geohp.train("orthophotos", settings, out=tmp_path / "run", progress=progress)
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    state = torch.load(tmp_path / "run" / "unfinished" / "checkpoint.ckpt", weights_only=True)["geohp"]
+    assert state["steps_done"] == 5
     assert "goes on from there" in stopped.value.__notes__[0]
     geohp.train(resume=tmp_path / "run")
+
+
+def test_a_signal_saves_the_step_at_hand_and_says_how_to_go_on(photograph, tmp_path):
+    """Without it nothing would be there to go on from: the first checkpoint is far."""
+    settings = [*SMALL, "train.checkpoint_minutes=10", "train.max_steps=100000", "train.epochs=2"]
+    settings = [f"--set={s}" for s in [f"data.images={photograph}", *settings, "data.patches=4000", "train.cache=off"]]
+    run = tmp_path / "a run"
+    command = [sys.executable, "-m", "geohp", "train", "orthophotos", *settings, "--out", str(run)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    metrics = run / "unfinished" / "0" / "metrics.csv"
+    until = time.monotonic() + 120
+    while not metrics.is_file() and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said
+    assert said.splitlines()[-2:] == [
+        "geohp: interrupted",
+        f"geohp: {run}: kept up to its last checkpoint; geohp train --resume '{run}' goes on from there",
+    ]
+    state = torch.load(run / "unfinished" / "checkpoint.ckpt", weights_only=True)["geohp"]
+    assert 0 < state["steps_done"] < state["total_steps"]
+    steps = []
+
+    def stop(stage, done, total, detail=""):
+        if stage == "training":
+            steps.append(done)
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        geohp.train(resume=run, progress=stop)
+    assert steps == [state["steps_done"] + 1]
 
 
 def test_what_fails_before_the_first_step_leaves_nothing(photograph, tmp_path):

@@ -86,6 +86,8 @@ def run_blocks(
     # What a task does twice, because another does it too, counts by what takes the longest.
     costly = grid if settings.refine is None else settings.refine.grid(scene.height, scene.width)
     tasks = group_blocks(blocks, settings.blocks(grid, model.clusters), costly, settings, _slots(client))
+    if len(tasks) < 2:
+        logger.info("the scene is too small to be shared out: workers do not pay")
     numbers = {path: number for number, path in enumerate(work.outputs)}
     with _model_file(model, work.folder) as file:
         spec = TaskSpec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from geohp.inference.cluster.workers import release
 
 if TYPE_CHECKING:
     from distributed import Client
+
+logger = logging.getLogger(__name__)
 
 CONNECT_S = 10.0
 """How long a scheduler may take to answer."""
@@ -62,6 +65,11 @@ def connect(address: str | None = None, workers: int | None = None) -> Iterator[
 def _local_cluster(workers: int) -> Iterator[Any]:
     import distributed
 
+    processors = os.cpu_count() or 1
+    if workers > processors:
+        logger.warning("%d workers on %d processor(s): more than these never pay", workers, processors)
+    elif 0 < torch.cuda.device_count() < workers:
+        logger.warning("%d workers share %d GPU(s): one process alone fills them", workers, torch.cuda.device_count())
     threads = str(max(1, torch.get_num_threads() // workers))
     try:
         cluster = distributed.LocalCluster(

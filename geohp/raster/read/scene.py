@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
-from geohp.errors import SceneError
+from geohp.errors import ReadError, SceneError
 from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_env, open_raster
 from geohp.raster.grid import Grid
@@ -195,7 +195,7 @@ class Scene:
                     yield
             except FAILURES as error:
                 self._open_again()
-                raise SceneError(
+                raise ReadError(
                     f"{self.path} cannot be read at row {block.row}, column {block.col} "
                     f"({block.height} x {block.width} px): {gdal_message(error)}",
                     "the file is damaged or cut short, fetch or export it again.",

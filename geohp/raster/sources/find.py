@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from geohp.errors import SourceError
 from geohp.raster.sources.paths import IMAGE_SUFFIXES, is_remote, list_files
+from geohp.raster.sources.remote import is_remote_pattern, list_remote
 
 if TYPE_CHECKING:
     import geopandas
@@ -34,9 +35,9 @@ def find_images(
 
     Args:
         patterns: files, folders (searched recursively, or through the STAC catalogue they hold), patterns such as
-            ``tiles/*.tif`` (``**`` crosses folders), URLs, ``/vsi...`` and other names of GDAL's, vector files of
-            footprints with the images' paths in a column (as gdaltindex writes them), STAC items, item collections
-            and catalogues.
+            ``tiles/*.tif`` (``**`` crosses folders), URLs, also patterns and folders (ending in ``/``) of those,
+            ``/vsi...`` and other names of GDAL's, vector files of footprints with the images' paths in a column (as
+            gdaltindex writes them), STAC items, item collections and catalogues.
         exclude: patterns of file names to leave out.
         leave_out: a folder whose files folders and patterns do not mean, such as that of the results.
         area: one geometry; of indices and catalogues, what lies elsewhere is left out without opening it.
@@ -65,7 +66,11 @@ def find_images(
 
 def _images(pattern: str, outputs: Path | None, area: geopandas.GeoSeries | None, asset: str | None) -> Sequence[str]:
     path = Path(pattern).expanduser()
+    if is_remote_pattern(pattern):
+        return list_remote(pattern, IMAGE_SUFFIXES)
     if is_remote(pattern):
+        if pattern.startswith("/vsi") and "*" in pattern:
+            raise SourceError(f"{pattern}: GDAL's own names have no patterns", "write it as s3://, gs:// or https://")
         return [pattern]
     if path.is_file():
         return _of_file(path, area, asset)

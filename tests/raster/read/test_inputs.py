@@ -1,0 +1,56 @@
+"""What people hold in place of a path is taken, or refused with what to do."""
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from rasterio.vrt import WarpedVRT
+
+import geohp
+from geohp.errors import SceneError
+from geohp.raster.read.inputs import scene_input
+
+
+@pytest.fixture
+def scene(write_scene, three_fields):
+    return write_scene(three_fields)
+
+
+def test_an_open_dataset_is_mapped_where_it_lies_and_stays_open(scene):
+    expected = geohp.segment(scene, classes=3)
+    with rasterio.open(scene) as dataset:
+        labels = geohp.segment(dataset, classes=3)
+        assert not dataset.closed
+    assert labels.identical(expected)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, lambda a: {"image": torch.from_numpy(a), "crs": None}])
+def test_arrays_tensors_and_samples_are_images(scene, three_fields, kind):
+    labels = geohp.segment(kind(three_fields), classes=3)
+    assert labels.rio.crs is None
+    assert np.array_equal(labels.to_numpy(), geohp.segment(scene, classes=3).to_numpy())
+
+
+def test_a_single_band_is_an_image(three_fields):
+    assert scene_input(three_fields[0]).dims == ("y", "x")
+
+
+@pytest.mark.parametrize(
+    ("shape", "remedy"), [((150, 200, 3), "transpose"), ((2, 3, 150, 200), "one image of a batch"), ((9,), "expected")]
+)
+def test_other_shapes_are_refused_with_the_remedy(shape, remedy):
+    with pytest.raises(SceneError, match=remedy):
+        geohp.segment(np.zeros(shape, np.uint8), classes=3)
+
+
+def test_what_shows_no_image_says_so(scene):
+    with pytest.raises(SceneError, match="has no image"):
+        geohp.segment({"mask": 1}, classes=3)
+    with (
+        rasterio.open(scene) as dataset,
+        WarpedVRT(dataset, crs="EPSG:4326") as warped,
+        pytest.raises(SceneError, match="write it to a file"),
+    ):
+        geohp.segment(warped, classes=3)
+    with pytest.raises(SceneError, match=r"no xarray\.DataArray"):
+        geohp.segment(7, classes=3)
