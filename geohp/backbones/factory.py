@@ -12,7 +12,7 @@ import timm
 from geohp.backbones.aerial import AerialNetwork, load_aerial_weights
 from geohp.backbones.base import Backbone
 from geohp.backbones.hosted_weights import HOSTED
-from geohp.backbones.names import VARIANTS, check_backbone, suggestion
+from geohp.backbones.names import OWN, VARIANTS, check_backbone, suggestion
 from geohp.backbones.rcf import RandomConvolutionalFeatures
 from geohp.backbones.vit import VisionTransformer
 from geohp.backbones.weight_paths import HUB, RANDOM
@@ -66,11 +66,13 @@ def create_backbone_for_bands(
     seed: int = 0,
     weights: str | os.PathLike[str] | None = None,
     block: int = -1,
+    remove_position_bias: bool = False,
     **options: Any,
 ) -> Backbone:
     """Build a backbone for imagery of so many bands; see :func:`create_backbone`.
 
-    ``rcf`` takes any number of bands, and ``seed``, unless ``options`` say otherwise.
+    ``rcf`` takes any number of bands, and ``seed``, unless ``options`` say otherwise. Only transformers have a bias
+    by position that could be removed.
 
     Raises:
         ConfigError: when the backbone takes another number of bands, and as :func:`create_backbone` does.
@@ -78,6 +80,8 @@ def create_backbone_for_bands(
     """
     if name == RandomConvolutionalFeatures.name:
         options = {"in_channels": bands, "seed": seed, **options}
+    if remove_position_bias and name not in OWN:
+        options = {"remove_position_bias": True, **options}
     backbone = create_backbone(name, weights=weights, block=block, **options)
     if backbone.in_channels != bands:
         raise ConfigError(

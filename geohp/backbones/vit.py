@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import timm
@@ -20,6 +21,7 @@ from geohp.backbones.affinities import neighbour_affinities
 from geohp.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, PatchFeatures
 from geohp.backbones.hosted_weights import timm_name
 from geohp.backbones.names import SELFPATCH, VARIANTS
+from geohp.backbones.position_bias import PositionBias
 from geohp.errors import ConfigError
 
 OFFSET = 0.1
@@ -45,6 +47,11 @@ class VisionTransformer(Backbone):
 
     DINOv3 has rotary embeddings, computed for the grid at hand, and nothing to interpolate.
 
+    Features of a patch tell where in the window it lies, and not only what it shows: of DINOv2's, position makes up
+    some 15 % of the variance, enough to cluster by. With ``remove_position_bias`` the part that is the same whatever
+    is shown is subtracted: the mean over images of a single colour, place by place, less its own mean (as Denoising
+    Vision Transformers, ECCV 2024, separates it; measured here in :mod:`.position_bias`, without any data).
+
     A tag of :data:`VARIANTS` after the name of a plain transformer makes it what SelfPatch trains
     (``vit_small_patch16_224.selfpatch``: no class token, no final norm) or SatDINO (``vit_small_patch16_224.satdino``:
     a register with a position of its own), normalised and with positions as DINO's.
@@ -59,6 +66,7 @@ class VisionTransformer(Backbone):
         positions: see above.
         mean, std: normalisation of the bands that the weights were trained with; what timm says for the name by
             default.
+        remove_position_bias: see above.
 
     Raises:
         ConfigError: for an architecture that is no plain vision transformer, a block it does not have, an
@@ -76,6 +84,7 @@ class VisionTransformer(Backbone):
         positions: str = "auto",
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        remove_position_bias: bool = False,
     ) -> None:
         super().__init__()
         model = _build(name)
@@ -99,6 +108,7 @@ class VisionTransformer(Backbone):
             key: list(values) for key, values in (("mean", self.mean), ("std", self.std)) if values != usual[key]
         }
         self.model = _prune(model, self.block, self.norm)
+        self._bias = PositionBias(self._as_learnt, self.mean, self.std) if remove_position_bias else None
         self.requires_grad_(False)
         self.eval()
 
@@ -108,8 +118,9 @@ class VisionTransformer(Backbone):
         return self
 
     def options(self) -> dict[str, Any]:
-        """``norm`` and ``positions``, resolved, and ``mean`` and ``std`` where they are not the name's own."""
-        return {"norm": self.norm, "positions": self.positions, **self._normalisation}
+        """``norm`` and ``positions``, resolved; what else is not the name's own."""
+        bias = {"remove_position_bias": True} if self._bias else {}
+        return {"norm": self.norm, "positions": self.positions, **self._normalisation, **bias}
 
     @torch.no_grad()
     def forward(self, images: Tensor, affinities: bool = True) -> PatchFeatures:
@@ -118,6 +129,14 @@ class VisionTransformer(Backbone):
         Raises:
             ValueError: when the sides are no multiples of the patch size, or the bands are not ``in_channels``.
         """
+        patches = self._as_learnt(images, affinities)
+        if self._bias is None:
+            return patches
+        bias = self._bias((images.shape[-2], images.shape[-1]), self.model.patch_embed.proj.weight)
+        return replace(patches, features=patches.features - bias.to(patches.features.dtype))
+
+    def _as_learnt(self, images: Tensor, affinities: bool = False) -> PatchFeatures:
+        """Features as the transformer gives them, position included."""
         grid = self._grid_of(images)
         tokens, rotations = self._embed(images, grid)
         blocks = list(self.model.blocks)

@@ -28,6 +28,8 @@ class BackboneConfig(Strict):
     """File with pretrained weights; ``None`` asks the model hub, or their authors' address for a name of ours."""
     block: int = -1
     """Block whose output is used, counted from 0; -1 is the last, after its final norm."""
+    remove_position_bias: bool = False
+    """Subtract what a transformer's features say about a patch's place in the window (docs/accuracy.md)."""
     options: dict[str, int | float | str | bool | list[int] | list[float]] = Field(default={})
     """Further arguments of the backbone's constructor (patch_size, filters, ...)."""
 

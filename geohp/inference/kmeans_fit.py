@@ -62,6 +62,7 @@ def fit_kmeans(
         seed=seed,
         weights=options.weights,
         block=-1 if options.block is None else options.block,
+        remove_position_bias=True,
     ).to(device)
     rows, colours = _sample_features(net, sampler, device, seed, progress)
     # Patches that are the same to the last bit cannot belong to different classes.

@@ -144,6 +144,7 @@ def _prepare(config: Config, data: TrainingData, progress: Progress) -> tuple[Me
         seed=settings.seed,
         weights=config.backbone.weights,
         block=config.backbone.block,
+        remove_position_bias=config.backbone.remove_position_bias,
         **config.backbone.options,
     ).to(torch_device(settings.device))
     _check_patch_size(config, backbone.patch_size)
