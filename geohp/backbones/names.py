@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 OWN = ("rcf", "aerial")
 """Backbones that are not timm's."""
 
+_OWN_PATCH_SIZE, _USUAL_PATCH_SIZE = 8, 16
+
 _SHOWN = re.compile(r"vit_\w+$|vit_\w*dino")
 
 
@@ -44,6 +47,17 @@ def check_backbone(name: str, weights: str | os.PathLike[str] | None) -> None:
         raise ConfigError("backbone rcf: takes no weights, it is fitted to the imagery", "leave backbone.weights out")
     if name != "aerial":  # whose file is of another kind
         check_weight_file(Path(weights))
+
+
+def patch_size_of(name: str, options: Mapping[str, Any]) -> int:
+    """Side in pixels of the patches of a backbone, as its options or its name tell; 16 where neither does."""
+    size = options.get("patch_size")
+    if isinstance(size, int):
+        return size
+    if name in OWN:
+        return _OWN_PATCH_SIZE
+    told = re.search(r"patch(\d+)", name)
+    return int(told.group(1)) if told else _USUAL_PATCH_SIZE
 
 
 def check_backbone_name(name: str) -> None:

@@ -43,7 +43,7 @@ class _Own(_Source):
     """What data of one's own have in common: labels that mean whatever one says, patches of any size."""
 
     patch_px: int = Field(default=224, ge=8)
-    """Side of a patch in pixels of the scene."""
+    """Side of a patch in pixels of the scene. ``auto`` is 32 of the backbone's own patches."""
     input_px: int | None = Field(default=None, ge=8)
     """Side the patch is resized to for the backbone; ``patch_px`` where not given."""
     patches: int = Field(default=1024, ge=1)

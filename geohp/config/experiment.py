@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, model_validator
 
+from geohp.backbones.names import patch_size_of
 from geohp.classes import LandCoverClass, default_classes, is_colour
 from geohp.config.data import DATA_SOURCES, DataConfig
 from geohp.config.strict import Strict
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     MethodConfig = MethodSettings
 else:  # told apart by their names
     MethodConfig = Annotated[Union[tuple(settings for settings, _ in METHODS.values())], Field(discriminator="name")]  # noqa: UP007
+
+_PATCHES_A_SIDE = 32
+"""Patches a side of a training image of the side ``auto``: 448 px for a transformer of 14 px, 256 px for rcf."""
 
 VARIANTS: dict[str, tuple[str, str, Mapping[str, type]]] = {
     "data": ("source", "orthophotos", DATA_SOURCES),
@@ -161,4 +165,13 @@ class Config(Strict):
             for section, (key, usual, _) in VARIANTS.items()
             if isinstance(value.get(section), dict)
         }
-        return {**value, **sections}
+        return _with_patch_side({**value, **sections})
+
+
+def _with_patch_side(values: dict[str, Any]) -> dict[str, Any]:
+    """``data.patch_px: auto`` becomes as many patches of the backbone as a transformer's window has by default."""
+    data, backbone = values.get("data"), values.get("backbone", {})
+    if not isinstance(data, dict) or data.get("patch_px") != "auto" or not isinstance(backbone, dict):
+        return values
+    side = _PATCHES_A_SIDE * patch_size_of(backbone.get("name", "rcf"), backbone.get("options") or {})
+    return {**values, "data": {**data, "patch_px": side}}

@@ -87,5 +87,7 @@ def test_a_head_can_be_trained_on_a_bias_measured_in_inference_mode():
 
 @pytest.mark.parametrize("name", ["rcf", TINY])
 def test_only_transformers_have_it(name):
-    backbone = create_backbone_for_bands(name, 3, weights=None if name == "rcf" else "random", remove_position_bias=True)
+    backbone = create_backbone_for_bands(
+        name, 3, weights=None if name == "rcf" else "random", remove_position_bias=True
+    )
     assert backbone.options().get("remove_position_bias", False) == (name == TINY)

@@ -19,7 +19,7 @@ _DEFAULTS = KMeansSettings()
 class Standardise(nn.Module):
     """Features minus their mean, over their deviation: k-means' whole head. (B, C, h, w) to the same shape.
 
-    Without it a few strong channels decide every cosine.
+    Until it is fitted, features stay as they are.
     """
 
     mean: Tensor
@@ -71,7 +71,7 @@ class KMeans(Method):
 
     @classmethod
     def build_head(cls, in_channels: int, code_channels: int, tensors: Collection[str]) -> Standardise:
-        """Codes are the features, standardised."""
+        """Codes are the features, standardised where the file says so."""
         return Standardise(in_channels)
 
     def prepare(self, sample: SampleFeatures) -> None:
@@ -82,10 +82,11 @@ class KMeans(Method):
         """
         settings = self.settings
         rows = gather_rows(sample, settings.samples, self.seed)
-        self.head.fit(rows)
-        standardised = self.head(rows.T[None, :, :, None])[0, :, :, 0].T
+        if settings.standardise:
+            self.head.fit(rows)
+            rows = self.head(rows.T[None, :, :, None])[0, :, :, 0].T
         centroids, self.mean_cosine = spherical_kmeans(
-            standardised,
+            rows,
             len(self.probe.clusters),
             iterations=settings.iterations,
             restarts=settings.restarts,
