@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geohp.backbones.aerial_weights import PACKAGE, PACKAGE_VERSION, check_digest, packaged_weights
 from geohp.backbones.affinities import cosine_affinities
 from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.errors import ConfigError, WeightsError
@@ -22,13 +21,6 @@ WIDTHS = (64, 128, 256, 512)
 """Channels of the four stages."""
 STRIDES = (1, 2, 4, 8)
 """Pixels of the image a step of each stage's maps."""
-PIXEL_SIZE_M = 0.125
-"""The weights were trained on orthophotos with pixels of 10 to 15 cm."""
-
-PACKAGE, PACKAGE_VERSION = "geoembed", "1.1.2"
-WEIGHTS_FILE = "weights/v3.npz"
-WEIGHTS_SHA256 = "fbd6dd8e3a0fec98966314e611496f3c1e706b6d2d7dcd62e0e4fc1eb31489a0"
-
 _BATCH_NORM_EPS = 1e-5
 
 
@@ -166,7 +158,9 @@ def load_aerial_weights(network: AerialNetwork, path: Path | None) -> str:
     Raises:
         WeightsError: where the package is not installed, or the file is not what it should be.
     """
-    file = _packaged_weights() if path is None else path
+    file = packaged_weights() if path is None else path
+    if path is None:
+        check_digest(file)
     try:
         with np.load(file, allow_pickle=False) as arrays:
             network.load(arrays)
@@ -175,26 +169,6 @@ def load_aerial_weights(network: AerialNetwork, path: Path | None) -> str:
         problem = f"{file}: holds no weights of the aerial backbone ({reason})"
         raise WeightsError(problem, "leave the weights out to take those of the installed package") from error
     return f"{PACKAGE} {PACKAGE_VERSION}" if path is None else str(path)
-
-
-def is_installed() -> bool:
-    """Whether the package with the weights is there; it is looked for, not imported."""
-    return importlib.util.find_spec(PACKAGE) is not None
-
-
-def _packaged_weights() -> Path:
-    """The weight file in the installed package, with the pinned contents."""
-    spec = importlib.util.find_spec(PACKAGE)
-    folders = list(spec.submodule_search_locations or ()) if spec else []
-    file = next((path for folder in folders if (path := Path(folder) / WEIGHTS_FILE).is_file()), None)
-    remedy = f'pip install "{PACKAGE}=={PACKAGE_VERSION}" (or geohp[aerial])'
-    if file is None:
-        raise WeightsError(f"backbone aerial: its weights are those of {PACKAGE}, which is not installed", remedy)
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != WEIGHTS_SHA256:
-        raise WeightsError(f"{file}: not the weights of {PACKAGE} {PACKAGE_VERSION}, by its SHA-256", remedy)
-    return file
 
 
 def _stage(number: int) -> nn.Sequential:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from geohp.backbones.aerial_weights import packaged_weights
 from geohp.backbones.hosted_weights import HOSTED
 from geohp.backbones.weight_paths import HUB, RANDOM, check_weight_file
 from geohp.errors import ConfigError
@@ -38,9 +39,12 @@ def check_backbone(name: str, weights: str | os.PathLike[str] | None) -> None:
 
     Raises:
         ConfigError: an unknown name, or weights for a backbone that takes none.
-        WeightsError: see :func:`geohp.backbones.weight_paths.check_weight_file`.
+        WeightsError: see :func:`geohp.backbones.weight_paths.check_weight_file`, and where the package with the
+            weights of ``aerial`` is not installed.
     """
     check_backbone_name(name)
+    if name == "aerial" and (weights is None or str(weights) == HUB):
+        packaged_weights()
     if weights is None or str(weights) in (HUB, RANDOM):
         return
     if name == "rcf":

@@ -17,6 +17,7 @@ from geohp.errors import ConfigError, Note, OutputError
 from geohp.files import FolderLock, check_new_folder
 from geohp.model.runs import CHECKPOINT_NAME, MODEL_NAME, UNFINISHED
 from geohp.progress import Progress, no_progress
+from geohp.training.backbone_notes import backbone_notes
 from geohp.training.checks import check_checkpoint, check_experiment
 from geohp.training.defaults import resolve
 from geohp.training.sweep_request import count_is_given, parse_sweep
@@ -24,7 +25,7 @@ from geohp.training.sweep_request import count_is_given, parse_sweep
 if TYPE_CHECKING:
     from geohp.classes import LandCoverClass
     from geohp.data.base import DataSource
-    from geohp.training.fit import Trained
+    from geohp.training.fit import Trained, TrainingData
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def train(
 
         training = TrainingData(images, source.classes, eval_images, source.pixel_size_m)
         config, notes = resolve(config, len(training.images))
-        for note in notes:
+        for note in [*backbone_notes(config.backbone.name, _seen_pixel_size_m(config, training)), *notes]:
             logger.info(note)
         stack.enter_context(_run_folder(folder, resumed=resume is not None))
         (folder / CONFIG_NAME).write_text(dump_config(config), encoding="utf-8")
@@ -106,6 +107,13 @@ def train(
         # Not before: its checkpoints are of as many clusters as the configuration had when training began.
         (folder / CONFIG_NAME).write_text(dump_config(trained.config), encoding="utf-8")
     return Run(folder, model, seconds, tuple(trained.warnings))
+
+
+def _seen_pixel_size_m(config: Config, data: TrainingData) -> float | None:
+    """Of the training patches as the backbone sees them, where it is known."""
+    if data.pixel_size_m is None:
+        return None
+    return data.pixel_size_m * config.data.scene_patch_px / config.data.model_input_px
 
 
 def _resolve_run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 import torch.nn.functional as F
 
 import geohp
-from geohp.backbones import aerial
-from geohp.backbones.aerial import STRIDES, WIDTHS, AerialNetwork, is_installed
+from geohp.backbones import aerial_weights
+from geohp.backbones.aerial import STRIDES, WIDTHS, AerialNetwork
 from geohp.backbones.factory import create_backbone, create_backbone_for_bands
+from geohp.backbones.names import check_backbone
 from geohp.backbones.weights import fingerprint
 from geohp.errors import ConfigError, WeightsError
 from geohp.inference.segmenter import Segmenter
@@ -108,7 +110,7 @@ def test_features_are_those_of_the_plain_network(stages, patch, weights, arrays)
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.skipif(not is_installed(), reason="needs the weights of the package geoembed")
+@pytest.mark.skipif(find_spec("geoembed") is None, reason="needs the weights of the package geoembed")
 def test_activations_are_those_that_the_package_computes():
     network = create_backbone("aerial", stages=(1, 2, 3, 4), patch_size=16)
     assert network.weights_source == "geoembed 1.1.2"
@@ -234,7 +236,7 @@ def test_weights_come_from_the_installed_package_by_path(tmp_path, monkeypatch, 
     install(tmp_path, monkeypatch, weights)
     with pytest.raises(WeightsError, match=r"not the weights of geoembed 1\.1\.2, by its SHA-256"):
         create_backbone("aerial")
-    monkeypatch.setattr(aerial, "WEIGHTS_SHA256", hashlib.sha256(weights.read_bytes()).hexdigest())
+    monkeypatch.setattr(aerial_weights, "WEIGHTS_SHA256", hashlib.sha256(weights.read_bytes()).hexdigest())
     network = create_backbone("aerial", weights="hub")
     assert fingerprint(network) == fingerprint(create_backbone("aerial", weights=weights))
     assert "geoembed" not in sys.modules
@@ -248,6 +250,8 @@ def test_without_the_weights_the_command_that_brings_them_is_named(package, tmp_
     with pytest.raises(WeightsError, match="not installed") as raised:
         create_backbone("aerial")
     assert 'pip install "geoembed==1.1.2"' in str(raised.value)
+    with pytest.raises(WeightsError, match="not installed"):
+        check_backbone("aerial", None)  # as commands do before torch is imported
 
 
 def test_a_model_stands_without_the_package(tmp_path, weights, write_scene, three_fields, monkeypatch):
@@ -259,7 +263,7 @@ def test_a_model_stands_without_the_package(tmp_path, weights, write_scene, thre
         segmenter = Segmenter.fit(opened, options, device="cpu")
         labels = segmenter.segment(opened).to_numpy()
     copy.unlink()
-    monkeypatch.setattr(aerial, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(aerial_weights, "PACKAGE", "no_such_package")
     again = Segmenter.load(save_model(segmenter.model, tmp_path / "model.safetensors"), device="cpu")
     with again.open(scene) as opened:
         np.testing.assert_array_equal(again.segment(opened).to_numpy(), labels)

@@ -1,0 +1,35 @@
+"""What somebody who trains should know of the features they chose."""
+
+from __future__ import annotations
+
+from geohp.backbones.recommended import SUGGESTED, recommendation
+
+_FAR = 2.0
+"""So many times finer or coarser pixels than the weights were trained on are worth a line."""
+
+
+def backbone_notes(name: str, pixel_size_m: float | None) -> list[str]:
+    """What other features or other pixels may gain, and what to say for them.
+
+    Args:
+        name: of the backbone.
+        pixel_size_m: of the images as it sees them, where it is known.
+
+    Returns:
+        At most one line for each.
+    """
+    notes = []
+    if name == "rcf":
+        settings = f"--set backbone.name={SUGGESTED.name} --set backbone.block={SUGGESTED.block}"
+        notes.append(
+            "rcf sees colours and textures; a vision transformer may gain some points of mean IoU (docs/backbones.md), "
+            f"{settings} fetches one"
+        )
+    choice = recommendation(name)
+    trained_m = choice.pixel_size_m if choice else None
+    if trained_m and pixel_size_m and not 1 / _FAR <= pixel_size_m / trained_m <= _FAR:
+        notes.append(
+            f"{name} was trained on pixels of {trained_m:g} m and sees some of {pixel_size_m:.3g} m: "
+            f"--set data.pixel_size_m={trained_m:g} resamples the images"
+        )
+    return notes

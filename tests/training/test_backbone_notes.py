@@ -1,0 +1,38 @@
+"""Who trains is told, in a line, of better features and of pixels that the weights do not know."""
+
+import logging
+
+import numpy as np
+import pytest
+
+import geohp
+from geohp.config.loading import load_config
+from geohp.training.backbone_notes import backbone_notes
+
+
+def test_without_a_vision_transformer_the_command_that_fetches_one_is_named():
+    (note,) = backbone_notes("rcf", 0.5)
+    settings = note.partition("--set ")[2].removesuffix(" fetches one").split(" --set ")
+    config = load_config("orthophotos.yaml", ["data.images=a.tif", *settings])
+    assert (config.backbone.name, config.backbone.block) == ("vit_small_patch14_dinov2.lvd142m", 5)
+    assert "\n" not in note
+    assert backbone_notes(config.backbone.name, 0.5) == []
+
+
+@pytest.mark.parametrize(("pixel_size_m", "notes"), [(None, 0), (0.07, 0), (0.24, 0), (0.05, 1), (0.5, 1)])
+def test_pixels_far_from_those_of_the_training(pixel_size_m, notes):
+    found = backbone_notes("aerial", pixel_size_m)
+    assert len(found) == notes
+    assert all(f"pixels of 0.125 m and sees some of {pixel_size_m} m" in note for note in found)
+
+
+def test_pixels_are_those_that_the_backbone_sees(write_scene, tmp_path, caplog):
+    scene = write_scene(np.random.default_rng(0).integers(0, 255, (3, 96, 96), dtype=np.uint8))  # of 0.5 m
+    settings = ["backbone.name=aerial", "backbone.weights=random", "method.name=kmeans", "classes.count=2"]
+    patches = ["data.patches=4", "data.patch_px=32", "data.input_px=128", "train.device=cpu"]
+    with caplog.at_level(logging.INFO):
+        geohp.train("orthophotos", [f"data.images={scene}", *settings, *patches], out=tmp_path / "enlarged")
+        assert "was trained on pixels" not in caplog.text
+        patches.remove("data.input_px=128")
+        geohp.train("orthophotos", [f"data.images={scene}", *settings, *patches], out=tmp_path / "as-it-is")
+    assert "sees some of 0.5 m" in caplog.text
