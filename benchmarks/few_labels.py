@@ -39,6 +39,7 @@ from geohp.methods.hp.method import HP
 from geohp.methods.hp.settings import HPSettings
 
 WINDOW_PX, LABEL_STEP = 448, 7
+HP_BATCH, HP_PATCHES = 8, 16
 POINTS = (5, 10, 20, 50, 200)
 CLASSES = {"czech": 6, "dubai": 5}
 SPLITS = {
@@ -188,8 +189,8 @@ def train_hp(windows: Windows, clusters: int, steps: int, seed: int) -> nn.Modul
     for step in range(steps):
         if step:
             method.before_step(step, sample)
-        part = torch.randperm(count, generator=generator)[:4]
-        batch = Batch(PatchFeatures(windows.features[part], windows.affinities[part]))
+        chosen = torch.randperm(count, generator=generator)[:HP_BATCH]
+        batch = Batch(PatchFeatures(*cut(windows.features[chosen], windows.affinities[chosen], generator)))
         losses = method.losses(batch, step=step, total_steps=steps)
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -198,6 +199,17 @@ def train_hp(windows: Windows, clusters: int, steps: int, seed: int) -> nn.Modul
         for optimizer in optimizers:
             optimizer.step()
     return method.eval().head
+
+
+def cut(features: Tensor, affinities: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Squares of 224 px, as published: features (n, C, 16, 16) and affinities (n, 256, 9), none beyond the square."""
+    count, _, side, _ = features.shape
+    row, col = torch.randint(side - HP_PATCHES + 1, (2,), generator=generator).tolist()
+    frame = slice(row, row + HP_PATCHES), slice(col, col + HP_PATCHES)
+    inside = affinities.view(count, side, side, 3, 3)[:, *frame].clone()
+    inside[:, 0, :, 0], inside[:, -1, :, 2] = 0, 0
+    inside[:, :, 0, :, 0], inside[:, :, -1, :, 2] = 0, 0
+    return features[..., *frame].contiguous(), inside.reshape(count, HP_PATCHES**2, 9)
 
 
 @torch.inference_mode()
