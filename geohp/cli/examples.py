@@ -18,7 +18,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "geohp segment scene.tif -o labels.tif --model runs/potsdam --confidence confidence.tif",
         "geohp segment tiles/ --out-dir maps --products polygons,confidence --json",
     ),
-    "probe": ("geohp probe runs/own scene.tif --reference fields.gpkg --field class -o fields.safetensors",),
+    "probe": (
+        "geohp probe runs/own scene.tif --reference fields.gpkg --field class -o fields.safetensors",
+        "geohp probe tiles/ --backbone aerial --reference points.gpkg --field class -o fields.safetensors",
+    ),
     "polygonize": (
         "geohp polygonize labels.tif -o landcover.gpkg --min-area 50 --simplify 1",
         "geohp polygonize labels.tif -o landcover.gpkg --stats dsm.tif:mean,p90",

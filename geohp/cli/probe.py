@@ -72,4 +72,4 @@ def probe(
         )
     classes = result.segmenter.classes
     text = f"{result.report(terminal.width())}\nwrote {out}: {', '.join(entry.name for entry in classes)}"
-    return Report(text, [out], classes)
+    return Report(text, [out], classes, details=result.document())

@@ -28,6 +28,7 @@ from geohp.inference.engine.settings import EngineSettings, engine_settings
 from geohp.inference.engine.windows import Origin, WindowGrid
 from geohp.legend.features import natural
 from geohp.legend.references import Reference, open_reference
+from geohp.model.appearance import CHANNELS, patch_colours
 from geohp.model.network import LandCoverModel
 from geohp.options import WindowOptions
 from geohp.progress import Progress
@@ -50,6 +51,7 @@ class LabelledCodes:
 
     Attributes:
         codes: (n, D) float32.
+        looks: (n, 3) float32, mean colours of their patches, see :func:`geohp.model.appearance.patch_colours`.
         classes: (n,) int64, places in ``names``.
         groups: (n,) int64: rows of one group have to be on one side when the probe is validated. A polygon is a group;
             of points what lies in one square of an eighth of a window's side, of rasters of a quarter.
@@ -63,6 +65,7 @@ class LabelledCodes:
     """
 
     codes: NDArray[np.float32]
+    looks: NDArray[np.float32]
     classes: NDArray[np.int64]
     groups: NDArray[np.int64]
     objects: NDArray[np.int64]
@@ -103,9 +106,9 @@ class _Window(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """What is drawn of one window, see :class:`LabelledCodes`; classes by name."""
+    """What is drawn of one window, see :class:`LabelledCodes`; looks beside their codes, classes by name."""
 
-    codes: NDArray[np.float32]
+    drawn: NDArray[np.float32]
     names: NDArray[Any]
     groups: NDArray[np.int64]
     objects: NDArray[np.int64]
@@ -184,14 +187,15 @@ class _Survey:
             problem = f"{self._name} labels no pixel with data of the scenes"
             remedy = "check that both show the same place, and that their coordinate reference systems are right"
             raise DataError(problem, remedy)
-        codes, texts, groups, objects, pixels, places = columns
+        drawn, texts, groups, objects, pixels, places = columns
         seen = set(texts.tolist())
         names = tuple(name for name in sorted(self._order, key=self._order.__getitem__) if name in seen)
         numbers = {name: number for number, name in enumerate(names)}
         classes = np.array([numbers[text] for text in texts.tolist()], np.int64)
         colours = {name: colour for name, colour in self._colours.items() if name in seen}
         notes = (*self._notes, *self._left_out(encoded))
-        return LabelledCodes(codes, classes, groups, objects, pixels, places, names, colours, self._unit, notes)
+        codes, looks = drawn[:, :-CHANNELS], drawn[:, -CHANNELS:]
+        return LabelledCodes(codes, looks, classes, groups, objects, pixels, places, names, colours, self._unit, notes)
 
     def _left_out(self, encoded: int) -> Iterator[str]:
         if self._empty:
@@ -250,7 +254,7 @@ class _Draw:
         """What is drawn of each window, in their order."""
         scale, model = self._settings.input_scale, self._model
         tall, wide = (round(side * scale) for side in self._grid.shape)
-        channels = model.card.code_channels
+        channels = model.card.code_channels + CHANNELS
         runner = Runner(_Encoder(model), self._settings.batch_size, len(origins), (tall, wide), channels)
         patches = read_ahead(self._scene, [[origin] for origin in origins], self._grid.shape)
         for origin, window in score_windows(patches, runner):
@@ -308,18 +312,19 @@ class _Draw:
 
 
 class _Encoder:
-    """A model that gives codes in the place of scores, for the engine to run."""
+    """A model that gives codes, and colours beside them, in the place of scores, for the engine to run."""
 
     def __init__(self, model: LandCoverModel) -> None:
         self._model = model
-        self.clusters = model.card.code_channels - 1  # the engine adds a channel
+        self.clusters = model.card.code_channels
 
     @property
     def device(self) -> torch.device:
         return self._model.device
 
     def __call__(self, images: Tensor) -> Tensor:
-        return self._model.codes(images)
+        codes = self._model.codes(images)
+        return torch.cat([codes, patch_colours(images, (codes.shape[-2], codes.shape[-1])).to(codes)], 1)
 
 
 def interpolate(codes: Tensor, rows: NDArray[Any], cols: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import StringIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,6 +64,19 @@ class Probe:
             unit=labelled.unit,
             notes=labelled.notes,
         )
+
+    def document(self) -> dict[str, Any]:
+        """The same figures as plain values, for JSON; ``None`` for those that are not known."""
+        table = self.per_class.astype(object).where(self.per_class.notna(), None)
+        return {
+            "unit": self.unit,
+            "accuracy": None if self.accuracy is None else asdict(self.accuracy),
+            "miou": None if self.miou is None else asdict(self.miou),
+            "per_class": [{"name": str(name), **row} for name, row in table.to_dict("index").items()],
+            "doubts": [asdict(doubt) for doubt in self.doubts],
+            "shrinkage": self.shrinkage,
+            "notes": list(self.notes),
+        }
 
     def report(self, width: int = 100) -> str:
         """A table and sentences for a terminal of ``width`` columns, as plain text."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from geohp.classes import NODATA_LABEL
+from geohp.classes import NODATA_LABEL, LandCoverClass
 from geohp.errors import ConfigError, DataError
 from geohp.files import MODELS, check_output, check_suffix
 from geohp.inference.map_options import ModelOptions
@@ -29,8 +29,8 @@ from geohp.inference.probe.report import Probe
 from geohp.inference.probe.validation import score
 from geohp.inference.segment import load_segmenter
 from geohp.inference.segmenter import Segmenter, as_scene
-from geohp.legend.file import coloured
 from geohp.methods.probes import LinearProbe
+from geohp.model.appearance import coloured_by_look
 from geohp.model.file import save_model
 from geohp.model.network import LandCoverModel
 from geohp.options import FitOptions
@@ -139,11 +139,21 @@ def _with_probe(model: LandCoverModel, classifier: LinearClassifier, labelled: L
         linear.classifier.weight.copy_(torch.from_numpy(classifier.weight)[:, :, None, None])
         assert linear.classifier.bias is not None
         linear.classifier.bias.copy_(torch.from_numpy(classifier.bias))
-    named = [(number, name, labelled.colours.get(name)) for number, name in enumerate(labelled.names)]
     card = replace(
-        model.card, classes=coloured(named), probe="linear", cluster_to_class=None, geohp_version=__version__
+        model.card, classes=_classes(labelled), probe="linear", cluster_to_class=None, geohp_version=__version__
     )
     return LandCoverModel(model.backbone, model.head, model.probe, card, linear)
+
+
+def _classes(labelled: LabelledCodes) -> tuple[LandCoverClass, ...]:
+    """The classes in the reference's colours, else in those of what they look like."""
+    names = labelled.names
+    first = sorted(range(len(names)), key=lambda number: names[number] not in labelled.colours)
+    entries = [LandCoverClass(number, names[number], "") for number in first]
+    chosen = [labelled.colours[names[number]] for number in first if names[number] in labelled.colours]
+    places = torch.from_numpy(np.argsort(first)[labelled.classes])
+    coloured = coloured_by_look(entries, torch.from_numpy(labelled.looks), places, chosen)
+    return tuple(sorted(coloured, key=lambda entry: entry.id))
 
 
 def _check_classes(labelled: LabelledCodes, name: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 import shapely
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geohp import Segmenter
@@ -21,7 +21,8 @@ from geohp.raster.read.patches import read_patch
 from geohp.raster.read.scene import open_scene
 
 
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.floats(0, 0.9))
+@settings(deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(8, 40), st.floats(0, 0.9))
 def test_middles_of_windows_are_the_scene_and_lie_in_their_windows(height, width, side, overlap):
     grid = WindowGrid(height, width, side, int(side * overlap), multiple=1)
     seen = np.zeros((height, width), int)

@@ -1,5 +1,6 @@
 """A few polygons become a model like any other, with an honest word on how right it is."""
 
+import json
 import re
 
 import geopandas
@@ -62,6 +63,11 @@ def test_a_trained_model_learns_names_and_maps_them(scene, run, tmp_path):
     assert (labels.values == expected).mean() > 0.93
     np.testing.assert_array_equal(labels.values, result.segmenter.segment(open_scene(scene)).values)
     assert set(geohp.polygonize(labels)["class_name"]) == {"bare", "meadow", "paved"}
+    # Green, grey and brown, as they look.
+    bare, meadow, paved = (np.array(entry.rgb) for entry in result.segmenter.classes)
+    assert meadow.argmax() == 1
+    assert bare.argmax() == 0
+    assert np.ptp(paved) < 40
     # All that the trained model was is still there.
     before, after = load_model(run), load_model(out)
     np.testing.assert_array_equal(before.probe.clusters, after.probe.clusters)
@@ -205,5 +211,10 @@ def test_the_command(scene, run, tmp_path):
     assert re.search(r"accuracy (9\d|100) ± \d+ %, mIoU", " ".join(result.stdout.split()))
     assert f"wrote {out}: bare, meadow, paved" in result.stdout
     assert "exists already" in str(CliRunner().invoke(app, arguments).exception)
+    as_json = CliRunner().invoke(app, [*arguments, "--overwrite", "--json"])
+    document = json.loads(as_json.stdout)
+    assert document["outputs"] == [str(out)]
+    assert [entry["name"] for entry in document["details"]["per_class"]] == ["bare", "meadow", "paved"]
+    assert document["details"]["accuracy"]["value"] > 90
     raw = ["probe", str(scene), "--backbone", "rcf", "--reference", str(known), "-o", str(tmp_path / "raw.safetensors")]
     assert CliRunner().invoke(app, raw).exit_code == 0
