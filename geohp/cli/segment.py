@@ -244,9 +244,11 @@ def _report_of_maps(batch: BatchResult, folder: Path | None) -> Report:
         text = "\n".join(filter(None, [text, area_table(batch.areas)]))
     failure = None
     if batch.failed:
+        unreadable = any(result.unreadable for result in batch.failed)
+        forgiving = ", or map what can be read of them with --on-read-error nodata" if unreadable else ""
         failure = ScenesFailedError(
             f"{len(batch.failed)} of {len(batch.maps)} scenes gave no map",
-            "mend them or leave them out, and run the same command again for what is missing",
+            f"mend them or leave them out{forgiving}, and run the same command again for what is missing",
         )
     model = MapModel(batch.origin, batch.model_sha256)
     details = {"scenes": [_details(result) for result in batch.maps]}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from geohp.config.experiment import Config
-from geohp.progress import Progress, no_progress
+from geohp.progress import Progress, default_progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class EvaluationOptions:
         device: auto, cpu, cuda or mps.
         batch_size: images at a time.
         workers: processes that read images.
-        progress: of each model.
+        progress: of each model; by default bars in a notebook.
     """
 
     data: Config | str | Path | None = None
@@ -38,4 +38,4 @@ class EvaluationOptions:
     device: str = "auto"
     batch_size: int = 16
     workers: int = 0
-    progress: Progress = no_progress
+    progress: Progress = field(default_factory=default_progress)

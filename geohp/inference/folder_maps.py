@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from geohp.classes import LandCoverClass
-from geohp.errors import SceneError, VectorError
+from geohp.errors import Note, ReadError, SceneError, VectorError
 from geohp.files import check_output
 from geohp.inference.areas import ClassArea, total_areas
 from geohp.inference.engine.settings import engine_settings
@@ -152,7 +152,9 @@ class _Batch:
             with self.scenes.open(path) as scene:
                 result = map_scene(scene, products, options, segmenter=self.segmenter, record=record)
         except (SceneError, VectorError) as error:
-            return SceneResult(path, error=". ".join([str(error).rstrip("."), *getattr(error, "__notes__", ())]))
+            notes = [note for note in getattr(error, "__notes__", ()) if not isinstance(note, Note)]  # once, for all
+            text = ". ".join([str(error).rstrip("."), *notes])
+            return SceneResult(path, error=text, unreadable=isinstance(error, ReadError))
         if result.areas:
             self.record.notes.setdefault(_AREAS, {})[products.labels.name] = [asdict(area) for area in result.areas]
             self.record.save()

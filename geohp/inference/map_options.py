@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from geohp.inference.acquisition import Acquisition
 from geohp.options import FitOptions, OnReadError, PolygonOptions, WindowOptions
-from geohp.progress import Progress, no_progress
+from geohp.progress import Progress, default_progress
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -49,13 +49,13 @@ class RasterOptions(WindowOptions):
             256 px.
         restart: begin anew where unfinished work of another kind is found.
         client: workers that shall do it, see :func:`geohp.inference.cluster.connection.connect`; none by default.
-        progress: hears how far it is.
+        progress: hears how far it is; by default bars in a notebook, and nobody elsewhere.
     """
 
     on_read_error: OnReadError = "stop"
     restart: bool = False
     client: Client | None = None
-    progress: Progress = no_progress
+    progress: Progress = field(default_factory=default_progress)
 
 
 @dataclass(frozen=True, kw_only=True)

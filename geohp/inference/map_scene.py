@@ -56,6 +56,7 @@ class SceneResult:
         model: what made it; ``None`` where it failed.
         made_earlier: an earlier run had made all of it.
         error: why there is no map; ``None`` where there is one.
+        unreadable: that is so because a part of the scene cannot be read.
     """
 
     scene: str
@@ -67,6 +68,7 @@ class SceneResult:
     model: MapModel | None = None
     made_earlier: bool = False
     error: str | None = None
+    unreadable: bool = False
 
 
 class ProductRecord(Protocol):

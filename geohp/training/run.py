@@ -16,7 +16,7 @@ from geohp.config.loading import dump_config, load_config
 from geohp.errors import ConfigError, Note, OutputError
 from geohp.files import FolderLock, check_new_folder
 from geohp.model.runs import CHECKPOINT_NAME, MODEL_NAME, UNFINISHED
-from geohp.progress import Progress, no_progress
+from geohp.progress import Progress, default_progress
 from geohp.training.backbone_notes import backbone_notes
 from geohp.training.checks import check_checkpoint, check_experiment
 from geohp.training.defaults import resolve
@@ -59,7 +59,7 @@ def train(
     out: str | Path | None = None,
     resume: str | Path | None = None,
     sweep: str | None = None,
-    progress: Progress = no_progress,
+    progress: Progress | None = None,
 ) -> Run:
     """Train a model on imagery; labels, where there are any, only ever teach its linear probe.
 
@@ -74,7 +74,7 @@ def train(
         resume: instead of all that, the folder of an unfinished run to go on with, from its last checkpoint.
         sweep: numbers of classes to compare after training, ``classes=3..12``; the one recommended is taken, unless
             ``classes.count`` is overridden or the classes have names.
-        progress: of surveying the images, of computing features and of training.
+        progress: of surveying the images, of computing features and of training; by default bars in a notebook.
 
     Returns:
         The run folder, complete. One that fails before its first checkpoint leaves nothing behind; later it stays, and
@@ -83,7 +83,7 @@ def train(
     Raises:
         ConfigError, DataError, SceneError, WeightsError, OutputError, TrainingError: one sentence and its remedy.
     """
-    started = time.monotonic()
+    started, progress = time.monotonic(), progress or default_progress()
     config, folder = _resolve_run(config, overrides, out, resume, sweep)
     check_experiment(config)
     source = _source(config, data)

@@ -126,3 +126,31 @@ def test_mistakes_are_found_without_torch(name, answers):
     said, heavy = answers[name]
     assert MISTAKES[name][1] in said
     assert heavy == []
+
+
+def test_a_corrupt_file_names_what_maps_the_rest(workplace):
+    """Compressed, and cut off in the middle."""
+    import rasterio
+
+    path = workplace / "cut.tif"
+    with rasterio.open(workplace / "scene.tif") as scene:
+        profile = {**scene.profile, "compress": "deflate", "tiled": False, "blockysize": 8}
+        values = scene.read()
+    with rasterio.open(path, "w", **profile) as out:
+        out.write(values)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    command = [sys.executable, "-m", "geohp", "segment", "cut.tif", "--classes", "3"]
+    done = subprocess.run([*command, "-o", "a.tif"], capture_output=True, text=True, cwd=workplace, check=False)
+    assert done.returncode == 2
+    assert "geohp: the rest of the scene can be mapped with --on-read-error nodata" in done.stderr.splitlines()
+    many = subprocess.run(
+        [*command[:-2], "--out-dir", "m", "--model", "model.safetensors"],
+        capture_output=True,
+        text=True,
+        cwd=workplace,
+        check=False,
+    )
+    assert many.returncode == 2
+    assert "with --on-read-error nodata" in many.stderr.splitlines()[-1]
+    mapped = subprocess.run([*command, "-o", "a.tif", "--on-read-error", "nodata"], cwd=workplace, check=False)
+    assert mapped.returncode == 0
