@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass
 NODATA_LABEL = 255
 """The label of pixels without data; classes count from 0 and never reach it."""
 
+QUANTITY_STEPS = 254
+"""Quantities in [0, 1] beside labels are stored as uint8 0 to 254, scale 1/254; 255 is nodata there, too."""
+
 # Paul Tol's "muted" scheme and, from the tenth class on, Glasbey-like additions: distinguishable also by
 # readers with colour-vision deficiencies as far as the number of classes allows.
 _PALETTE = (

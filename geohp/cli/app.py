@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from geohp.cli import terminal
 from geohp.cli.evaluate import evaluate
 from geohp.cli.examples import epilog
+from geohp.cli.inspect import info
 from geohp.cli.maps import legend, polygonize, recode
 from geohp.cli.probe import probe
 from geohp.cli.report import reporting
@@ -80,7 +81,19 @@ def _geohp(
     """Land-cover maps from orthophotos, without a single label."""
 
 
-for command in (train, evaluate, prepare, segment, probe, polygonize, legend, recode, import_checkpoint, quickstart):
+for command in (
+    train,
+    evaluate,
+    prepare,
+    segment,
+    probe,
+    polygonize,
+    legend,
+    recode,
+    import_checkpoint,
+    quickstart,
+    info,
+):
     name = command.__name__.replace("_", "-")
     app.command(name, cls=_Command, epilog=epilog(name))(reporting(command))
 

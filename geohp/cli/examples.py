@@ -32,6 +32,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "geohp recode runs/own --legend legend.yaml -o named.safetensors",
     ),
     "import-checkpoint": ("geohp import-checkpoint ckpt.pth -o potsdam.safetensors --pixel-size 0.1",),
+    "info": ("geohp info labels.tif --json", "geohp info runs/potsdam --json"),
     "quickstart": ("geohp quickstart -o quickstart",),
 }
 """Command lines by command."""

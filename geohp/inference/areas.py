@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geohp.classes import NODATA_LABEL, LandCoverClass
+from geohp.classes import NODATA_LABEL, QUANTITY_STEPS, LandCoverClass
 from geohp.errors import VectorError
-from geohp.inference.engine.layers import STEPS
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid
 from geohp.vector.measures import PixelAreas
@@ -93,7 +92,7 @@ def class_areas(tallies: Iterable[Tally], classes: Sequence[LandCoverClass], gri
             pixels=int(pixels),
             share=int(units) / everything,
             area_ha=None if areas is None else int(units) * areas.unit_m2 / _HECTARE_M2,
-            mean_confidence=float(steps / STEPS / pixels) if pixels else None,
+            mean_confidence=float(steps / QUANTITY_STEPS / pixels) if pixels else None,
         )
         for entry in classes
         for pixels, units, steps in [totals[entry.id]]

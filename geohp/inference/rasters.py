@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from geohp.classes import NODATA_LABEL
+from geohp.classes import NODATA_LABEL, QUANTITY_STEPS
 from geohp.errors import ConfigError
 from geohp.inference.areas import ClassArea, class_areas, tallies_in
-from geohp.inference.engine.layers import STEPS
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.reading import NodataOnErrorScene
 from geohp.inference.engine.settings import EngineSettings, engine_settings
@@ -112,5 +111,10 @@ def raster_layers(segmenter: Segmenter, settings: EngineSettings) -> dict[str, L
 
 def _quantity(bands: tuple[str, ...], tags: dict[str, str]) -> Layer:
     return Layer(
-        bands=len(bands), band_descriptions=bands, tags=tags, nodata=NODATA_LABEL, scale=1 / STEPS, overviews="average"
+        bands=len(bands),
+        band_descriptions=bands,
+        tags=tags,
+        nodata=NODATA_LABEL,
+        scale=1 / QUANTITY_STEPS,
+        overviews="average",
     )

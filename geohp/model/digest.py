@@ -4,21 +4,62 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geohp.model.card import ModelCard, read_card
+from geohp.model.runs import find_model
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from geohp.model.network import LandCoverModel
+
+_PARTS = ("head", "probe", "linear_probe")
 
 
 def model_sha256(model: LandCoverModel) -> str:
     """Hexadecimal SHA-256 of what a model computes with: backbone by its fingerprint, head, probes, merged classes."""
-    digest = hashlib.sha256(json.dumps(asdict(model.card.backbone), sort_keys=True, default=str).encode())
-    digest.update(f"{model.card.probe} {model.card.patch_px} {model.card.input_px}".encode())
-    if model.card.cluster_to_class is not None:
-        digest.update(f"{model.card.cluster_to_class}".encode())
-    for part in (model.head, model.probe, model.linear_probe):
-        for name, tensor in sorted(part.state_dict().items()) if part is not None else ():
+    parts = [getattr(model, part) for part in _PARTS]
+    return _digest(
+        model.card,
+        (
+            {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in part.state_dict().items()}
+            for part in parts
+            if part is not None
+        ),
+    )
+
+
+def model_file_sha256(path: str | Path) -> str:
+    """The same of the model in a file or a run folder, without torch.
+
+    Raises:
+        ModelError: when there is no model file, or it is none of geohp's.
+    """
+    from safetensors import safe_open
+
+    card = read_card(path)
+    with safe_open(find_model(path), framework="np") as file:
+        names = list(file.keys())
+        return _digest(
+            card,
+            [
+                {n.removeprefix(f"{part}."): file.get_tensor(n) for n in names if n.startswith(f"{part}.")}
+                for part in _PARTS
+            ],
+        )
+
+
+def _digest(card: ModelCard, parts: Iterable[Mapping[str, NDArray[Any]]]) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(card.backbone), sort_keys=True, default=str).encode())
+    digest.update(f"{card.probe} {card.patch_px} {card.input_px}".encode())
+    if card.cluster_to_class is not None:
+        digest.update(f"{card.cluster_to_class}".encode())
+    for part in parts:
+        for name, values in sorted(part.items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(values.tobytes())
     return digest.hexdigest()

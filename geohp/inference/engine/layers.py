@@ -10,11 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geohp.classes import NODATA_LABEL
+from geohp.classes import NODATA_LABEL, QUANTITY_STEPS
 from geohp.model.network import CONFIDENCE_TEMPERATURE
-
-STEPS = 254
-"""Quantities in [0, 1] are stored as uint8 0 to 254, scale 1/254; 255 is nodata."""
 
 UInt8 = NDArray[np.uint8]
 
@@ -136,6 +133,6 @@ def _stored_quantities(
 
 
 def _stored(values: Tensor, valid: NDArray[np.bool_]) -> UInt8:
-    stored: UInt8 = (values * STEPS).round().clamp(0, STEPS).to(torch.uint8).cpu().numpy()
+    stored: UInt8 = (values * QUANTITY_STEPS).round().clamp(0, QUANTITY_STEPS).to(torch.uint8).cpu().numpy()
     stored[..., ~valid] = NODATA_LABEL
     return stored

@@ -1,0 +1,1 @@
+"""Looking at what there is without changing it: rasters, maps, models, the installation, and caches."""

@@ -1,0 +1,38 @@
+"""Commands that look at what there is."""
+
+import json
+import subprocess
+import sys
+
+from typer.testing import CliRunner
+
+from geohp.cli.app import app
+
+
+def run(*arguments, **environment):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env=environment)
+
+
+def loads_torch(*arguments):
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom geohp.cli.app import app\n"
+        f"done = CliRunner().invoke(app, {list(map(str, arguments))})\n"
+        "assert done.exit_code == 0, done.output\nprint('torch' in sys.modules)"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+def test_info_of_a_scene_and_of_a_model_needs_no_torch(tall_scene, tall_model):
+    assert not loads_torch("info", tall_scene)
+    assert not loads_torch("info", tall_model)
+
+
+def test_info_shows_scenes_and_models(tall_scene, tall_model):
+    shown = run("info", tall_scene).output
+    assert "600 x 2,500 px" in shown
+    assert "EPSG:32633 (WGS 84 / UTM zone 33N)" in shown
+    assert "3: uint8, blue, no nodata value" in shown
+    report = json.loads(run("info", tall_model, "--json").output)
+    assert report["command"] == "info"
+    assert [entry["id"] for entry in report["classes"]] == [0, 1, 2, 3]
+    assert report["details"]["sha256"] in run("info", tall_model).output

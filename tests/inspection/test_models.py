@@ -1,0 +1,25 @@
+"""What is shown of models."""
+
+from geohp.inspection.models import is_model, model_info
+from geohp.model.digest import model_file_sha256, model_sha256
+from geohp.model.file import load_model
+
+
+def test_a_file_has_the_digest_of_the_model_that_is_loaded_from_it(tall_model):
+    assert model_file_sha256(tall_model) == model_sha256(load_model(tall_model))
+
+
+def test_a_model_tells_what_it_is(tall_model):
+    model = load_model(tall_model)
+    info = model_info(tall_model.parent)
+    assert info.path == str(tall_model)
+    assert (info.method, info.backbone) == (model.card.method, model.card.backbone.name)
+    assert info.classes == model.card.classes
+    assert info.clusters == 4
+    assert info.sha256 == model_sha256(model)
+
+
+def test_folders_and_safetensors_mean_models(tall_model, tall_scene):
+    assert is_model(tall_model)
+    assert is_model(tall_model.parent)
+    assert not is_model(tall_scene)
