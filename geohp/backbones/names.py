@@ -31,7 +31,7 @@ OWN = ("rcf", "aerial")
 
 _OWN_PATCH_SIZE, _USUAL_PATCH_SIZE = 8, 16
 
-_SHOWN = re.compile(r"vit_\w+$|vit_\w*dino")
+_SHOWN = re.compile(r"vit_\w+$|vit_[\w.]*dino")
 
 
 def check_backbone(name: str, weights: str | os.PathLike[str] | None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from geohp.config.experiment import Config
 from geohp.config.loading import load_config, parse_config, with_overrides
-from geohp.data.factory import open_data
+from geohp.data import factory
 from geohp.errors import DataError, ModelError
 from geohp.evaluation.checks import check_models, check_report
 from geohp.evaluation.options import EvaluationOptions
@@ -53,7 +53,7 @@ def score_models(models: str | Path | Sequence[str | Path], options: EvaluationO
     check_device(options.device)
     check_models(files, options.weights)
     config = _data_config(options.data, options.overrides, files[0])
-    source = open_data(config.data, config.train.seed)
+    source = factory.open_data(config.data, config.train.seed)
     with closing(source.evaluation(options.progress)) as images:
         if not len(images):
             raise DataError("no labelled image to evaluate on", "check the lists of the data set")

@@ -63,7 +63,7 @@ def check_mapping(options: MapOptions) -> ModelCard | None:
         return None
     path = find_model(path)
     card = read_card(path)
-    if legend is not None:
+    if legend is not None and legend.model_sha256 is None:  # of others the model itself is asked first
         legend.check([entry.id for entry in card.classes], f"model {path}")
     if options.bands is not None and card.backbone.mean:
         check_band_count(options.bands, len(card.backbone.mean), f"model {path}")
