@@ -26,8 +26,8 @@ def test_every_row_fits_every_configuration_of_hp(table):
     assert len(published) >= 4
     for name in published:
         configs = [load_config(name, row.overrides) for row in rows]
-        assert len({config.method for config in configs}) == len(rows)
-        assert configs[0] == load_config(name)
+        assert all(a != b for i, a in enumerate(configs) for b in configs[:i])
+        assert load_config(name) in configs
         assert all(config.data == configs[0].data for config in configs)
 
 

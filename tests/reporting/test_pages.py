@@ -90,7 +90,15 @@ def run_page(text):
         samples=[(picture, picture)],
         clusters=It(rows=[cluster], images=5, alike=1, bound=0.95, dominant=95.0, picture=picture),
         sweep=picture,
-        discovery=It(anchors=[anchor], patches=3, findings=found, affinities=[picture], key=[(text, text)], **medians),
+        discovery=It(
+            anchors=[anchor],
+            patches=3,
+            findings=found,
+            affinities=[picture],
+            left_out=[text],
+            key=[(text, text)],
+            **medians,
+        ),
     )
 
 
