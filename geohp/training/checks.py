@@ -5,11 +5,14 @@ from __future__ import annotations
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from geohp.backbones.names import check_backbone
-from geohp.config.experiment import Config
 from geohp.errors import ConfigError, ModelError
 from geohp.model.device import check_device
+
+if TYPE_CHECKING:
+    from geohp.config.experiment import Config
 
 
 def check_experiment(config: Config) -> None:

@@ -18,7 +18,8 @@ def is_remote_pattern(name: str) -> bool:
     """
     _, _, inside = name.partition("://")[2].rstrip("/").partition("/")
     folder = name.endswith("/") and "." not in inside.rpartition("/")[2]
-    return "://" in name and ("*" in name.partition("?")[0] or folder)
+    listable = "://" in name and not name.startswith("/vsi")  # those are GDAL's own names of files
+    return listable and ("*" in name.partition("?")[0] or folder)
 
 
 def list_remote(name: str, suffixes: Set[str]) -> list[str]:
