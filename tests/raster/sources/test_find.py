@@ -34,16 +34,18 @@ def folder(tmp_path, monkeypatch):
         (["out/a.tif"], ["out/a.tif"]),
         (["none.tif"], ["none.tif"]),
         (["x.zarr"], ["x.zarr"]),
-        (
-            ["https://host/a[1].tif?key=*", "/vsicurl/http://h/*.tif"],
-            ["https://host/a[1].tif?key=*", "/vsicurl/http://h/*.tif"],
-        ),
+        (["https://host/a[1].tif?key=*", "/vsicurl/http://h/a.tif"],) * 2,
     ],
 )
 def test_what_is_meant(folder, given, found):
     assert find_images(given, leave_out="out") == found
     absolute = [one if "://" in one else str(folder / one) for one in given]
     assert [Path(one).name for one in find_images(absolute, leave_out=folder / "out")] == [Path(o).name for o in found]
+
+
+def test_patterns_in_gdals_own_names_are_refused():
+    with pytest.raises(SceneError, match="no patterns; write it as s3://"):
+        find_images(["/vsicurl/http://h/*.tif"])
 
 
 @pytest.mark.parametrize("nothing", ["*.jp2", "out"])
