@@ -1,7 +1,8 @@
-"""Looking at what there is: ``geohp info``."""
+"""Looking at what there is: ``geohp info`` and ``geohp config``."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geohp.cli.report import Report, area_table
+from geohp.errors import ConfigError
 
 if TYPE_CHECKING:
     from geohp.classes import LandCoverClass
@@ -31,6 +33,33 @@ def info(
 
     raster = raster_info(path)
     return Report(_raster_text(raster), classes=raster.classes, areas=raster.areas, details=asdict(raster))
+
+
+def config(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A packaged configuration (potsdam3), or a file; a reference of all keys by default."),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Instead: the JSON schema of configurations, for editors.")
+    ] = False,
+) -> Report:
+    """Print a configuration: every key with its default and meaning, or one that ships with geohp."""
+    if name is not None and schema:
+        raise ConfigError("{option} is of all configurations", "leave the name out", option="schema")
+    if name is not None:
+        from geohp.config.loading import find_config, packaged_configs, read_text
+
+        path = find_config(name)
+        text = read_text(path)
+        return Report(text.rstrip("\n"), details={"path": str(path), "text": text, "packaged": [*packaged_configs()]})
+    from geohp.config.loading import packaged_configs
+    from geohp.config.reference import config_reference, config_schema
+
+    document = config_schema()
+    text = json.dumps(document, indent=2, ensure_ascii=False) if schema else config_reference().rstrip("\n")
+    details = {"schema": document} if schema else {"text": text, "packaged": [*packaged_configs()]}
+    return Report(text, details=details)
 
 
 def _raster_text(info: RasterInfo) -> str:

@@ -39,6 +39,16 @@ class _Source(Strict):
         return "type"
 
 
+_LISTS = frozenset({"images", "exclude", "labels", "test_images", "mask_polygons"})
+"""Lists of which one entry may stand alone."""
+
+
+def _or(schema: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The JSON schema of a key that may also be of another kind."""
+    about: dict[str, Any] = {name: schema[name] for name in ("default", "description", "title") if name in schema}
+    return {**about, "anyOf": [{name: schema[name] for name in schema.keys() - about.keys()}, other]}
+
+
 class _Own(_Source):
     """What data of one's own have in common: labels that mean whatever one says, patches of any size."""
 
@@ -59,13 +69,26 @@ class _Own(_Source):
     """How values become [0, 1]: auto, type, percentiles, percentiles:2,98 or LOW,HIGH; one rule a
     scene, or a data set of TorchGeo's."""
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, source: Any, handler: Any) -> dict[str, Any]:
+        """With the short forms, which :meth:`_short_forms` writes out."""
+        schema = super().__get_pydantic_json_schema__(source, handler)
+        keys = handler.resolve_ref_schema(schema)["properties"]
+        for name in _LISTS & keys.keys():
+            keys[name] = _or(keys[name], {"type": "string"})
+        keys["label_classes"] = _or(keys["label_classes"], {"type": "array"})
+        keys["patch_px"] = _or(keys["patch_px"], {"const": "auto"})
+        del keys["evaluation_px"]["default"]  # the side of the training images
+        keys["evaluation_px"]["description"] += " By default `input_px`, or else `patch_px`."
+        return schema
+
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
         value = dict(value)
-        for key in ("images", "exclude", "labels", "test_images", "mask_polygons"):
+        for key in _LISTS:
             if isinstance(value.get(key), str):
                 value[key] = [value[key]]
         classes = value.get("label_classes")

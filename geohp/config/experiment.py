@@ -26,7 +26,7 @@ class BackboneConfig(Strict):
     name: str = "rcf"
     """``rcf`` (random convolutional features, no download), the timm name of a vision transformer, or one of ours."""
     weights: str | None = None
-    """File with pretrained weights; ``None`` asks the model hub, or their authors' address for a name of ours."""
+    """File with pretrained weights; ``null`` asks the model hub, or their authors' address for a name of ours."""
     block: int = -1
     """Block whose output is used, counted from 0; -1 is the last, after its final norm."""
     remove_position_bias: bool = False
@@ -54,11 +54,14 @@ class ClassesConfig(Strict):
     """How many classes to find, and how they are shown."""
 
     count: int = Field(default=6, ge=2, le=254)
+    """How many."""
     extra_clusters: int = Field(default=0, ge=0, le=252)
     """Clusters beyond ``count`` (over-clustering): scores match the best ``count`` of them one to one and give each of
     the rest to the class of most of its pixels; in a map they are classes of their own until a legend merges them."""
     names: list[str] | None = None
+    """Of each of them, in their order; "class 0" and so on by default."""
     colours: list[str] | None = None
+    """Of each of them as ``#rrggbb``; by what the classes look like, by default."""
     sweep: list[Annotated[int, Field(ge=2, le=254)]] = Field(default=[])
     """Numbers of classes to compare after training, without labels: ``geohp train --sweep classes=3..12``."""
     choose: bool = False
@@ -99,12 +102,13 @@ class TrainConfig(Strict):
     """The training loop."""
 
     epochs: Annotated[int | None, Bounds(ge=1, auto=True)] = None
-    """Passes over the images; ``auto`` leaves them to :func:`geohp.training.defaults.resolve`, which knows how many."""
+    """Passes over the images; ``auto`` chooses by their number, see docs/choosing-classes.md."""
     max_steps: int | None = Field(default=None, ge=1)
     """Steps after which training ends, within an epoch too; by default all of its epochs."""
     batch_size: int = Field(default=16, ge=1)
     """Images a step, on each device."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What computes; ``auto`` is a GPU where there is one."""
     devices: int = Field(default=1, ge=1)
     """How many devices of that kind share the work; positives are looked for within a device's images."""
     precision: Literal["32", "bf16", "fp16"] = "32"
@@ -116,6 +120,7 @@ class TrainConfig(Strict):
     loggers: list[Literal["wandb", "mlflow"]] = Field(default=[])
     """Services to log to besides CSV and TensorBoard, where their packages are installed."""
     seed: int = Field(default=0, ge=0)
+    """Of everything random."""
     workers: int = Field(default=0, ge=0)
     """Processes that read patches; 0 reads in the main process."""
     score_every: int = Field(default=0, ge=0)

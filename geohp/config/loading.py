@@ -35,10 +35,9 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: when the file is missing or not YAML, or a key or value cannot be used.
     """
     path = find_config(source)
+    text = read_text(path)
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})", "give a YAML file in UTF-8") from error
+        document = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
@@ -151,6 +150,18 @@ def _apply(document: dict[str, Any], override: str) -> None:
             raise _override_error(override, f"{part!r} holds a value, not further keys")
         node = child
     node[keys[-1]] = value
+
+
+def read_text(path: Path) -> str:
+    """The text of a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})", "give a YAML file in UTF-8") from error
 
 
 def _override_error(override: str, problem: str) -> ConfigError:

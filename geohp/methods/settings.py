@@ -5,7 +5,10 @@ Nothing here needs torch, or pydantic: the latter asks these classes how they ar
 
 from __future__ import annotations
 
+import ast
+import inspect
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 
@@ -35,6 +38,12 @@ class Bounds:
 
         return core_schema.no_info_before_validator_function(_none_for_auto, schema)
 
+    def __get_pydantic_json_schema__(self, source: Any, handler: Any) -> dict[str, Any]:
+        schema: dict[str, Any] = handler(source)
+        if self.auto:
+            schema["anyOf"] = [{"const": "auto"}, *schema["anyOf"]]
+        return schema
+
 
 @dataclass(frozen=True)
 class Listed:
@@ -54,6 +63,43 @@ class Settings:
         # A strict configuration would take instances alone; its strictness about the values stays.
         schema["strict"] = False
         return schema
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, source: Any, handler: Any) -> dict[str, Any]:
+        return described(cls, handler(source), handler)
+
+
+def described(kind: type, schema: dict[str, Any], handler: Any) -> dict[str, Any]:
+    """The JSON schema of a class with the meaning of each field, from its docstring, as its description.
+
+    Args:
+        kind: the class.
+        schema: that pydantic gives it.
+        handler: pydantic's, which knows what a reference stands for.
+    """
+    meanings = attribute_docstrings(kind)
+    for name, field in handler.resolve_ref_schema(schema).get("properties", {}).items():
+        if name in meanings:
+            field["description"] = meanings[name]
+    return schema
+
+
+def attribute_docstrings(kind: type) -> dict[str, str]:
+    """The strings below the attributes of a class and of its bases, by attribute; none where there is no source."""
+    meanings: dict[str, str] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        try:
+            body = ast.parse(inspect.getsource(base)).body[0]
+        except (OSError, TypeError, SyntaxError):
+            continue
+        statements = body.body if isinstance(body, ast.ClassDef) else []
+        for attribute, below in pairwise(statements):
+            match attribute, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    meanings[name] = inspect.cleandoc(text)
+                case ast.AnnAssign(target=ast.Name(id=name)), _:  # declared anew without a word
+                    meanings.setdefault(name, "")
+    return {name: text for name, text in meanings.items() if text}
 
 
 @dataclass(frozen=True)

@@ -36,3 +36,19 @@ def test_info_shows_scenes_and_models(tall_scene, tall_model):
     assert report["command"] == "info"
     assert [entry["id"] for entry in report["classes"]] == [0, 1, 2, 3]
     assert report["details"]["sha256"] in run("info", tall_model).output
+
+
+def test_config_prints_a_reference_a_packaged_file_or_a_schema(tmp_path):
+    from geohp.config.loading import load_config, packaged_configs
+
+    (tmp_path / "own.yaml").write_text(run("config").output)
+    assert load_config(tmp_path / "own.yaml").train.batch_size == 16
+    assert run("config", "potsdam3").output == packaged_configs()["potsdam3.yaml"].read_text()
+    assert json.loads(run("config", "--schema").output)["title"] == "Config"
+    assert "potsdam3.yaml" in json.loads(run("config", "--json").output)["details"]["packaged"]
+    assert not loads_torch("config")
+
+
+def test_config_names_what_there_is():
+    assert "packaged ones are cityscapes27.yaml" in str(run("config", "potsdam4").exception)
+    assert "leave the name out" in str(run("config", "potsdam3", "--schema").exception)
