@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from geohp.cli import terminal
 from geohp.cli.evaluate import evaluate
 from geohp.cli.examples import epilog
-from geohp.cli.inspect import config, info
+from geohp.cli.inspect import cache, config, doctor, info
 from geohp.cli.maps import legend, polygonize, recode
 from geohp.cli.probe import probe
 from geohp.cli.report import reporting
@@ -94,6 +94,8 @@ for command in (
     quickstart,
     info,
     config,
+    doctor,
+    cache,
 ):
     name = command.__name__.replace("_", "-")
     app.command(name, cls=_Command, epilog=epilog(name))(reporting(command))

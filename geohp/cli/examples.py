@@ -34,6 +34,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "import-checkpoint": ("geohp import-checkpoint ckpt.pth -o potsdam.safetensors --pixel-size 0.1",),
     "info": ("geohp info labels.tif --json", "geohp info runs/potsdam --json"),
     "config": ("geohp config > own.yaml", "geohp config potsdam3", "geohp config --schema > geohp.schema.json"),
+    "doctor": ("geohp doctor --json",),
+    "cache": ("geohp cache --json", "geohp cache clear"),
     "quickstart": ("geohp quickstart -o quickstart",),
 }
 """Command lines by command."""

@@ -1,14 +1,15 @@
-"""Looking at what there is: ``geohp info`` and ``geohp config``."""
+"""Looking at what there is: ``geohp info``, ``config``, ``doctor`` and ``cache``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from geohp.cli import terminal
 from geohp.cli.report import Report, area_table
 from geohp.errors import ConfigError
 
@@ -60,6 +61,42 @@ def config(
     text = json.dumps(document, indent=2, ensure_ascii=False) if schema else config_reference().rstrip("\n")
     details = {"schema": document} if schema else {"text": text, "packaged": [*packaged_configs()]}
     return Report(text, details=details)
+
+
+def doctor() -> Report:
+    """Check the installation: versions, GPU, whether hubs are reachable, caches; with a remedy where it is amiss."""
+    from geohp.inspection.doctor import examine
+
+    checks = list(examine())
+    amiss = [check for check in checks if check.remedy]
+    lines = [(check.name, f"{check.state}{f': {check.remedy}' if check.remedy else ''}") for check in checks]
+    marks = ["!" if check.remedy else " " for check in checks]
+    text = "\n".join(f"{mark} {line}" for mark, line in zip(marks, _aligned(lines).splitlines(), strict=True))
+    summary = f"{len(amiss)} of these, marked with !, can be mended" if amiss else "all is well"
+    return Report(f"{text}\n{summary}", details={"sound": not amiss, "checks": [asdict(check) for check in checks]})
+
+
+def cache(
+    action: Annotated[
+        Literal["show", "clear"], typer.Argument(help="clear removes features; fetched weights are only shown.")
+    ] = "show",
+) -> Report:
+    """Show what is kept on disk and where, or clear the features that trainings have kept."""
+    from geohp.inspection.caches import caches, clear_features
+
+    if action == "clear":
+        cleared = clear_features()
+        for folder in cleared.in_use:
+            terminal.say(f"{folder} stays: a training writes to it")
+        text = f"removed {cleared.removed} sets of features ({_size(cleared.freed_bytes)}) from {cleared.folder}"
+        return Report(text, details=asdict(cleared))
+    places = caches()
+    lines = [(place.name, f"{_size(place.size_bytes)}, {place.files} files in {place.folder}") for place in places]
+    return Report(_aligned(lines), details={"caches": [asdict(place) for place in places]})
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.2f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.1f} MiB"
 
 
 def _raster_text(info: RasterInfo) -> str:

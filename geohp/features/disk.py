@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,16 +26,6 @@ FORMAT = 2
 _CHUNK_BYTES = 1 << 27
 _CHUNK_IMAGES = 256
 _SPARE_BYTES = 1 << 28  # left free on the disk: others write there, too
-
-
-def default_folder() -> Path:
-    """Where features are kept when nobody says where: ``geohp/features`` in the user's cache folder."""
-    named = os.environ.get("XDG_CACHE_HOME")
-    if not named and sys.platform == "win32":
-        named = os.environ.get("LOCALAPPDATA")
-    if not named and sys.platform == "darwin":
-        named = str(Path.home() / "Library" / "Caches")
-    return (Path(named) if named else Path.home() / ".cache") / "geohp" / "features"
 
 
 class FeatureCache:

@@ -10,7 +10,8 @@ from typing import Literal
 
 import torch
 
-from geohp.features.disk import FeatureCache, default_folder, spans
+from geohp.features.cache_folder import default_folder
+from geohp.features.disk import FeatureCache, spans
 from geohp.features.store import FeatureLayout, FeatureStore, MappedStore, MemoryStore, Tensors
 from geohp.progress import Progress
 
@@ -32,7 +33,7 @@ class CacheOptions:
         mode: ``memory``, ``disk`` (held in memory, too, where they fit), ``auto`` (on disk only where computing them
             takes long) or ``off``.
         limit_bytes: how much memory (not a GPU's) they may take.
-        folder: of all caches on disk; ``None`` for :func:`geohp.features.disk.default_folder`.
+        folder: of all caches on disk; ``None`` for :func:`geohp.features.cache_folder.default_folder`.
         dtype: ``float32``, or ``float16``, which takes half the room.
     """
 

@@ -52,3 +52,28 @@ def test_config_prints_a_reference_a_packaged_file_or_a_schema(tmp_path):
 def test_config_names_what_there_is():
     assert "packaged ones are cityscapes27.yaml" in str(run("config", "potsdam4").exception)
     assert "leave the name out" in str(run("config", "potsdam3", "--schema").exception)
+
+
+def test_cache_shows_and_clears(tmp_path):
+    folder = tmp_path / "geohp" / "features" / ("a" * 32)
+    folder.mkdir(parents=True)
+    (folder / "00000.safetensors").write_bytes(bytes(3 * 2**20))
+    place = {"XDG_CACHE_HOME": str(tmp_path)}
+    assert f"3.0 MiB, 1 files in {folder.parent}" in run("cache", **place).output
+    assert json.loads(run("cache", "--json", **place).output)["details"]["caches"][0]["size_bytes"] == 3 * 2**20
+    assert "removed 1 sets of features (3.0 MiB)" in run("cache", "clear", **place).output
+    assert not folder.exists()
+    assert not loads_torch("cache")
+
+
+def test_doctor_marks_what_can_be_mended(monkeypatch):
+    from geohp.inspection import doctor
+    from geohp.inspection.doctor import Check
+
+    monkeypatch.setattr(doctor, "examine", lambda: iter([Check("torch", "2.9"), Check("disk", "full", "clear it")]))
+    assert run("doctor").output.splitlines() == [
+        "  torch  2.9",
+        "! disk   full: clear it",
+        "1 of these, marked with !, can be mended",
+    ]
+    assert json.loads(run("doctor", "--json").output)["details"]["sound"] is False

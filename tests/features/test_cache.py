@@ -17,7 +17,8 @@ import torch
 from geohp.errors import DataError
 from geohp.features import disk as caching
 from geohp.features import filling
-from geohp.features.disk import FeatureCache, default_folder
+from geohp.features.cache_folder import default_folder
+from geohp.features.disk import FeatureCache
 from geohp.features.filling import CacheOptions
 from geohp.features.store import FeatureLayout, MappedStore, MemoryStore
 
