@@ -57,10 +57,11 @@ def config(
     from geohp.config.loading import packaged_configs
     from geohp.config.reference import config_reference, config_schema
 
-    document = config_schema()
-    text = json.dumps(document, indent=2, ensure_ascii=False) if schema else config_reference().rstrip("\n")
-    details = {"schema": document} if schema else {"text": text, "packaged": [*packaged_configs()]}
-    return Report(text, details=details)
+    if schema:
+        document = config_schema()
+        return Report(json.dumps(document, indent=2, ensure_ascii=False), details={"schema": document})
+    text = config_reference().rstrip("\n")
+    return Report(text, details={"text": text, "packaged": [*packaged_configs()]})
 
 
 def doctor() -> Report:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
@@ -84,6 +85,7 @@ def described(kind: type, schema: dict[str, Any], handler: Any) -> dict[str, Any
     return schema
 
 
+@cache  # sources are slow to find, and bases have many classes
 def attribute_docstrings(kind: type) -> dict[str, str]:
     """The strings below the attributes of a class and of its bases, by attribute; none where there is no source."""
     meanings: dict[str, str] = {}
