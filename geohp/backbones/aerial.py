@@ -87,14 +87,7 @@ class AerialNetwork(Backbone):
         Raises:
             ValueError: when the sides are no multiples of the patch size, or there are not three bands.
         """
-        _, bands, height, width = images.shape
-        if bands != self.in_channels:
-            raise ValueError(f"aerial takes images of {self.in_channels} bands, not {bands}")
-        if height % self.patch_size or width % self.patch_size or not height or not width:
-            raise ValueError(
-                f"aerial takes images whose sides are multiples of its patch size {self.patch_size} px, "
-                f"not {height} x {width} px"
-            )
+        self.grid_of(images)  # refuses what has none
         # One by one on a CPU, so that no image's bits depend on its company.
         images_at_once = 1 if images.device.type == "cpu" else len(images)
         features = torch.cat([self._patch_means(part) for part in torch.split(images, images_at_once)])

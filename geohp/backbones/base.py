@@ -67,6 +67,22 @@ class Backbone(nn.Module, ABC):
         """True as long as :meth:`fit` has to be called (or a fitted state loaded) before the first use."""
         return False
 
+    def grid_of(self, images: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches of images (B, bands, H, W).
+
+        Raises:
+            ValueError: when the sides are no multiples of the patch size, or the bands are not ``in_channels``.
+        """
+        _, bands, height, width = images.shape
+        if bands != self.in_channels:
+            raise ValueError(f"{self.name} takes images of {self.in_channels} bands, not {bands}")
+        if height % self.patch_size or width % self.patch_size or not height or not width:
+            raise ValueError(
+                f"{self.name} takes images whose sides are multiples of its patch size {self.patch_size} px, "
+                f"not {height} x {width} px"
+            )
+        return height // self.patch_size, width // self.patch_size
+
     @abstractmethod
     def options(self) -> dict[str, Any]:
         """The keyword arguments that make :func:`geohp.backbones.create` build this architecture again."""

@@ -161,20 +161,13 @@ class RandomConvolutionalFeatures(Backbone):
 
     def _pooled(self, images: Tensor) -> Tensor:
         """Compressed activations (B, F, h, w), before standardising."""
-        _, bands, height, width = images.shape
-        size = self.patch_size
-        if bands != self.in_channels:
-            raise ValueError(f"rcf takes images of {self.in_channels} bands, not {bands}")
-        if height % size or width % size or not height or not width:
-            raise ValueError(
-                f"rcf takes images whose sides are multiples of its patch size {size} px, not {height} x {width} px"
-            )
+        self.grid_of(images)  # refuses what has none
         before, after = (self.kernel - 1) // 2, self.kernel // 2
         padded = F.pad(images.to(self.filters.dtype), (before, after, before, after), mode="replicate")
         # With the channels last in memory, convolution and pooling take half the time on a CPU.
         padded = padded.contiguous(memory_format=torch.channels_last)
         # One by one on a CPU, so that no image's bits depend on its company.
-        images_at_once = 1 if padded.device.type == "cpu" else max(1, self._rows_at_once(padded) // height)
+        images_at_once = 1 if padded.device.type == "cpu" else max(1, self._rows_at_once(padded) // images.shape[-2])
         patches = torch.cat([self._patch_means(part) for part in torch.split(padded, images_at_once)])
         wider = [
             patches if s == 1 else F.avg_pool2d(patches, s, 1, s // 2, count_include_pad=False) for s in self.scales

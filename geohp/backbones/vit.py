@@ -137,7 +137,7 @@ class VisionTransformer(Backbone):
 
     def _as_learnt(self, images: Tensor, affinities: bool = False) -> PatchFeatures:
         """Features as the transformer gives them, position included."""
-        grid = self._grid_of(images)
+        grid = self.grid_of(images)
         tokens, rotations = self._embed(images, grid)
         blocks = list(self.model.blocks)
         weights = None
@@ -154,23 +154,12 @@ class VisionTransformer(Backbone):
     @torch.no_grad()
     def attention_logits(self, images: Tensor) -> Tensor:
         """Head-averaged, scaled attention logits (B, N, N) between the patches at the chosen block, float32."""
-        grid = self._grid_of(images)
+        grid = self.grid_of(images)
         tokens, rotations = self._embed(images, grid)
         blocks = list(self.model.blocks)
         for block, rotation in zip(blocks[:-1], rotations[:-1], strict=True):
             tokens = block(tokens) if rotation is None else block(tokens, rope=rotation)
         return _mean_logits(*self._queries_and_keys(blocks[-1], tokens, rotations[-1]), blocks[-1].attn)
-
-    def _grid_of(self, images: Tensor) -> tuple[int, int]:
-        _, bands, height, width = images.shape
-        if bands != self.in_channels:
-            raise ValueError(f"{self.name} takes images of {self.in_channels} bands, not {bands}")
-        if height % self.patch_size or width % self.patch_size or not height or not width:
-            raise ValueError(
-                f"{self.name} takes images whose sides are multiples of its patch size {self.patch_size} px, "
-                f"not {height} x {width} px"
-            )
-        return height // self.patch_size, width // self.patch_size
 
     def _embed(self, images: Tensor, grid: tuple[int, int]) -> tuple[Tensor, list[Tensor | None]]:
         """Tokens before the first block, and each block's rotary embedding (``None`` where it has none)."""
