@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from geohp.cli import terminal
-from geohp.cli.parameters import MinArea, Overwrite, Simplify, SimplifyBoundary, Smooth
+from geohp.cli.parameters import MinArea, Overwrite, ReferenceField, ReferenceLayer, Simplify, SimplifyBoundary, Smooth
 from geohp.cli.report import Report
 
 Qml = Annotated[bool, typer.Option("--qml", help="Also write QGIS's style beside it (.qml); GeoPackages have it.")]
@@ -75,10 +75,8 @@ def legend(
         typer.Option(metavar="FILE", help="What is known of some places: polygons, points, or a raster of classes."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Legend to write (YAML).")],
-    field: Annotated[str | None, typer.Option(metavar="NAME", help="Attribute that holds the class.")] = None,
-    layer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Layer of the reference, where it has several.")
-    ] = None,
+    field: ReferenceField = None,
+    layer: ReferenceLayer = None,
     matching: Annotated[
         Literal["majority", "hungarian"],
         typer.Option(help="Each label to the class it overlaps most, or one label a class."),

@@ -21,6 +21,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs th
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="File with the backbone's weights.")]
+ReferenceField = Annotated[str | None, typer.Option(metavar="NAME", help="Attribute that holds the class.")]
+ReferenceLayer = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Layer of the reference, where it has several.")
+]
 MinArea = Annotated[
     float, _polygons(min=0, metavar="M2", help="Smallest polygon in square metres; smaller ones join a neighbour.")
 ]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from geohp.cli import terminal
-from geohp.cli.parameters import Device, Overwrite, Seed, Weights, split_bands
+from geohp.cli.parameters import Device, Overwrite, ReferenceField, ReferenceLayer, Seed, Weights, split_bands
 from geohp.cli.report import Report
 
 
@@ -25,10 +25,8 @@ def probe(
         str, typer.Option(metavar="FILE", help="What is known: polygons, points, or a raster of classes.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Model to write (.safetensors).")],
-    field: Annotated[str | None, typer.Option(metavar="NAME", help="Attribute that holds the class.")] = None,
-    layer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Layer of the reference, where it has several.")
-    ] = None,
+    field: ReferenceField = None,
+    layer: ReferenceLayer = None,
     backbone: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Without a model: raw features of aerial, rcf or a timm vision transformer."),
