@@ -1,10 +1,8 @@
 """A transformer as SatDINO trains it, with a register behind the patches; against its forward pass written out."""
 
-import math
-
 import pytest
 import torch
-import torch.nn.functional as F
+from transformers_written_out import Drawing, embedded, layer, through_blocks
 
 import geohp
 from geohp.backbones.affinities import neighbour_affinities
@@ -19,11 +17,7 @@ NAME, WIDTH, HEADS, DEPTH = "vit_tiny_patch16_224.satdino", 192, 3, 12
 @pytest.fixture(scope="module")
 def teacher():
     """The names and shapes of a checkpoint's transformer, small numbers in them."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape, base=0.0, scale=0.05):
-        return base + scale * torch.randn(*shape, generator=generator)
-
+    draw = Drawing(WIDTH)
     state = {
         "cls_token": draw(1, 1, WIDTH),
         "gsd_register": draw(1, 1, WIDTH),
@@ -33,14 +27,7 @@ def teacher():
         "norm.weight": draw(WIDTH, base=1.0),
         "norm.bias": draw(WIDTH),
     }
-    for block in range(DEPTH):
-        for name, shape in {
-            "norm1": (WIDTH,), "attn.qkv": (3 * WIDTH, WIDTH), "attn.proj": (WIDTH, WIDTH),
-            "norm2": (WIDTH,), "mlp.fc1": (4 * WIDTH, WIDTH), "mlp.fc2": (WIDTH, 4 * WIDTH),
-        }.items():  # fmt: skip
-            state[f"blocks.{block}.{name}.weight"] = draw(*shape, base=float(len(shape) == 1))
-            state[f"blocks.{block}.{name}.bias"] = draw(shape[0])
-    return state
+    return state | draw.blocks(DEPTH)
 
 
 @pytest.fixture(scope="module")
@@ -54,32 +41,14 @@ def checkpoint(teacher, tmp_path_factory):
 def expected(state, images, grid):
     """Patch tokens after the last block and the final norm, and the head-averaged logits of its attention."""
     positions = state["pos_embed"]
-    maps = positions[:, 1:-1].reshape(1, 14, 14, WIDTH).permute(0, 3, 1, 2)
-    if grid != (14, 14):
-        maps = F.interpolate(maps, scale_factor=tuple((side + 0.1) / 14 for side in grid), mode="bicubic")
-    patches = F.conv2d(images, state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], stride=16)
     first, last = (
         (state[name] + positions[:, [place]]).expand(len(images), -1, -1)
         for name, place in (("cls_token", 0), ("gsd_register", -1))
     )
-    tokens = torch.cat([first, (patches + maps).flatten(2).transpose(1, 2), last], 1)
-
-    def layer(name, values):
-        weight, bias = (state[f"{name}.{part}"] for part in ("weight", "bias"))
-        if weight.ndim == 1:
-            return F.layer_norm(values, (WIDTH,), weight, bias, 1e-6)
-        return F.linear(values, weight, bias)
-
-    for block in (f"blocks.{index}" for index in range(DEPTH)):
-        projected = layer(f"{block}.attn.qkv", layer(f"{block}.norm1", tokens))
-        q, k, v = projected.reshape(*tokens.shape[:2], 3, HEADS, -1).permute(2, 0, 3, 1, 4)
-        logits = q @ k.transpose(-2, -1) / math.sqrt(WIDTH / HEADS)
-        attended = (logits.softmax(-1) @ v).transpose(1, 2).flatten(2)
-        tokens = tokens + layer(f"{block}.attn.proj", attended)
-        inner = F.gelu(layer(f"{block}.mlp.fc1", layer(f"{block}.norm2", tokens)))
-        tokens = tokens + layer(f"{block}.mlp.fc2", inner)
-    features = layer("norm", tokens)[:, 1:-1].transpose(1, 2).reshape(len(images), WIDTH, *grid)
-    return features, logits.mean(1)[:, 1:-1, 1:-1]
+    tokens = torch.cat([first, embedded(state, images, positions[:, 1:-1], grid), last], 1)
+    tokens, logits = through_blocks(state, tokens, range(DEPTH), HEADS)
+    features = layer(state, "norm", tokens)[:, 1:-1].transpose(1, 2).reshape(len(images), WIDTH, *grid)
+    return features, logits[:, 1:-1, 1:-1]
 
 
 @pytest.mark.parametrize("grid", [(14, 14), (3, 5)])

@@ -1,11 +1,9 @@
 """A transformer as SelfPatch trains it: no class token, no final norm; against attention and blocks written out."""
 
-import math
-
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
+from transformers_written_out import Drawing, embedded, through_blocks
 
 import geohp
 from geohp.backbones.affinities import neighbour_affinities
@@ -20,24 +18,13 @@ NAME, WIDTH, HEADS, DEPTH = "vit_tiny_patch16_224.selfpatch", 192, 3, 12
 @pytest.fixture(scope="module")
 def teacher():
     """The names and shapes of a checkpoint's transformer, small numbers in them."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape, base=0.0, scale=0.05):
-        return base + scale * torch.randn(*shape, generator=generator)
-
+    draw = Drawing(WIDTH)
     state = {
         "pos_embed": draw(1, 196, WIDTH, scale=0.3),
         "patch_embed.proj.weight": draw(WIDTH, 3, 16, 16),
         "patch_embed.proj.bias": draw(WIDTH),
     }
-    for block in range(DEPTH):
-        for name, shape in {
-            "norm1": (WIDTH,), "attn.qkv": (3 * WIDTH, WIDTH), "attn.proj": (WIDTH, WIDTH),
-            "norm2": (WIDTH,), "mlp.fc1": (4 * WIDTH, WIDTH), "mlp.fc2": (WIDTH, 4 * WIDTH),
-        }.items():  # fmt: skip
-            state[f"blocks.{block}.{name}.weight"] = draw(*shape, base=float(len(shape) == 1))
-            state[f"blocks.{block}.{name}.bias"] = draw(shape[0])
-    return state
+    return state | draw.blocks(DEPTH)
 
 
 @pytest.fixture(scope="module")
@@ -53,26 +40,9 @@ def checkpoint(teacher, tmp_path_factory):
 
 def expected(state, images, grid):
     """Tokens after the last block, and the head-averaged logits of its attention."""
-    maps = state["pos_embed"].reshape(1, 14, 14, WIDTH).permute(0, 3, 1, 2)
-    if grid != (14, 14):
-        maps = F.interpolate(maps, scale_factor=tuple((side + 0.1) / 14 for side in grid), mode="bicubic")
-    patches = F.conv2d(images, state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], stride=16)
-    tokens = (patches + maps).flatten(2).transpose(1, 2)
-    for block in range(DEPTH):
-
-        def layer(name, values, block=block):
-            weight, bias = (state[f"blocks.{block}.{name}.{part}"] for part in ("weight", "bias"))
-            if weight.ndim == 1:
-                return F.layer_norm(values, (WIDTH,), weight, bias, 1e-6)
-            return F.linear(values, weight, bias)
-
-        projected = layer("attn.qkv", layer("norm1", tokens))
-        q, k, v = projected.reshape(*tokens.shape[:2], 3, HEADS, -1).permute(2, 0, 3, 1, 4)
-        logits = q @ k.transpose(-2, -1) / math.sqrt(WIDTH / HEADS)
-        attended = (logits.softmax(-1) @ v).transpose(1, 2).flatten(2)
-        tokens = tokens + layer("attn.proj", attended)
-        tokens = tokens + layer("mlp.fc2", F.gelu(layer("mlp.fc1", layer("norm2", tokens))))
-    return tokens.transpose(1, 2).reshape(len(images), WIDTH, *grid), logits.mean(1)
+    tokens = embedded(state, images, state["pos_embed"], grid)
+    tokens, logits = through_blocks(state, tokens, range(DEPTH), HEADS)
+    return tokens.transpose(1, 2).reshape(len(images), WIDTH, *grid), logits
 
 
 @pytest.mark.parametrize("grid", [(14, 14), (3, 5)])
