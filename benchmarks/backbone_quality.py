@@ -18,11 +18,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from geohp.backbones.base import Backbone
 from geohp.backbones.factory import create_backbone
+from geohp.evaluation.metrics import SegmentationMetrics
 from geohp.methods.kmeans.clustering import spherical_kmeans
 
 DATA = {  # classes, side of a window, both sides of the split
@@ -132,13 +132,12 @@ def evaluate(
         sample = (rows[chosen] - mean) / deviation
         classified = targets[chosen] < classes
         weight, bias = linear_probe(sample[classified], targets[chosen][classified], classes)
-        found = {"linear": confusion(standardised, weight, bias, truth, classes)}
+        metrics = SegmentationMetrics(classes, matching="identity")
+        results.setdefault("linear", []).append(score(standardised, weight, bias, truth, metrics))
         for clusters in (classes, 3 * classes):
             centroids, _ = spherical_kmeans(sample, clusters, restarts=2, seed=seed)
-            counts = confusion(unit, centroids, torch.zeros(clusters), truth, classes)
-            found[f"k-means {clusters}"] = merged(counts)
-        for kind, counts in found.items():
-            results.setdefault(kind, []).append(accuracy_and_iou(counts))
+            values = score(unit, centroids, torch.zeros(clusters), truth, SegmentationMetrics(classes, clusters))
+            results.setdefault(f"k-means {clusters}", []).append(values)
     yield from results.items()
 
 
@@ -164,32 +163,17 @@ def linear_probe(rows: Tensor, targets: Tensor, classes: int) -> tuple[Tensor, T
     return weight.detach(), bias.detach()
 
 
-def confusion(features: Tensor, weight: Tensor, bias: Tensor, truth: Tensor, classes: int) -> np.ndarray:
-    """Pixels (K, classes) by what linear scores, brought to every seventh pixel, and labels say."""
-    counts = torch.zeros(len(weight) * classes, dtype=torch.long)
+def score(
+    features: Tensor, weight: Tensor, bias: Tensor, truth: Tensor, metrics: SegmentationMetrics
+) -> tuple[float, float]:
+    """Accuracy and mean IoU in percent of linear scores at every seventh pixel, of the classes that are there."""
     half = SCORED_EVERY_PX // 2
     places = truth[:, half::SCORED_EVERY_PX, half::SCORED_EVERY_PX].long()
     for batch, target in zip(features.split(BATCH), places.split(BATCH), strict=True):
         scores = torch.einsum("nchw,kc->nkhw", batch.float(), weight) + bias[:, None, None]
-        found = F.interpolate(scores, size=target.shape[-2:], mode="bilinear").argmax(1)
-        valid = target < classes
-        counts += torch.bincount(found[valid] * classes + target[valid], minlength=len(counts))
-    return counts.reshape(-1, classes).numpy()
-
-
-def merged(counts: np.ndarray) -> np.ndarray:
-    """Clusters as classes: one to one for as many as there are classes, the others to the class of most pixels."""
-    owner = counts.argmax(1)
-    clusters, matched = linear_sum_assignment(-counts)
-    owner[clusters] = matched
-    return np.array([counts[owner == number].sum(0) for number in range(counts.shape[1])])
-
-
-def accuracy_and_iou(counts: np.ndarray) -> tuple[float, float]:
-    """In percent, of (found, true) pixels; classes that the truth lacks do not count."""
-    inside, true = np.diag(counts), counts.sum(0)
-    union = counts.sum(1) + true - inside
-    return 100 * inside.sum() / counts.sum(), 100 * float((inside / np.maximum(union, 1))[true > 0].mean())
+        metrics.update(F.interpolate(scores, size=target.shape[-2:], mode="bilinear").argmax(1), target)
+    found = metrics.compute()
+    return found["accuracy"], float(found["class_iou"][found["confusion"].sum(0) > 0].mean())
 
 
 if __name__ == "__main__":

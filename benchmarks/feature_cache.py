@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 import torch
-from measuring import describe, multiplications_per_second, synchronise
+from measuring import describe, multiplications_per_second, optimise, synchronise
 from torch import Tensor
 
 from geohp.backbones.base import PatchFeatures
@@ -119,12 +119,7 @@ def trained(source: FeatureSampler, epochs: int) -> tuple[HP, list[float], list[
             given = Batch(source.patches(batch), labels=batch["mask"].to(source.device))
             reading.append(clock(source.device.type) - start)
             losses = method.losses(given, step=len(steps), total_steps=epochs * len(loader))
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            torch.stack(list(losses.values())).sum().backward()
-            method.clip_gradients()
-            for optimizer in optimizers:
-                optimizer.step()
+            optimise(method, losses, optimizers)
             steps.append(clock(source.device.type) - start)
             start = clock(source.device.type)
     return method, steps, reading

@@ -29,11 +29,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from benchmarks.measuring import optimise
 from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.backbones.factory import create_backbone
+from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
 from geohp.inference.probe.discriminant import choose_shrinkage, fit_classifier
 from geohp.inference.probe.labelled_codes import interpolate
-from geohp.inference.probe.validation import class_ious
 from geohp.methods.base import Batch
 from geohp.methods.hp.method import HP
 from geohp.methods.hp.settings import HPSettings
@@ -144,18 +145,14 @@ def codes_at(codes: Tensor, points: NDArray[Any]) -> NDArray[np.float32]:
     return np.stack(rows)
 
 
-def confusion(codes: Tensor, labels: NDArray[np.uint8], weight: Tensor, bias: Tensor) -> NDArray[np.float64]:
-    """Pixels by true class and class found."""
-    count = len(bias)
-    table = np.zeros((count, count))
+def scores_of(codes: Tensor, labels: NDArray[np.uint8], weight: Tensor, bias: Tensor) -> SegmentationScores:
+    """Of the classes that interpolated logits give."""
+    metrics = SegmentationMetrics(len(bias), matching="identity")
     for part, truth in zip(torch.split(codes, 16), np.split(labels, range(16, len(labels), 16)), strict=True):
         logits = torch.einsum("nchw,kc->nkhw", part, weight) + bias[:, None, None]
-        found = F.interpolate(logits, size=truth.shape[-2:], mode="bilinear", align_corners=False).argmax(1).numpy()
-        known = truth < count
-        table += np.bincount(truth[known].astype(np.int64) * count + found[known], minlength=count**2).reshape(
-            count, -1
-        )
-    return table
+        metrics.update(F.interpolate(logits, size=truth.shape[-2:], mode="bilinear").argmax(1), truth)
+    scores: SegmentationScores = metrics.compute()
+    return scores
 
 
 def score(train: Windows, test: Windows, classes: int, points: int, seed: int) -> float:
@@ -166,8 +163,8 @@ def score(train: Windows, test: Windows, classes: int, points: int, seed: int) -
     shrinkage = choose_shrinkage(rows, numbers, places[0].astype(np.int64), classes, seed=seed)
     classifier = fit_classifier(rows, numbers, classes, shrinkage)
     weight, bias = torch.from_numpy(classifier.weight).float(), torch.from_numpy(classifier.bias).float()
-    table = confusion(test.features, test.labels, weight, bias)
-    return float(np.nanmean(class_ious(table)[table.sum(1) > 0]))
+    scores = scores_of(test.features, test.labels, weight, bias)
+    return float(scores["class_iou"][scores["confusion"].sum(0) > 0].mean())
 
 
 def train_hp(windows: Windows, clusters: int, steps: int, seed: int) -> nn.Module:
@@ -192,12 +189,7 @@ def train_hp(windows: Windows, clusters: int, steps: int, seed: int) -> nn.Modul
         chosen = torch.randperm(count, generator=generator)[:HP_BATCH]
         batch = Batch(PatchFeatures(*cut(windows.features[chosen], windows.affinities[chosen], generator)))
         losses = method.losses(batch, step=step, total_steps=steps)
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        method.clip_gradients()
-        for optimizer in optimizers:
-            optimizer.step()
+        optimise(method, losses, optimizers)
     return method.eval().head
 
 

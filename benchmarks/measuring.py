@@ -7,9 +7,14 @@ import platform
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from geohp.methods.base import Method
 
 
 def multiplications_per_second(device: str, dtype: torch.dtype = torch.float32, size: int = 1024) -> float:
@@ -39,6 +44,16 @@ def describe(device: str) -> str:
 def synchronise(device: str) -> None:
     if device != "cpu":
         torch.cuda.synchronize()
+
+
+def optimise(method: Method, losses: Mapping[str, Tensor], optimizers: Sequence[Optimizer]) -> None:
+    """What the training loop does with a step's losses: one backward pass, bounded gradients, every optimiser."""
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    torch.stack(list(losses.values())).sum().backward()
+    method.clip_gradients()
+    for optimizer in optimizers:
+        optimizer.step()
 
 
 class PeakMemory:

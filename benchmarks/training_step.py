@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from measuring import PeakMemory, describe, multiplications_per_second, synchronise
+from measuring import PeakMemory, describe, multiplications_per_second, optimise, synchronise
 from torch import Tensor
 
 from geohp.backbones.base import PatchFeatures
@@ -76,12 +76,7 @@ def training_step(
     def step() -> dict[str, Tensor]:
         with torch.autocast(device, torch.bfloat16, enabled=half):
             losses = method.losses(batch, step=50, total_steps=100)
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        method.clip_gradients()
-        for optimizer in optimizers:
-            optimizer.step()
+        optimise(method, losses, optimizers)
         return losses
 
     return step

@@ -118,14 +118,11 @@ class SegmentationMetrics(Metric):
         matched = np.zeros((self.num_classes, self.num_classes), np.int64)
         np.add.at(matched, assignment, counts)
 
-        right = np.diagonal(matched)
-        true = matched.sum(0) + unlabelled
-        union = matched.sum(1) + true - right
-        class_iou = np.full(self.num_classes, np.nan)
-        np.divide(100.0 * right, union, out=class_iou, where=union > 0)
+        total = matched.sum() + unlabelled.sum()
+        class_iou = class_ious(matched, unlabelled)
         return SegmentationScores(
-            accuracy=float(100.0 * right.sum() / true.sum()) if true.sum() else float("nan"),
-            miou=float(np.nanmean(class_iou)) if (union > 0).any() else float("nan"),
+            accuracy=float(100.0 * np.trace(matched) / total) if total else float("nan"),
+            miou=float(np.nanmean(class_iou)) if np.isfinite(class_iou).any() else float("nan"),
             class_iou=class_iou,
             assignment=assignment,
             confusion=matched,
@@ -142,6 +139,21 @@ class SegmentationMetrics(Metric):
         elif labels.is_floating_point() or labels.is_complex():
             raise DataError(f"{what} are {labels.dtype}, but labels are integers: take the argmax of scores first.")
         return labels.detach().reshape(-1).to(device=self.confusion.device, dtype=torch.int64)
+
+
+def class_ious(confusion: npt.NDArray[Any], unlabelled: npt.ArrayLike = 0) -> npt.NDArray[np.float64]:
+    """Intersection over union of each class, in percent.
+
+    Args:
+        confusion: (..., classes, classes) pixel counts, predicted by true classes or the other way round.
+        unlabelled: (..., classes) further pixels of each true class, for which nothing was predicted.
+
+    Returns:
+        (..., classes); NaN for a class neither predicted nor true.
+    """
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    union = confusion.sum(-1) + confusion.sum(-2) + unlabelled - right
+    return np.asarray(np.divide(100.0 * right, union, out=np.full(union.shape, np.nan), where=union > 0))
 
 
 def hungarian(confusion: npt.ArrayLike) -> npt.NDArray[np.int64]:

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from geohp.evaluation.metrics import class_ious
 from geohp.inference.probe.labelled_codes import LabelledCodes
-from geohp.inference.probe.validation import Doubt, Estimate, Scores, class_ious
+from geohp.inference.probe.validation import Doubt, Estimate, Scores
 from geohp.inference.segmenter import Segmenter
 
 ENOUGH = 5

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from geohp.evaluation.metrics import class_ious
 from geohp.inference.probe.discriminant import CrossValidation
 from geohp.inference.probe.labelled_codes import LabelledCodes
 from geohp.legend.features import feature_number
@@ -92,13 +93,6 @@ def score(labelled: LabelledCodes, validation: CrossValidation, *, seed: int) ->
     )
     groups = np.array([len(np.unique(labelled.groups[labelled.classes == k])) for k in range(count)])
     return Scores(tables.sum(0), accuracy, miou, groups, tested, _doubts(labelled, validation))
-
-
-def class_ious(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., K) per cent of tables (..., K, K); nan where a class is neither there nor found."""
-    right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    union = confusion.sum(-1) + confusion.sum(-2) - right
-    return np.asarray(np.divide(100 * right, union, out=np.full(union.shape, np.nan), where=union > 0))
 
 
 def _accuracies(tables: NDArray[np.float64], _: NDArray[np.bool_]) -> NDArray[np.float64]:
