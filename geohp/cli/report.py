@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import typer
 
 from geohp.cli import terminal
+from geohp.cli.parameters import panel
 from geohp.version import __version__
 
 if TYPE_CHECKING:
@@ -25,16 +26,12 @@ if TYPE_CHECKING:
     from geohp.inference.areas import ClassArea
     from geohp.inference.map_scene import MapModel
 
-_PANEL = "What is shown"
-_Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", rich_help_panel=_PANEL, help="Only warnings and errors, nothing else.")
-]
-_Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", rich_help_panel=_PANEL, help="More of what happens, and where errors arose.")
-]
-_Json = Annotated[
-    bool, typer.Option("--json", rich_help_panel=_PANEL, help="One JSON object of what was made on standard output.")
-]
+SHARED_PANEL = "What is shown"
+"""Of the options that every command has."""
+_shown = panel(SHARED_PANEL)
+_Quiet = Annotated[bool, _shown("--quiet", "-q", help="Only warnings and errors, nothing else.")]
+_Verbose = Annotated[bool, _shown("--verbose", "-v", help="More of what happens, and where errors arose.")]
+_Json = Annotated[bool, _shown("--json", help="One JSON object of what was made on standard output.")]
 
 
 class ReportDocument(TypedDict):

@@ -53,7 +53,7 @@ def _variants(section: str, schema: Mapping[str, Any], chosen: str | None) -> It
     chosen = chosen or usual
     yield f"# One of several kinds, told apart by `{key}`: {', '.join(mapping)}."
     for name in sorted(mapping, key=lambda name: name != chosen):
-        variant = _resolved({"$ref": mapping[name]}, schema)
+        variant = resolve_key({"$ref": mapping[name]}, schema)
         lines = [*_comment(variant.get("description", "")), f"{section}:", *_keys(variant, {}, schema)]
         if name == chosen:
             yield from lines
@@ -67,31 +67,36 @@ def _keys(section: Mapping[str, Any], values: Mapping[str, Any], schema: Mapping
     for name, key in section["properties"].items():
         value = values.get(name, key.get("const", key.get("default", _TO_FILL_IN.get(name))))
         missing = name not in values and name not in _TO_FILL_IN and not {"const", "default"} & key.keys()
-        lines = [*_comment(_meaning(key)), f"# {name}:"] if missing else _key(name, key, value, schema)
+        lines = [*_comment(key_meaning(key)), f"# {name}:"] if missing else _key(name, key, value, schema)
         yield from (f"  {line}" for line in lines)
 
 
 def _key(name: str, key: Mapping[str, Any], value: Any, schema: Mapping[str, Any]) -> Iterator[str]:
     """A key with its meaning; of a section, with all that is in it."""
-    resolved = _resolved(key, schema)
-    yield from _comment(_meaning({**resolved, **key}))
+    resolved = resolve_key(key, schema)
+    yield from _comment(key_meaning({**resolved, **key}))
     if "properties" in resolved:
         yield f"{name}:"
         yield from _keys(resolved, value or {}, schema)
         return
+    yield f"{name}: {value_text(key, value)}"
+
+
+def value_text(key: Mapping[str, Any], value: Any) -> str:
+    """The value of a key as YAML writes it in one line; ``auto`` where none means that."""
     if value is None and {"const": "auto"} in key.get("anyOf", ()):
         value = "auto"
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
-    yield f"{name}: {text.removesuffix(chr(10)).removesuffix(chr(10) + '...')}"
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
-def _resolved(key: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_key(key: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """What a reference stands for; anything else as it is."""
     reference = key.get("$ref")
     return dict(key) if reference is None else dict(schema["$defs"][reference.rpartition("/")[2]])
 
 
-def _meaning(key: Mapping[str, Any]) -> str:
+def key_meaning(key: Mapping[str, Any]) -> str:
     """What a key means and which values it may have, in words."""
     about = key.get("description", "").strip()
     return " ".join(filter(None, [about if not about or about.endswith(".") else f"{about}.", _values(key)]))
@@ -107,7 +112,11 @@ def _values(key: Mapping[str, Any]) -> str:
     return ""
 
 
+def without_roles(text: str) -> str:
+    """A docstring's text in one line: names instead of Sphinx's roles, code between single backticks."""
+    return " ".join(re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text).replace("``", "`").split())
+
+
 def _comment(text: str) -> list[str]:
-    """A text as lines of comment, without the marks of docstrings."""
-    plain = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text).replace("``", "`")
-    return [f"# {line}" for line in textwrap.wrap(" ".join(plain.split()), _WIDTH, break_long_words=False)]
+    """A text as lines of comment."""
+    return [f"# {line}" for line in textwrap.wrap(without_roles(text), _WIDTH, break_long_words=False)]

@@ -1,0 +1,68 @@
+"""What mkdocs.yml cannot say: pages written by the code, pages from outside docs/, anchors as on GitHub."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from pymdownx.slugs import slugify
+from site_reference import api_page, commands_page, configuration_page
+
+ROOT = Path(__file__).resolve().parents[1]
+
+ADOPTED = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "benchmarks/RESULTS.md": "measured.md"}
+"""Files of the repository outside docs/, where there are any, and the pages that they become."""
+
+GENERATED = {"configuration.md": configuration_page, "commands-reference.md": commands_page, "api.md": api_page}
+"""Pages that are written by the code."""
+
+_LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s]+)")
+
+
+def on_startup(**_: Any) -> None:
+    """Leave the time of the build out of the site, so that the same sources give the same bytes."""
+    os.environ.setdefault("SOURCE_DATE_EPOCH", "0")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Name headings' anchors as GitHub does, where the same files are read too."""
+    config.mdx_configs.setdefault("toc", {})["slugify"] = slugify(case="lower")
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are not in docs/."""
+    pages = {page: write() for page, write in GENERATED.items()}
+    for source, page in ADOPTED.items():
+        if (ROOT / source).is_file():
+            pages[page] = _moved(ROOT / source)
+    for page, text in pages.items():
+        files.append(File.generated(config, page, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Turn links to adopted files into links to their pages."""
+    source = ROOT / "docs" / page.file.src_uri
+    return _LINK.sub(lambda link: _page_of(source, link[1]) or link[1], markdown)
+
+
+def _moved(path: Path) -> str:
+    """A file's text as if it stood in docs/."""
+
+    def moved(link: re.Match[str]) -> str:
+        target, mark, anchor = link[1].partition("#")
+        return _page_of(path, link[1]) or os.path.relpath(path.parent / target, ROOT / "docs") + mark + anchor
+
+    return _LINK.sub(moved, path.read_text(encoding="utf-8"))
+
+
+def _page_of(source: Path, link: str) -> str | None:
+    """The page that a link means, where that is an adopted file."""
+    target, mark, anchor = link.partition("#")
+    name = os.path.relpath(source.parent / target, ROOT)
+    return f"{ADOPTED[name]}{mark}{anchor}" if name in ADOPTED and (ROOT / name).is_file() else None
