@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from geohp.data.base import ImageSet, reader_options
+from geohp.data.base import ImageSet, Item, reader_options
 from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
 from geohp.evaluation.predict import PredictionMode, Predictor
+from geohp.evaluation.stored_features import StoredCodes
 from geohp.files import atomic_write
 from geohp.progress import Progress, no_progress
 
@@ -84,21 +85,50 @@ def count_confusion(
     batch_size: int = 16,
     workers: int = 0,
     counts_file: Path | None = None,
+    stored: StoredCodes | None = None,
     stage: str = "evaluating",
     progress: Progress = no_progress,
 ) -> ConfusionCounts:
     """Count all images, which have masks of so many classes, that have not been counted yet.
 
     ``device`` is where the predictor computes. ``counts_file`` holds an unfinished count, to go on from; the
-    caller removes it. Images done are reported under ``stage``.
+    caller removes it. Where codes of the images are ``stored``, the predictor's encoder is not asked. Images done are
+    reported under ``stage``.
     """
     counts = ConfusionCounts(classes, len(predictor.probe.clusters), predictor.modes)
     if counts_file is not None:
         counts.load(counts_file)
-    rest = Subset(images, range(counts.images, len(images)))
-    for number, batch in enumerate(DataLoader(rest, batch_size=batch_size, **reader_options(workers)), start=1):
-        counts.add(predictor(batch["image"].to(device)), batch["mask"])
+    rest = range(counts.images, len(images))
+    if stored is not None and not predictor.crf:
+        predictions = _read_stored(predictor, stored, rest, batch_size)
+    else:
+        loader = DataLoader(Subset(images, rest), batch_size=batch_size, **reader_options(workers))
+        predictions = _read_images(predictor, loader, device, stored, counts.images)
+    for number, (labels, masks) in enumerate(predictions, start=1):
+        counts.add(labels, masks)
         if counts_file is not None and (number % _SAVED_EVERY == 0 or counts.images == len(images)):
             counts.save(counts_file)
         progress(stage, counts.images, len(images))
     return counts
+
+
+Prediction = tuple[Mapping[PredictionMode, Tensor], Tensor]
+"""Labels (B, H, W) of every mode, and the true ones."""
+
+
+def _read_stored(predictor: Predictor, stored: StoredCodes, rest: range, batch_size: int) -> Iterator[Prediction]:
+    """Predictions without a look at the images."""
+    for numbers in torch.split(torch.arange(rest.start, rest.stop), batch_size):
+        masks = stored.labels(numbers)
+        yield predictor.read(stored.codes(numbers), masks.shape[-2:]), masks
+
+
+def _read_images(
+    predictor: Predictor, loader: DataLoader[Item], device: torch.device, stored: StoredCodes | None, first: int
+) -> Iterator[Prediction]:
+    """Predictions with the images at hand, the first of which is number ``first``."""
+    for batch in loader:
+        images = batch["image"].to(device)
+        numbers = torch.arange(first, first := first + len(images))
+        codes = predictor.codes(images) if stored is None else stored.codes(numbers)
+        yield predictor.read(codes, images.shape[-2:], images), batch["mask"]

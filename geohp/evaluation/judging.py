@@ -9,18 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geohp.config.experiment import Config
+from geohp.config.experiment import Config, TrainConfig
 from geohp.data.base import DataSource, ImageSet
 from geohp.errors import ModelError
 from geohp.evaluation.confusion import count_confusion
 from geohp.evaluation.mask_clusters import score_mask_clusters
 from geohp.evaluation.options import EvaluationOptions
-from geohp.evaluation.predict import MASKS, Predictor
+from geohp.evaluation.predict import MASKS, Predictor, whole_patches_px
 from geohp.evaluation.report import write_report
 from geohp.evaluation.results import BEST, BEST_NAME, LAST, Evaluation, Result
+from geohp.evaluation.stored_features import StoredCodes, store_features
+from geohp.features.filling import CacheOptions
 from geohp.methods.factory import METHODS
 from geohp.model.device import torch_device
 from geohp.model.file import load_model
+from geohp.model.network import LandCoverModel
 
 
 def judge(
@@ -42,8 +45,10 @@ def judge(
     notes: list[str] = []
     first: Predictor | None = None
     for number, job in enumerate(jobs, start=1):
-        predictor = _predictor(job.model, images, options)
+        model = _model(job.model, images, options)
+        predictor = _predictor(model, options)
         first = first or predictor
+        stored = _stored_codes(model, predictor, images, config.train, options)
         counts = count_confusion(
             predictor,
             images,
@@ -52,6 +57,7 @@ def judge(
             batch_size=options.batch_size,
             workers=options.workers,
             counts_file=job.counts_file,
+            stored=stored,
             stage="evaluating" if len(jobs) == 1 else f"evaluating {number}/{len(jobs)}",
             progress=options.progress,
         )
@@ -102,26 +108,46 @@ def _jobs(files: Sequence[Path], images: ImageSet, settings: Mapping[str, object
         yield _Job(file, checkpoint, file.with_name(f".evaluation-{key}.npz") if writable else None)
 
 
-def _predictor(file: Path, images: ImageSet, options: EvaluationOptions) -> Predictor:
-    """Of a model that fits the images."""
+def _model(file: Path, images: ImageSet, options: EvaluationOptions) -> LandCoverModel:
+    """A model that fits the images, on its device."""
     model = load_model(file, weights=options.weights)
     if model.backbone.in_channels != images.channels:
         raise ModelError(
             f"{file}: takes {model.backbone.in_channels} band(s), the data give {images.channels}",
             "name the bands it was trained on with data.bands",
         )
-    model.to(torch_device(options.device))
+    return model.to(torch_device(options.device))
+
+
+def _predictor(model: LandCoverModel, options: EvaluationOptions) -> Predictor:
     patch_px, tta = model.backbone.patch_size, options.tta
     if tta is None:
         tta = model.card.method in METHODS and METHODS[model.card.method][0].mirrored
     return Predictor(model.codes, model.probe, model.linear_probe, patch_px=patch_px, crf=options.crf, tta=tta)
 
 
+def _stored_codes(
+    model: LandCoverModel, predictor: Predictor, images: ImageSet, settings: TrainConfig, options: EvaluationOptions
+) -> StoredCodes | None:
+    """The images' codes by features that are kept on disk, where training would keep its own."""
+    cache = CacheOptions(settings.cache, 0, settings.cache_dir, settings.features_dtype, one_pass=True)
+    features = store_features(
+        images,
+        model.backbone,
+        cache,
+        mirrored=predictor.tta,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        progress=options.progress,
+    )
+    return None if features is None else StoredCodes(features, model.head)
+
+
 def _notes(predictor: Predictor, side_px: int, options: EvaluationOptions) -> Iterator[str]:
     """What a reader of the figures should know of how they came about."""
     if predictor.tta and options.tta is None:
         yield "codes are averaged with those of the mirrored image, as the figures of this method are published"
-    input_px = predictor.input_px(side_px)
+    input_px = whole_patches_px(side_px, predictor.patch_px)
     if input_px != side_px:
         yield (
             f"images of {side_px} px are resized to {input_px} px, a multiple of the backbone's patch of "

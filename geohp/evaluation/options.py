@@ -16,7 +16,8 @@ class EvaluationOptions:
 
     Attributes:
         data: a configuration whose data section tells what to judge on; the first model's own by default.
-        overrides: such as ``data.root=potsdam``.
+        overrides: such as ``data.root=potsdam``. Features of the images are kept on disk for coming evaluations as
+            ``train.cache`` and its kin say: by default where computing them takes more than a minute.
         crf: refine by the dense CRF as well: the published figures do.
         tta: average over the image and its mirror image; by default as the figures of the model's method are published.
         report: a folder for tables (JSON, CSV), pictures and an HTML page.

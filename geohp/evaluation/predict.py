@@ -73,18 +73,24 @@ class Predictor:
             PredictionMode(probe, crf) for crf in ((False, True) if self.crf else (False,)) for probe in probes
         )
 
-    def input_px(self, side: int) -> int:
-        """Side at which the backbone sees images of this side."""
-        return max(1, round(side / self.patch_px)) * self.patch_px
-
     @torch.no_grad()
     def __call__(self, images: Tensor) -> dict[PredictionMode, Tensor]:
         """Labels (B, H, W) int64 of images (B, bands, H, W) in [0, 1], on their device, for every mode."""
-        size = images.shape[-2:]
-        codes = self.codes(images)
+        return self.read(self.codes(images), images.shape[-2:], images)
+
+    @torch.no_grad()
+    def read(self, codes: Tensor, size: torch.Size, images: Tensor | None = None) -> dict[PredictionMode, Tensor]:
+        """Labels (B, H, W) int64 for every mode, read off codes.
+
+        Args:
+            codes: (B, D, h, w).
+            size: H and W.
+            images: (B, bands, H, W) in [0, 1]; the CRF asks for them.
+        """
         labels: dict[PredictionMode, Tensor] = {}
         for mode in self.modes:
             if mode.crf:
+                assert images is not None
                 refined = [self._refined(mode, image, code) for image, code in zip(images, codes, strict=True)]
                 labels[mode] = torch.stack(refined)
             else:
@@ -93,11 +99,10 @@ class Predictor:
                 labels[mode] = _upsampled(self._scores(mode, codes), size).argmax(1)
         return labels
 
+    @torch.no_grad()
     def codes(self, images: Tensor) -> Tensor:
         """Codes (B, D, h, w) of images (B, bands, H, W) in [0, 1], resized to whole patches where they are none."""
-        height, width = (self.input_px(side) for side in images.shape[-2:])
-        if (height, width) != tuple(images.shape[-2:]):
-            images = F.interpolate(images, size=(height, width), mode="bilinear", antialias=True)
+        images = in_whole_patches(images, self.patch_px)
         codes = self.encoder(images).float()
         if self.tta:
             codes = (codes + self.encoder(images.flip(3)).float().flip(3)) / 2
@@ -116,6 +121,19 @@ class Predictor:
         linear = mode.probe == "linear"
         logits = self._scores(mode, codes) if linear else CRF_SHARPNESS * self.probe.cosines(codes)
         return dense_crf(guide_image(image), logits[0].log_softmax(0)).argmax(0)
+
+
+def whole_patches_px(side: int, patch_px: int) -> int:
+    """Side at which a backbone sees images of this side: the nearest multiple of its patches'."""
+    return max(1, round(side / patch_px)) * patch_px
+
+
+def in_whole_patches(images: Tensor, patch_px: int) -> Tensor:
+    """Images (B, bands, H, W) as the backbone sees them, resized where their sides are no multiples of a patch's."""
+    size = tuple(whole_patches_px(side, patch_px) for side in images.shape[-2:])
+    if size == tuple(images.shape[-2:]):
+        return images
+    return F.interpolate(images, size=size, mode="bilinear", antialias=True)
 
 
 def _upsampled(maps: Tensor, size: torch.Size) -> Tensor:

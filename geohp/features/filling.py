@@ -35,12 +35,14 @@ class CacheOptions:
         limit_bytes: how much memory (not a GPU's) they may take.
         folder: of all caches on disk; ``None`` for :func:`geohp.features.cache_folder.default_folder`.
         dtype: ``float32``, or ``float16``, which takes half the room.
+        one_pass: images are gone through once, so that features are worth keeping on disk alone.
     """
 
     mode: Literal["auto", "memory", "disk", "off"] = "auto"
     limit_bytes: float = 4 * 2**30
     folder: str | Path | None = None
     dtype: str = "float32"
+    one_pass: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ def fill_store(job: FeatureJob, options: CacheOptions, progress: Progress) -> Fe
     Raises:
         DataError: when more than one image in a hundred cannot be read.
     """
-    memory = _memory(job, options.limit_bytes)
-    cache = _cache(job, options, in_memory=memory is not None)
+    memory = None if options.one_pass else _memory(job, options.limit_bytes)
+    cache = _cache(job, options, again=memory is None and not options.one_pass)
     if cache is not None:
         store = memory or MappedStore(job.layout, cache.chunk_images)
         try:
@@ -114,6 +116,8 @@ def fill_store(job: FeatureJob, options: CacheOptions, progress: Progress) -> Fe
         except OSError as error:
             _disk_failed(cache.folder, error)
             cache.remove()
+    if options.one_pass:
+        return None
     if memory is None:
         logger.warning("%s, more than there is room for in memory: computed anew every epoch", job.describe())
         return None
@@ -163,12 +167,12 @@ def _memory(job: FeatureJob, limit_bytes: float) -> MemoryStore | None:
     return MemoryStore(job.layout, job.images, torch.device("cpu")) if job.size_bytes <= limit_bytes else None
 
 
-def _cache(job: FeatureJob, options: CacheOptions, *, in_memory: bool) -> FeatureCache | None:
-    """The place on disk, where one is asked for and there is room."""
+def _cache(job: FeatureJob, options: CacheOptions, *, again: bool) -> FeatureCache | None:
+    """The place on disk, where one is asked for and there is room; without it features are computed ``again``."""
     if options.mode == "memory":
         return None
     # What is computed in moments is not even looked for: to know the key, images may have to be read.
-    worth = _WORTH_KEEPING_S if in_memory else _WORTH_WRITING_S
+    worth = _WORTH_WRITING_S if again else _WORTH_KEEPING_S
     if options.mode == "auto" and job.seconds() * job.images < worth:
         return None
     root = default_folder() if options.folder is None else Path(options.folder).expanduser()

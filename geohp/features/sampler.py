@@ -87,6 +87,7 @@ class FeatureSampler:
         keep_images: batches carry the images also where features are cached (for augmented views).
         augmentation: of the images of :meth:`batches`; nothing can be cached then.
         proposals: of masks, which are computed and kept with the features.
+        affinities: keep those of patches, too; features that are only looked at do without.
 
     Attributes:
         images: the images; an unreadable one is replaced by the next, and remembered.
@@ -104,11 +105,13 @@ class FeatureSampler:
         keep_images: bool = False,
         augmentation: Augmentation | None = None,
         proposals: MaskProposals | None = None,
+        affinities: bool = True,
     ) -> None:
         self.images = images if isinstance(images, SkipUnreadable) else SkipUnreadable(images)
         self.encode = FrozenEncoder(backbone, batch_size)
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.keep_images, self.augmentation, self.proposals = keep_images, augmentation, proposals
+        self.affinities = affinities
         self._usable = torch.arange(len(images))
         self._store: FeatureStore | None = None
         self._samples = 0
@@ -224,6 +227,11 @@ class FeatureSampler:
         for batch in self._read(places):
             yield self.encode(batch["image"], affinities=False).features
 
+    def labels(self, indices: Tensor) -> Tensor:
+        """The labels (B, H, W) int64 of images by their numbers, where they are kept with the features."""
+        assert self._store is not None
+        return self._store.gather(indices, ["mask"])["mask"].long()
+
     def places(self, indices: Tensor) -> Tensor:
         """The places, among those that can be read, of images by their numbers: ``index`` of a batch."""
         return torch.searchsorted(self._usable, indices.cpu())
@@ -296,13 +304,13 @@ class FeatureSampler:
         self.images.note(failed)
         # As the trainer would compute in half precision, what is computed once need not.
         with torch.autocast(self.device.type, enabled=False):
-            patches = self.encode(batch["image"])
-        assert patches.affinities is not None
+            patches = self.encode(batch["image"], self.affinities)
         rows = {
             "features": patches.features.permute(0, 2, 3, 1).to("cpu", _DTYPES[dtype]),
-            "affinities": patches.affinities.to("cpu", _DTYPES[dtype]),
             _READABLE: torch.tensor([int(i) not in failed for i in batch.get("index", [-1])], dtype=torch.uint8),
         }
+        if patches.affinities is not None and self.affinities:
+            rows["affinities"] = patches.affinities.to("cpu", _DTYPES[dtype])
         if not torch.isfinite(rows["features"]).all():
             raise DataError(
                 f"the features of backbone {self.backbone.name} are not finite numbers in {dtype}",

@@ -10,7 +10,7 @@ import torch
 
 from geohp.errors import GeohpError
 from geohp.features.sampler import FeatureSampler
-from geohp.model.appearance import coloured_by_look, patch_colours
+from geohp.model.appearance import CHANNELS, coloured_by_look, patch_colours
 from geohp.model.network import LandCoverModel
 from geohp.training.sample_images import readable_images
 
@@ -34,10 +34,11 @@ def colour_by_look(model: LandCoverModel, features: FeatureSampler, chosen: Sequ
         logger.warning("classes keep their default colours: %s", error.problem)
         return
     colours, clusters = [], []
-    for item in items.values():
-        image = item["image"].float()[None]
-        codes = model.head(features.encode(image, affinities=False).features)
+    for numbers in torch.split(torch.tensor(list(items)), features.batch_size):
+        images = torch.stack([items[number]["image"].float() for number in numbers.tolist()])
+        codes = model.head(features.patches({"image": images, "index": numbers}).features)
         clusters.append(model.probe.scores(codes).argmax(1).flatten().cpu())
-        colours.append(patch_colours(image, (codes.shape[-2], codes.shape[-1])).flatten(2)[0].T)
+        means = patch_colours(images, (codes.shape[-2], codes.shape[-1]))
+        colours.append(means.permute(0, 2, 3, 1).reshape(-1, CHANNELS))
     classes = coloured_by_look(model.card.classes, torch.cat(colours), torch.cat(clusters), chosen)
     model.card = replace(model.card, classes=classes)

@@ -55,7 +55,11 @@ def load_sample_images(source: FeatureSampler, model: LandCoverModel, batch_size
     """
     items = readable_images(source.images, max(2, min(_IMAGES, batch_size)))
     images = tuple(item["image"].float() for item in items.values())
-    batches = [source.encode(torch.stack(images[first : first + _LOT])) for first in range(0, len(images), _LOT)]
+    pixels, numbers = torch.stack(images), torch.tensor(list(items))
+    batches = [
+        source.patches({"image": pixels[first : first + _LOT], "index": numbers[first : first + _LOT]})
+        for first in range(0, len(images), _LOT)
+    ]
     affinities = [batch.affinities for batch in batches if batch.affinities is not None]
     patches = PatchFeatures(
         torch.cat([batch.features for batch in batches]),

@@ -70,6 +70,9 @@ class Source:
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.backbone.mean, self.backbone.std))
         return self.backbone((images - mean) / std, affinities=affinities)
 
+    def patches(self, batch):
+        return self.encode(batch["image"])
+
     def sample(self, count):
         for index in range(min(count, len(self))):
             if index not in self.images.broken:
