@@ -1,12 +1,13 @@
 r"""The rows of an ablation on any labelled data, several seeds each: trained, scored and tabulated by one command.
 
-    python benchmarks/ablations.py orthophotos.yaml --out ablation --seeds 3 --set data.images=[tiles] \
+    python -m benchmarks.ablations orthophotos.yaml --out ablation --seeds 3 --set data.images=[tiles] \
         --set 'data.labels="{stem}_labels.png"' --set data.label_classes=[building,land,road] --set data.split=folder
 
 Rows are overrides on the configuration: configs/ablations/hp.yaml, or another table by its name there or its path. The
 first seed of every row comes first, so that a whole table is there early. Features are kept on disk, once a seed for
 all rows. OUT holds results.csv (a line a run), results.md (mean and sample deviation of each row) and every run.
-Stopped, the same command goes on where it was; with more seeds or rows it adds those.
+Stopped, the same command goes on with the run that it was at; with more seeds or rows it adds those. What every method
+is worth on overhead imagery, place by place, is :mod:`benchmarks.accuracy`.
 """
 
 from __future__ import annotations
@@ -14,37 +15,22 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from benchmarks.runs import Reading, Row, Run, Scores, read_rows, train_and_score
 from geohp.cli import terminal
-from geohp.config.loading import dump_config, load_config
-from geohp.errors import ConfigError, GeohpError, OutputError
+from geohp.errors import GeohpError
 from geohp.evaluation.tables import ScoreRow, percent, scores_table
 from geohp.files import write_text
 from geohp.progress import Progress, no_progress
 from geohp.reporting.pages import as_text
 
-TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablations"
 FIGURES = ("cluster_accuracy", "cluster_miou", "linear_accuracy", "linear_miou")
 """Of a run, in percent: by clusters, then by the linear probe."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of an ablation: its name, what it is, and the overrides that make it."""
-
-    name: str
-    title: str
-    overrides: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -63,39 +49,33 @@ class Experiment:
     out: Path
     crf: bool = False
 
+    def run(self, row: Row, seed: int) -> Run:
+        """The run of a row and a seed."""
+        # What the user sets comes after what this script prefers, and a row after both.
+        overrides = ("train.cache=disk", *self.overrides, *row.overrides, f"train.seed={seed}")
+        return Run(self.config, overrides, self.out / f"{row.name}-seed{seed}", crf=self.crf)
+
 
 @dataclass(frozen=True)
 class Score:
-    """How a run did: figures in percent by their names, those that there are, and what was judged.
-
-    The seconds are of its training, or of the last part of one that was interrupted; ``None`` where nobody counted.
-    """
+    """How a run did: figures in percent by their names, those that there are."""
 
     row: Row
     seed: int
-    figures: dict[str, float]
-    judged: str
-    train_seconds: float | None
+    scores: Scores
+    crf: bool
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """By the names of :data:`FIGURES`."""
+        readings = {probe: self.scores.reading(probe, crf=self.crf) for probe in ("cluster", "linear")}
+        values = {name: _figure(readings[name.partition("_")[0]], name.partition("_")[2]) for name in FIGURES}
+        return {name: value for name, value in values.items() if value is not None}
 
 
-def read_rows(table: str, only: Sequence[str] = ()) -> list[Row]:
-    """The rows of a table of ``configs/ablations`` by its name, or of a YAML file, or those of them that are named.
-
-    Raises:
-        ConfigError: no such table or row, or one of another form.
-    """
-    path = Path(table) if Path(table).is_file() else TABLES / f"{table.removesuffix('.yaml')}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(each.stem for each in TABLES.glob("*.yaml")))
-        raise ConfigError(f"{table}: no such table of rows", f"give a YAML file or one of {known}")
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        rows = [_row(str(name), entry) for name, entry in document.items()]
-    except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not a table of rows", "write NAME: {title: TEXT, set: [key=value, ...]}") from error
-    if unknown := set(only) - {row.name for row in rows}:
-        raise ConfigError(f"{path}: no row {min(unknown)}", f"there are {', '.join(row.name for row in rows)}")
-    return [row for row in rows if not only or row.name in only]
+def _figure(reading: Reading | None, name: str) -> float | None:
+    value: float | None = None if reading is None else getattr(reading, name)
+    return value
 
 
 def run_ablation(
@@ -109,7 +89,8 @@ def run_ablation(
     scores: list[Score] = []
     for seed in range(seeds):
         for row in rows:
-            scores.append(_run(experiment, row, seed, progress))
+            run = experiment.run(row, seed)
+            scores.append(Score(row, seed, train_and_score(run, progress), experiment.crf))
             write_tables(experiment, rows, scores)
             yield scores[-1]
 
@@ -121,12 +102,12 @@ def write_tables(experiment: Experiment, rows: Sequence[Row], scores: Sequence[S
     writer.writerow(["row", "title", "seed", *FIGURES, "train_seconds"])
     for score in scores:
         figures = [f"{score.figures[name]:.3f}" if name in score.figures else "" for name in FIGURES]
-        seconds = "" if score.train_seconds is None else f"{score.train_seconds:.0f}"
+        seconds = "" if score.scores.train_seconds is None else f"{score.scores.train_seconds:.0f}"
         writer.writerow([score.row.name, score.row.title, score.seed, *figures, seconds])
     write_text(experiment.out / "results.csv", lines.getvalue())
     head = ["", "", "runs", "accuracy", "mIoU", "linear: accuracy", "mIoU"]
     table = [head, ["---"] * len(head), *([row.name, row.title, *_summary(row, scores)] for row in rows)]
-    judged = "; ".join(dict.fromkeys(score.judged for score in scores))
+    judged = "; ".join(dict.fromkeys(score.scores.judged for score in scores))
     text = "".join(f"| {' | '.join(line)} |\n" for line in table)
     write_text(experiment.out / "results.md", f"{text}\nMean and sample deviation, in percent. Judged: {judged}.\n")
 
@@ -138,69 +119,11 @@ def show_table(rows: Sequence[Row], scores: Sequence[Score], width: int) -> str:
     )
 
 
-def _row(name: str, entry: Any) -> Row:
-    """A row as the file has it, checked."""
-    if set(entry) != {"title", "set"} or not all(isinstance(each, str) for each in entry["set"]):
-        raise ValueError(name)
-    if Path(name).name != name:  # it names folders
-        raise ValueError(name)
-    return Row(name, str(entry["title"]), tuple(entry["set"]))
-
-
 def _summary(row: Row, scores: Sequence[Score]) -> list[str]:
     """Number of runs, and mean and deviation of each figure; empty where a run has none."""
     own = [score for score in scores if score.row == row]
     columns = ([score.figures.get(name, float("nan")) for score in own] for name in FIGURES)
     return [str(len(own)), *(percent(column) for column in columns)]
-
-
-def _run(experiment: Experiment, row: Row, seed: int, progress: Progress) -> Score:
-    """A run, from wherever it is: not begun, interrupted, trained, or scored."""
-    folder = experiment.out / f"{row.name}-seed{seed}"
-    # What the user sets comes after what this script prefers, and a row after both.
-    overrides = ["train.cache=disk", *experiment.overrides, *row.overrides, f"train.seed={seed}"]
-    _check_settings(experiment.out / f"{folder.name}.yaml", dump_config(load_config(experiment.config, overrides)))
-    result = experiment.out / f"{folder.name}{'-crf' if experiment.crf else ''}.json"
-    if not result.is_file():
-        seconds = _train(experiment.config, overrides, folder, progress)
-        write_text(result, json.dumps({**_evaluate(folder, experiment.crf, progress), "train_seconds": seconds}))
-    return Score(row, seed, **json.loads(result.read_text(encoding="utf-8")))
-
-
-def _check_settings(record: Path, settings: str) -> None:
-    """That a run which is there, or has begun, was asked for with the same settings."""
-    if record.is_file() and record.read_text(encoding="utf-8") != settings:
-        raise OutputError(f"{record}: was made with other settings", "name another folder with --out")
-    record.parent.mkdir(parents=True, exist_ok=True)
-    write_text(record, settings)
-
-
-def _train(config: str, overrides: Sequence[str], folder: Path, progress: Progress) -> float | None:
-    """Train, or go on with it, where it is not finished; the seconds that took."""
-    from geohp.model.runs import MODEL_NAME
-    from geohp.training.run import CONFIG_NAME, train
-
-    if (folder / MODEL_NAME).is_file():
-        return None
-    if (folder / CONFIG_NAME).is_file():
-        return train(resume=folder, progress=progress).seconds
-    shutil.rmtree(folder, ignore_errors=True)
-    return train(config, overrides, out=folder, progress=progress).seconds
-
-
-def _evaluate(run: Path, crf: bool, progress: Progress) -> dict[str, Any]:
-    """Figures of the last checkpoint on what the data hold out, and what that is."""
-    from geohp.evaluation.evaluate import EvaluationOptions, score_models
-    from geohp.evaluation.results import LAST
-
-    evaluation = score_models([run], EvaluationOptions(crf=crf, progress=progress))
-    figures = {
-        f"{result.mode.probe}_{name}": float(result.scores[name])
-        for result in evaluation.results
-        if result.checkpoint == LAST and result.mode.crf == crf and result.mode.probe in ("cluster", "linear")
-        for name in ("accuracy", "miou")
-    }
-    return {"figures": figures, "judged": evaluation.summary}
 
 
 def main() -> int:

@@ -30,6 +30,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks.measuring import optimise
+from benchmarks.places import PLACES, images_of
 from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.backbones.factory import create_backbone
 from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
@@ -42,15 +43,10 @@ from geohp.methods.hp.settings import HPSettings
 WINDOW_PX, LABEL_STEP = 448, 7
 HP_BATCH, HP_PATCHES = 8, 16
 POINTS = (5, 10, 20, 50, 200)
-CLASSES = {"czech": 6, "dubai": 5}
 SPLITS = {
     "czech": (("BOS", "MKRU", "VYSK"), ("KROM", "PROS")),
     "dubai": (("tile1", "tile3", "tile5"), ("tile2", "tile7")),
 }
-EVERY = {"MKRU": 2, "KROM": 4, "VYSK": 8}
-"""Of places with many sheets that are nearly all field every so-manyth is taken, in the order of their names,"""
-INFORMATIVE = ("VYSK111_", "VYSK122_", "VYSK14_", "VYSK151_", "VYSK301_", "VYSK101_")
-"""and these, with houses, roads and water."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +68,11 @@ class Windows:
         )
 
 
-def images_of(place: Path) -> Iterator[tuple[Tensor, NDArray[np.uint8]]]:
+def windows_of(place: Path) -> Iterator[tuple[Tensor, NDArray[np.uint8]]]:
     """Windows (3, 448, 448) in [0, 1] of a place's labelled images, and their labels at every seventh pixel."""
-    paths = [path for path in sorted(place.glob("*.jpg")) if "_labels" not in path.name]
-    step = EVERY.get(place.name, 1)
-    for number, path in enumerate(paths):
+    for path in images_of(place):
         truth = path.with_name(f"{path.stem}_labels.png")
-        if not truth.exists() or (number % step and not path.name.startswith(INFORMATIVE)):
+        if not truth.exists():
             continue
         image, labels = np.asarray(Image.open(path).convert("RGB")), np.asarray(Image.open(truth))
         if min(labels.shape) < WINDOW_PX:
@@ -113,7 +107,7 @@ def encode(place: Path, kind: str, encoders: dict[str, Callable[[], Any]], folde
     path = folder / f"{place.parent.name}_{place.name}_{kind}.pt"
     if not path.exists():
         run = encoders[kind]()
-        windows = list(images_of(place))
+        windows = list(windows_of(place))
         outputs = [run(image) for image, _ in windows]
         affinities = [out.affinities.half() for out in outputs if out.affinities is not None]
         content = {"features": torch.cat([out.features.half() for out in outputs])}
@@ -239,7 +233,7 @@ def main() -> None:
         "vit8": lambda: vit(8),
         "aerial": lambda: encoder(create_backbone("aerial", patch_size=14)),
     }
-    sides, classes = SPLITS[arguments.data.name], CLASSES[arguments.data.name]
+    sides, classes = SPLITS[arguments.data.name], len(PLACES[arguments.data.name].classes)
     print("| features | points a class | " + " | ".join(f"to {', '.join(side)}" for side in sides[::-1]) + " | mean |")
     print("|---|---|---|---|---|")
     for kind in arguments.kinds:

@@ -11,6 +11,7 @@ import timm
 
 from geohp.backbones.aerial import AerialNetwork, load_aerial_weights
 from geohp.backbones.base import Backbone
+from geohp.backbones.colour import Colour
 from geohp.backbones.hosted_weights import HOSTED
 from geohp.backbones.names import OWN, VARIANTS, check_backbone, suggestion
 from geohp.backbones.rcf import RandomConvolutionalFeatures
@@ -26,14 +27,14 @@ def create_backbone(
     """Build a backbone by name.
 
     Args:
-        name: ``"rcf"``, ``"aerial"``, or a vision transformer by timm's name, e.g. ``vit_small_patch8_224.dino``, or a
-            plain one's with a tag of our own (:data:`geohp.backbones.vit.VARIANTS`,
-            :mod:`geohp.backbones.hosted_weights`).
+        name: ``"rcf"``, ``"aerial"``, ``"colour"``, or a vision transformer by timm's name, e.g.
+            ``vit_small_patch8_224.dino``, or a plain one's with a tag of our own
+            (:data:`geohp.backbones.vit.VARIANTS`, :mod:`geohp.backbones.hosted_weights`).
         weights: ``None`` or ``"hub"`` downloads the pretrained weights of that name (or takes them from the cache of
             Hugging Face or torch); a path loads a local file, see :func:`geohp.backbones.weights.load_weights`;
             ``"random"`` is for tests and benchmarks. ``rcf`` has none: it is fitted, or its state is loaded. ``aerial``
             takes those of the installed package geoembed, or a file like its own.
-        block: which block's output to use, counted from 0, negative from the end; ``rcf`` and ``aerial`` have none.
+        block: which block's output to use, counted from 0, negative from the end; backbones of our own have none.
         **options: further arguments of the backbone's class.
 
     Returns:
@@ -47,6 +48,9 @@ def create_backbone(
     if name == RandomConvolutionalFeatures.name:
         _check_options(name, RandomConvolutionalFeatures, options)
         return RandomConvolutionalFeatures(**options)
+    if name == Colour.name:
+        _check_options(name, Colour, options)
+        return Colour(**options)
     if name == AerialNetwork.name:
         return _create_aerial(weights, options)
     architecture, _, tag = name.partition(".")
@@ -80,6 +84,8 @@ def create_backbone_for_bands(
     """
     if name == RandomConvolutionalFeatures.name:
         options = {"in_channels": bands, "seed": seed, **options}
+    if name == Colour.name:
+        options = {"in_channels": bands, **options}
     if remove_position_bias and name not in OWN:
         options = {"remove_position_bias": True, **options}
     backbone = create_backbone(name, weights=weights, block=block, **options)

@@ -26,7 +26,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Tags of our own for plain transformers of timm, and in what they differ from these."""
 
-OWN = ("rcf", "aerial")
+OWN = ("rcf", "aerial", "colour")
 """Backbones that are not timm's."""
 
 _OWN_PATCH_SIZE, _USUAL_PATCH_SIZE = 8, 16
@@ -47,8 +47,9 @@ def check_backbone(name: str, weights: str | os.PathLike[str] | None) -> None:
         packaged_weights()
     if weights is None or str(weights) in (HUB, RANDOM):
         return
-    if name == "rcf":
-        raise ConfigError("backbone rcf: takes no weights, it is fitted to the imagery", "leave backbone.weights out")
+    if name in ("rcf", "colour"):
+        why = "it is fitted to the imagery" if name == "rcf" else "it learns nothing"
+        raise ConfigError(f"backbone {name}: takes no weights, {why}", "leave backbone.weights out")
     if name != "aerial":  # whose file is of another kind
         check_weight_file(Path(weights))
 

@@ -1,0 +1,427 @@
+r"""What every method is worth on labelled overhead imagery: trained on some places, scored on others, several seeds.
+
+    python -m benchmarks.accuracy --data dubai --images ../shared/data/dubai --weights FILE --out accuracy/dubai
+    python -m benchmarks.accuracy --data drone --images ../shared/data/drone --features rcf --out accuracy/drone
+
+Split by place, both ways (:mod:`benchmarks.places`); no label reaches training but that of the linear probe. Every
+method is trained by ``geohp.train`` on the same windows, whose features are computed once for all of them, and scored
+as ``geohp evaluate`` does: with as many clusters as there are classes, and with three times as many, settled by k-means
+on the same codes and matched many to one. What hp ours is, configs/orthophotos.yaml says; the rows are :data:`METHODS`.
+
+The first seed of everything comes first. Hours are announced from what was measured so far, and with every run anew.
+A run is a JSON; one that was interrupted is begun anew, all others are kept. OUT holds results.csv (a line a run and
+reading), results.md (mean and deviation over the seeds, of the mean of both directions) and picture.png (images, what
+each method makes of them with three times the clusters, truth), which grow with every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.places import PLACES, Fold, LabelledPlaces, images_of_places
+from benchmarks.runs import Reading, Row, Run, Scores, chosen_rows, model_of, train_and_score
+from geohp.cli import terminal
+from geohp.config.loading import load_config
+from geohp.data.base import ImageSet
+from geohp.errors import ConfigError, GeohpError
+from geohp.evaluation.tables import percent
+from geohp.files import write_bytes, write_text
+from geohp.progress import Progress, no_progress
+
+CONFIG = "orthophotos"
+FINER = 3
+"""Times as many clusters as classes."""
+_PATCH_PX = 14
+_PUBLISHED = ("code_channels", "temperature", "consistency_weight", "keep_rate", "pool_size", "ema_momentum",
+              "warmup_steps", "renew_interval", "refit_probe")  # fmt: skip
+_SHOWN = 5
+"""Images of a picture."""
+
+
+def published_hp() -> tuple[str, ...]:
+    """Overrides that make HP what potsdam3.yaml has, position in the features kept."""
+    method = load_config("potsdam3").method
+    settings = {"name": "hp", **{name: getattr(method, name) for name in _PUBLISHED}}
+    return (f"method={json.dumps(settings)}", "backbone.remove_position_bias=false")
+
+
+METHODS = (
+    Row("hp", "HP, ours", ()),
+    Row("hp-published", "HP, as published", published_hp()),
+    Row("stego", "STEGO", ("method.name=stego",)),
+    Row("maskcontrast", "MaskContrast", ("method.name=maskcontrast",)),
+    Row("probes", "raw features, probes", ("method.name=probes",)),
+    Row("kmeans", "k-means", ("method.name=kmeans",)),
+    Row("kmeans-position", "k-means, position kept", ("method.name=kmeans", "backbone.remove_position_bias=false")),
+    Row(
+        "kmeans-colour",
+        "k-means on colours",
+        (
+            f"backbone={{name: colour, options: {{patch_size: {_PATCH_PX}}}}}",
+            "method={name: kmeans, standardise: true}",
+        ),
+    ),
+)
+OF_TRANSFORMERS, OF_NO_FEATURES = "kmeans-position", "kmeans-colour"
+"""Methods that make a difference with one kind of features alone."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that is compared on a data set.
+
+    Attributes:
+        data: its name.
+        folders: that hold its places.
+        out: the folder for everything.
+        features: overrides of the configuration by the name of the features.
+        methods: rows of the table.
+        overrides: for all runs, after those of the data and before those of features and rows.
+        crf: score every run a second time through the CRF, after all others.
+    """
+
+    data: str
+    folders: tuple[Path, ...]
+    out: Path
+    features: dict[str, tuple[str, ...]]
+    methods: tuple[Row, ...]
+    overrides: tuple[str, ...] = ()
+    crf: bool = False
+
+    @property
+    def places(self) -> LabelledPlaces:
+        """What is compared on."""
+        return PLACES[self.data]
+
+    @property
+    def finer(self) -> int:
+        """The larger number of clusters."""
+        return FINER * len(self.places.classes)
+
+    def cells(self) -> Iterator[Cell]:
+        """What has scores of its own in the table."""
+        for number, features in enumerate(self.features):
+            for method in self.methods:
+                if method.name == OF_TRANSFORMERS and features in ("aerial", "rcf"):
+                    continue
+                if method.name != OF_NO_FEATURES or number == 0:
+                    yield Cell(features, method)
+
+    def jobs(self, seeds: int) -> Iterator[Job]:
+        """All runs, in the order in which they are made."""
+        for crf in (False, True) if self.crf else (False,):
+            for seed in range(seeds):
+                for cell in self.cells():
+                    for fold in self.places.folds:
+                        yield Job(cell, fold, seed, self._run(cell, fold, seed, crf=crf))
+
+    def _run(self, cell: Cell, fold: Fold, seed: int, *, crf: bool) -> Run:
+        places = self.places
+        test = [str(path) for path in images_of_places(self.folders, fold.test)]
+        images = [*(str(path) for path in images_of_places(self.folders, fold.train)), *test]
+        overrides = (
+            f"data.images={json.dumps(images)}",
+            f"data.test_images={json.dumps(test)}",
+            'data.labels=["{stem}_labels.png"]',
+            f"data.label_classes={json.dumps(places.classes)}",
+            f"data.patch_px={places.window_px}",
+            f"data.input_px={places.input_px}",
+            f"classes.count={len(places.classes)}",
+            "train.cache=disk",
+            f"train.cache_dir={json.dumps(str(self.out / 'features'))}",
+            *self.features[cell.features],
+            *self.overrides,
+            *cell.method.overrides,
+            f"train.seed={seed}",
+        )
+        folder = self.out / f"{cell.features}-{cell.method.name}-{fold.name}-seed{seed}"
+        # All methods are seen alike: none is averaged over mirrored images.
+        return Run(CONFIG, overrides, folder, (self.finer,), crf=crf, tta=False)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Features and a method: a line of the table."""
+
+    features: str
+    method: Row
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run and what it is of."""
+
+    cell: Cell
+    fold: Fold
+    seed: int
+    run: Run
+
+    @property
+    def kind(self) -> tuple[str, str, bool]:
+        """Runs of a kind take equally long."""
+        return self.cell.features, self.cell.method.name, self.run.crf
+
+
+def feature_overrides(names: Sequence[str], weights: Path | None) -> dict[str, tuple[str, ...]]:
+    """Overrides that choose features, by name.
+
+    Raises:
+        ConfigError: an unknown name, or a transformer without its weights.
+    """
+    own = {name: (f"backbone={{name: {name}, options: {{patch_size: {_PATCH_PX}}}}}",) for name in ("aerial", "rcf")}
+    known = {**own, "vit": ()}
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"--features {name}: unknown", f"there are {', '.join(sorted(known))}")
+    if "vit" in names:
+        if weights is None:
+            raise ConfigError("--features vit: needs weights", "give the file of vit_small_patch14_dinov2 as --weights")
+        known["vit"] = (
+            "backbone.name=vit_small_patch14_dinov2",
+            f"backbone.weights={json.dumps(str(weights))}",
+            "backbone.block=5",
+        )
+    return {name: known[name] for name in names}
+
+
+def hours_left(jobs: Sequence[Job]) -> tuple[int, float | None]:
+    """How many runs there are left, and how long they take by what runs of their kinds have taken, in hours.
+
+    Kinds of which there is no run yet are taken for as long as the mean of the others; ``None`` where nothing is known.
+    """
+    seconds: dict[tuple[str, str, bool], list[float]] = {}
+    for job in jobs:
+        if job.run.result.is_file():
+            seconds.setdefault(job.kind, []).append(Scores.read(job.run.result).seconds)
+    left = [job for job in jobs if not job.run.result.is_file()]
+    if not seconds:
+        return len(left), 0.0 if not left else None
+    means = {kind: statistics.mean(values) for kind, values in seconds.items()}
+    usual = statistics.mean(means.values())
+    return len(left), sum(means.get(job.kind, usual) for job in left) / 3600
+
+
+def announce(jobs: Sequence[Job]) -> str:
+    """What is left to do, in a sentence."""
+    left, hours = hours_left(jobs)
+    if hours is None:
+        return f"{left} of {len(jobs)} runs left; how long they take is known when the first of each kind is through"
+    return f"{left} of {len(jobs)} runs left, about {hours:.1f} hours"
+
+
+def run_study(study: Study, seeds: int, progress: Progress = no_progress) -> Iterable[tuple[Job, Scores]]:
+    """Make every run that is not there yet; tables grow with each.
+
+    Raises:
+        GeohpError: a run that cannot be trained or scored, or was made with other settings.
+    """
+    jobs = list(study.jobs(seeds))
+    for job in jobs:
+        fresh = not job.run.result.is_file()
+        scores = train_and_score(job.run, progress)
+        if fresh:
+            write_tables(study, jobs)
+        yield job, scores
+    write_tables(study, jobs)
+
+
+def write_tables(study: Study, jobs: Sequence[Job]) -> None:
+    """``results.csv`` and ``results.md``, of the runs that are there."""
+    done = [(job, Scores.read(job.run.result)) for job in jobs if job.run.result.is_file()]
+    write_text(study.out / "results.csv", _csv(study, done))
+    write_text(study.out / "results.md", _markdown(study, done))
+
+
+def write_picture(study: Study) -> Path:
+    """Images, what each method of the first features makes of them with the finer clusters, and the truth.
+
+    Of the first fold and seed; of each place judged the images of which most classes are to be seen.
+    """
+    from geohp.classes import LandCoverClass, default_classes
+    from geohp.data.factory import open_data
+    from geohp.reporting.figures import Pixels, as_rgb, colourise, draw_samples, legend_handles
+
+    names = study.places.classes
+    classes = [LandCoverClass(c.id, name, c.colour) for c, name in zip(default_classes(len(names)), names, strict=True)]
+    jobs = [job for job in study.jobs(1) if job.fold == study.places.folds[0] and not job.run.crf]
+    jobs = [job for job in jobs if job.run.result.is_file() and job.cell.features == next(iter(study.features))]
+    config = load_config(jobs[0].run.config, jobs[0].run.overrides)
+    images = open_data(config.data, config.train.seed).evaluation()
+    items = [images[index] for index in most_diverse(images)]
+    rows: list[tuple[str, Sequence[Pixels]]] = [("image", [as_rgb(item["image"].numpy()) for item in items])]
+    for job in jobs:
+        title = job.cell.method.title.replace(", ", ",\n")
+        rows.append((title, [colourise(_classes_of(job, study.finer, item["image"]), classes) for item in items]))
+    rows.append(("truth", [colourise(item["mask"].numpy().astype(np.uint8), classes) for item in items]))
+    return write_bytes(study.out / "picture.png", draw_samples(rows, legend_handles(classes)))
+
+
+def most_diverse(images: ImageSet) -> list[int]:
+    """The numbers of images that show most classes (a hundredth of the image or more), one of each file."""
+    best: dict[str, tuple[int, int]] = {}
+    for index in range(len(images)):
+        mask = images[index]["mask"]
+        shown = sum(int((mask == number).sum()) >= mask.numel() / 100 for number in range(255))
+        file = images.name(index).partition(" row ")[0]
+        best[file] = max(best.get(file, (0, -index)), (shown, -index))
+    return sorted(-index for _, index in sorted(best.values(), reverse=True)[:_SHOWN])
+
+
+def _classes_of(job: Job, clusters: int, image: Tensor) -> NDArray[np.uint8]:
+    """Classes (H, W) of an image (bands, H, W) by a run's clusters, matched as they are scored."""
+    from geohp.evaluation.predict import PredictionMode, Predictor
+    from geohp.model.file import load_model
+
+    model = load_model(model_of(job.run, clusters))
+    reading = Scores.read(job.run.result).reading("cluster", clusters)
+    assert reading is not None
+    labels = Predictor(model.codes, model.probe, patch_px=model.backbone.patch_size)(image[None])
+    classes: NDArray[np.uint8] = np.array(reading.assignment, np.uint8)[labels[PredictionMode("cluster")][0].numpy()]
+    return classes
+
+
+def _csv(study: Study, done: Sequence[tuple[Job, Scores]]) -> str:
+    """A line for each run and reading."""
+    lines = io.StringIO()
+    writer = csv.writer(lines)
+    ious = [f"iou {name}" for name in study.places.classes]
+    writer.writerow(["features", "method", "judged", "seed", "probe", "clusters", "crf", "accuracy", "miou", *ious,
+                     "train_seconds"])  # fmt: skip
+    for job, scores in done:
+        seconds = "" if scores.train_seconds is None else f"{scores.train_seconds:.0f}"
+        for reading in scores.readings:
+            figures = ["" if x is None else f"{x:.2f}" for x in (reading.accuracy, reading.miou, *reading.class_iou)]
+            writer.writerow([job.cell.features, job.cell.method.name, job.fold.name, job.seed, reading.probe,
+                             reading.clusters, int(reading.crf), *figures, seconds])  # fmt: skip
+    return lines.getvalue()
+
+
+def _markdown(study: Study, done: Sequence[tuple[Job, Scores]]) -> str:
+    """A table of the figures of every method, and one of the IoU of every class."""
+    classes, finer = len(study.places.classes), study.finer
+    columns = [("cluster", classes), ("cluster", finer), ("linear", classes)]
+    titles = [f"{classes} clusters: accuracy", "mIoU", f"{finer} clusters: accuracy", "mIoU",
+              "linear probe: accuracy", "mIoU"]  # fmt: skip
+    table = [["features", "method", "seeds", *titles, "seconds of training"]]
+    of_classes = [["features", "method", *study.places.classes]]
+    for cell, crf in itertools.product(study.cells(), (False, True) if study.crf else (False,)):
+        seeds = _by_seed(study, [(job, scores) for job, scores in done if (job.cell, job.run.crf) == (cell, crf)])
+        if not seeds:
+            continue
+        title = cell.method.title + (" + CRF" if crf else "")
+        features = "colour" if cell.method.name == OF_NO_FEATURES else cell.features
+        figures = [_mean(seeds, *column, name, crf=crf) for column in columns for name in ("accuracy", "miou")]
+        trained = [s.train_seconds for scores in seeds for s in scores if s.train_seconds is not None]
+        seconds = f"{statistics.mean(trained):.0f}" if trained else ""
+        table.append([features, title, str(len(seeds)), *figures, seconds])
+        ious = [_mean(seeds, "cluster", finer, number, crf=crf) for number in range(classes)]
+        of_classes.append([features, title, *ious])
+    judged = "; ".join(dict.fromkeys(scores.judged for _, scores in done))
+    return (
+        f"{_table(table)}\nMean and sample deviation over the seeds, in percent; a seed's figure is the mean of "
+        f"{len(study.places.folds)} direction(s). Judged: {judged}.\n\nIoU of each class, {finer} clusters:\n\n"
+        f"{_table(of_classes)}"
+    )
+
+
+def _by_seed(study: Study, done: Sequence[tuple[Job, Scores]]) -> list[list[Scores]]:
+    """The scores of all folds, of every seed that has them all."""
+    seeds: dict[int, list[Scores]] = {}
+    for job, scores in done:
+        seeds.setdefault(job.seed, []).append(scores)
+    return [scores for _, scores in sorted(seeds.items()) if len(scores) == len(study.places.folds)]
+
+
+def _mean(seeds: Sequence[Sequence[Scores]], probe: str, clusters: int, figure: str | int, *, crf: bool) -> str:
+    """Mean and deviation over seeds of the mean over folds; empty where a run has no such figure."""
+    values = []
+    for scores in seeds:
+        readings = [each.reading(probe, clusters, crf=crf) for each in scores]
+        values.append(statistics.fmean(_figure(reading, figure) for reading in readings))
+    return percent(values)
+
+
+def _figure(reading: Reading | None, figure: str | int) -> float:
+    if reading is None:
+        return float("nan")
+    value = reading.class_iou[figure] if isinstance(figure, int) else getattr(reading, figure)
+    return float("nan") if value is None else float(value)
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    head, *rest = lines
+    return "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *rest])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, choices=sorted(PLACES))
+    parser.add_argument("--images", type=Path, nargs="+", required=True, metavar="FOLDER", help="that hold the places")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--methods", default="", metavar="NAMES", help=f"of {', '.join(row.name for row in METHODS)}")
+    parser.add_argument("--features", default="vit,aerial,rcf", metavar="NAMES")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of vit_small_patch14_dinov2, for vit")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--crf", action="store_true", help="score with the dense CRF, too: hours more on a CPU")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="for all runs"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what there is to do, and for how long, and end")
+    args = parser.parse_args()
+    try:
+        study = _study(args)
+        jobs = list(study.jobs(args.seeds))
+        print(announce(jobs), flush=True)
+        if args.dry_run:
+            return 0
+        with terminal.progress() as progress:
+            for job, scores in run_study(study, args.seeds, progress):
+                print(f"{time.strftime('%H:%M:%S')} {_line(job, scores)}; {announce(jobs)}", flush=True)
+        picture = write_picture(study)
+    except GeohpError as error:
+        terminal.show_error(error)
+        return 2
+    print(f"wrote {study.out / 'results.csv'}, {study.out / 'results.md'} and {picture}")
+    return 0
+
+
+def _study(args: argparse.Namespace) -> Study:
+    names = [name for name in args.features.split(",") if name]
+    methods = chosen_rows(METHODS, [name for name in args.methods.split(",") if name], "--methods")
+    return Study(
+        args.data,
+        tuple(args.images),
+        args.out,
+        feature_overrides(names, args.weights),
+        tuple(methods),
+        tuple(args.overrides),
+        args.crf,
+    )
+
+
+def _line(job: Job, scores: Scores) -> str:
+    """A run and its mean IoU, in a line."""
+    shown = [
+        f"{reading.probe} {reading.clusters}: {reading.miou:.1f}"
+        for reading in scores.readings
+        if reading.miou is not None and reading.crf == job.run.crf
+    ]
+    return f"{job.cell.features} {job.cell.method.name} seed {job.seed}, {job.fold.name}: {', '.join(shown)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

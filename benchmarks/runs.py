@@ -1,0 +1,249 @@
+"""Runs of experiments: trained and scored once, each with a result of its own on disk; whoever stops goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from geohp.config.loading import dump_config, load_config
+from geohp.errors import ConfigError, OutputError
+from geohp.files import write_text
+from geohp.progress import Progress, no_progress
+
+TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablations"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its name, what it is, and the overrides that make it."""
+
+    name: str
+    title: str
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training and its scores.
+
+    Attributes:
+        config: a path, or the name of a packaged configuration.
+        overrides: of the configuration.
+        folder: of the run; what is known of it lies beside, under the same name.
+        finer: further numbers of clusters that are settled on the trained codes, by k-means, and scored.
+        crf: score with the CRF, too.
+        tta: see :class:`geohp.evaluation.options.EvaluationOptions`.
+    """
+
+    config: str
+    overrides: tuple[str, ...]
+    folder: Path
+    finer: tuple[int, ...] = ()
+    crf: bool = False
+    tta: bool | None = None
+
+    @property
+    def result(self) -> Path:
+        """Where its scores are."""
+        return _beside(self.folder, "-crf.json" if self.crf else ".json")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Figures in percent of one way of reading a model.
+
+    Attributes:
+        probe: ``cluster`` or ``linear``.
+        clusters: how many there are, or classes of the linear probe.
+        crf: refined by the CRF.
+        accuracy, miou: ``None`` where undefined.
+        class_iou: of each class.
+        assignment: the class of each cluster.
+    """
+
+    probe: str
+    clusters: int
+    crf: bool
+    accuracy: float | None
+    miou: float | None
+    class_iou: tuple[float | None, ...]
+    assignment: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How a run did.
+
+    Attributes:
+        judged: what it was judged on, in words.
+        readings: one for each number of clusters and way of reading.
+        train_seconds: of its training; ``None`` where a run that was stopped later is scored.
+        seconds: of everything, as far as it was done now.
+    """
+
+    judged: str
+    readings: tuple[Reading, ...]
+    train_seconds: float | None
+    seconds: float
+
+    def reading(self, probe: str, clusters: int | None = None, *, crf: bool = False) -> Reading | None:
+        """That of a probe, of the first number of clusters unless told; ``None`` where there is none."""
+        return next(
+            (r for r in self.readings if (r.probe, r.crf) == (probe, crf) and clusters in (None, r.clusters)), None
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Scores:
+        """What :func:`train_and_score` wrote."""
+        document = json.loads(path.read_text(encoding="utf-8"))
+        readings = [
+            Reading(**{**entry, "class_iou": tuple(entry["class_iou"]), "assignment": tuple(entry["assignment"])})
+            for entry in document.pop("readings")
+        ]
+        return cls(readings=tuple(readings), **document)
+
+
+def read_rows(table: str, only: Sequence[str] = ()) -> list[Row]:
+    """The rows of a table of ``configs/ablations`` by its name, or of a YAML file, or those of them that are named.
+
+    Raises:
+        ConfigError: no such table or row, or one of another form.
+    """
+    path = Path(table) if Path(table).is_file() else TABLES / f"{table.removesuffix('.yaml')}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(each.stem for each in TABLES.glob("*.yaml")))
+        raise ConfigError(f"{table}: no such table of rows", f"give a YAML file or one of {known}")
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        rows = [_row(str(name), entry) for name, entry in document.items()]
+    except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not a table of rows", "write NAME: {title: TEXT, set: [key=value, ...]}") from error
+    return chosen_rows(rows, only, str(path))
+
+
+def chosen_rows(rows: Sequence[Row], only: Sequence[str], where: str) -> list[Row]:
+    """Those of the rows that are named; all where none is.
+
+    Raises:
+        ConfigError: there is no row of that name.
+    """
+    if unknown := set(only) - {row.name for row in rows}:
+        raise ConfigError(f"{where}: no row {min(unknown)}", f"there are {', '.join(row.name for row in rows)}")
+    return [row for row in rows if not only or row.name in only]
+
+
+def train_and_score(run: Run, progress: Progress = no_progress) -> Scores:
+    """The scores of a run: those that are there; else it is scored, and begun anew where it is not trained.
+
+    Raises:
+        GeohpError: it cannot be trained or scored, or was made with other settings.
+    """
+    _check_settings(run)
+    if run.result.is_file():
+        return Scores.read(run.result)
+    started = time.monotonic()
+    trained = _train(run, progress)
+    judged, readings = _score(run, progress)
+    scores = Scores(judged, tuple(readings), trained, time.monotonic() - started)
+    write_text(run.result, json.dumps(asdict(scores)))
+    return scores
+
+
+def model_of(run: Run, clusters: int | None = None) -> Path:
+    """The model file of a run, with as many clusters as are asked for."""
+    from geohp.model.runs import MODEL_NAME
+
+    return run.folder / (MODEL_NAME if clusters is None else f"clusters-{clusters}.safetensors")
+
+
+def _row(name: str, entry: Any) -> Row:
+    """A row as the file has it, checked."""
+    if set(entry) != {"title", "set"} or not all(isinstance(each, str) for each in entry["set"]):
+        raise ValueError(name)
+    if Path(name).name != name:  # it names folders
+        raise ValueError(name)
+    return Row(name, str(entry["title"]), tuple(entry["set"]))
+
+
+def _beside(folder: Path, suffix: str) -> Path:
+    return folder.with_name(folder.name + suffix)
+
+
+def _check_settings(run: Run) -> None:
+    """That a run which is there, or has begun, was asked for with the same settings."""
+    record, settings = _beside(run.folder, ".yaml"), dump_config(load_config(run.config, run.overrides))
+    if record.is_file() and record.read_text(encoding="utf-8") != settings:
+        raise OutputError(f"{record}: was made with other settings", "name another folder with --out")
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_text(record, settings)
+
+
+def _train(run: Run, progress: Progress) -> float | None:
+    """Train and settle finer clusters, where that is not done; the seconds that training took."""
+    from geohp.training.run import train
+
+    seconds = None
+    if not model_of(run).is_file():
+        shutil.rmtree(run.folder, ignore_errors=True)
+        seconds = train(run.config, run.overrides, out=run.folder, progress=progress).seconds
+    missing = [clusters for clusters in run.finer if not model_of(run, clusters).is_file()]
+    if missing:
+        _settle(run, missing, progress)
+    return seconds
+
+
+def _settle(run: Run, numbers: Sequence[int], progress: Progress) -> None:
+    """Models with other numbers of clusters: no head depends on it, so one training serves them all."""
+    from geohp.classes import default_classes
+    from geohp.data.factory import open_data
+    from geohp.features.filling import CacheOptions
+    from geohp.features.sampler import FeatureSampler
+    from geohp.methods.kmeans.clustering import refit_probe
+    from geohp.model.file import load_model, save_model
+
+    config = load_config(run.folder / "config.yaml")
+    train = config.train
+    model: Any = load_model(run.folder)
+    with closing(open_data(config.data, train.seed).training(progress)) as images:
+        features = FeatureSampler(images, model.backbone, batch_size=train.batch_size, seed=train.seed)
+        features.cache(CacheOptions(train.cache, train.cache_gib * 2**30, train.cache_dir, train.features_dtype))
+        for clusters in numbers:
+            refit_probe(model, features.sample, clusters, seed=train.seed)
+            model.card = replace(model.card, classes=default_classes(clusters))
+            save_model(model, model_of(run, clusters))
+
+
+def _score(run: Run, progress: Progress) -> tuple[str, list[Reading]]:
+    """What it is judged on, and the figures of the last checkpoint; a linear probe is read once."""
+    from geohp.evaluation.evaluate import score_models
+    from geohp.evaluation.options import EvaluationOptions
+    from geohp.evaluation.results import LAST
+
+    models = [model_of(run), *(model_of(run, clusters) for clusters in run.finer)]
+    evaluation = score_models(models, EvaluationOptions(crf=run.crf, tta=run.tta, progress=progress))
+    readings = [
+        _reading(result.mode.probe, result.mode.crf, result.scores)
+        for result in evaluation.results
+        if result.checkpoint == LAST
+        and (result.mode.probe == "cluster" or (result.mode.probe == "linear" and result.model == models[0]))
+    ]
+    return evaluation.summary, readings
+
+
+def _reading(probe: str, crf: bool, scores: Any) -> Reading:
+    def figure(value: float) -> float | None:
+        return None if value != value else float(value)
+
+    ious = tuple(figure(value) for value in scores["class_iou"])
+    assignment = tuple(int(number) for number in scores["assignment"])
+    return Reading(
+        probe, len(scores["counts"]), crf, figure(scores["accuracy"]), figure(scores["miou"]), ious, assignment
+    )
