@@ -140,6 +140,8 @@ class Study:
             f"data.label_classes={json.dumps(places.classes)}",
             f"data.patch_px={places.window_px}",
             f"data.input_px={places.input_px}",
+            "data.layout=grid",  # the same windows for every seed
+            f"data.stride_px={places.stride_px}",
             f"classes.count={len(places.classes)}",
             "train.cache=disk",
             f"train.cache_dir={json.dumps(str(self.out / 'features'))}",

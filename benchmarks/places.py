@@ -35,12 +35,14 @@ class LabelledPlaces:
         classes: what the values 0, 1, 2, ... of labels mean; 255 is unknown.
         folds: how it is split.
         window_px, input_px: side of what a model sees at once in pixels of an image, and for the backbone.
+        stride_px: from a window that is learnt from to the next; a sheet of 1,024 px is four windows.
     """
 
     classes: tuple[str, ...]
     folds: tuple[Fold, ...]
     window_px: int = 448
     input_px: int = 448
+    stride_px: int = 576
 
 
 PLACES = {
@@ -57,7 +59,7 @@ PLACES = {
     ),
     # Chips of 300 px, the patches of a transformer 14 px.
     "drone": LabelledPlaces(
-        ("building", "clutter", "vegetation", "water", "ground", "car"), (Fold(("housing",), ("site",)),), 300, 294
+        ("building", "clutter", "vegetation", "water", "ground", "car"), (Fold(("housing",), ("site",)),), 300, 294, 300
     ),
 }
 

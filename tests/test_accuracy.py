@@ -12,7 +12,7 @@ from geohp.config.loading import load_config
 from geohp.errors import ConfigError, DataError
 
 TINY = (
-    "backbone.options={patch_size: 14, filters: 8}", "data.patches=8", "data.patch_px=56", "data.input_px=56",
+    "backbone.options={patch_size: 14, filters: 8}", "data.patch_px=28", "data.input_px=28", "data.stride_px=32",
     "train.max_steps=2", "train.batch_size=4",
 )  # fmt: skip
 
