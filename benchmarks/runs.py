@@ -85,7 +85,8 @@ class Scores:
     Attributes:
         judged: what it was judged on, in words.
         readings: one for each number of clusters and way of reading.
-        train_seconds: of its training; ``None`` where a run that was stopped later is scored.
+        train_seconds: of its training, without those of computing features, which all runs share; ``None`` where it
+            had been trained before.
         seconds: of everything, as far as it was done now.
     """
 
@@ -109,6 +110,30 @@ class Scores:
             for entry in document.pop("readings")
         ]
         return cls(readings=tuple(readings), **document)
+
+
+class StageClock:
+    """Passes progress on, and measures how long one stage takes, from its first report to its last.
+
+    Args:
+        progress: of the work.
+        stage: that is measured.
+
+    Attributes:
+        seconds: that it took so far.
+    """
+
+    def __init__(self, progress: Progress, stage: str) -> None:
+        self.progress, self.stage, self.seconds = progress, stage, 0.0
+        self._reported: float | None = None
+
+    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """Take note."""
+        now = time.monotonic()
+        if stage == self.stage and done and self._reported is not None:
+            self.seconds += now - self._reported
+        self._reported = now if stage == self.stage else None
+        self.progress(stage, done, total, detail)
 
 
 def read_rows(table: str, only: Sequence[str] = ()) -> list[Row]:
@@ -193,7 +218,8 @@ def _train(run: Run, progress: Progress) -> float | None:
     seconds = None
     if not model_of(run).is_file():
         shutil.rmtree(run.folder, ignore_errors=True)
-        seconds = train(run.config, run.overrides, out=run.folder, progress=progress).seconds
+        encoding = StageClock(progress, "computing features")
+        seconds = train(run.config, run.overrides, out=run.folder, progress=encoding).seconds - encoding.seconds
     missing = [clusters for clusters in run.finer if not model_of(run, clusters).is_file()]
     if missing:
         _settle(run, missing, progress)

@@ -142,3 +142,16 @@ def test_features_that_cannot_be_had_are_refused():
         accuracy.feature_overrides(["vit"], None)
     with pytest.raises(ConfigError, match="no row x"):
         runs.chosen_rows(accuracy.METHODS, ["x"], "--methods")
+
+
+def test_computing_features_is_no_part_of_training(monkeypatch):
+    clock = iter([0, 1, 5, 11, 12, 40])
+    monkeypatch.setattr("benchmarks.runs.time.monotonic", lambda: next(clock))
+    said = []
+    encoding = runs.StageClock(lambda *report: said.append(report), "computing features")
+    reports = [("surveying", 1, 1), *(("computing features", done, 9) for done in (0, 4, 9)), ("training", 1, 2),
+               ("training", 2, 2)]  # fmt: skip
+    for report in reports:
+        encoding(*report)
+    assert encoding.seconds == 10
+    assert said == [(*report, "") for report in reports]

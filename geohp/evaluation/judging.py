@@ -70,6 +70,7 @@ def judge(
                 device=device,
                 batch_size=options.batch_size,
                 workers=options.workers,
+                stored=stored,
                 progress=options.progress,
             )
             results.append(Result(job.model, job.checkpoint, MASKS, scores))

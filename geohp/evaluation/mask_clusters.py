@@ -15,6 +15,7 @@ from geohp.data.base import ImageSet, reader_options
 from geohp.errors import DataError
 from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
 from geohp.evaluation.predict import Predictor
+from geohp.evaluation.stored_features import StoredCodes
 from geohp.methods.kmeans.clustering import spherical_kmeans
 from geohp.progress import Progress, no_progress
 
@@ -32,6 +33,7 @@ def score_mask_clusters(
     batch_size: int = 16,
     workers: int = 0,
     seed: int = 0,
+    stored: StoredCodes | None = None,
     progress: Progress = no_progress,
 ) -> SegmentationScores:
     """Cluster the masks of a set of images, and score them as a segmentation.
@@ -44,6 +46,7 @@ def score_mask_clusters(
         batch_size: images at a time.
         workers: processes that read images.
         seed: of k-means.
+        stored: the images' codes, where they are; the predictor's encoder is not asked then.
         progress: told of the images done.
 
     Raises:
@@ -52,7 +55,9 @@ def score_mask_clusters(
     loader = DataLoader(images, batch_size=batch_size, **reader_options(workers))
     prototypes, numbered = [], []
     for batch in loader:
-        codes = F.normalize(predictor.codes(batch["image"].to(device)), dim=1)
+        numbers = torch.arange(len(numbered), len(numbered) + len(batch["image"]))
+        raw = predictor.codes(batch["image"].to(device)) if stored is None else stored.codes(numbers)
+        codes = F.normalize(raw, dim=1)
         for code, segments in zip(codes, batch["segments"], strict=True):
             present = _present(segments)
             prototypes.append(mask_prototypes(code, segments.to(device), present).cpu())

@@ -85,6 +85,22 @@ def test_masks_are_scored_as_a_segmentation(batch_size):
     np.testing.assert_allclose(scores["class_iou"], 100 * np.array(expected))
 
 
+def test_stored_codes_give_the_same_scores_and_the_encoder_is_not_asked():
+    images = Objects()
+    reader, direct = (
+        predictor(),
+        score_mask_clusters(predictor(), Objects(), 4, device=torch.device("cpu"), batch_size=5),
+    )
+
+    class Stored:
+        def codes(self, numbers):
+            return reader.codes(torch.stack([images[number]["image"] for number in numbers.tolist()]))
+
+    silent = Predictor(None, ClusterProbe(6, 4), patch_px=4)
+    scores = score_mask_clusters(silent, images, 4, device=torch.device("cpu"), batch_size=5, stored=Stored())
+    assert (scores["counts"] == direct["counts"]).all()
+
+
 def test_fewer_masks_than_classes():
     with pytest.raises(DataError, match="3 masks"):
         score_mask_clusters(predictor(), Objects(4), 4, device=torch.device("cpu"))
