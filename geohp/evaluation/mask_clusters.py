@@ -53,7 +53,8 @@ def score_mask_clusters(
         DataError: there are fewer masks than classes.
     """
     loader = DataLoader(images, batch_size=batch_size, **reader_options(workers))
-    prototypes, numbered = [], []
+    prototypes: list[Tensor] = []
+    numbered: list[int] = []
     for batch in loader:
         numbers = torch.arange(len(numbered), len(numbered) + len(batch["image"]))
         raw = predictor.codes(batch["image"].to(device)) if stored is None else stored.codes(numbers)
