@@ -1,0 +1,426 @@
+"""The algorithms: what each asks for, and what becomes of it on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qgis.core import (
+    QgsProcessing,
+    QgsProcessingContext,
+    QgsProcessingFeedback,
+    QgsProcessingOutputFile,
+    QgsProcessingOutputHtml,
+    QgsProcessingParameterBoolean,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterField,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterFileDestination,
+    QgsProcessingParameterFolderDestination,
+    QgsProcessingParameterMapLayer,
+    QgsProcessingParameterMultipleLayers,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterRasterLayer,
+    QgsProcessingParameterString,
+    QgsProcessingParameterVectorDestination,
+    QgsVectorLayer,
+)
+
+from .base import GeohpAlgorithm, Options
+from .command import Value
+
+_INTEGER = QgsProcessingParameterNumber.Integer
+_DOUBLE = QgsProcessingParameterNumber.Double
+_FILE = QgsProcessingParameterFile.File
+_FOLDER = QgsProcessingParameterFile.Folder
+_CLASSES = 6
+_MODELS = "Models (*.safetensors);;All files (*)"
+_LEGENDS = "Legends (*.yaml *.yml);;All files (*)"
+_SAME = "Run it again with the same parameters and the same output files: it goes on where it was."
+
+
+def _rounded(name: str, description: str) -> QgsProcessingParameterNumber:
+    """A number from 0 on, shown with two decimals instead of six."""
+    number = QgsProcessingParameterNumber(name, description, _DOUBLE, 0, minValue=0)
+    number.setMetadata({"widget_wrapper": {"decimals": 2}})
+    return number
+
+
+class _WithPolygons(GeohpAlgorithm):
+    """Writes polygons."""
+
+    def declare_polygon_options(self) -> None:
+        """How polygons are cleaned, alike wherever they are written."""
+        self.add(
+            _rounded("MIN_AREA", "Smallest polygon (square metres)"),
+            "--min-area",
+            "Smaller polygons join a neighbour.",
+        )
+        self.add(
+            _rounded("SIMPLIFY", "Simplify outlines by (metres)"),
+            "--simplify",
+            "Borders that polygons share stay shared.",
+        )
+        self.add(
+            QgsProcessingParameterNumber("SMOOTH", "Round corners (times)", _INTEGER, 0, minValue=0, maxValue=5),
+            "--smooth",
+            "How often corners are cut; 2 look round.",
+        )
+
+
+class Segment(_WithPolygons):
+    """``geohp segment``."""
+
+    COMMAND = "segment"
+    TITLE = "Segment (land-cover map)"
+    TAGS = ("orthophoto", "clustering", "deep learning")
+    SUMMARY = (
+        "Turns an orthophoto into a land-cover map, without labels. With a model of yours the classes are those of the "
+        "model, the same on every scene; without one they are found on this scene alone, by k-means on the features of "
+        "a backbone.\n\nCancelled, it goes on where it was when it is run again with the same outputs."
+    )
+
+    def declare(self) -> None:
+        self.add(
+            QgsProcessingParameterRasterLayer("INPUT", "Scene"),
+            meaning="An orthophoto, as a file. Nodata values, masks and alpha are left out of the map.",
+        )
+        self._declare_classes()
+        self.declare_polygon_options()
+        self._declare_advanced()
+        self.add(QgsProcessingParameterRasterDestination("OUTPUT", "Label map"), "--out", "A cloud-optimised GeoTIFF.")
+        self.add(
+            QgsProcessingParameterVectorDestination(
+                "POLYGONS", "Land-cover polygons", QgsProcessing.TypeVectorPolygon, None, optional=True
+            ),
+            "--polygons",
+            "With class, area and mean confidence of each.",
+        )
+        self.add(
+            QgsProcessingParameterRasterDestination(
+                "CONFIDENCE", "Confidence", None, optional=True, createByDefault=False
+            ),
+            "--confidence",
+            "The share of the class that wins, from 0 to 1. It ranks pixels and is not calibrated.",
+        )
+        self.add(
+            QgsProcessingParameterRasterDestination("ENTROPY", "Entropy", None, optional=True, createByDefault=False),
+            "--entropy",
+            "How undecided the classes are, from 0 to 1.",
+        )
+
+    def _declare_classes(self) -> None:
+        self.add(
+            QgsProcessingParameterFile("MODEL", "Model", _FILE, optional=True, fileFilter=_MODELS),
+            "--model",
+            "The model.safetensors of a run of Train, or any other model of geohp. Without one, classes are found on "
+            "the scene itself.",
+        )
+        self.add(
+            QgsProcessingParameterNumber(
+                "CLASSES", "Number of classes (without a model)", _INTEGER, _CLASSES, minValue=2, maxValue=254
+            ),
+            "--classes",
+            "How many classes to find where there is no model; with a model this has no meaning.",
+        )
+        self.add(
+            QgsProcessingParameterFile("LEGEND", "Legend", _FILE, optional=True, fileFilter=_LEGENDS),
+            "--legend",
+            "Names for the classes, as the algorithm Legend writes them.",
+        )
+
+    def _declare_advanced(self) -> None:
+        self._advanced(
+            QgsProcessingParameterString("BACKBONE", "Backbone (without a model)", None, optional=True),
+            "--backbone",
+            "What classes are found on without a model: rcf (default), aerial, or a vision transformer of timm.",
+        )
+        self._advanced(
+            QgsProcessingParameterFile("WEIGHTS", "Weights of the backbone", _FILE, optional=True),
+            "--weights",
+            "A file, where they are not to be fetched.",
+        )
+        self._advanced(
+            QgsProcessingParameterString("BANDS", "Bands", None, optional=True),
+            "--bands",
+            "By number, name or colour, such as 4,1,2; red, green and blue by default.",
+        )
+        self._advanced(
+            QgsProcessingParameterString("SCALING", "Scaling of values", None, optional=True),
+            "--scaling",
+            "auto, type, percentiles, percentiles:2,98 or LOW,HIGH.",
+        )
+        self._advanced(
+            QgsProcessingParameterNumber(
+                "PIXEL_SIZE", "Pixel size the model sees (metres)", _DOUBLE, None, optional=True, minValue=0
+            ),
+            "--pixel-size",
+            "The model's own by default; 0 for the scene's own.",
+        )
+        self._advanced(
+            QgsProcessingParameterBoolean("TTA", "Average over flips and rotations", False),
+            "--tta",
+            "A little better, and eight times the work.",
+        )
+        self._advanced(
+            QgsProcessingParameterEnum(
+                "REFINE", "Fit to outlines of the scene", ["crf"], optional=True, usesStaticStrings=True
+            ),
+            "--refine",
+            "By a dense conditional random field; some seconds a megapixel.",
+        )
+        self._advanced(
+            QgsProcessingParameterEnum(
+                "ON_READ_ERROR", "Where the scene cannot be read", ["stop", "nodata"], False, "stop", False, True
+            ),
+            "--on-read-error",
+            "Stop, or leave such parts out as nodata.",
+        )
+        self._advanced(
+            QgsProcessingParameterEnum(
+                "DEVICE", "Computes on", ["auto", "cpu", "cuda", "mps"], False, "auto", False, True
+            ),
+            "--device",
+            "auto takes the graphics card where torch can use it.",
+        )
+
+    def _advanced(self, definition: Any, flag: str, meaning: str) -> None:
+        self.add(definition, flag, meaning, advanced=True)
+
+    def options(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> Options:
+        options = super().options(parameters, context, feedback)
+        has_model = dict(options)["--model"] is not None
+        chosen = [(flag, value) for flag, value in options if not (has_model and flag == "--classes")]
+        return [*chosen, ("--qml", True), ("--overwrite", True)]
+
+    def goes_on(self) -> str:
+        return f"{_SAME} What goes to a temporary file begins anew."
+
+
+class Polygonize(_WithPolygons):
+    """``geohp polygonize``."""
+
+    COMMAND = "polygonize"
+    TITLE = "Polygonize (land-cover polygons)"
+    TAGS = ("vectorize", "simplify", "smooth", "zonal statistics")
+    SUMMARY = (
+        "Turns a label map into polygons with class, area and perimeter. Small ones join a neighbour; simplified and "
+        "smoothed, neighbours still share their border."
+    )
+
+    def declare(self) -> None:
+        self.add(QgsProcessingParameterRasterLayer("INPUT", "Label map"), meaning="As Segment writes it.")
+        self.add(
+            QgsProcessingParameterFile("LEGEND", "Legend", _FILE, optional=True, fileFilter=_LEGENDS),
+            "--legend",
+            "Names for the labels; labels of one name become one class.",
+        )
+        self.declare_polygon_options()
+        self.add(
+            QgsProcessingParameterRasterLayer("CONFIDENCE", "Confidence", optional=True),
+            "--confidence",
+            "A raster of Segment: adds its mean and minimum to each polygon.",
+        )
+        self.add(
+            QgsProcessingParameterRasterLayer("STATS_RASTER", "Raster to measure", optional=True),
+            meaning="Any raster, such as a surface model: statistics of its values become attributes of the polygons.",
+        )
+        self.add(
+            QgsProcessingParameterString("STATS", "Statistics of it", "mean", optional=True),
+            meaning="count, sum, mean, std, min, max, median, and p0 to p100, separated by commas.",
+        )
+        self.add(
+            QgsProcessingParameterBoolean("ANY_VALUES", "Also what does not look like labels", False),
+            "--any-values",
+            "Quantities, and rasters of hundreds of values.",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterVectorDestination("OUTPUT", "Land-cover polygons", QgsProcessing.TypeVectorPolygon),
+            "--out",
+        )
+
+    def options(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> Options:
+        options = super().options(parameters, context, feedback)
+        raster = self.value("STATS_RASTER", parameters, context, feedback)
+        if raster is not None:
+            options.append(("--stats", f"{raster}:{self.value('STATS', parameters, context, feedback) or 'mean'}"))
+        return [*options, ("--qml", True), ("--overwrite", True)]
+
+
+class Legend(GeohpAlgorithm):
+    """``geohp legend``."""
+
+    COMMAND = "legend"
+    TITLE = "Legend (names for classes)"
+    TAGS = ("naming", "reference", "accuracy")
+    SUMMARY = (
+        "Names the classes of a label map after what is known of some places: polygons, points, or a coarse raster of "
+        "classes. The legend that it writes is what Recode, Polygonize and Segment take."
+    )
+
+    def declare(self) -> None:
+        self.add(QgsProcessingParameterRasterLayer("INPUT", "Label map"), meaning="As Segment writes it.")
+        self.add(
+            QgsProcessingParameterMapLayer(
+                "REFERENCE",
+                "Reference",
+                types=[QgsProcessing.TypeRaster, QgsProcessing.TypeVectorPolygon, QgsProcessing.TypeVectorPoint],
+            ),
+            "--reference",
+            "What is known of some places: polygons, points, or a raster of classes. Filters of the layer count, "
+            "selections do not.",
+        )
+        self.add(
+            QgsProcessingParameterField("FIELD", "Attribute that holds the class", None, "REFERENCE", optional=True),
+            "--field",
+            "May be left out where only one can be meant.",
+        )
+        self.add(
+            QgsProcessingParameterEnum(
+                "MATCHING", "Matching", ["majority", "hungarian"], False, "majority", False, True
+            ),
+            "--matching",
+            "majority: each label goes to the class it overlaps most. hungarian: one label a class.",
+        )
+        self.add(
+            QgsProcessingParameterFileDestination("OUTPUT", "Legend", "Legends (*.yaml)"),
+            "--out",
+            "A text file, which may be edited by hand.",
+        )
+
+    def options(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> Options:
+        options = super().options(parameters, context, feedback)
+        if isinstance(self.parameterAsLayer(parameters, "REFERENCE", context), QgsVectorLayer):
+            path, layer = self.vector_source("REFERENCE", parameters, context, feedback)
+            options = [(flag, path if flag == "--reference" else value) for flag, value in options]
+            options.append(("--layer", layer or None))
+        return [*options, ("--overwrite", True)]
+
+
+class Recode(GeohpAlgorithm):
+    """``geohp recode``."""
+
+    COMMAND = "recode"
+    TITLE = "Recode (a map with named classes)"
+    TAGS = ("reclassify", "naming")
+    SUMMARY = "Gives a label map the classes of a legend; labels of one name become one class."
+
+    def declare(self) -> None:
+        self.add(QgsProcessingParameterRasterLayer("INPUT", "Label map"), meaning="As Segment writes it.")
+        self.add(
+            QgsProcessingParameterFile("LEGEND", "Legend", _FILE, fileFilter=_LEGENDS),
+            "--legend",
+            "As Legend writes it, or written by hand.",
+        )
+        self.add(QgsProcessingParameterRasterDestination("OUTPUT", "Named map"), "--out")
+
+    def options(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> Options:
+        return [*super().options(parameters, context, feedback), ("--qml", True), ("--overwrite", True)]
+
+
+class Train(GeohpAlgorithm):
+    """``geohp train``."""
+
+    COMMAND = "train"
+    TITLE = "Train (a model for your imagery)"
+    TAGS = ("orthophoto", "deep learning", "self-supervised", "contrastive")
+    SUMMARY = (
+        "Trains a model on orthophotos, without labels: its classes are then the same on every scene that Segment maps "
+        "with it. Choose raster layers, or a folder of images.\n\nCancelled, it saves the step at hand; give its run "
+        "folder as the run to go on with."
+    )
+
+    def declare(self) -> None:
+        self.add(
+            QgsProcessingParameterMultipleLayers("LAYERS", "Images", QgsProcessing.TypeRaster, optional=True),
+            meaning="Orthophotos, as files.",
+        )
+        self.add(
+            QgsProcessingParameterFile("IMAGES", "Folder of images", _FOLDER, optional=True),
+            meaning="Instead, or also: all images in this folder and the folders in it.",
+        )
+        self.add(
+            QgsProcessingParameterNumber("CLASSES", "Number of classes", _INTEGER, _CLASSES, minValue=2, maxValue=254),
+        )
+        self._declare_advanced()
+        self.add(
+            QgsProcessingParameterFile("RESUME", "Run to go on with", _FOLDER, optional=True),
+            "--resume",
+            "Instead of all that: the folder of a run that was interrupted.",
+        )
+        self.add(
+            QgsProcessingParameterFolderDestination("OUTPUT", "Run folder"),
+            meaning="Must not exist yet. It gets model.safetensors, report.html, metrics and pictures.",
+        )
+        self.addOutput(QgsProcessingOutputFile("MODEL", "Model"))
+        self.addOutput(QgsProcessingOutputHtml("REPORT", "Report of the training"))
+
+    def _declare_advanced(self) -> None:
+        self.add(
+            QgsProcessingParameterString("CONFIG", "Configuration", "orthophotos.yaml"),
+            meaning="The name of a configuration that geohp brings, or a YAML file.",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterString("SETTINGS", "Further settings", None, multiLine=True, optional=True),
+            meaning="One a line, such as train.epochs=3 or backbone.name=vit_small_patch14_dinov2. The command geohp "
+            "config lists them all.",
+            advanced=True,
+        )
+
+    def checkParameterValues(self, parameters: dict[str, Any], context: QgsProcessingContext) -> tuple[bool, str]:
+        names = ("LAYERS", "IMAGES", "RESUME")
+        if not any(self.parameterAsString(parameters, name, context) or parameters.get(name) for name in names):
+            return False, "There is nothing to train on: choose images, a folder of images, or a run to go on with"
+        return super().checkParameterValues(parameters, context)
+
+    def positional(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> list[Value]:
+        if self.value("RESUME", parameters, context, feedback) is not None:
+            return []
+        return [self.value("CONFIG", parameters, context, feedback)]
+
+    def options(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> Options:
+        options = super().options(parameters, context, feedback)
+        if dict(options)["--resume"] is not None:
+            return options
+        images = [
+            self.raster_source(layer, "Images") for layer in self.parameterAsLayerList(parameters, "LAYERS", context)
+        ]
+        folder = self.value("IMAGES", parameters, context, feedback)
+        images += [str(folder)] if folder is not None else []
+        settings = [f"data.images={json.dumps(images)}"]  # JSON is YAML, and quotes what a path may hold
+        settings.append(f"classes.count={self.value('CLASSES', parameters, context, feedback)}")
+        settings += str(self.value("SETTINGS", parameters, context, feedback) or "").split("\n")
+        options += [("--set", setting.strip()) for setting in settings if setting.strip()]
+        return [*options, ("--out", self.parameterAsFileOutput(parameters, "OUTPUT", context))]
+
+    def results(
+        self,
+        parameters: dict[str, Any],
+        options: dict[str, Value],
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,
+    ) -> dict[str, Any]:
+        run = Path(str(options.get("--resume") or options["--out"]))
+        return {"OUTPUT": str(run), "MODEL": str(run / "model.safetensors"), "REPORT": str(run / "report.html")}
+
+    def goes_on(self) -> str:
+        return "Choose its run folder as “Run to go on with”: it goes on from where it was saved."
+
+
+ALGORITHMS = (Segment, Polygonize, Legend, Recode, Train)

@@ -1,0 +1,141 @@
+"""The plugin within QGIS itself, without a window: algorithms run, mistakes are sentences, results have styles."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import geopandas as gpd
+import pytest
+import rasterio
+import yaml
+
+import geohp
+from geohp.legend.file import Legend
+
+PLUGINS = Path(__file__).resolve().parents[2] / "qgis"
+# Debian's script of that name passes an option that the program does not know.
+QGIS_PROCESS = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.cheap,
+    pytest.mark.skipif(QGIS_PROCESS is None, reason="QGIS (qgis_process) is not installed"),
+    pytest.mark.skipif(os.name == "nt", reason="the geohp under test is started by a script of Unix"),
+]
+
+
+@pytest.fixture
+def qgis(tmp_path):
+    """Run ``qgis_process`` with the plugin, in a profile of its own, whose geohp is the one under test."""
+    command = tmp_path / "env" / "bin" / "geohp"
+    command.parent.mkdir(parents=True)
+    # The variables of the tests do not reach it: the plugin clears what QGIS sets for its own Python.
+    package = Path(geohp.__file__).resolve().parents[1]
+    command.write_text(f'#!/bin/sh\nPYTHONPATH="{package}" exec "{sys.executable}" -m geohp "$@"\n')
+    command.chmod(0o755)
+    settings = tmp_path / "config" / "profiles" / "default" / "QGIS" / "QGIS3.ini"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(
+        f"[PythonPlugins]\ngeohp_processing=true\n\n[Processing]\nConfiguration\\GEOHP_COMMAND={tmp_path / 'env'}\n"
+    )
+    own = {
+        "QT_QPA_PLATFORM": "offscreen",
+        "QGIS_CUSTOM_CONFIG_PATH": str(tmp_path / "config"),
+        "QGIS_PLUGINPATH": str(PLUGINS),
+        "XDG_RUNTIME_DIR": str(tmp_path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+    def call(*arguments: object) -> subprocess.CompletedProcess:
+        line = [QGIS_PROCESS, *map(str, arguments)]
+        return subprocess.run(line, capture_output=True, text=True, env={**os.environ, **own}, timeout=600)
+
+    call.settings = settings
+    return call
+
+
+def _results(process: subprocess.CompletedProcess) -> dict:
+    assert process.returncode == 0, process.stdout + process.stderr
+    return json.loads(process.stdout[process.stdout.index("{") :])["results"]
+
+
+def test_segment_polygonize_legend_and_recode(qgis, write_scene, three_fields, tmp_path):
+    scene = write_scene(three_fields)
+    labels, polygons = tmp_path / "labels.tif", tmp_path / "land cover.gpkg"
+    segmented = _results(
+        qgis("run", "geohp:segment", "--json", f"--INPUT={scene}", "--CLASSES=3", "--DEVICE=cpu", f"--OUTPUT={labels}")
+    )
+    assert segmented == {"OUTPUT": str(labels)}
+    with rasterio.open(labels) as dataset:
+        assert len(set(dataset.read(1).ravel()) - {255}) == 3
+    assert labels.with_suffix(".qml").is_file()
+
+    arguments = ["--json", f"--INPUT={labels}", "--MIN_AREA=10", f"--STATS_RASTER={scene}", "--STATS=mean,p90"]
+    polygonized = _results(qgis("run", "geohp:polygonize", *arguments, f"--OUTPUT={polygons}"))
+    assert polygonized == {"OUTPUT": f"{polygons}|layername=landcover"}
+    frame = gpd.read_file(polygons, layer="landcover")
+    assert set(frame.class_id) == {0, 1, 2}
+    assert {"scene_mean", "scene_p90"} <= set(frame.columns)
+
+    reference, legend, named = tmp_path / "known.gpkg", tmp_path / "legend.yaml", tmp_path / "named.tif"
+    frame.assign(cover=frame.class_id.map({0: "meadow", 1: "rock", 2: "soil"}))[["cover", "geometry"]].to_file(
+        reference, layer="places"
+    )
+    arguments = [f"--INPUT={labels}", f"--REFERENCE={reference}|layername=places", "--FIELD=cover"]
+    _results(qgis("run", "geohp:legend", "--json", *arguments, f"--OUTPUT={legend}"))
+    assert {entry.name for entry in Legend.read(legend).classes} == {"meadow", "rock", "soil"}
+    _results(qgis("run", "geohp:recode", "--json", f"--INPUT={labels}", f"--LEGEND={legend}", f"--OUTPUT={named}"))
+    with rasterio.open(named) as dataset:
+        assert "meadow" in dataset.tags(1)["classes"]
+
+
+def test_train_and_segment_with_its_model(qgis, write_scene, three_fields, tmp_path):
+    scene = write_scene(three_fields)
+    run = tmp_path / "run"
+    settings = "train.epochs=1\ndata.patches=8\ndata.patch_px=64"
+    trained = _results(
+        qgis(
+            "run",
+            "geohp:train",
+            "--json",
+            f"--LAYERS={scene}",
+            "--CLASSES=3",
+            f"--SETTINGS={settings}",
+            f"--OUTPUT={run}",
+        )
+    )
+    assert trained == {
+        "OUTPUT": str(run),
+        "MODEL": str(run / "model.safetensors"),
+        "REPORT": str(run / "report.html"),
+    }
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["data"]["images"], config["classes"]["count"]) == ([str(scene)], 3)
+    labels = tmp_path / "labels.tif"
+    _results(
+        qgis("run", "geohp:segment", "--json", f"--INPUT={scene}", f"--MODEL={trained['MODEL']}", f"--OUTPUT={labels}")
+    )
+    with rasterio.open(labels) as dataset:
+        assert "GEOHP_MODEL_SHA256" in dataset.tags()
+
+
+def test_a_mistake_is_geohps_sentence_with_the_parameter_it_means(qgis, write_scene, three_fields, tmp_path):
+    labels = tmp_path / "labels.tif"
+    process = qgis(
+        "run", "geohp:segment", f"--INPUT={write_scene(three_fields)}", "--WEIGHTS=w.pth", f"--OUTPUT={labels}"
+    )
+    assert process.returncode != 0
+    output = process.stdout + process.stderr
+    assert "--backbone is “Backbone (without a model)”" in output
+    assert "Traceback" not in output
+    assert not labels.exists()
+
+
+def test_a_missing_command_is_said_with_the_place_to_choose_one(qgis, write_scene, three_fields, tmp_path):
+    qgis.settings.write_text(qgis.settings.read_text().replace(str(tmp_path / "env"), str(tmp_path / "nowhere")))
+    process = qgis("run", "geohp:segment", f"--INPUT={write_scene(three_fields)}", f"--OUTPUT={tmp_path / 'l.tif'}")
+    assert process.returncode != 0
+    assert "Settings > Options > Processing > Providers > geohp" in process.stdout + process.stderr
