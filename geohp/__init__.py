@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from geohp.version import __version__
 
 if TYPE_CHECKING:
+    from geohp.comparison.change import change
     from geohp.config.loading import load_config
     from geohp.evaluation.evaluate import evaluate
     from geohp.evaluation.metrics import SegmentationMetrics
@@ -33,6 +34,7 @@ _HOME = {
     "Legend": "geohp.legend.file",
     "Segmenter": "geohp.inference.segmenter",
     "SegmentationMetrics": "geohp.evaluation.metrics",
+    "change": "geohp.comparison.change",
     "evaluate": "geohp.evaluation.evaluate",
     "import_checkpoint": "geohp.model.importing.convert",
     "load_config": "geohp.config.loading",
@@ -55,6 +57,7 @@ __all__ = [
     "SegmentationMetrics",
     "Segmenter",
     "__version__",
+    "change",
     "evaluate",
     "import_checkpoint",
     "load_config",

@@ -81,6 +81,31 @@ class WindowOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AreaOptions:
+    """Which part of the imagery is meant.
+
+    Attributes:
+        aoi: area of interest, everything by default: a file of polygons in any CRS; west, south, east and north in
+            degrees; a GeoDataFrame or GeoSeries.
+        aoi_layer: the layer of a file that has several.
+    """
+
+    aoi: Any = None
+    aoi_layer: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtentOptions(AreaOptions):
+    """Which part of a scene is mapped.
+
+    Attributes:
+        crop: the map is the smallest part of the scene's pixel grid that holds the area, not all of it.
+    """
+
+    crop: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class PolygonOptions:
     """The shape of polygons.
 

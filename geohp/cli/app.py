@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from geohp.cli import terminal
+from geohp.cli.change import change
 from geohp.cli.evaluate import evaluate
 from geohp.cli.examples import epilog
 from geohp.cli.inspect import cache, config, doctor, info
@@ -88,6 +89,7 @@ for command in (
     segment,
     probe,
     polygonize,
+    change,
     legend,
     recode,
     import_checkpoint,

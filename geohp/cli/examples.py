@@ -17,6 +17,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "geohp segment scene.tif -o labels.tif --polygons landcover.gpkg --classes 6",
         "geohp segment scene.tif -o labels.tif --model runs/potsdam --confidence confidence.tif",
         "geohp segment tiles/ --out-dir maps --products polygons,confidence --json",
+        "geohp segment scene.tif -o labels.tif --aoi district.gpkg --crop",
     ),
     "probe": (
         "geohp probe runs/own scene.tif --reference fields.gpkg --field class -o fields.safetensors",
@@ -25,6 +26,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "polygonize": (
         "geohp polygonize labels.tif -o landcover.gpkg --min-area 50 --simplify 1",
         "geohp polygonize labels.tif -o landcover.gpkg --stats dsm.tif:mean,p90",
+    ),
+    "change": (
+        "geohp change 2017.tif 2021.tif --model runs/own -o change.tif --polygons change.gpkg --min-area 500",
+        "geohp change maps/2017.tif maps/2021.tif -o change.tif --matrix change.csv",
     ),
     "legend": ("geohp legend labels.tif --reference fields.gpkg --field class -o legend.yaml",),
     "recode": (

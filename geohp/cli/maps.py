@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 import typer
 
 from geohp.cli import terminal
-from geohp.cli.parameters import MinArea, Overwrite, ReferenceField, ReferenceLayer, Simplify, SimplifyBoundary, Smooth
+from geohp.cli.parameters import (
+    Aoi,
+    AoiLayer,
+    MinArea,
+    Overwrite,
+    ReferenceField,
+    ReferenceLayer,
+    Simplify,
+    SimplifyBoundary,
+    Smooth,
+)
 from geohp.cli.report import Report
 
 Qml = Annotated[bool, typer.Option("--qml", help="Also write QGIS's style beside it (.qml); GeoPackages have it.")]
@@ -39,6 +49,8 @@ def polygonize(
         bool,
         typer.Option("--any-values", help="Also what does not look like labels: quantities, hundreds of values."),
     ] = False,
+    aoi: Aoi = None,
+    aoi_layer: AoiLayer = None,
     qml: Qml = False,
     overwrite: Overwrite = False,
 ) -> Report:
@@ -61,6 +73,8 @@ def polygonize(
             confidence=confidence,
             stats=stats or (),
             any_values=any_values,
+            aoi=aoi,
+            aoi_layer=aoi_layer,
             qml=qml,
             overwrite=overwrite,
             progress=progress,

@@ -40,6 +40,15 @@ SimplifyBoundary = Annotated[
         "--simplify-boundary", help="Also the margins of areas without data, which may then be covered a little."
     ),
 ]
+area_panel = panel("Area of interest")
+
+Aoi = Annotated[
+    str | None,
+    area_panel("--aoi", metavar="FILE", help="Only what lies in these polygons, of any vector file and CRS."),
+]
+AoiLayer = Annotated[
+    str | None, area_panel("--aoi-layer", metavar="NAME", help="Layer of the area, where it has several.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. train.epochs=3.")
 ]

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geohp.cli import terminal
-from geohp.cli.parameters import MinArea, Simplify, SimplifyBoundary, Smooth, panel, split_bands
+from geohp.cli.parameters import (
+    Aoi,
+    AoiLayer,
+    MinArea,
+    Simplify,
+    SimplifyBoundary,
+    Smooth,
+    area_panel,
+    panel,
+    split_bands,
+)
 from geohp.cli.report import Report, area_table
 from geohp.errors import ConfigError, GeohpError
 from geohp.options import OnReadError, Refinement
@@ -89,6 +99,11 @@ def segment(
     scaling: Annotated[
         str | None, _reading(metavar="RULE", help="auto, type, percentiles, percentiles:2,98 or LOW,HIGH.")
     ] = None,
+    aoi: Aoi = None,
+    aoi_layer: AoiLayer = None,
+    crop: Annotated[
+        bool, area_panel("--crop", help="Maps that hold the area alone, on the scene's pixels, not all of the scene.")
+    ] = False,
     on_read_error: Annotated[
         OnReadError, _reading(help="Stop where the scene cannot be read, or leave such parts out as nodata.")
     ] = "stop",
@@ -148,6 +163,9 @@ def segment(
             seed=seed,
             bands=split_bands(bands),
             scaling=scaling,
+            aoi=aoi,
+            aoi_layer=aoi_layer,
+            crop=crop,
             on_read_error=on_read_error,
             pixel_size_m=pixel_size,
             window_px=window,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from geohp.cli import terminal
-from geohp.cli.parameters import Overrides, Overwrite, Seed
+from geohp.cli.parameters import Aoi, AoiLayer, Overrides, Overwrite, Seed
 from geohp.cli.report import Report
 
 
@@ -25,6 +25,8 @@ def train(
         str | None,
         typer.Option(metavar="classes=A..B", help="Compare numbers of classes, and take the one that fits best."),
     ] = None,
+    aoi: Aoi = None,
+    aoi_layer: AoiLayer = None,
 ) -> Report:
     """Train a model on unlabelled imagery and leave a run folder.
 
@@ -33,7 +35,16 @@ def train(
     from geohp.training.run import train as run_training
 
     with terminal.progress() as progress:
-        run = run_training(config, set_ or [], out=out, resume=resume, sweep=sweep, progress=progress)
+        run = run_training(
+            config,
+            set_ or [],
+            out=out,
+            resume=resume,
+            sweep=sweep,
+            aoi=aoi,
+            aoi_layer=aoi_layer,
+            progress=progress,
+        )
     text = f"trained in {terminal.duration(run.seconds)}: {run.folder} (model, report, metrics, pictures)"
     return Report(text, [run.folder, run.model], details={"warnings": list(run.warnings)})
 

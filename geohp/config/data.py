@@ -138,6 +138,8 @@ class OrthophotosConfig(_Own):
     """Which asset of STAC items holds the image, where there are several."""
     area: str | list[float] | None = None
     """Area of interest: a file of polygons, or west, south, east, north in degrees. Patches lie wholly within it."""
+    area_layer: str | None = None
+    """The layer of a file of polygons that has several."""
     layout: Literal["random", "grid"] = "random"
     """Patches at random places, or all those of a grid (``patches`` then has no meaning)."""
     stride_px: int | None = Field(default=None, ge=1)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geohp.errors import ConfigError, SceneError
+from geohp.errors import ConfigError, SceneError, SourceError
 from geohp.files import check_output
 from geohp.inference.checks import check_mapping
+from geohp.inference.extent import read_area
 from geohp.inference.folder_record import FolderRecord, output_folder
 from geohp.inference.map_options import MapOptions
 from geohp.inference.products import folder_products
 from geohp.options import keywords
+from geohp.raster.area_of_interest import AreaOfInterest, asked_area
+from geohp.raster.grid import Grid
+from geohp.raster.read.labels import opened_raster
 from geohp.raster.sources.find import find_images
 
 if TYPE_CHECKING:
     from geohp.inference.folder_maps import BatchResult
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +58,7 @@ def segment_files(scenes: str | Path | Iterable[str | Path], out_dir: str | Path
         model, legend, device: see :class:`geohp.inference.map_options.ModelOptions`.
         classes, backbone, weights, block, bands, scaling, seed: see :class:`geohp.options.FitOptions`.
         overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.
+        aoi, aoi_layer, crop: see :class:`geohp.options.ExtentOptions`; scenes that lie elsewhere get no map.
         on_read_error: ``stop`` to give up a scene that cannot be read, or ``nodata`` to leave out the parts.
         restart: begin unfinished work anew, and find classes and scaling anew.
         client, progress: see :class:`geohp.inference.map_options.RasterOptions`.
@@ -75,6 +83,8 @@ def map_scenes(
     """:func:`segment_files` with its options as an object."""
     folder, products = Path(out_dir), list(products)
     paths = find_images([scenes] if isinstance(scenes, (str, Path)) else scenes, leave_out=folder)
+    options = read_area(options)
+    paths = _in_area(paths, options)
     if not paths:
         raise SceneError("no scenes to label", "give files, folders or patterns such as 'tiles/*.tif'")
     targets = folder_products(paths, folder, products)
@@ -89,3 +99,26 @@ def map_scenes(
         from geohp.inference.folder_maps import map_folder
 
         return map_folder(record, targets, options)
+
+
+def _in_area(paths: list[str], options: MapOptions) -> list[str]:
+    """The scenes that have a share in the area asked for; of those that cannot be opened, it will be told later."""
+    area = asked_area(options)
+    if area is None:
+        return paths
+    inside = [path for path in paths if _meets(area, path)]
+    if not inside and paths:
+        problem = f"{area.name} lies beside all {len(paths)} scenes: they share no pixel"
+        raise SourceError(problem, "check its coordinates and CRS")
+    if len(inside) < len(paths):
+        logger.info("%d of %d scenes lie outside %s", len(paths) - len(inside), len(paths), area.name)
+    return inside
+
+
+def _meets(area: AreaOfInterest, path: str) -> bool:
+    try:
+        with opened_raster(path) as (dataset, name):
+            grid = Grid.of(dataset)
+    except SceneError:
+        return True
+    return area.on(grid, name) is not None

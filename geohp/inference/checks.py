@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 from geohp.backbones.names import check_backbone
 from geohp.errors import ConfigError, SceneError
 from geohp.inference.band_counts import check_band_count, check_channels
+from geohp.inference.extent import Extent
 from geohp.legend.file import Legend
 from geohp.model.card import ModelCard, check_backbone_weights, read_card
 from geohp.model.device import check_device
@@ -33,9 +34,11 @@ def check_scene_mapping(scene: str | Path | Scene, options: MapOptions) -> None:
     """
     card = check_mapping(options)
     if isinstance(scene, Scene):
+        Extent.of(scene.grid, scene.path, options)
         return
     bands = options.bands if options.bands is not None or card is None else card.bands
     with open_scene(scene, bands=bands, scaling=_UNMEASURED) as opened:
+        Extent.of(opened.grid, str(scene), options)
         if card is not None:
             check_channels(opened, len(card.backbone.mean) or len(opened.bands))
         rule = parse_rule(options.scaling or (card.scaling if card is not None else "auto"))

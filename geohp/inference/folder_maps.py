@@ -13,6 +13,7 @@ from geohp.errors import Note, ReadError, SceneError, VectorError
 from geohp.files import check_output
 from geohp.inference.areas import ClassArea, total_areas
 from geohp.inference.engine.settings import engine_settings
+from geohp.inference.extent import Extent
 from geohp.inference.folder_model import FolderModel, digest, foreign_output
 from geohp.inference.folder_record import FolderRecord
 from geohp.inference.identity import run_identity
@@ -66,22 +67,31 @@ class BatchResult:
         return tuple(result for result in self.maps if result.error is not None)
 
 
-def map_folder(record: FolderRecord, targets: Mapping[str, Products], options: MapOptions) -> BatchResult:
+def map_folder(
+    record: FolderRecord,
+    targets: Mapping[str, Products],
+    options: MapOptions,
+    *,
+    mosaic: bool = True,
+    apart: bool = False,
+) -> BatchResult:
     """Make the maps of a folder that are not there yet.
 
     Args:
         record: what the folder holds.
         targets: the files to make of each scene.
         options: how; see :func:`geohp.segment_files`.
+        mosaic: also write all maps as one.
+        apart: a scaling that measures pixel values measures those of each scene by themselves.
     """
     segmenter = load_segmenter(options)
-    model = FolderModel(record, options)
+    model = FolderModel(record, options, apart=apart)
     if not options.overwrite:
         files = [path for target in targets.values() for path in target.paths.values()]
         model.refuse_foreign(files, fitting=segmenter is None)
     segmenter, collection = model.resolve(segmenter, list(targets))
     segmenter = segmenter if options.legend is None else segmenter.named(options.legend)
-    return _Batch(record, segmenter, collection, options).run(targets)
+    return _Batch(record, segmenter, collection, options).run(targets, mosaic=mosaic)
 
 
 @dataclass(frozen=True)
@@ -93,9 +103,12 @@ class _Batch:
     scenes: SceneCollection
     options: MapOptions
 
-    def run(self, targets: Mapping[str, Products]) -> BatchResult:
+    def run(self, targets: Mapping[str, Products], *, mosaic: bool) -> BatchResult:
         keys, errors = self._keys(targets)
         self._refuse_foreign({scene: targets[scene] for scene in keys}, keys)
+        if mosaic:
+            path = self.record.folder / MOSAIC
+            check_output(path, overwrite=self.options.overwrite or self.record.holds(path))
         results: list[SceneResult] = []
         progress = self.options.progress
         with _counting_maps(results, len(targets), self.record.folder):
@@ -106,12 +119,13 @@ class _Batch:
                 else:
                     results.append(self._map(scene, products, keys[scene]))
             progress("scenes", len(targets), len(targets))
-            mosaic = self._mosaic([result.files[0] for result in results if result.files])
+            files = [result.files[0] for result in results if result.files]
+            whole = self._mosaic(files) if mosaic else "none was asked for"
         for result in results:
             if result.error is not None:
                 logger.warning("no map of %s: %s", result.scene, result.error)
         digest = model_sha256(self.segmenter.model)
-        return BatchResult(tuple(results), self.segmenter.classes, self.segmenter.origin, mosaic, digest)
+        return BatchResult(tuple(results), self.segmenter.classes, self.segmenter.origin, whole, digest)
 
     def _keys(self, targets: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
         """What the rasters of each scene depend on, digested; and why others cannot be made."""
@@ -122,7 +136,8 @@ class _Batch:
                 with self.scenes.open(path) as scene:
                     self.segmenter.check_bands(scene)
                     settings = engine_settings(self.segmenter.model, scene, self.options)
-                    identity = run_identity(scene, self.segmenter.model, settings, self.options.on_read_error)
+                    extent = Extent.of(scene.grid, path, self.options)
+                    identity = run_identity(scene, self.segmenter.model, settings, self.options.on_read_error, extent)
                     keys[path] = digest(identity)
             except SceneError as error:
                 errors[path] = str(error)
@@ -138,8 +153,6 @@ class _Batch:
                         f"{path}: exists already and is not what this command makes of {scene} as it is now"
                     )
                 check_output(path, overwrite=True)
-        mosaic = self.record.folder / MOSAIC
-        check_output(mosaic, overwrite=self.options.overwrite or self.record.holds(mosaic))
 
     def _map(self, path: str, products: Products, key: str) -> SceneResult:
         """Make of a scene what is not there yet."""

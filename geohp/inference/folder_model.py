@@ -19,6 +19,7 @@ from geohp.model.digest import model_sha256
 from geohp.model.file import load_model, save_model
 from geohp.model.runs import MODEL_NAME
 from geohp.options import FitOptions
+from geohp.raster.area_of_interest import asked_area
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.scaling import Scaling
 
@@ -28,9 +29,15 @@ logger = logging.getLogger(__name__)
 class FolderModel:
     """What the maps of a folder have in common: the model and the scaling, as the folder remembers them or new."""
 
-    def __init__(self, record: FolderRecord, options: MapOptions) -> None:
-        """Look at what the folder remembers; with ``restart`` it is forgotten."""
-        self._record, self._options = record, options
+    def __init__(self, record: FolderRecord, options: MapOptions, *, apart: bool = False) -> None:
+        """Look at what the folder remembers; with ``restart`` it is forgotten.
+
+        Args:
+            record: of the folder.
+            options: which model, and how it reads.
+            apart: the scaling is each scene's own.
+        """
+        self._record, self._options, self._apart = record, options, apart
         self._fit = digest({field.name: getattr(options, field.name) for field in fields(FitOptions)})
         self._path = record.folder / MODEL_NAME
         self._notes: dict[str, Any] = {} if options.restart else dict(record.notes)
@@ -66,8 +73,10 @@ class FolderModel:
             logger.info("using %s", segmenter.origin)
         if segmenter is not None:
             return segmenter, self._alike(segmenter, paths)
-        scenes = SceneCollection(paths, bands=options.bands, scaling=options.scaling or "auto")
-        segmenter = Segmenter.fit(scenes, options, device=options.device, progress=options.progress)
+        scenes = SceneCollection(paths, bands=options.bands, scaling=options.scaling or "auto", apart=self._apart)
+        segmenter = Segmenter.fit(
+            scenes, options, device=options.device, area=asked_area(options), progress=options.progress
+        )
         logger.info("using %s", segmenter.origin)
         self._record.notes["origin"] = segmenter.origin
         self._remember(segmenter, scenes.scalings)
@@ -86,7 +95,7 @@ class FolderModel:
                 kind: Scaling(rule, tuple(low), tuple(high))
                 for kind, (rule, low, high) in self._notes["scalings"].items()
             }
-        scenes = SceneCollection(paths, bands=card.bands, scaling=card.scaling, known=known)
+        scenes = SceneCollection(paths, bands=card.bands, scaling=card.scaling, known=known, apart=self._apart)
         self._remember(segmenter, {**known, **scenes.scalings})
         return scenes
 

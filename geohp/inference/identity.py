@@ -8,6 +8,7 @@ from typing import Any
 
 from geohp.files import file_state
 from geohp.inference.engine.settings import EngineSettings
+from geohp.inference.extent import Extent
 from geohp.model.digest import model_sha256
 from geohp.model.network import LandCoverModel
 from geohp.raster.read.scene import Scene
@@ -18,7 +19,7 @@ _STORED_AS = {"tta": "augment", "cluster_to_class": "members", "input_scale": "z
 
 
 def run_identity(
-    scene: Scene, model: LandCoverModel, settings: EngineSettings, on_read_error: str
+    scene: Scene, model: LandCoverModel, settings: EngineSettings, on_read_error: str, extent: Extent
 ) -> dict[str, object]:
     """What unfinished work must agree in to be gone on with, by names that a user understands.
 
@@ -31,6 +32,7 @@ def run_identity(
         "scaling": [scene.scaling.rule, list(scene.scaling.low), list(scene.scaling.high)],
         "model": model_sha256(model),
         "settings": {_STORED_AS.get(name, name): value for name, value in asdict(settings).items()},
+        **({} if extent.area is None else {"area of interest": extent.area.digest, "crop": list(extent.frame)}),
         "on-read-error": on_read_error,
         "geohp": __version__,
     }

@@ -23,6 +23,7 @@ from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
 from geohp.options import FitOptions
 from geohp.progress import Progress, no_progress
+from geohp.raster.area_of_interest import AreaOfInterest
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.scene import Scene
 from geohp.version import __version__
@@ -44,6 +45,7 @@ def fit_kmeans(
     *,
     device: torch.device,
     errors_as_nodata: bool = False,
+    area: AreaOfInterest | None = None,
     progress: Progress = no_progress,
 ) -> LandCoverModel:
     """Fit cosine k-means on features of windows drawn from all over a scene, or several.
@@ -54,7 +56,7 @@ def fit_kmeans(
     Of several scenes one is open at a time, and what cannot be read is passed over. The arguments are those of
     :meth:`.Segmenter.fit`.
     """
-    sampler = SceneSampler(scenes, errors_as_nodata)
+    sampler = SceneSampler(scenes, errors_as_nodata, area)
     classes, seed = DEFAULT_CLASSES if options.classes is None else options.classes, options.seed
     net = create_backbone_for_bands(
         options.backbone or "rcf",

@@ -25,6 +25,7 @@ from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.settings import EngineSettings
 from geohp.model.digest import model_sha256
 from geohp.model.network import LandCoverModel
+from geohp.raster.area_of_interest import PixelArea
 from geohp.raster.block import Block
 from geohp.raster.read.lazy import LazyScene, ReadTransform
 
@@ -35,7 +36,9 @@ Span = tuple[int, int]
 """First index, and the one after the last."""
 
 
-def lazy_labels(scene: LazyScene, model: LandCoverModel, settings: EngineSettings) -> da.Array:
+def lazy_labels(
+    scene: LazyScene, model: LandCoverModel, settings: EngineSettings, area: PixelArea | None = None
+) -> da.Array:
     """The label map of a dask array, as a dask array.
 
     Its chunks are the input's; neighbours are joined until they are as large as a block, since every chunk scores the
@@ -45,6 +48,7 @@ def lazy_labels(scene: LazyScene, model: LandCoverModel, settings: EngineSetting
         scene: what to label.
         model: goes into the graph once.
         settings: how the scene is cut into windows.
+        area: all that is to be labelled; chunks outside need nothing of the input.
 
     Returns:
         (rows, cols) uint8, 255 where there is no data.
@@ -64,15 +68,20 @@ def lazy_labels(scene: LazyScene, model: LandCoverModel, settings: EngineSetting
     tall = _views(_spans(chunks[0]), inputs[0], [(g.rows, g.shape[0]) for g in grids], scene.height)
     wide = _views(_spans(chunks[1]), inputs[1], [(g.cols, g.shape[1]) for g in grids], scene.width)
 
-    token = tokenize(planes.name, model_sha256(model), settings, scene.read_transform, chunks)
+    token = tokenize(planes.name, model_sha256(model), settings, scene.read_transform, chunks, area and area.digest)
     chunk_name, part_name = f"landcover-{token}", f"landcover-part-{token}"
     labeller = delayed(
-        Labeller(model, settings, scene.read_transform, (scene.height, scene.width)),
+        Labeller(model, settings, scene.read_transform, (scene.height, scene.width), area),
         name=f"landcover-model-{token}",
         traverse=False,
     )
     graph: dict[Any, Any] = {}
     for (i, rows), (j, cols) in itertools.product(enumerate(tall), enumerate(wide)):
+        if area is not None and not area.touches(
+            Block.between(rows.chunk[0], cols.chunk[0], rows.chunk[1], cols.chunk[1])
+        ):
+            graph[chunk_name, i, j] = (_blank, rows.chunk[1] - rows.chunk[0], cols.chunk[1] - cols.chunk[0])
+            continue
         keys = [[[(part_name, i, j, b, y, x) for x, _ in cols.parts] for y, _ in rows.parts] for b in range(len(bands))]
         for b, (y, down), (x, across) in itertools.product(range(len(bands)), rows.parts, cols.parts):
             share = (slice(None), down, across)
@@ -93,11 +102,18 @@ class Labeller:
         settings: how the scene is cut into windows.
         read_transform: how stored values are read.
         shape: rows and columns of the scene.
+        area: all that is to be labelled; everything by default.
     """
 
     def __init__(
-        self, model: LandCoverModel, settings: EngineSettings, read_transform: ReadTransform, shape: tuple[int, int]
+        self,
+        model: LandCoverModel,
+        settings: EngineSettings,
+        read_transform: ReadTransform,
+        shape: tuple[int, int],
+        area: PixelArea | None = None,
     ) -> None:
+        self._area = area
         self._model, self._settings, self._transform, self._shape = model, settings, read_transform, shape
         self._grid = settings.grid(*shape)
         self._layout = settings.blocks(self._grid, model.clusters)
@@ -105,7 +121,7 @@ class Labeller:
 
     def __reduce__(self) -> tuple[object, ...]:
         model = self._model if self._model.device.type == "cpu" else copy.deepcopy(self._model).cpu()
-        return _labeller_on, (str(self._model.device), model, self._settings, self._transform, self._shape)
+        return _labeller_on, (str(self._model.device), model, self._settings, self._transform, self._shape, self._area)
 
     def __call__(self, planes: NDArray[Any], chunk: Block, origin: tuple[int, int]) -> NDArray[np.uint8]:
         """Labels of a chunk.
@@ -119,7 +135,7 @@ class Labeller:
         seen = _SeenPart(planes, origin, self._shape, self._transform)
         shares = [share for block in self._layout if (share := block.intersect(chunk)) is not None]
         with self._turns:
-            for finished in label_blocks(seen, self._model, self._settings, blocks=shares):
+            for finished in label_blocks(seen, self._model, self._settings, blocks=shares, area=self._area):
                 labels[finished.block.relative_to(chunk).slices] = finished.layers["labels"]
         return labels
 
@@ -149,6 +165,11 @@ def _labeller_on(device: str, model: LandCoverModel, *rest: Any) -> Labeller:
 def _label(labeller: Labeller, parts: Any, rows: Span, cols: Span, top: int, left: int) -> NDArray[np.uint8]:
     """One task of the graph."""
     return labeller(np.block(parts), Block.between(rows[0], cols[0], rows[1], cols[1]), (top, left))
+
+
+def _blank(rows: int, cols: int) -> NDArray[np.uint8]:
+    """A chunk without data."""
+    return np.full((rows, cols), NODATA_LABEL, dtype=np.uint8)
 
 
 def _turns(model: LandCoverModel) -> threading.BoundedSemaphore:

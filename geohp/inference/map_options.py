@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geohp.inference.acquisition import Acquisition
-from geohp.options import FitOptions, OnReadError, PolygonOptions, WindowOptions
+from geohp.options import AreaOptions, ExtentOptions, FitOptions, OnReadError, PolygonOptions, WindowOptions
 from geohp.progress import Progress, default_progress
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions(FitOptions):
+class ModelOptions(FitOptions, AreaOptions):
     """Which model labels a scene.
 
     Attributes:
@@ -36,12 +36,12 @@ class ModelOptions(FitOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentOptions(ModelOptions, WindowOptions):
-    """How a scene is labelled: the model, and what it sees of the scene."""
+class SegmentOptions(ModelOptions, WindowOptions, ExtentOptions):
+    """How a scene is labelled: the model, what it sees of the scene, and which part is meant."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RasterOptions(WindowOptions):
+class RasterOptions(WindowOptions, ExtentOptions):
     """How the rasters of a map are computed.
 
     Attributes:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from geohp.classes import LandCoverClass
 from geohp.errors import ConfigError, Note, ReadError
 from geohp.inference.checks import check_scene_mapping
+from geohp.inference.extent import read_area
 from geohp.inference.map_options import MapOptions
 from geohp.inference.products import Products
 from geohp.model.digest import model_sha256
@@ -108,6 +109,8 @@ def segment_file(scene: str | Path, options: FileOptions) -> SceneResult:
         model, legend, device: see :class:`geohp.inference.map_options.ModelOptions`.
         classes, backbone, weights, block, bands, scaling, seed: see :class:`geohp.options.FitOptions`.
         overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.
+        aoi, aoi_layer, crop: see :class:`geohp.options.ExtentOptions`; classes are found inside, and what lies outside
+            costs nothing. Polygons are those of the raster, pixel by pixel.
         on_read_error, restart, client, progress: see :class:`geohp.inference.map_options.RasterOptions`.
         min_area_m2, simplify_m, smooth, simplify_boundary: see :class:`geohp.options.PolygonOptions`.
         datetime, overwrite: see :class:`geohp.inference.map_options.MapOptions`.
@@ -141,7 +144,7 @@ def map_scene(
         record: knows what is there; nothing by default.
     """
     record = record or _NoRecord()
-    name = scene.path if isinstance(scene, Scene) else str(scene)
+    name, options = scene.path if isinstance(scene, Scene) else str(scene), read_area(options)
     if segmenter is None:
         check_map(scene, products, options)
     else:

@@ -11,6 +11,7 @@ from geohp.inference.areas import ClassArea, class_areas, tallies_in
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.reading import NodataOnErrorScene
 from geohp.inference.engine.settings import EngineSettings, engine_settings
+from geohp.inference.extent import Extent
 from geohp.inference.identity import run_identity
 from geohp.inference.map_options import RasterOptions
 from geohp.inference.products import Products
@@ -63,25 +64,34 @@ def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, option
     settings = engine_settings(segmenter.model, scene, options)
     paths = products.rasters
     layers = {paths[name]: layer for name, layer in raster_layers(segmenter, settings).items() if name in paths}
-    identity = run_identity(scene, segmenter.model, settings, options.on_read_error)
-    with ResumableRasterWriter.open(layers, scene.grid, identity, restart=options.restart) as work:
+    extent = Extent.of(scene.grid, scene.path, options)
+    identity = run_identity(scene, segmenter.model, settings, options.on_read_error, extent)
+    grid = scene.grid.crop(extent.frame)
+    with ResumableRasterWriter.open(layers, grid, identity, restart=options.restart) as work:
         layout = settings.blocks(settings.grid(scene.height, scene.width), segmenter.model.clusters)
-        unfinished = [block for block in layout if block.origin not in work.finished]
+        blocks = extent.blocks(layout)
+        unfinished = [block for block in blocks if extent.place(block).origin not in work.finished]
         if options.client is not None:
             from geohp.inference.cluster.client import run_blocks
 
-            run_blocks(work, unfinished, scene, segmenter, settings, paths, options)
+            run_blocks(work, unfinished, scene, segmenter, settings, paths, options, extent)
         else:
             source = NodataOnErrorScene(scene) if options.on_read_error == "nodata" else scene
             quantities = (frozenset(paths) - {"labels"}) | {"confidence"}  # whose means are shown in any case
-            blocks = label_blocks(
-                source, segmenter.model, settings, options.progress, quantities=quantities, blocks=unfinished
+            finished = label_blocks(
+                source,
+                segmenter.model,
+                settings,
+                options.progress,
+                quantities=quantities,
+                blocks=unfinished,
+                area=extent.area,
             )
-            write_behind(work, paths, blocks, source, scene.grid)
+            write_behind(work, paths, finished, source, scene.grid, extent)
         work.publish()
         tallies = tallies_in(work.notes)
         complete = len(tallies) == len(work.finished)  # not so of work that an earlier version began
-        areas = class_areas(tallies, segmenter.classes, scene.grid) if complete else ()
+        areas = class_areas(tallies, segmenter.classes, grid) if complete else ()
         return WrittenRasters(tuple(skipped_in(work)), areas)
 
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from geohp.errors import SceneError
 from geohp.inference.engine.reading import NodataOnErrorScene
+from geohp.inference.extent import AreaScene
+from geohp.raster.area_of_interest import AreaOfInterest
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.patches import THUMBNAIL_PX, Readable, read_patch, sample_origins
 from geohp.raster.read.scene import Scene
@@ -49,7 +51,20 @@ class SceneSampler:
         bands, rule: what was asked for, and the scaling rule.
     """
 
-    def __init__(self, scenes: Scene | SceneCollection, errors_as_nodata: bool) -> None:
+    def __init__(
+        self, scenes: Scene | SceneCollection, errors_as_nodata: bool, area: AreaOfInterest | None = None
+    ) -> None:
+        """Look at the scenes.
+
+        Args:
+            scenes: one that is open, or several.
+            errors_as_nodata: pass over what cannot be read, as is always done with several.
+            area: to draw in; everywhere by default.
+
+        Raises:
+            SceneError: none can be opened.
+        """
+        self._area = area
         self._errors_as_nodata = errors_as_nodata or isinstance(scenes, SceneCollection)
         self._open: list[Callable[[], AbstractContextManager[Scene]]]
         if isinstance(scenes, Scene):
@@ -108,7 +123,8 @@ class SceneSampler:
         return [Window(number, *origin) for origin in origins]
 
     def _readable(self, scene: Scene) -> Readable:
-        return NodataOnErrorScene(scene) if self._errors_as_nodata else scene
+        part = scene if self._area is None else AreaScene(scene, self._area.within(scene.grid, scene.path))
+        return NodataOnErrorScene(part) if self._errors_as_nodata else part
 
     def _valid(self, scene: Readable) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
         """Where to draw in a file that does not even yield an overview: anywhere."""

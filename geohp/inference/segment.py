@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from geohp.errors import ConfigError
 from geohp.inference.checks import model_path
+from geohp.inference.extent import Extent, read_area
 from geohp.inference.map_options import ModelOptions, SegmentOptions
 from geohp.inference.segmenter import Segmenter, as_scene
 from geohp.options import keywords
 from geohp.progress import Progress, no_progress
+from geohp.raster.area_of_interest import asked_area
 from geohp.raster.read.scene import Scene
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def segment(scene: Any, options: SegmentOptions) -> xr.DataArray:
         model, legend, device: see :class:`geohp.inference.map_options.ModelOptions`.
         classes, backbone, weights, block, bands, scaling, seed: see :class:`geohp.options.FitOptions`.
         overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.
+        aoi, aoi_layer, crop: see :class:`geohp.options.ExtentOptions`.
 
     Returns:
         (y, x) uint8 labels, nodata 255, with CRS and transform; the classes as JSON in ``attrs["classes"]``. Of dask
@@ -40,9 +43,10 @@ def segment(scene: Any, options: SegmentOptions) -> xr.DataArray:
     Raises:
         GeohpError: one sentence that says what is wrong with the scene, the model or the options.
     """
+    options = read_area(options)
     segmenter = resolve_segmenter(scene, options)
     with segmenter.open(scene) as opened:
-        return segmenter.segment(opened, options)
+        return segmenter.segment(opened, options, Extent.of(opened.grid, opened.path, options))
 
 
 def resolve_segmenter(
@@ -66,7 +70,12 @@ def resolve_segmenter(
     if segmenter is None:
         with as_scene(scene, bands=options.bands, scaling=options.scaling or "auto") as opened:
             segmenter = Segmenter.fit(
-                opened, options, device=options.device, errors_as_nodata=errors_as_nodata, progress=progress
+                opened,
+                options,
+                device=options.device,
+                errors_as_nodata=errors_as_nodata,
+                area=asked_area(options),
+                progress=progress,
             )
         logger.info("using %s", segmenter.origin)
     return segmenter if options.legend is None else segmenter.named(options.legend)

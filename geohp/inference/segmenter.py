@@ -15,6 +15,7 @@ from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
 from geohp.inference.band_counts import check_band_count, check_channels
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.settings import engine_settings
+from geohp.inference.extent import Extent
 from geohp.inference.kmeans_fit import fit_kmeans
 from geohp.inference.lazy import lazy_labels
 from geohp.legend.file import Legend
@@ -26,6 +27,8 @@ from geohp.model.network import LandCoverModel
 from geohp.model.runs import find_model
 from geohp.options import FitOptions, WindowOptions
 from geohp.progress import Progress, no_progress
+from geohp.raster.area_of_interest import AreaOfInterest
+from geohp.raster.grid import Grid
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.inputs import scene_input
 from geohp.raster.read.labels import MODEL_TAG
@@ -100,6 +103,7 @@ class Segmenter:
         *,
         device: str = "auto",
         errors_as_nodata: bool = False,
+        area: AreaOfInterest | None = None,
         progress: Progress = no_progress,
     ) -> Segmenter:
         """Fit cosine k-means on the own features of a scene, or of several together: a map without any training.
@@ -109,6 +113,7 @@ class Segmenter:
             options: how many classes to find, and on which features; bands and scaling are the scene's.
             device: see :class:`Segmenter`.
             errors_as_nodata: pass over parts of a scene that cannot be read, as is always done with several.
+            area: to find classes in; everywhere by default.
             progress: of the windows that are read and fitted on.
 
         Raises:
@@ -116,7 +121,7 @@ class Segmenter:
             SceneError: when the scene cannot be read, or none of several can be opened.
         """
         at = torch_device(device)
-        model = fit_kmeans(scene, options, device=at, errors_as_nodata=errors_as_nodata, progress=progress)
+        model = fit_kmeans(scene, options, device=at, errors_as_nodata=errors_as_nodata, area=area, progress=progress)
         owner = "the scene's" if isinstance(scene, Scene) else "the scenes'"
         return cls(model, device, f"k-means on {owner} own {model.backbone.name} features")
 
@@ -181,13 +186,14 @@ class Segmenter:
                 scene.path, len(scene.bands), scene.bands[0],
             )  # fmt: skip
 
-    def segment(self, scene: Scene, options: WindowOptions = _DEFAULTS) -> xr.DataArray:
+    def segment(self, scene: Scene, options: WindowOptions = _DEFAULTS, extent: Extent | None = None) -> xr.DataArray:
         """Label a scene in memory.
 
         Args:
             scene: what to label. Of a :class:`LazyScene` the map is laid out; each chunk is computed when somebody asks
                 for it, and the scene may be closed before.
             options: how it is cut into windows.
+            extent: what of the scene is mapped; all of it by default.
 
         Returns:
             (y, x) uint8 labels with 255 as nodata, the scene's CRS and transform (``.rio``), the classes as JSON in
@@ -195,20 +201,23 @@ class Segmenter:
             dask chunks.
         """
         settings = engine_settings(self.model, scene, options)
+        extent = extent or Extent(scene.grid.block)
+        grid = scene.grid.crop(extent.frame)
         attributes = {"classes": classes_to_json(self.classes), MODEL_TAG: model_sha256(self.model)}
         if isinstance(scene, LazyScene):
-            return _as_dataarray(lazy_labels(scene, self.model, settings), scene, attributes)
-        labels = np.full((scene.height, scene.width), NODATA_LABEL, dtype=np.uint8)
-        for finished in label_blocks(scene, self.model, settings):
-            labels[finished.block.slices] = finished.layers["labels"]
-        return _as_dataarray(labels, scene, attributes)
+            lazy = lazy_labels(scene, self.model, settings, extent.area)[extent.frame.slices]
+            return _as_dataarray(lazy, grid, attributes)
+        labels = np.full(grid.shape, NODATA_LABEL, dtype=np.uint8)
+        blocks = extent.blocks(settings.blocks(settings.grid(scene.height, scene.width), self.model.clusters))
+        for finished in label_blocks(scene, self.model, settings, blocks=blocks, area=extent.area):
+            labels[extent.place(finished.block).slices] = finished.layers["labels"]
+        return _as_dataarray(labels, grid, attributes)
 
 
-def _as_dataarray(labels: Any, scene: Scene, attributes: dict[str, str]) -> xr.DataArray:
+def _as_dataarray(labels: Any, grid: Grid, attributes: dict[str, str]) -> xr.DataArray:
     import rioxarray  # noqa: F401 - gives DataArrays their .rio
     import xarray as xr
 
-    grid = scene.grid
     array = xr.DataArray(labels, dims=("y", "x"), name="landcover", attrs=attributes)
     array = array.rio.write_nodata(NODATA_LABEL).rio.write_transform(grid.transform)
     if grid.transform.is_rectilinear:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from geohp.inference.areas import TALLY, pixel_areas, tally
 from geohp.inference.engine.pipeline import FinishedBlock
 from geohp.inference.engine.reading import NodataOnErrorScene
+from geohp.inference.extent import Extent
 from geohp.raster.grid import Grid
 
 _BEHIND = 2  # blocks that may wait
@@ -44,7 +45,7 @@ class Store(Protocol):
 
 
 def write_behind(
-    work: Store, paths: Mapping[str, Path], blocks: Iterator[FinishedBlock], source: Any, grid: Grid
+    work: Store, paths: Mapping[str, Path], blocks: Iterator[FinishedBlock], source: Any, grid: Grid, extent: Extent
 ) -> None:
     """Put every block where it belongs, while the next is computed.
 
@@ -53,21 +54,23 @@ def write_behind(
         paths: the output of each layer.
         blocks: finished blocks, with their confidence, which goes into the tally of classes in their notes.
         source: the scene they are of; what a forgiving one skipped is noted.
-        grid: of the map.
+        grid: the scene's.
+        extent: what of it the map shows.
     """
     waiting: deque[Future[None]] = deque()
-    areas = pixel_areas(grid)
+    areas = pixel_areas(grid.crop(extent.frame))
     noted: set[Skipped] = set(skipped_in(work))
     with ThreadPoolExecutor(1, thread_name_prefix="writing") as writer:
         for finished in blocks:
             skipped = dict(source.skipped) if isinstance(source, NodataOnErrorScene) else {}
             fresh = {Skipped(*cell, reason) for cell, reason in skipped.items()} - noted
             noted |= fresh
-            note: dict[str, Any] = {TALLY: tally(finished.block, finished.layers, areas)}
+            block = extent.place(finished.block)
+            note: dict[str, Any] = {TALLY: tally(block, finished.layers, areas)}
             if fresh:
                 note["skipped"] = [asdict(part) for part in sorted(fresh)]
             layers = {path: finished.layers[name] for name, path in paths.items()}
-            waiting.append(writer.submit(work.put, finished.block.row, finished.block.col, layers, note))
+            waiting.append(writer.submit(work.put, block.row, block.col, layers, note))
             if len(waiting) > _BEHIND:
                 waiting.popleft().result()
         while waiting:

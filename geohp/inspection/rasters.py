@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from geohp.classes import NODATA_LABEL, LandCoverClass
-from geohp.errors import VectorError
 from geohp.inference.areas import ClassArea, Tally, class_areas, pixel_areas, tally
 from geohp.raster.block import BLOCK_PX, BlockGrid
 from geohp.raster.grid import Grid
-from geohp.raster.read.labels import LabelRaster, opened_raster
+from geohp.raster.read.labels import LabelRaster, as_label_map, opened_raster
 
 _COUNTED_PX = 50_000_000
 """Areas are counted in maps of up to so many pixels, a second's work."""
@@ -91,7 +90,7 @@ def raster_info(path: str | Path, *, counted_px: int = _COUNTED_PX) -> RasterInf
     with opened_raster(path) as (dataset, name):
         grid = Grid.of(dataset)
         info = _described(dataset, name, grid)
-        labels = _label_map(dataset, name)
+        labels = as_label_map(dataset, name)
         if labels is None:
             return info
         small = grid.width * grid.height <= counted_px and info.bands[labels.band - 1].dtype == "uint8"
@@ -151,15 +150,6 @@ def _bounds(grid: Grid) -> tuple[float, float, float, float]:
     corners = [grid.affine * (col, row) for col in (0, grid.width) for row in (0, grid.height)]
     xs, ys = zip(*corners, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
-
-
-def _label_map(dataset: Any, name: str) -> LabelRaster | None:
-    """The raster as a label map; ``None`` of any other."""
-    try:
-        labels = LabelRaster(dataset, name)
-    except VectorError:  # several bands, or no integers
-        return None
-    return None if labels.labels is None or labels.scaled else labels
 
 
 def _areas(labels: LabelRaster) -> tuple[ClassArea, ...]:

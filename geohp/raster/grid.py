@@ -77,6 +77,19 @@ class Grid:
         """CRS of the coordinates that :attr:`affine` gives; ``None`` for those of mere pixels."""
         return self.crs if self.is_georeferenced else None
 
+    def crop(self, block: Block) -> Grid:
+        """The grid of a block of the raster."""
+        from affine import Affine
+        from rasterio.control import GroundControlPoint
+
+        transform = (
+            self.transform * Affine.translation(block.col, block.row) if self.is_georeferenced else self.transform
+        )
+        points = tuple(
+            GroundControlPoint(p.row - block.row, p.col - block.col, p.x, p.y, p.z, p.id, p.info) for p in self.gcps
+        )
+        return Grid(block.width, block.height, transform, self.crs, points)
+
     def edges(self, points: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Columns and rows of points along the four edges, from the first pixel's corner on and clockwise.
 

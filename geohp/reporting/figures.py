@@ -70,6 +70,21 @@ def draw_samples(rows: Sequence[tuple[str, Sequence[Pixels]]], handles: Sequence
     return as_png(figure)
 
 
+def draw_panels(panels: Sequence[tuple[str, Pixels]], handles: Sequence[Patch]) -> bytes:
+    """Images of one shape side by side, each under its title, and a legend below."""
+    height, width = panels[0][1].shape[:2]
+    columns = max(1, min(4, len(handles)))
+    lines = -(-len(handles) // columns)
+    figure = new_figure(4.2 * len(panels), 4.2 * height / width + 0.6 + 0.22 * lines)
+    for axes, (title, pixels) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        axes.imshow(pixels, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(title, fontsize=10, parse_math=False)
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    return as_png(figure)
+
+
 def draw_image(pixels: Pixels) -> bytes:
     """Pixels (H, W, 3), in [0, 1] or of 8 bits, at the size of a report's images."""
     return _png(_enlarged(pixels, Image.Resampling.NEAREST if pixels.dtype == np.uint8 else Image.Resampling.BILINEAR))

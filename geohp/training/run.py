@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geohp.config.data import OrthophotosConfig
 from geohp.config.experiment import Config
 from geohp.config.loading import dump_config, load_config
 from geohp.errors import ConfigError, Note, OutputError
 from geohp.files import FolderLock, check_new_folder
 from geohp.model.runs import CHECKPOINT_NAME, MODEL_NAME, UNFINISHED
 from geohp.progress import Progress, default_progress
+from geohp.raster.area_of_interest import AreaOfInterest
 from geohp.training.backbone_notes import backbone_notes
 from geohp.training.checks import check_checkpoint, check_experiment
 from geohp.training.defaults import resolve
@@ -59,6 +61,8 @@ def train(
     out: str | Path | None = None,
     resume: str | Path | None = None,
     sweep: str | None = None,
+    aoi: str | Path | Sequence[float] | None = None,
+    aoi_layer: str | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Train a model on imagery; labels, where there are any, only ever teach its linear probe.
@@ -74,6 +78,7 @@ def train(
         resume: instead of all that, the folder of an unfinished run to go on with, from its last checkpoint.
         sweep: numbers of classes to compare after training, ``classes=3..12``; the one recommended is taken, unless
             ``classes.count`` is overridden or the classes have names.
+        aoi, aoi_layer: area of interest, of one's own imagery, in place of ``data.area`` and ``data.area_layer``.
         progress: of surveying the images, of computing features and of training; by default bars in a notebook.
 
     Returns:
@@ -84,7 +89,7 @@ def train(
         ConfigError, DataError, SceneError, WeightsError, OutputError, TrainingError: one sentence and its remedy.
     """
     started, progress = time.monotonic(), progress or default_progress()
-    config, folder = _resolve_run(config, overrides, out, resume, sweep)
+    config, folder = _resolve_run(config, overrides, out, resume, sweep, None if aoi is None else (aoi, aoi_layer))
     check_experiment(config)
     source = _source(config, data)
     with ExitStack() as stack:
@@ -122,10 +127,11 @@ def _resolve_run(
     out: str | Path | None,
     resume: str | Path | None,
     sweep: str | None,
+    area: tuple[str | Path | Sequence[float], str | None] | None,
 ) -> tuple[Config, Path]:
     """The configuration and the folder of a new run, or of one that is gone on with."""
     if resume is not None:
-        if config is not None or overrides or out is not None or sweep is not None:
+        if config is not None or overrides or out is not None or sweep is not None or area is not None:
             raise ConfigError(
                 f"{resume}: a run goes on with its own configuration", "give nothing beside {option}", option="resume"
             )
@@ -137,6 +143,8 @@ def _resolve_run(
         config = load_config(config, overrides)
     if sweep is not None:
         config = _with_sweep(config, sweep, overrides)
+    if area is not None:
+        config = _with_area(config, *area)
     name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     return config, check_new_folder(out if out is not None else Path("runs") / name)
 
@@ -153,6 +161,17 @@ def _unfinished_run(folder: Path) -> Path:
 def _with_sweep(config: Config, sweep: str, overrides: Sequence[str]) -> Config:
     comparison = {"sweep": list(parse_sweep(sweep)), "choose": not count_is_given(config.classes, overrides)}
     return config.model_copy(update={"classes": config.classes.model_copy(update=comparison)})
+
+
+def _with_area(config: Config, aoi: str | Path | Sequence[float], layer: str | None) -> Config:
+    """Patches are cut in an area alone."""
+    if not isinstance(config.data, OrthophotosConfig):
+        problem = f"{{option}}: is for one's own imagery, but data.source is {config.data.source}"
+        raise ConfigError(problem, "leave it out", option="aoi")
+    area = str(aoi) if isinstance(aoi, (str, Path)) else [float(edge) for edge in aoi]
+    AreaOfInterest.of(area, layer)
+    data = config.data.model_copy(update={"area": area, "area_layer": layer})
+    return config.model_copy(update={"data": data})
 
 
 def _source(config: Config, data: Any) -> DataSource:

@@ -32,19 +32,25 @@ class Batches:
     Attributes:
         crs: of the polygons.
         geometry_type: ``Polygon`` or ``MultiPolygon``, which all are made.
+        rows: how many have been handed out.
     """
 
-    def __init__(self, frames: Iterable[geopandas.GeoDataFrame], empty: geopandas.GeoDataFrame) -> None:
+    def __init__(
+        self, frames: Iterable[geopandas.GeoDataFrame], empty: geopandas.GeoDataFrame, *, several_parts: bool = False
+    ) -> None:
         """Look at the first frame.
 
         Args:
             frames: there may be none.
             empty: one without rows, to tell the columns if there is none.
+            several_parts: polygons of any frame may have several; otherwise the first one tells.
         """
+        self.rows = 0
         frames = iter(frames)
         first = next(frames, empty)
         self.crs = first.crs
-        self.geometry_type = "MultiPolygon" if bool((first.geom_type == "MultiPolygon").any()) else "Polygon"
+        several_parts |= bool((first.geom_type == "MultiPolygon").any())
+        self.geometry_type = "MultiPolygon" if several_parts else "Polygon"
         self._geometry = str(first.geometry.name)
         self.schema = self._schema(first)
         self._frames = chain([first], frames)
@@ -54,6 +60,7 @@ class Batches:
         """The rows as Arrow; what goes wrong in making them is kept in ``failure``, for GDAL would lose it."""
         try:
             for frame in self._frames:
+                self.rows += len(frame)
                 yield from self._table(frame).cast(self.schema).to_batches()
         except BaseException as error:
             self.failure = error

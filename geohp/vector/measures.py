@@ -92,6 +92,7 @@ class PixelAreas:
         grid: the raster's.
 
     Attributes:
+        uniform: whether all pixels have the same area.
         unit_m2: the unit: where all pixels have the same area, that, else about 2^-24 of a pixel.
 
     Raises:
@@ -100,8 +101,8 @@ class PixelAreas:
 
     def __init__(self, grid: Grid) -> None:
         self._surface, self._placement = Surface.of(grid.map_crs), Placement(grid)
-        self._uniform = self._surface.ellipsoid is None and self._placement.straight and not grid.gcps
-        if self._uniform:
+        self.uniform = self._surface.ellipsoid is None and self._placement.straight and not grid.gcps
+        if self.uniform:
             self.unit_m2 = abs(float(grid.transform.determinant)) * self._surface.unit_m**2
         else:
             middle = Block(grid.height // 2, grid.width // 2, 1, 1)
@@ -109,7 +110,7 @@ class PixelAreas:
 
     def units(self, block: Block) -> NDArray[np.int64]:
         """Areas in units as (1, 1), (rows, 1) or (rows, cols), whichever tells them all."""
-        if self._uniform:
+        if self.uniform:
             return np.ones((1, 1), np.int64)
         return np.rint(self._m2(block) / self.unit_m2).astype(np.int64)
 

@@ -19,11 +19,13 @@ from geohp.classes import LandCoverClass, classes_to_json
 from geohp.errors import VectorError
 from geohp.legend.file import Legend
 from geohp.legend.recoded_labels import RecodedLabels
-from geohp.options import PolygonOptions, keywords
+from geohp.options import AreaOptions, PolygonOptions, keywords
 from geohp.progress import Progress, no_progress
+from geohp.raster.area_of_interest import asked_area
 from geohp.raster.block import BLOCK_PX, BlockGrid
 from geohp.raster.grid import Grid, parse_crs
 from geohp.raster.read.labels import complete_classes, open_labels
+from geohp.vector.clipping import AreaLabels, Clip, CoveredAreas
 from geohp.vector.measures import PixelAreas, areas_m2, measure_columns, perimeters_m
 from geohp.vector.placement import Placement
 from geohp.vector.shaping import Shaper
@@ -43,7 +45,7 @@ _COLUMNS = ("class_id", "class_name", "n_pixels", "geometry")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolygonizeOptions(PolygonOptions):
+class PolygonizeOptions(PolygonOptions, AreaOptions):
     """All that :func:`polygonize` takes besides the labels; described there."""
 
     classes: Sequence[LandCoverClass] | None = None
@@ -55,10 +57,13 @@ class PolygonizeOptions(PolygonOptions):
     progress: Progress = no_progress
 
     def __post_init__(self) -> None:
-        """Raises VectorError: an impossible shape, or both classes and a legend."""
+        """Raises VectorError: an impossible shape, both classes and a legend, or an area whose edge may not stay."""
         super().__post_init__()
         if self.classes is not None and self.legend is not None:
             raise VectorError("classes and a legend are both given", "name the labels in one of them only")
+        if self.aoi is not None and self.simplify_boundary:
+            problem = "{option}: the edge of an area of interest is kept as it is"
+            raise VectorError(problem, "leave one of the two out", option="simplify_boundary")
 
 
 @keywords(PolygonizeOptions)
@@ -92,6 +97,9 @@ def polygonize(labels: str | Path | DataArray, options: PolygonizeOptions) -> ge
         confidence: a raster on the same grid; adds the columns ``mean_confidence`` and ``min_confidence``.
         stats: statistics of other rasters, on whatever grid, over the regions' pixels: texts like ``dsm.tif:mean,p90``,
             or :class:`geohp.vector.zonal.Statistics`.
+        aoi, aoi_layer: area of interest, see :class:`geohp.options.AreaOptions`. Polygons are cut exactly at its edge;
+            what is less than half a pixel there joins its neighbour. A polygon that the edge cuts apart stays one row.
+            ``n_pixels`` and statistics are of all pixels that have a share in the polygon.
         any_values: take also for labels what does not look like them: integers that a scale makes quantities of, such
             as a confidence raster's, and more than a hundred different values without class names.
         block_px: side of a block.
@@ -107,6 +115,7 @@ def polygonize(labels: str | Path | DataArray, options: PolygonizeOptions) -> ge
     Raises:
         SceneError: a raster that cannot be opened or read.
         VectorError: no label map (floats, several bands, see ``any_values``), or an impossible argument.
+        SourceError: no area of interest, or one that lies beside the raster.
         ConfigError: no legend, that of another model, or one that names a label that the raster does not have.
     """
     with open_polygons(labels, options) as polygons:
@@ -130,13 +139,17 @@ def open_polygons(labels: str | Path | DataArray, options: PolygonizeOptions) ->
         if grid.map_crs is None and (options.min_area_m2 or options.simplify_m):
             unit = "its own units" if grid.is_georeferenced else "pixels"
             logger.info("%s does not say how large a metre is: sizes are taken to be in %s", raster.name, unit)
-        areas, placement = PixelAreas(grid), Placement(grid)
+        area = asked_area(options)
+        clip = None if area is None else Clip.of(area, grid, raster.name)
+        raster = raster if clip is None else AreaLabels(raster, clip.coverage)
+        areas, placement = PixelAreas(grid) if clip is None else CoveredAreas(grid, clip.coverage), Placement(grid)
+        sliver_m2 = 0.0 if clip is None else clip.sliver_m2(areas, grid)
         blocks = BlockGrid(grid.height, grid.width, options.block_px)
         surveyed = survey(
             raster,
             blocks,
             areas,
-            min_area_m2=options.min_area_m2,
+            min_area_m2=max(options.min_area_m2, sliver_m2),
             most_values=None if named or options.any_values else _MOST_UNNAMED,
             progress=options.progress,
         )
@@ -149,6 +162,7 @@ def open_polygons(labels: str | Path | DataArray, options: PolygonizeOptions) ->
             shaper=Shaper(areas, placement, options),
             zonal=zonal,
             progress=options.progress,
+            clip=clip,
         )
 
 
@@ -164,6 +178,7 @@ class Polygons:
         shaper: of their outlines.
         zonal: statistics to gather.
         progress: see :func:`polygonize`.
+        clip: the area of interest that they are cut to.
     """
 
     classes: tuple[LandCoverClass, ...]
@@ -173,9 +188,7 @@ class Polygons:
     shaper: Shaper
     zonal: Sequence[ZonalAccumulator]
     progress: Progress
-
-    def __len__(self) -> int:
-        return len(self.survey.table)
+    clip: Clip | None = None
 
     def batches(self) -> Iterator[geopandas.GeoDataFrame]:
         """The polygons, as soon as a block completes them; the index is the region's number, from 1.
@@ -213,6 +226,9 @@ class Polygons:
         class_ids = table.values[rows].astype(np.int64)
         # From the pixels: coordinates in the millions of metres have not the digits for areas of single pixels.
         areas = table.areas_m2[rows] if self.shaper.exact else areas_m2(polygons, self.crs)
+        if self.clip is not None:
+            polygons, cut = self.clip.cut(polygons)
+            areas = np.where(cut, areas_m2(polygons, self.crs), areas)
         area, perimeter = self.measures
         columns: dict[str, NDArray[Any]] = {
             "class_id": class_ids,
@@ -223,7 +239,8 @@ class Polygons:
         }
         for statistics in self.zonal:
             columns |= statistics.take(regions)
-        return geopandas.GeoDataFrame(columns, geometry=polygons, crs=self.crs, index=regions)
+        frame = geopandas.GeoDataFrame(columns, geometry=polygons, crs=self.crs, index=regions)
+        return frame if self.clip is None else frame[~frame.is_empty]  # simplified, one may have left the area
 
 
 def _statistics(options: PolygonizeOptions, grid: Grid) -> list[Statistics]:

@@ -57,7 +57,7 @@ def write_polygons(
             without ``overwrite``, a GeoPackage that another program is writing to.
     """
     path = check_target(path, layer=layer, overwrite=overwrite)
-    _write(Batches([polygons], polygons), path, _legend(polygons, classes), layer)
+    write_layer(Batches([polygons], polygons), path, _legend(polygons, classes), layer)
     return path
 
 
@@ -88,6 +88,7 @@ def polygonize_file(labels: str | Path | DataArray, path: str | Path, options: P
     Raises:
         SceneError: a raster that cannot be opened or read.
         VectorError: no label map (floats, several bands, see ``any_values``), or an impossible argument.
+        SourceError: no area of interest, or one that lies beside the raster.
         ConfigError: no legend, that of another model, or one that names a label that the raster does not have.
         OutputError: see :func:`write_polygons`.
     """
@@ -95,13 +96,22 @@ def polygonize_file(labels: str | Path | DataArray, path: str | Path, options: P
     if options.qml:
         check_output(path.with_suffix(".qml"), overwrite=options.overwrite)
     with open_polygons(labels, options) as polygons:
-        _write(Batches(polygons.batches(), polygons.empty()), path, polygons.classes, options.layer)
+        batches = Batches(polygons.batches(), polygons.empty(), several_parts=polygons.clip is not None)
+        write_layer(batches, path, polygons.classes, options.layer)
         if options.qml:
             write_styles(path, polygons.classes, overwrite=options.overwrite)
-        return len(polygons)
+        return batches.rows
 
 
-def _write(batches: Batches, path: Path, legend: Sequence[LandCoverClass], layer: str) -> None:
+def write_layer(batches: Batches, path: Path, legend: Sequence[LandCoverClass], layer: str) -> None:
+    """Write batches of polygons to a file, by its suffix, whole or not at all; see :func:`write_polygons`.
+
+    Args:
+        batches: the polygons, with a column ``class_id``.
+        path: the file, which may be written, see :func:`geohp.vector.targets.check_target`.
+        legend: what their classes are.
+        layer: of a GeoPackage.
+    """
     suffix = path.suffix.lower()
     with atomic_write(path, failures=FAILURES) as draft:
         if suffix == ".gpkg":

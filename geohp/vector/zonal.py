@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,9 @@ from geohp.vector.value_counts import ValueCounts
 
 if TYPE_CHECKING:
     from xarray import DataArray
+
+Values = Callable[[Block], tuple[NDArray[Any], NDArray[np.bool_]]]
+"""Gives numbers and validity, both (rows, cols), of a block."""
 
 _MOMENTS = ("count", "sum", "mean", "std", "min", "max")
 _EXAMPLE = "as in dsm.tif:mean,p90"
@@ -106,11 +109,16 @@ class _Sums(NamedTuple):
 class ZonalAccumulator:
     """Statistics of one raster over the regions of a label map, gathered block by block."""
 
-    def __init__(self, dataset: Any, request: Statistics, name: str) -> None:
-        """Take an open dataset on the label map's grid; see :func:`open_statistics`."""
-        self._dataset, self._request, self._name = dataset, request, name
-        self._validity = ValidityPlan.of(dataset, [1])
-        ranks = {operation: _percentile(operation) for operation in request.operations}
+    def __init__(self, read: Values, operations: Sequence[str], columns: Sequence[str]) -> None:
+        """Take what gives values; for rasters see :func:`open_statistics`.
+
+        Args:
+            read: gives values and validity (rows, cols) of a block of the label map.
+            operations: see :class:`Statistics`.
+            columns: what each is called.
+        """
+        self._read, self._operations, self._columns = read, operations, columns
+        ranks = {operation: _percentile(operation) for operation in operations}
         self._ranks = {operation: rank for operation, rank in ranks.items() if rank is not None}
         self._sums: dict[int, _Sums] = {}
         self._values = ValueCounts()
@@ -147,21 +155,26 @@ class ZonalAccumulator:
         columns = _moments(sums)
         if self._ranks:
             columns |= zip(self._ranks, self._values.take(regions, [*self._ranks.values()]), strict=True)
-        request = self._request
-        return {name: columns[operation] for name, operation in zip(request.names, request.operations, strict=True)}
+        return {name: columns[operation] for name, operation in zip(self._columns, self._operations, strict=True)}
 
-    def _read(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+
+def _values_of(dataset: Any, name: str) -> Values:
+    """The numbers of an open raster that lies on the label map's grid."""
+    validity = ValidityPlan.of(dataset, [1])
+
+    def read(block: Block) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         try:
-            stored = self._dataset.read(1, window=block.window)
-            valid = self._validity.of_block(self._dataset, block, stored[None])
+            stored = dataset.read(1, window=block.window)
+            valid = validity.of_block(dataset, block, stored[None])
         except FAILURES as error:
             raise SceneError(
-                f"{self._name} cannot be read at row {block.row}, column {block.col} of the label map "
+                f"{name} cannot be read at row {block.row}, column {block.col} of the label map "
                 f"({gdal_message(error)})",
                 "the file may be damaged",
             ) from error
-        values = stored.astype(np.float64) * self._dataset.scales[0] + self._dataset.offsets[0]
-        return values, valid
+        return stored.astype(np.float64) * dataset.scales[0] + dataset.offsets[0], valid
+
+    return read
 
 
 def _moments(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
@@ -194,7 +207,7 @@ def open_statistics(request: Statistics, grid: Grid) -> Iterator[ZonalAccumulato
     with opened_raster(request.raster) as (dataset, name):
         own = Grid.of(dataset)
         if _same(own, grid):
-            yield ZonalAccumulator(dataset, request, name)
+            yield ZonalAccumulator(_values_of(dataset, name), request.operations, request.names)
             return
         if request.same_grid:
             raise VectorError(
@@ -209,7 +222,7 @@ def open_statistics(request: Statistics, grid: Grid) -> Iterator[ZonalAccumulato
                 "warp it to the same grid first (gdalwarp)",
             )
         with _warped(dataset, name, own, grid) as warped:
-            yield ZonalAccumulator(warped, request, name)
+            yield ZonalAccumulator(_values_of(warped, name), request.operations, request.names)
 
 
 def _same(one: Grid, other: Grid) -> bool:

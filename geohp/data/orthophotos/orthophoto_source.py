@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import geopandas
 import numpy as np
 
 from geohp.config.data import OrthophotosConfig
@@ -24,7 +23,7 @@ from geohp.data.orthophotos.image_survey import (
     survey_for_training,
 )
 from geohp.data.orthophotos.label_files import LabelFiles, match_labels
-from geohp.data.orthophotos.patch_regions import Region, area_on, read_area
+from geohp.data.orthophotos.patch_regions import Region, area_on
 from geohp.data.orthophotos.patch_sets import LabelSetting, OrthophotoPatches, PatchPlace
 from geohp.data.orthophotos.pixel_labels import LabelReading, texts_in
 from geohp.data.orthophotos.polygons import PolygonLayers
@@ -32,6 +31,7 @@ from geohp.data.orthophotos.splits import Split, make_split
 from geohp.errors import DataError
 from geohp.legend.features import natural
 from geohp.progress import Progress, no_progress
+from geohp.raster.area_of_interest import AreaOfInterest
 from geohp.raster.sources.find import find_images
 from geohp.raster.sources.paths import is_remote
 
@@ -139,7 +139,7 @@ class Orthophotos(DataSource):
     def _imagery(self) -> _Imagery:
         """The images, which of them go where, and their labels; only headers are read."""
         config = self.config
-        area = None if config.area is None else read_area(config.area)
+        area = None if config.area is None else AreaOfInterest.of(config.area, config.area_layer)
         paths, tests = self._find(area)
         files = match_labels(config.labels, paths) if config.labels else LabelFiles({})
         # A folder of images may hold their labels, too.
@@ -160,12 +160,12 @@ class Orthophotos(DataSource):
         self.protocol = self._protocol(imagery)
         return imagery
 
-    def _find(self, area: geopandas.GeoSeries | None) -> tuple[list[str], list[str]]:
+    def _find(self, area: AreaOfInterest | None) -> tuple[list[str], list[str]]:
         """All images, and those named to test on, in an order that does not depend on how they were named."""
-        config = self.config
+        config, outline = self.config, None if area is None else area.series
 
         def find(patterns: Sequence[str], key: str) -> list[str]:
-            images = find_images(patterns, exclude=config.exclude, area=area, asset=config.asset, key=key)
+            images = find_images(patterns, exclude=config.exclude, area=outline, asset=config.asset, key=key)
             return sorted(images, key=Path)
 
         paths = find(config.images, "data.images")
@@ -232,10 +232,12 @@ class _Imagery:
         return bool(over_ground or any(item.footprint.path in self.files.of_image for item in self.split.train))
 
 
-def _within(area: geopandas.GeoSeries, footprints: Sequence[Footprint]) -> tuple[list[Footprint], dict[str, Region]]:
+def _within(area: AreaOfInterest, footprints: Sequence[Footprint]) -> tuple[list[Footprint], dict[str, Region]]:
     regions = {f.path: region for f in footprints if (region := area_on(area, f)) is not None}
     if not regions:
-        raise DataError(f"data.area: meets none of the {len(footprints)} image(s)", "check its coordinates")
+        raise DataError(
+            f"data.area ({area.name}): meets none of the {len(footprints)} image(s)", "check its coordinates"
+        )
     return [f for f in footprints if f.path in regions], dict(regions)
 
 

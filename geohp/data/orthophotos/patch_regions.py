@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import geopandas
 import numpy as np
-import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 
 from geohp.data.orthophotos.footprints import Footprint, PixelToPlane
 from geohp.errors import DataError
+from geohp.raster.area_of_interest import AreaOfInterest, PixelArea
 from geohp.raster.block import Block
-from geohp.raster.sources.vector_files import read_vectors
 
 Bool = NDArray[np.bool_]
 
@@ -112,69 +107,13 @@ class Blocks:
         return inside
 
 
-class Area:
-    """The part of an image in an area of interest.
-
-    Args:
-        shape: the area on the pixel grid of the image, x the column and y the row.
-    """
-
-    def __init__(self, shape: Any) -> None:
-        self.shape = shape
-        shapely.prepare(shape)
-
-    def contains(self, rows: NDArray[np.int64], cols: NDArray[np.int64], side: int) -> Bool:
-        """Which of (n,) square patches the area covers."""
-        return np.asarray(shapely.covers(self.shape, shapely.box(cols, rows, cols + side, rows + side)), bool)
-
-    def pixels(self, block: Block) -> Bool:
-        """Which pixels (rows, cols) of a block have their centre in the area."""
-        here = shapely.intersection(self.shape, shapely.box(block.col, block.row, block.right, block.bottom))
-        inside = np.zeros(block.shape, np.uint8)
-        if shapely.area(here) > 0:
-            rasterize([here], out=inside, transform=Affine.translation(block.col, block.row))
-        return inside > 0
-
-
-def read_area(area: str | Sequence[float]) -> geopandas.GeoSeries:
-    """An area of interest as one geometry with its CRS.
-
-    Args:
-        area: a file of polygons, or west, south, east and north in degrees.
-
-    Raises:
-        DataError: it cannot be read, holds no polygons or has no CRS.
-    """
-    if not isinstance(area, str):
-        return geopandas.GeoSeries([shapely.box(*area)], crs="EPSG:4326")
-    path = Path(area).expanduser()
-    if not path.is_file():
-        raise DataError(f"data.area = {area}: no such file", "give polygons, or [west, south, east, north] in degrees")
-    frame = read_vectors(path)
-    shapes = frame.geometry[frame.geom_type.isin(["Polygon", "MultiPolygon"])]
-    if not len(shapes) or frame.crs is None:
-        lacks = "no polygons" if not len(shapes) else "no coordinate reference system"
-        raise DataError(f"data.area = {area}: has {lacks}", "give polygons that say where on Earth they lie")
-    return geopandas.GeoSeries([shapely.make_valid(shapely.union_all(shapes.to_numpy()))], crs=frame.crs)
-
-
-def area_on(area: geopandas.GeoSeries, footprint: Footprint) -> Area | None:
+def area_on(area: AreaOfInterest, footprint: Footprint) -> PixelArea | None:
     """The part of an image in an area of interest; ``None`` where there is none.
 
     Raises:
         DataError: the image does not say where it lies.
     """
-    if not footprint.placed:
-        raise DataError(
-            f"{footprint.path} has no coordinate reference system", "assign it first, or leave out data.area"
-        )
-    to_pixels = ~footprint.grid.affine
-    a, b, c, d, e, f = to_pixels[:6]
-    shape = area.to_crs(footprint.crs).iloc[0]
-    placed = shapely.affinity.affine_transform(shape, [a, b, d, e, c, f])
-    height, width = footprint.grid.shape
-    here = shapely.intersection(shapely.make_valid(placed), shapely.box(0, 0, width, height))
-    return Area(here) if shapely.area(here) > 0 else None
+    return area.on(footprint.grid, footprint.path)
 
 
 @dataclass(frozen=True)

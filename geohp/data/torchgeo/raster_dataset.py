@@ -16,8 +16,8 @@ from torchgeo.datasets import RasterDataset
 
 from geohp.config.data import OrthophotosConfig
 from geohp.config.experiment import Config
-from geohp.data.orthophotos.patch_regions import read_area
 from geohp.errors import DataError
+from geohp.raster.area_of_interest import AreaOfInterest
 from geohp.raster.gdal import open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster, warped_to
@@ -55,7 +55,7 @@ class GeohpRasterDataset(RasterDataset):
         data = config.data if isinstance(config, Config) else config
         if not isinstance(data, OrthophotosConfig):
             raise DataError(f"data.source = {data.source}: only one's own imagery can be a RasterDataset")
-        area = None if data.area is None else read_area(data.area)
+        area = None if data.area is None else AreaOfInterest.of(data.area, data.area_layer).series
         images = find_images(data.images, exclude=data.exclude, area=area, asset=data.asset, key="data.images")
         self._images = sorted(images, key=Path)
         for path in self._images:

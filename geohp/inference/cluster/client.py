@@ -26,6 +26,7 @@ from geohp.inference.cluster.groups import group_blocks
 from geohp.inference.cluster.workers import SharedScene, TaskSpec, WorkerInfo, WrittenBlock
 from geohp.inference.engine.settings import EngineSettings
 from geohp.inference.engine.windows import WindowGrid
+from geohp.inference.extent import Extent
 from geohp.inference.map_options import RasterOptions
 from geohp.inference.segmenter import Segmenter
 from geohp.inference.writing import skipped_in
@@ -59,6 +60,7 @@ def run_blocks(
     settings: EngineSettings,
     paths: Mapping[str, Path],
     options: RasterOptions,
+    extent: Extent,
 ) -> None:
     """Have a cluster do the blocks of some work.
 
@@ -70,6 +72,7 @@ def run_blocks(
         settings: how the scene is cut.
         paths: the output of each layer.
         options: with the client of the cluster.
+        extent: what of the scene is mapped.
 
     Raises:
         ClusterError: the workers have other versions of geohp or die of the task, or the scheduler is gone.
@@ -85,7 +88,8 @@ def run_blocks(
     threads = _common_threads(client)
     # What a task does twice, because another does it too, counts by what takes the longest.
     costly = grid if settings.refine is None else settings.refine.grid(scene.height, scene.width)
-    tasks = group_blocks(blocks, settings.blocks(grid, model.clusters), costly, settings, _slots(client))
+    layout = extent.blocks(settings.blocks(grid, model.clusters))
+    tasks = group_blocks(blocks, layout, costly, settings, _slots(client))
     if len(tasks) < 2:
         logger.info("the scene is too small to be shared out: workers do not pay")
     numbers = {path: number for number, path in enumerate(work.outputs)}
@@ -101,9 +105,10 @@ def run_blocks(
             settings=settings,
             layers={name: (numbers[path], work.outputs[path]) for name, path in paths.items()},
             errors_as_nodata=options.on_read_error == "nodata",
+            extent=extent,
             version=__version__,
         )
-        _journal(client, spec, tasks, work, _Counter(options.progress, blocks, grid))
+        _journal(client, spec, tasks, work, _Counter(options.progress, blocks, grid, extent))
 
 
 def _journal(
@@ -184,9 +189,9 @@ def _arrived(work: ResumableRasterWriter, block: WrittenBlock) -> bool:
 class _Counter:
     """Windows done: each counts with the block that it begins in."""
 
-    def __init__(self, progress: Progress, blocks: Sequence[Block], grid: WindowGrid) -> None:
+    def __init__(self, progress: Progress, blocks: Sequence[Block], grid: WindowGrid, extent: Extent) -> None:
         self._progress = progress
-        self._windows = {block.origin: _begun_in(block, grid) for block in blocks}
+        self._windows = {extent.place(block).origin: _begun_in(block, grid) for block in blocks}
         self._total = sum(self._windows.values())
         self._done = 0
 

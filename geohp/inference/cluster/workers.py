@@ -23,6 +23,7 @@ from geohp.errors import ClusterError, GeohpError, ModelError, OutputError, Scen
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.reading import NodataOnErrorScene
 from geohp.inference.engine.settings import EngineSettings
+from geohp.inference.extent import Extent
 from geohp.inference.writing import write_behind
 from geohp.model.device import torch_device
 from geohp.model.file import load_model
@@ -104,6 +105,7 @@ class TaskSpec:
         settings: how it is cut.
         layers: by what they hold, each layer's number and how it is stored.
         errors_as_nodata: what cannot be read counts as no data.
+        extent: what of the scene is mapped.
         version: of geohp, where the run began.
     """
 
@@ -117,6 +119,7 @@ class TaskSpec:
     settings: EngineSettings
     layers: Mapping[str, tuple[int, Layer]]
     errors_as_nodata: bool
+    extent: Extent
     version: str
 
 
@@ -166,9 +169,11 @@ def process_blocks(spec: TaskSpec, blocks: Sequence[Block]) -> list[WrittenBlock
         source = NodataOnErrorScene(scene) if spec.errors_as_nodata else scene
         parts = _PartWriter(spec)
         quantities = (frozenset(spec.layers) - {"labels"}) | {"confidence"}
-        finished = label_blocks(source, model, spec.settings, quantities=quantities, blocks=blocks)
+        finished = label_blocks(
+            source, model, spec.settings, quantities=quantities, blocks=blocks, area=spec.extent.area
+        )
         # Layers go by their names here, which are no paths, but as good for telling them apart.
-        write_behind(parts, {name: Path(name) for name in spec.layers}, finished, source, scene.grid)
+        write_behind(parts, {name: Path(name) for name in spec.layers}, finished, source, scene.grid, spec.extent)
     except GeohpError as error:
         return error
     return parts.finished

@@ -29,6 +29,7 @@ from geohp.inference.engine.refining import refined
 from geohp.inference.engine.settings import CrfWindows, EngineSettings
 from geohp.inference.engine.windows import Origin, Plan
 from geohp.progress import Progress, no_progress
+from geohp.raster.area_of_interest import PixelArea
 from geohp.raster.block import Block
 from geohp.raster.read.patches import Readable
 
@@ -60,6 +61,7 @@ def label_blocks(
     *,
     quantities: frozenset[str] = frozenset(),
     blocks: Sequence[Block] | None = None,
+    area: PixelArea | None = None,
 ) -> Iterator[FinishedBlock]:
     """Label a scene block by block in raster order.
 
@@ -69,7 +71,9 @@ def label_blocks(
         settings: see :class:`EngineSettings`.
         progress: hears of the windows done and their number.
         quantities: what to compute besides the labels, out of :data:`geohp.options.QUANTITIES`.
-        blocks: out of ``settings.blocks(...)`` and in that order; all of them by default.
+        blocks: out of ``settings.blocks(...)`` or parts of these, and in that order; all of them by default.
+        area: all that is to be labelled; what lies outside becomes no data, and windows that lie outside cost nothing.
+            The labels inside are those of a map of the whole scene.
 
     Yields:
         Those blocks.
@@ -80,9 +84,9 @@ def label_blocks(
     """
     grid = settings.grid(scene.height, scene.width)
     blocks = settings.blocks(grid, model.clusters) if blocks is None else list(blocks)
-    mapping = _Mapping(scene, model, settings, progress)
+    mapping = _Mapping(scene, model, settings, progress, area)
     if settings.refine is None:
-        return mapping.blocks(Plan(grid, blocks), quantities)
+        return mapping.blocks(Plan(grid, blocks, None if area is None else area.touches), quantities)
     return mapping.refined_blocks(blocks, settings.refine, quantities)
 
 
@@ -94,11 +98,13 @@ class _Mapping:
     model: Scorer
     settings: EngineSettings
     progress: Progress
+    area: PixelArea | None = None
 
     def blocks(self, plan: Plan, quantities: frozenset[str]) -> Iterator[FinishedBlock]:
         """The regions of a plan, each the class of the largest score."""
         cluster_to_class = self.settings.cluster_to_class
         for block, scores, valid in self._blended(plan, with_scale=bool(quantities)):
+            valid = self._inside(block, valid)
             layers = {"labels": labels(scores[: self.model.clusters], valid, cluster_to_class)}
             yield FinishedBlock(block, layers | confidence_layers(scores, valid, quantities, cluster_to_class))
 
@@ -107,7 +113,8 @@ class _Mapping:
     ) -> Iterator[FinishedBlock]:
         """Blocks of the classes' marginals in the refinement's own windows."""
         cluster_to_class = self.settings.cluster_to_class
-        finer = Plan(refine.grid(self.scene.height, self.scene.width), blocks)
+        meant = None if self.area is None else self.area.touches
+        finer = Plan(refine.grid(self.scene.height, self.scene.width), blocks, meant)
         regions = [Block(*origin, *finer.grid.shape) for origin in finer.order]
         coarse = Plan(self.settings.grid(self.scene.height, self.scene.width), regions)
         # Read once more: to hold the colours of all that the model's windows have seen would take more than it spares.
@@ -115,7 +122,12 @@ class _Mapping:
         windows = refined(self._blended(coarse, with_scale=True), patches, cluster_to_class)
         classes = self.model.clusters if cluster_to_class is None else len(set(cluster_to_class))
         for block, marginals, valid in blend_regions(finer, windows, classes, self.model.device):
+            valid = self._inside(block, valid)
             yield FinishedBlock(block, refined_layers(marginals, valid, quantities, cluster_to_class))
+
+    def _inside(self, block: Block, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """What of a block is labelled."""
+        return valid if self.area is None else valid & self.area.pixels(block)
 
     def _blended(self, plan: Plan, *, with_scale: bool) -> Iterator[Blended]:
         """The scores of a plan's regions, with the channel of their common scale or without."""

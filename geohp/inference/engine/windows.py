@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -104,24 +104,36 @@ class Plan:
     Args:
         grid: the windows.
         regions: in the order they are computed; they may overlap and need not cover the scene.
+        meant: whether any of a block matters; all of it does by default. Asked of what a window shows of a
+            region.
 
     Attributes:
         grid, regions: as given.
-        touching: for each region the windows that touch it, in raster order.
+        touching: for each region the windows that touch what matters of it, in raster order.
         fresh: for each region those of them that none before it needed.
     """
 
-    def __init__(self, grid: WindowGrid, regions: Sequence[Block]) -> None:
+    def __init__(
+        self, grid: WindowGrid, regions: Sequence[Block], meant: Callable[[Block], bool] | None = None
+    ) -> None:
         self.grid, self.regions = grid, regions
         self.touching: list[list[Origin]] = []
         self.fresh: list[list[Origin]] = []
         self._uses: dict[Origin, list[int]] = {}
         for number, region in enumerate(regions):
-            origins = list(grid.touching(region))
+            origins = [
+                origin for origin in grid.touching(region) if meant is None or meant(self._shown(origin, region))
+            ]
             self.touching.append(origins)
             self.fresh.append([origin for origin in origins if origin not in self._uses])
             for origin in origins:
                 self._uses.setdefault(origin, []).append(number)
+
+    def _shown(self, origin: Origin, region: Block) -> Block:
+        """What a window that touches a region shows of it."""
+        shown = Block(*origin, *self.grid.shape).intersect(region)
+        assert shown is not None
+        return shown
 
     @property
     def order(self) -> list[Origin]:

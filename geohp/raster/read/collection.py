@@ -58,7 +58,7 @@ class SceneCollection:
         rule: of the scaling.
         scenes: those that could be opened, in the order given.
         failed: why others could not be, by path.
-        scalings: what the rule gave, by the types of the channels.
+        scalings: what the rule gave, by the types of the channels; or by path, where each has its own.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class SceneCollection:
         bands: BandRequest = None,
         scaling: ScalingRequest = "auto",
         known: Mapping[str, Scaling] | None = None,
+        apart: bool = False,
     ):
         """Look at every scene once, and measure where the rule asks for it.
 
@@ -75,6 +76,7 @@ class SceneCollection:
             paths: files, or anything else that GDAL opens.
             bands, scaling: see :func:`geohp.raster.read.scene.open_scene`.
             known: what the same rule gave before, see :attr:`scalings`; it is not measured again.
+            apart: measure each scene by itself.
 
         Raises:
             ConfigError: a scaling that is not understood, or does not fit the number of channels.
@@ -85,23 +87,29 @@ class SceneCollection:
         self.failed: dict[str, SceneError] = {}
         self.scenes = [scene for path in map(str, paths) if (scene := self._look_at(path)) is not None]
         self.scalings: dict[str, Scaling] = {}
+        self._apart = apart
         known = {} if known is None else known
         for scene in self.scenes:
-            if scene.kind not in self.scalings:
-                fixed = scaling if isinstance(scaling, Scaling) else known.get(scene.kind)
+            key = self._key(scene)
+            if key not in self.scalings:
+                fixed = scaling if isinstance(scaling, Scaling) else known.get(key)
                 try:
-                    self.scalings[scene.kind] = self._resolve_scaling(scene, scaling) if fixed is None else fixed
+                    self.scalings[key] = self._resolve_scaling(scene, scaling) if fixed is None else fixed
                 except SceneError as error:  # the rule does not suit the type
                     self.failed[scene.path] = error
         self.scenes = [scene for scene in self.scenes if scene.path not in self.failed]
-        self._kinds = {scene.path: scene.kind for scene in self.scenes}
+        self._keys = {scene.path: self._key(scene) for scene in self.scenes}
 
     def open(self, path: str | Path) -> Scene:
         """Open one of the scenes; close it, or use it in a ``with`` statement."""
         path = str(path)
         if path in self.failed:
             raise self.failed[path]
-        return open_scene(path, bands=self.bands, scaling=self.scalings[self._kinds[path]])
+        return open_scene(path, bands=self.bands, scaling=self.scalings[self._keys[path]])
+
+    def _key(self, scene: SceneInfo) -> str:
+        """The same for scenes that are measured together."""
+        return scene.path if self._apart else scene.kind
 
     def _look_at(self, path: str) -> SceneInfo | None:
         try:
@@ -115,7 +123,7 @@ class SceneCollection:
         return open_scene(path, bands=self.bands, scaling=_UNMEASURED)
 
     def _resolve_scaling(self, first: SceneInfo, rule: Any) -> Scaling:
-        alike = [scene for scene in self.scenes if scene.kind == first.kind]
+        alike = [scene for scene in self.scenes if self._key(scene) == self._key(first)]
         where = first.path if len(alike) == 1 else f"{first.path} and {len(alike) - 1} more"
         return resolve_scaling(parse_rule(rule), first.stored, lambda: self._sample(alike), where)
 

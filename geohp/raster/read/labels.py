@@ -141,6 +141,15 @@ def open_labels(labels: str | Path | DataArray, *, any_values: bool | None = Non
         yield raster
 
 
+def as_label_map(dataset: Any, name: str) -> LabelRaster | None:
+    """An open rasterio dataset as a label raster where it says that it is one; ``None`` of any other."""
+    try:
+        labels = LabelRaster(dataset, name)
+    except VectorError:  # several bands, or no integers
+        return None
+    return None if labels.labels is None or labels.scaled else labels
+
+
 def holds_data(path: str | Path) -> bool:
     """Whether any pixel of a label raster holds data; reads no further than to the first.
 

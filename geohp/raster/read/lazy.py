@@ -61,8 +61,13 @@ class LazyScene(Scene):
         """How stored values become what is read."""
         return ReadTransform(self._plan, tuple(self._channels), self.scaling)
 
-    def thumbnail(self, max_px: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """A small array averaged down; of a larger one the means of patches on a lattice, each a pixel."""
+    def thumbnail(self, max_px: int, block: Block | None = None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """A small array averaged down; of a larger one the means of patches on a lattice, each a pixel.
+
+        Of a block, some of its pixels.
+        """
+        if block is not None:
+            return super().thumbnail(max_px, block)
         if self.height * self.width <= _SMALL_PX:
             with Scene.from_dataarray(self._array, bands=self.band_request, scaling=self.scaling) as whole:
                 return whole.thumbnail(max_px)

@@ -146,16 +146,17 @@ class Scene:
             )
         return self._scaled(*self._stored(block))
 
-    def thumbnail(self, max_px: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Read the whole scene, averaged down so that its longer side has at most ``max_px`` pixels.
+    def thumbnail(self, max_px: int, block: Block | None = None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Read the scene, or a block of it, averaged down so that the longer side has at most ``max_px`` pixels.
 
         Returns:
-            Data and validity as :meth:`read` gives them; never larger than the scene itself.
+            Data and validity as :meth:`read` gives them; never larger than what is read itself.
         """
-        shape = self._shrunk(max_px / max(self.height, self.width))
+        block = block or self.grid.block
+        shape = _shrunk(block.shape, max_px / max(block.shape))
         # Indices into a colour table have no mean.
         resampling = Resampling.nearest if self._palette is not None else Resampling.average
-        return self._scaled(*self._stored(self.grid.block, shape, resampling))
+        return self._scaled(*self._stored(block, shape, resampling))
 
     def _scaled(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         data = self.scaling.apply(values)
@@ -251,12 +252,9 @@ class Scene:
             patches = self._stored_each(self._lattice(px))
             if any(valid.any() for _, valid in patches):
                 return np.concatenate([values[:, valid] for values, valid in patches], axis=1)
-        values, valid = self._stored(self.grid.block, self._shrunk((px / (self.height * self.width)) ** 0.5))
+        shape = _shrunk(self.grid.shape, (px / (self.height * self.width)) ** 0.5)
+        values, valid = self._stored(self.grid.block, shape)
         return values[:, valid]
-
-    def _shrunk(self, factor: float) -> tuple[int, int]:
-        """Rows and columns of the scene decimated, never more than it has."""
-        return max(1, round(self.height * min(1.0, factor))), max(1, round(self.width * min(1.0, factor)))
 
     def _stored_each(self, blocks: Sequence[Block]) -> list[tuple[NDArray[Any], NDArray[np.bool_]]]:
         return [self._stored(block) for block in blocks]
@@ -269,6 +267,11 @@ class Scene:
         rows = np.unique(np.linspace(0, self.height - tall, count).astype(int))
         cols = np.unique(np.linspace(0, self.width - wide, count).astype(int))
         return [Block(int(row), int(col), tall, wide) for row in rows for col in cols]
+
+
+def _shrunk(shape: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Rows and columns of what is decimated, never more than there are."""
+    return max(1, round(shape[0] * min(1.0, factor))), max(1, round(shape[1] * min(1.0, factor)))
 
 
 def array_name(array: Any) -> str:

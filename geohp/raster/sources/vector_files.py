@@ -31,18 +31,27 @@ def layers_with_geometry(path: str | Path) -> list[str] | None:
         return None
 
 
-def read_vectors(path: Path) -> geopandas.GeoDataFrame:
-    """All features of a file with one layer of geometries.
+def read_vectors(path: Path, layer: str | None = None, *, option: str | None = None) -> geopandas.GeoDataFrame:
+    """All features of a layer of geometries.
+
+    Args:
+        path: the file.
+        layer: its name; needed where there are several.
+        option: that names it, for messages; ``None`` where there is no such choice.
 
     Raises:
-        SourceError: it cannot be read, or has several.
+        SourceError: it cannot be read, has no such layer, or several and none is named.
     """
     layers = layers_with_geometry(path) or []
-    if len(layers) > 1:
-        raise SourceError(f"{path} has several layers ({', '.join(layers)})", "keep one of them in a file of its own")
+    if layer is not None and layers and layer not in layers:
+        raise SourceError(f"{path} has no layer {layer!r}", f"it has {', '.join(layers)}")
+    if layer is None and len(layers) > 1:
+        remedy = "keep one of them in a file of its own" if option is None else "name one of them with {option}"
+        raise SourceError(f"{path} has several layers ({', '.join(layers)})", remedy, option=option)
     try:
         if is_parquet(path):
             return geopandas.read_parquet(path)
-        return geopandas.read_file(path, layer=layers[0] if layers else None)
+        return geopandas.read_file(path, layer=layer or (layers[0] if layers else None))
     except VECTOR_FAILURES as error:
-        raise SourceError(f"{path} cannot be read as a vector file ({error})", "mend it or name the images") from error
+        remedy = "mend it or name the images" if option is None else "give a file of polygons that GDAL reads"
+        raise SourceError(f"{path} cannot be read as a vector file ({error})", remedy) from error

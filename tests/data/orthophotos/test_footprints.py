@@ -1,13 +1,9 @@
 """Where images lie, and areas of interest."""
 
-import geopandas as gpd
 import numpy as np
 import pytest
-import shapely
 
 from geohp.data.orthophotos.footprints import read_footprints
-from geohp.data.orthophotos.patch_regions import read_area
-from geohp.errors import DataError
 
 
 @pytest.fixture
@@ -19,14 +15,6 @@ def tiles(write_scene, tmp_path):
     return [
         write_scene(data, f"tiles/{n}.tif", transform=from_origin(380000 + 10 * n, 5800000, 0.5, 0.5)) for n in range(3)
     ]
-
-
-def test_areas_that_cannot_be_used(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
-        read_area(str(tmp_path / "none.gpkg"))
-    gpd.GeoDataFrame(geometry=[shapely.Point(0, 0)], crs=4326).to_file(tmp_path / "p.gpkg")
-    with pytest.raises(DataError, match="no polygons"):
-        read_area(str(tmp_path / "p.gpkg"))
 
 
 def test_keys_are_seen_from_the_folder_all_images_share(tiles):

@@ -11,9 +11,10 @@ from rasterio.crs import CRS
 from geohp.config.data import OrthophotosConfig
 from geohp.data.orthophotos.footprints import Footprint, common_plane, overlapping, pixel_to_plane
 from geohp.data.orthophotos.label_files import LabelCoverage
-from geohp.data.orthophotos.patch_regions import Area, area_on, read_area
+from geohp.data.orthophotos.patch_regions import area_on
 from geohp.data.orthophotos.splits import make_split
 from geohp.errors import DataError
+from geohp.raster.area_of_interest import AreaOfInterest
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid
 from geohp.raster.read.patches import grid_origins
@@ -206,14 +207,14 @@ def test_an_area_of_interest_is_met_by_whole_patches():
     from rasterio.warp import transform_bounds
 
     box = transform_bounds(UTM33, "EPSG:4326", 380010, 5799970, 380030, 5799990)
-    area = area_on(read_area(box), here)
-    assert isinstance(area, Area)
+    area = area_on(AreaOfInterest.of(box), here)
+    assert area is not None
     pixels = area.pixels(Block(0, 0, 100, 120))
     rows, cols = np.nonzero(pixels)
     assert abs(rows.min() - 20) <= 2
     assert abs(cols.max() - 60) <= 2
     allowed = area.contains(np.array([25, 0, 25]), np.array([25, 25, 58]), 10)
     np.testing.assert_array_equal(allowed, [True, False, False])
-    assert area_on(read_area([0.0, 0.0, 1.0, 1.0]), here) is None
+    assert area_on(AreaOfInterest.of([0.0, 0.0, 1.0, 1.0]), here) is None
     with pytest.raises(DataError, match="no coordinate reference system"):
-        area_on(read_area(box), plain("a"))
+        area_on(AreaOfInterest.of(box), plain("a"))

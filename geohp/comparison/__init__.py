@@ -1,0 +1,1 @@
+"""Two dates of a place compared: what has become what, where, how much of it, and how sure that is."""

@@ -1,0 +1,95 @@
+"""What can be asked of a comparison of two dates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from geohp.errors import ConfigError
+from geohp.files import RASTERS, check_output, check_suffix
+from geohp.inference.map_options import MapOptions
+from geohp.raster.write.resumable import is_half_published
+from geohp.vector.targets import check_target
+
+LAYER = "change"
+"""Layer of a GeoPackage of change."""
+
+DEFAULT_CONFIDENCE = 0.0
+"""Where nobody says how sure both dates must be of their classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeProducts:
+    """Files to make of a comparison.
+
+    Attributes:
+        out: raster of transitions on the old date's grid, uint16, nodata 65535, with colours and names.
+        polygons: polygons of change (``.gpkg``, ``.parquet``, ``.fgb`` or ``.geojson``).
+        matrix: table of areas by class then and now (``.csv``).
+        picture: both dates and the change between them (``.png``).
+    """
+
+    out: str | Path = field(kw_only=False)
+    polygons: str | Path | None = None
+    matrix: str | Path | None = None
+    picture: str | Path | None = None
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """All files by what they hold, transitions first."""
+        named = {name: getattr(self, name) for name in ("polygons", "matrix", "picture")}
+        return {"out": Path(self.out), **{name: Path(path) for name, path in named.items() if path is not None}}
+
+    def check(self, *, overwrite: bool, inputs: Iterable[str | Path]) -> None:
+        """Refuse what could not be written, before work begins.
+
+        Raises:
+            OutputError: a suffix of another format, or see :func:`geohp.files.check_output` and
+                :func:`geohp.vector.targets.check_target`.
+        """
+        sources = list(inputs)
+        for name, path in self.paths.items():
+            if name == "polygons":
+                check_target(path, layer=LAYER, overwrite=overwrite)
+                continue
+            suffixes, what = {"out": (RASTERS, "rasters"), "matrix": ((".csv",), "tables")}.get(
+                name, ((".png",), "pictures")
+            )
+            check_suffix(path, suffixes, what)
+            again = name == "out" and is_half_published(path)
+            check_output(path, overwrite=overwrite or again, inputs=sources)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeOptions(MapOptions, ChangeProducts):
+    """All that can be asked of a comparison of two dates.
+
+    Attributes:
+        min_confidence: change counts where both dates are at least so sure of their class, from 0 to 1.
+        confidence: where label maps are compared, the rasters of their confidence, the old date's first.
+        labels: both dates are label maps, also where they do not say so.
+        per_date_scaling: a scaling that measures pixel values measures those of each date by themselves.
+        maps: folder that keeps the maps of both dates, ``old.tif`` and ``new.tif`` with their confidence; by default
+            they go when all is done.
+
+    Raises:
+        ConfigError: a confidence that is none.
+    """
+
+    min_confidence: float = DEFAULT_CONFIDENCE
+    confidence: tuple[str | Path, str | Path] | None = None
+    labels: bool = False
+    per_date_scaling: bool = False
+    maps: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.min_confidence <= 1:
+            problem = f"{{option}}: {self.min_confidence} is no confidence"
+            raise ConfigError(problem, "give a number from 0 to 1", option="min_confidence")
+
+    @property
+    def sources(self) -> list[str | Path]:
+        """Further files that are read."""
+        return list(self.confidence or ())

@@ -1,0 +1,187 @@
+"""Both dates block by block: which pixels have changed, and which of these can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+
+from geohp.comparison.dates import DateMap, Dates
+from geohp.comparison.transitions import Transitions, common_classes
+from geohp.errors import SceneError, VectorError
+from geohp.raster.area_of_interest import PixelArea
+from geohp.raster.block import BLOCK_PX, Block, BlockGrid
+from geohp.raster.gdal import FAILURES, gdal_message
+from geohp.raster.grid import Grid
+from geohp.raster.read.labels import LabelRaster, complete_classes, open_labels, opened_raster, warped_to
+from geohp.raster.read.validity import ValidityPlan
+
+Float32 = NDArray[np.float32]
+Bool = NDArray[np.bool_]
+
+
+class Compared(NamedTuple):
+    """A block of both dates; all (rows, cols).
+
+    Attributes:
+        old, new: labels, 255 where either date has none.
+        changed: they differ.
+        trusted: both dates are sure enough.
+    """
+
+    old: NDArray[np.uint8]
+    new: NDArray[np.uint8]
+    changed: Bool
+    trusted: Bool
+
+
+class DatePair:
+    """Both dates on the old one's grid.
+
+    Attributes:
+        name: in messages.
+        grid: of the old date.
+        transitions: between the classes that occur.
+        has_confidence: of both dates.
+    """
+
+    def __init__(
+        self, labels: tuple[LabelRaster, LabelRaster], sure: list[Quantity], least: float, area: PixelArea | None
+    ) -> None:
+        """Look at open maps; see :func:`open_pair`."""
+        self._labels, self._sure, self._least, self._area = labels, sure, least, area
+        old, new = labels
+        self.name, self.grid, self.has_confidence = old.name, old.grid, bool(sure)
+        known = common_classes(old.classes, new.classes, (old.name, new.name))
+        self.transitions = Transitions(complete_classes(known, np.array(sorted(self._occurring()), np.int64)))
+        self._known = np.zeros(256, bool)
+        self._known[[255, *(entry.id for entry in self.transitions.classes)]] = True
+
+    def read(self, block: Block) -> Compared:
+        """Both dates' labels in a block, and what to make of them.
+
+        Raises:
+            SceneError: a raster cannot be read.
+        """
+        (old, here), (new, there) = (raster.read(block) for raster in self._labels)
+        valid = here & there
+        if self._area is not None:
+            valid &= self._area.pixels(block)
+        old, new = (np.where(valid, labels, 255).astype(np.uint8) for labels in (old, new))
+        for raster, labels in zip(self._labels, (old, new), strict=True):
+            if not self._known[labels].all():
+                label = int(labels[~self._known[labels]][0])
+                raise VectorError(f"{raster.name} has label {label}, which it does not list", "name it in a legend")
+        changed = old != new
+        sure = self._least == 0 or not changed.any()
+        trusted = np.ones(block.shape, bool) if sure else self.confidence(block)[0] >= self._least
+        return Compared(old, new, changed, trusted)
+
+    def confidence(self, block: Block) -> tuple[Float32, Bool]:
+        """Confidence (rows, cols) of the less certain of both dates, 0 where it is not known; and where it is."""
+        values, valid = zip(*(quantity.read(block) for quantity in self._sure), strict=True)
+        known = valid[0] & valid[1]
+        return np.where(known, np.minimum(*values), np.float32(0)), known
+
+    def _occurring(self) -> set[int]:
+        """All labels there may be, or where the maps do not list them, that there are."""
+        if all(raster.labels is not None for raster in self._labels):
+            return {label for raster in self._labels for label in raster.labels or ()}
+        occurring = set[int]()
+        for block in BlockGrid(*self.grid.shape, BLOCK_PX).blocks:
+            for raster in self._labels:
+                values, valid = raster.read(block)
+                occurring.update(np.unique(values[valid]).tolist())
+        return occurring
+
+
+class Quantity:
+    """An open raster of one band of numbers."""
+
+    def __init__(self, dataset: Any, name: str) -> None:
+        self._dataset, self._name = dataset, name
+        self._validity = ValidityPlan.of(dataset, [1])
+
+    def read(self, block: Block) -> tuple[Float32, Bool]:
+        """Values, the raster's scale applied, and validity, both (rows, cols), of a block."""
+        try:
+            stored = self._dataset.read(1, window=block.window)
+            valid = self._validity.of_block(self._dataset, block, stored[None])
+        except FAILURES as error:
+            where = f"row {block.row}, column {block.col}"
+            raise SceneError(f"{self._name} cannot be read at {where} ({gdal_message(error)})", "mend it") from error
+        return (stored * self._dataset.scales[0] + self._dataset.offsets[0]).astype(np.float32), valid
+
+
+@contextmanager
+def open_pair(dates: Dates, least: float, area: PixelArea | None = None) -> Iterator[DatePair]:
+    """Open both dates' maps, the new one's brought to the old one's grid by its nearest pixels.
+
+    Args:
+        dates: which.
+        least: confidence of both dates from which change is trusted.
+        area: all that counts, on the old date's pixels.
+    """
+    with ExitStack() as stack:
+        old = stack.enter_context(open_labels(dates.old.labels))
+        new = stack.enter_context(stack.enter_context(open_labels(dates.new.labels)).warped(old.grid))
+        with open_labels(dates.new.labels) as own:  # a warped raster tells no tags
+            new.classes, new.labels = own.classes, own.labels
+        sure = []
+        if dates.old.confidence is not None and dates.new.confidence is not None:
+            sure = [stack.enter_context(_quantity(date, old.grid)) for date in (dates.old, dates.new)]
+        yield DatePair((old, new), sure, least, area)
+
+
+@contextmanager
+def _quantity(date: DateMap, grid: Grid) -> Iterator[Quantity]:
+    assert date.confidence is not None
+    with opened_raster(date.confidence) as (dataset, name):
+        if Grid.of(dataset) == grid:
+            yield Quantity(dataset, name)
+            return
+        nodata = dataset.nodata
+        with warped_to(
+            grid,
+            dataset,
+            name,
+            resampling=Resampling.nearest,
+            add_alpha=nodata is None,
+            **_places(Grid.of(dataset), grid),
+        ) as warped:
+            yield Quantity(warped, name)
+
+
+def _places(own: Grid, grid: Grid) -> dict[str, Any]:
+    """What GDAL has to be told of rasters without a CRS."""
+    return {} if own.crs is not None and grid.crs is not None else {"src_crs": grid.crs, "src_transform": own.affine}
+
+
+class TrustedChange(LabelRaster):
+    """The transitions of pixels whose change is trusted, as a label raster: all others hold no data.
+
+    Attributes:
+        occurring: the transitions met so far, with those of what stayed.
+    """
+
+    def __init__(self, pair: DatePair) -> None:
+        self._pair = pair
+        self.name, self.grid, self.band = pair.name, pair.grid, 1
+        self.classes, self.labels, self.model_sha256, self.scaled = (), None, None, False
+        self.occurring = set[int]()
+
+    def read(self, block: Block) -> tuple[NDArray[Any], Bool]:
+        """Transitions and validity, both (rows, cols), of a block."""
+        compared, transitions = self._pair.read(block), self._pair.transitions
+        codes, valid = transitions.codes(compared.old, compared.new), compared.changed & compared.trusted
+        here = compared.old != 255
+        self.occurring.update(np.flatnonzero(np.bincount(codes[here & (valid | ~compared.changed)])).tolist())
+        # What is not trusted may be written as what it was.
+        unsure = compared.old[compared.changed & ~compared.trusted]
+        stayed = np.unique(unsure)
+        self.occurring.update(transitions.codes(stayed, stayed).tolist())
+        return codes, valid

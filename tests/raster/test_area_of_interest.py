@@ -1,0 +1,133 @@
+"""Areas of interest: what files may hold, and which pixels are meant."""
+
+import logging
+import pickle
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyproj import Transformer
+from rasterio.crs import CRS
+
+from geohp.errors import DataError, SceneError
+from geohp.raster.area_of_interest import AreaOfInterest, PixelArea
+from geohp.raster.block import Block, BlockGrid
+from geohp.raster.grid import Grid
+
+UTM = CRS.from_epsg(32633)
+GRID = Grid(200, 150, Affine(0.5, 0, 380000, 0, -0.5, 5800000), UTM)
+
+
+def write(tmp_path, *shapes, crs="EPSG:32633", layer="area"):
+    gpd.GeoDataFrame(geometry=list(shapes), crs=crs).to_file(tmp_path / "area.gpkg", layer=layer)
+    return tmp_path / "area.gpkg"
+
+
+def box(left, top, right, bottom):
+    """A box on the grid's ground, given in its pixels."""
+    return shapely.box(*(GRID.transform * (left, bottom)), *(GRID.transform * (right, top)))
+
+
+def test_several_polygons_are_one_area_on_the_pixels_whose_centre_they_hold(tmp_path):
+    area = AreaOfInterest.of(write(tmp_path, box(10, 20, 30.4, 40.6), box(100, 0, 110, 5), box(29, 20, 50, 22)))
+    pixels = area.within(GRID, "scene").pixels(GRID.block)
+    expected = np.zeros(GRID.shape, bool)
+    expected[20:41, 10:30] = expected[0:5, 100:110] = expected[20:22, 29:50] = True
+    np.testing.assert_array_equal(pixels, expected)
+    assert area.within(GRID, "scene").hull == Block.between(0, 10, 41, 110)
+
+
+def test_another_projection_is_met_to_the_pixel(tmp_path):
+    # Degrees: a long edge, straight there, is bent on the scene by several pixels.
+    scene = Grid(40000, 3000, Affine(1, 0, 380000, 0, -1, 5800000), UTM)
+    _, latitude = Transformer.from_crs(32633, 4326, always_xy=True).transform(400000, 5798500)
+    drawn = gpd.GeoSeries([shapely.box(13.2, latitude, 14.4, 53)], crs=4326)
+    area = AreaOfInterest.of(drawn).within(scene, "scene")
+
+    def lower_edge(shape):
+        lines = [shapely.LineString([(380000.5 + col, 5790000), (380000.5 + col, 5800000)]) for col in cols]
+        return np.array([5800000 - shapely.bounds(shapely.intersection(line, shape))[1] for line in lines])
+
+    cols = np.arange(0, 40000, 2000)
+    rows = [area.pixels(Block(0, int(col), 3000, 1)).sum() for col in cols]
+    np.testing.assert_allclose(rows, lower_edge(drawn.segmentize(0.0005).to_crs(UTM).iloc[0]), atol=1)
+    assert np.abs(rows - lower_edge(drawn.to_crs(UTM).iloc[0])).max() > 10
+
+
+def test_bounds_in_degrees_frames_and_areas_are_areas():
+    west, south, east, north = 13.0, 52.0, 14.5, 53.0
+    assert AreaOfInterest.of([west, south, east, north]).within(GRID, "scene").pixels(GRID.block).all()
+    frame = gpd.GeoDataFrame(geometry=[box(0, 0, 10, 10)], crs=UTM)
+    area = AreaOfInterest.of(frame)
+    assert AreaOfInterest.of(area) is area
+    assert area.within(GRID, "scene").hull == Block(0, 0, 10, 10)
+    assert area.within(GRID, "scene").digest != AreaOfInterest.of(frame.buffer(2)).within(GRID, "scene").digest
+
+
+def test_what_is_no_area_is_refused_in_a_sentence(tmp_path):
+    def refused(match, area, grid=GRID, layer=None):
+        with pytest.raises(DataError, match=match) as error:
+            AreaOfInterest.of(area, layer).within(grid, "scene.tif")
+        assert isinstance(error.value, SceneError)
+
+    refused("no such file; give polygons", tmp_path / "none.gpkg")
+    refused("holds no polygons but Point", write(tmp_path, shapely.Point(0, 0)))
+    refused("holds no polygons but LineString", write(tmp_path, shapely.LineString([(0, 0), (1, 1)])))
+    refused("no coordinate reference system", write(tmp_path, box(0, 0, 9, 9), crs=None))
+    refused("lies beside scene.tif", write(tmp_path, box(300, 0, 310, 9)))
+    refused(
+        "scene.tif has no coordinate reference system", write(tmp_path, box(0, 0, 9, 9)), Grid(9, 9, GRID.transform)
+    )
+    (tmp_path / "text.gpkg").write_text("no vectors")
+    refused("cannot be read as a vector file", tmp_path / "text.gpkg")
+    (tmp_path / "empty.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    refused("empty.geojson holds no shapes", tmp_path / "empty.geojson")
+    refused("is no area", [3, 0, 1, 1])
+
+
+def test_one_of_several_layers_has_to_be_named(tmp_path):
+    write(tmp_path, box(0, 0, 10, 10), layer="west")
+    path = write(tmp_path, box(50, 0, 60, 10), layer="east")
+    with pytest.raises(DataError, match=r"several layers \(west, east\); name one of them with aoi_layer="):
+        AreaOfInterest.of(path)
+    with pytest.raises(DataError, match="no layer 'north'"):
+        AreaOfInterest.of(path, "north")
+    assert AreaOfInterest.of(path, "east").within(GRID, "scene").hull == Block(0, 50, 10, 10)
+
+
+def test_what_can_be_repaired_is_and_it_is_said(tmp_path, caplog):
+    bow = shapely.Polygon([GRID.transform * corner for corner in ((0, 0), (20, 20), (20, 0), (0, 20))])
+    path = write(tmp_path, bow, shapely.LineString([(0, 0), (1, 1)]), None, box(50, 50, 60, 60))
+    with caplog.at_level(logging.INFO, "geohp"):
+        area = AreaOfInterest.of(path)
+    assert "1 shapes that are no polygons are left out" in caplog.text
+    assert "1 polygons cross themselves and were repaired" in caplog.text
+    assert area.within(GRID, "scene").pixels(GRID.block).sum() == pytest.approx(100 + 200, abs=20)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.floats(-20, 90), st.floats(-20, 90)), min_size=3, max_size=6),
+    st.integers(3, 40),
+)
+def test_pixels_do_not_depend_on_blocks(corners, side):
+    shape = shapely.convex_hull(shapely.multipoints(corners)).buffer(0.1)
+    area = PixelArea(shapely.intersection(shape, shapely.box(0, 0, 70, 60)))
+    whole = Block(0, 0, 60, 70)
+    inside, touched = area.pixels(whole), area.touched(whole)
+    centres = shapely.points(*np.meshgrid(np.arange(70) + 0.5, np.arange(60) + 0.5))
+    near_edge = shapely.distance(shapely.boundary(shape), centres) < 1e-6
+    np.testing.assert_array_equal(inside[~near_edge], shapely.contains(area.shape, centres)[~near_edge])
+    assert (touched | ~inside).all()
+    for block in BlockGrid(60, 70, side).blocks:
+        np.testing.assert_array_equal(area.pixels(block), inside[block.slices])
+        if not area.touches(block):
+            assert not touched[block.slices].any()
+    rows, cols = np.nonzero(inside)
+    hull = Block.between(rows.min(), cols.min(), rows.max() + 1, cols.max() + 1) if len(rows) else None
+    assert area.hull == hull
+    assert pickle.loads(pickle.dumps(area)).digest == area.digest
