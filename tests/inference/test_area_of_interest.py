@@ -13,6 +13,7 @@ from rasterio.features import geometry_mask
 import geohp
 from geohp.errors import ConfigError, DataError, OutputError
 from geohp.inference.engine import forward, pipeline
+from geohp.options import FitOptions
 
 
 def area_file(path, scene, *boxes, crs="EPSG:4326"):
@@ -53,11 +54,10 @@ def windows(monkeypatch):
     return counted
 
 
-@pytest.mark.parametrize("refine", [None, "crf"])
 def test_inside_the_map_is_that_of_the_whole_scene_outside_nothing_is_computed(
-    tall_scene, tall_model, two_fields, tmp_path, windows, refine
+    tall_scene, tall_model, two_fields, tmp_path, windows
 ):
-    options = {"model": tall_model, "window_px": 224, "refine": refine}
+    options = {"model": tall_model, "window_px": 224}
     geohp.segment_file(tall_scene, tmp_path / "whole.tif", confidence=tmp_path / "sure.tif", **options)
     of_all = sum(windows)
     windows.clear()
@@ -69,10 +69,24 @@ def test_inside_the_map_is_that_of_the_whole_scene_outside_nothing_is_computed(
     for whole, part in (("whole", "part"), ("sure", "sure_part")):
         expected = np.where(meant, read(tmp_path / f"{whole}.tif"), 255)
         np.testing.assert_array_equal(read(tmp_path / f"{part}.tif"), expected)
-    assert sum(windows) < of_all / (1.5 if refine else 4)  # a CRF sees 512 px around
+    assert sum(windows) < of_all / 4
     assert sum(each.pixels for each in result.areas) == meant.sum()
     with rasterio.open(tall_scene) as scene, rasterio.open(tmp_path / "part.tif") as labels:
         assert (labels.shape, labels.transform, labels.crs) == (scene.shape, scene.transform, scene.crs)
+
+
+def test_a_refined_map_is_that_of_the_whole_scene_inside(write_scene, three_fields, tmp_path, monkeypatch):
+    from geohp.inference.engine import settings
+
+    small = settings.CrfWindows(window_px=64, overlap_px=16)
+    monkeypatch.setattr(settings, "CrfWindows", lambda: small)
+    scene = write_scene(three_fields)
+    with geohp.open_scene(scene) as opened:
+        segmenter = geohp.Segmenter.fit(opened, FitOptions(classes=3))
+    options = {"model": segmenter, "window_px": 64, "refine": "crf"}
+    area = area_file(tmp_path / "area.gpkg", scene, (50, 10, 90, 60))
+    whole, part = geohp.segment(scene, **options), geohp.segment(scene, aoi=area, **options)
+    np.testing.assert_array_equal(part, np.where(inside(scene, area), whole, 255))
 
 
 def test_cropped_it_is_the_smallest_part_of_the_grid(tall_scene, tall_model, two_fields, tmp_path):
