@@ -116,7 +116,10 @@ def test_arrays_and_chunks_hold_the_same(tall_scene, tall_model, two_fields, tmp
     chunked.data = chunked.data.map_blocks(lambda part: read_chunks.append(part.shape) or part, dtype=array.dtype)
     lazy = geohp.segment(chunked, **options).compute(scheduler="synchronous")
     np.testing.assert_array_equal(lazy, eager)
-    assert len([shape for shape in read_chunks if shape[1] == 500]) < 5
+    read_chunks.clear()
+    north = area_file(tmp_path / "north.gpkg", tall_scene, (40, 100, 300, 120))
+    geohp.segment(chunked, **{**options, "aoi": north}).compute(scheduler="synchronous")
+    assert len([shape for shape in read_chunks if shape[1] == 500]) < 5  # what lies to the south is not asked for
 
 
 def test_classes_are_found_inside(write_scene, three_fields, tmp_path):
