@@ -26,7 +26,7 @@ from rasterio.vrt import WarpedVRT
 import geohp
 
 WATER = 0.2
-MIN_CONFIDENCE, MIN_AREA_M2 = 0.3, 2500
+MIN_CONFIDENCE, MIN_AREA_M2 = 0.7, 2500
 WAYS = {
     "0 to 255 (auto)": {},
     "percentiles of both": {"scaling": "percentiles:2,98"},

@@ -108,12 +108,7 @@ class _Comparison:
 
     def run(self) -> ChangeResult:
         options, paths = self.options, self.options.paths
-        from geohp.raster.read.labels import open_labels
-
-        area = asked_area(options)
-        with open_labels(self.dates.old.labels) as labels:
-            inside = None if area is None else area.within(labels.grid, labels.name)
-        with open_pair(self.dates, options.min_confidence, inside) as pair:
+        with open_pair(self.dates, options) as pair:
             blocks = BlockGrid(*pair.grid.shape, BLOCK_PX)
             trusted = TrustedChange(pair)
             surveyed = survey(trusted, blocks, PixelAreas(pair.grid), progress=self._progress(0))
@@ -196,6 +191,7 @@ class _Comparison:
             "input files": [[str(file), *(file_state(file) or [])] for file in files],
             "confidence": options.min_confidence,
             "smallest area": options.min_area_m2,
+            "crop": options.crop,
             "area of interest": None if area is None else area.shape.wkt,
             "geohp": __version__,
         }

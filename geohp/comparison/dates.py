@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from geohp.comparison.alignment import check_overlap
 from geohp.comparison.options import ChangeOptions
 from geohp.errors import ConfigError, SceneError, VectorError
-from geohp.inference.checks import check_scene_mapping
+from geohp.inference.checks import check_mapping, check_scene_mapping
 from geohp.inference.folder_record import FolderRecord, output_folder
 from geohp.inference.products import Products
 from geohp.raster.grid import Grid
@@ -87,10 +87,20 @@ def check_dates(old: str, new: str, options: ChangeOptions) -> bool:
         raise ConfigError("{option}: scenes get their own", "leave it out", option="confidence")
     for path in (old, new):
         check_scene_mapping(path, options)
-    if options.per_date_scaling and parse_rule(options.scaling or "auto").kind in ("type", "fixed"):
-        problem = f"{{option}}: the scaling {options.scaling} measures nothing"
-        raise ConfigError(problem, "ask for percentiles, or leave it out", option="per_date_scaling")
+    if options.per_date_scaling:
+        _check_measuring(old, options)
     return False
+
+
+def _check_measuring(scene: str, options: ChangeOptions) -> None:
+    """Refuse to measure each date where the scaling measures nothing."""
+    card = check_mapping(options)
+    rule = parse_rule(options.scaling or (card.scaling if card is not None else "auto"))
+    with opened_raster(scene) as (dataset, _):
+        of_type = rule.kind == "auto" and set(dataset.dtypes) == {"uint8"}
+    if of_type or rule.kind in ("type", "fixed"):
+        problem = f"{{option}}: the scaling {rule.text!r} measures nothing in {scene}"
+        raise ConfigError(problem, "ask for scaling by percentiles, or leave it out", option="per_date_scaling")
 
 
 def _are_label_maps(old: str, new: str, options: ChangeOptions) -> bool:

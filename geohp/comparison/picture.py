@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
-from geohp.classes import NODATA_LABEL
+from geohp.classes import NODATA_LABEL, LandCoverClass
 from geohp.comparison.alignment import look_at
 from geohp.comparison.dates import DateMap, Dates
 from geohp.comparison.matrix import ChangeMatrix
@@ -20,7 +21,6 @@ from geohp.raster.read.scene import open_scene
 from geohp.reporting.figures import as_rgb, colourise, draw_panels, legend_handles
 
 _SIDE_PX = 900
-_LISTED = 12
 
 
 def draw_change(dates: Dates, change: Path, matrix: ChangeMatrix, transitions: Transitions) -> bytes:
@@ -36,12 +36,19 @@ def draw_change(dates: Dates, change: Path, matrix: ChangeMatrix, transitions: T
         grid, shape = Grid.of(dataset), _decimated(dataset.shape)
         codes = dataset.read(1, out_shape=shape, resampling=Resampling.nearest)
     old, new = (look_at(*_image(date, transitions), grid, shape) for date in (dates.old, dates.new))
-    named = {"change": _overlaid(old, codes, transitions)}
-    largest = matrix.largest(_LISTED)
-    shown = transitions.described({transitions.base * then.id + now.id for then, now, _ in largest})
-    panels = [(Path(dates.old.name).name, old), (Path(dates.new.name).name, new), *named.items()]
-    legend = shown if dates.old.is_scene else [*transitions.classes]
-    return draw_panels(panels, legend_handles(legend))
+    changed = _overlaid(old, codes, transitions)
+    panels = [(Path(dates.old.name).name, old), (Path(dates.new.name).name, new), ("change", changed)]
+    return draw_panels(panels, legend_handles(_legend(matrix, all_classes=not dates.old.is_scene)))
+
+
+def _legend(matrix: ChangeMatrix, *, all_classes: bool) -> list[LandCoverClass]:
+    """What has become of ground that changed, and how much; of maps with the classes that nothing has become."""
+    gained = (matrix.values * ~np.eye(len(matrix.classes), dtype=bool)).sum(axis=0)
+    return [
+        replace(entry, name=f"{entry.name}: {size:,.4g} {matrix.unit} gained" if size else entry.name)
+        for entry, size in zip(matrix.classes, gained.tolist(), strict=True)
+        if size or all_classes
+    ]
 
 
 def _decimated(shape: tuple[int, int]) -> tuple[int, int]:

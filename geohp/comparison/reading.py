@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from geohp.comparison.dates import DateMap, Dates
+from geohp.comparison.options import ChangeOptions
 from geohp.comparison.transitions import Transitions, common_classes
 from geohp.errors import SceneError, VectorError
-from geohp.raster.area_of_interest import PixelArea
+from geohp.inference.extent import Extent
+from geohp.raster.area_of_interest import PixelArea, asked_area
 from geohp.raster.block import BLOCK_PX, Block, BlockGrid
 from geohp.raster.gdal import FAILURES, gdal_message
 from geohp.raster.grid import Grid
@@ -118,23 +120,35 @@ class Quantity:
 
 
 @contextmanager
-def open_pair(dates: Dates, least: float, area: PixelArea | None = None) -> Iterator[DatePair]:
-    """Open both dates' maps, the new one's brought to the old one's grid by its nearest pixels.
+def open_pair(dates: Dates, options: ChangeOptions) -> Iterator[DatePair]:
+    """Open both dates' maps on one grid: the old one's, or the part of it that holds the area of interest.
 
     Args:
         dates: which.
-        least: confidence of both dates from which change is trusted.
-        area: all that counts, on the old date's pixels.
+        options: what counts as change, and where.
+
+    Raises:
+        SourceError: the area lies beside the old date.
     """
     with ExitStack() as stack:
-        old = stack.enter_context(open_labels(dates.old.labels))
-        new = stack.enter_context(stack.enter_context(open_labels(dates.new.labels)).warped(old.grid))
-        with open_labels(dates.new.labels) as own:  # a warped raster tells no tags
-            new.classes, new.labels = own.classes, own.labels
+        with open_labels(dates.old.labels) as raster:
+            extent = Extent.of(raster.grid, raster.name, options)
+            grid = raster.grid.crop(extent.frame)
+        asked = asked_area(options)
+        area = None if asked is None else asked.within(grid, dates.old.name)
+        old, new = (stack.enter_context(_labels(date, grid)) for date in (dates.old, dates.new))
         sure = []
         if dates.old.confidence is not None and dates.new.confidence is not None:
-            sure = [stack.enter_context(_quantity(date, old.grid)) for date in (dates.old, dates.new)]
-        yield DatePair((old, new), sure, least, area)
+            sure = [stack.enter_context(_quantity(date, grid)) for date in (dates.old, dates.new)]
+        yield DatePair((old, new), sure, options.min_confidence, area)
+
+
+@contextmanager
+def _labels(date: DateMap, grid: Grid) -> Iterator[LabelRaster]:
+    """A date's labels on a grid, by the nearest pixels."""
+    with open_labels(date.labels) as own, own.warped(grid) as labels:
+        labels.classes, labels.labels = own.classes, own.labels  # which a warped raster does not tell
+        yield labels
 
 
 @contextmanager

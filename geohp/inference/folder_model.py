@@ -38,7 +38,8 @@ class FolderModel:
             apart: the scaling is each scene's own.
         """
         self._record, self._options, self._apart = record, options, apart
-        self._fit = digest({field.name: getattr(options, field.name) for field in fields(FitOptions)})
+        asked = {field.name: getattr(options, field.name) for field in fields(FitOptions)}
+        self._fit = digest({**asked, "apart": True} if apart else asked)
         self._path = record.folder / MODEL_NAME
         self._notes: dict[str, Any] = {} if options.restart else dict(record.notes)
 

@@ -165,6 +165,11 @@ def test_an_area_of_interest_bounds_what_is_compared(dates, tmp_path):
     codes = read(tmp_path / "change.tif")
     assert (codes[:, :38] == NODATA).all()
     assert (codes[16:] == NODATA).all()
+    cropped = geohp.change(*dates, tmp_path / "crop.tif", aoi=area, crop=True)
+    np.testing.assert_array_equal(read(tmp_path / "crop.tif"), codes[:16, 38:])
+    assert cropped.matrix.as_dict() == result.matrix.as_dict()
+    with rasterio.open(tmp_path / "crop.tif") as dataset:
+        assert dataset.transform == PLACE * Affine.translation(38, 0)
     assert result.matrix.compared.pixels == 16 * 22
     assert result.matrix.changed.pixels == 6 * 10
 
@@ -189,6 +194,8 @@ def test_what_cannot_be_compared_is_refused(dates, tmp_path, write_scene, three_
     refused(SceneError, "nowhere.tif does not say where", old, write(tmp_path / "nowhere.tif", labels, crs=None))
     refused(ConfigError, "is both dates", old, old)
     scene = write_scene(three_fields, "scene.tif", transform=PLACE)
+    twin = write_scene(three_fields, "twin.tif", transform=PLACE)
+    refused(ConfigError, "the scaling 'auto' measures nothing", scene, twin, classes=2, per_date_scaling=True)
     refused(ConfigError, "old.tif is a label map and .*scene.tif is none", old, scene)
     refused(ConfigError, "classes=: is for scenes", old, new, classes=4)
     refused(ConfigError, "min_confidence=: 1.5 is no confidence", old, new, min_confidence=1.5)
