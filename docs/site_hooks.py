@@ -14,8 +14,13 @@ from site_reference import api_page, commands_page, configuration_page
 
 ROOT = Path(__file__).resolve().parents[1]
 
-ADOPTED = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "benchmarks/RESULTS.md": "measured.md"}
-"""Files of the repository outside docs/, where there are any, and the pages that they become."""
+ADOPTED = {
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "benchmarks/RESULTS.md": "measured.md",
+    "examples/quickstart.png": "images/quickstart.png",
+}
+"""Files of the repository outside docs/, where there are any, and what they become on the site."""
 
 GENERATED = {"configuration.md": configuration_page, "commands-reference.md": commands_page, "api.md": api_page}
 """Pages that are written by the code."""
@@ -36,19 +41,20 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are not in docs/."""
-    pages = {page: write() for page, write in GENERATED.items()}
-    for source, page in ADOPTED.items():
-        if (ROOT / source).is_file():
-            pages[page] = _moved(ROOT / source)
-    for page, text in pages.items():
-        files.append(File.generated(config, page, content=text))
+    for page, write in GENERATED.items():
+        files.append(File.generated(config, page, content=write()))
+    for source, target in ADOPTED.items():
+        path = ROOT / source
+        if path.is_file():
+            content = _moved(path) if path.suffix == ".md" else path.read_bytes()
+            files.append(File.generated(config, target, content=content))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turn links to adopted files into links to their pages."""
+    """Turn links to adopted files into links to what they have become."""
     source = ROOT / "docs" / page.file.src_uri
-    return _LINK.sub(lambda link: _page_of(source, link[1]) or link[1], markdown)
+    return _LINK.sub(lambda link: _adopted(source, link[1]) or link[1], markdown)
 
 
 def _moved(path: Path) -> str:
@@ -56,13 +62,13 @@ def _moved(path: Path) -> str:
 
     def moved(link: re.Match[str]) -> str:
         target, mark, anchor = link[1].partition("#")
-        return _page_of(path, link[1]) or os.path.relpath(path.parent / target, ROOT / "docs") + mark + anchor
+        return _adopted(path, link[1]) or os.path.relpath(path.parent / target, ROOT / "docs") + mark + anchor
 
     return _LINK.sub(moved, path.read_text(encoding="utf-8"))
 
 
-def _page_of(source: Path, link: str) -> str | None:
-    """The page that a link means, where that is an adopted file."""
+def _adopted(source: Path, link: str) -> str | None:
+    """What a link means on the site, where it leads to an adopted file."""
     target, mark, anchor = link.partition("#")
     name = os.path.relpath(source.parent / target, ROOT)
     return f"{ADOPTED[name]}{mark}{anchor}" if name in ADOPTED and (ROOT / name).is_file() else None

@@ -45,7 +45,7 @@ def test_every_page_is_in_the_navigation_once():
 
     hooks = importlib.import_module("site_hooks")
     config = load_config(str(ROOT / "mkdocs.yml"))
-    adopted = {page for source, page in hooks.ADOPTED.items() if (ROOT / source).is_file()}
+    adopted = {page for source, page in hooks.ADOPTED.items() if (ROOT / source).is_file() and page.endswith(".md")}
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} | adopted | set(hooks.GENERATED)
     entries = list(navigated(config.nav))
     assert sorted(entries) == sorted(pages)
@@ -115,6 +115,21 @@ def test_options_objects_are_shown_as_keywords():
     assert "options" not in parameters
     assert parameters["min_area_m2"].default == "0"
     assert parameters["model"].kind is griffe.ParameterKind.positional_or_keyword
+
+
+def test_files_that_the_docs_name_are_there():
+    for page in ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]:
+        text = (ROOT / page).read_text()
+        named = re.findall(r"`((?:geohp|tests|docs|benchmarks|configs|examples)/[\w/.-]+\.\w+)`", text)
+        assert [name for name in named if not (ROOT / name).exists()] == [], page
+
+
+def test_links_between_files_work_in_the_repository_too():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        targets = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", page.read_text())
+        generated = importlib.import_module("site_hooks").GENERATED
+        dead = [target for target in targets if target not in generated and not (page.parent / target).exists()]
+        assert dead == [], page.name
 
 
 @pytest.mark.slow
