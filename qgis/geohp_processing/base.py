@@ -55,6 +55,10 @@ class _Styled(QgsProcessingLayerPostProcessorInterface):
         layer.triggerRepaint()
 
 
+_STYLED = _Styled()
+"""QGIS does not keep it alive, and an algorithm is gone when its layers are loaded."""
+
+
 class GeohpAlgorithm(QgsProcessingAlgorithm):
     """A command of geohp.
 
@@ -71,7 +75,6 @@ class GeohpAlgorithm(QgsProcessingAlgorithm):
     def __init__(self) -> None:
         super().__init__()
         self._flags: dict[str, str] = {}
-        self._styles: list[_Styled] = []  # QGIS does not keep them alive
 
     def declare(self) -> None:
         """Add the parameters, by :meth:`add`."""
@@ -270,9 +273,7 @@ class GeohpAlgorithm(QgsProcessingAlgorithm):
         details = layers.pop(path, None)
         if details is not None:
             if written:
-                style = _Styled()
-                self._styles.append(style)
-                details.setPostProcessor(style)
+                details.setPostProcessor(_STYLED)
                 layers[name] = details
             context.setLayersToLoadOnCompletion(layers)
         return name

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pytest
 import rasterio
 import yaml
@@ -41,7 +42,8 @@ def qgis(tmp_path):
     settings.write_text(
         f"[PythonPlugins]\ngeohp_processing=true\n\n[Processing]\nConfiguration\\GEOHP_COMMAND={tmp_path / 'env'}\n"
     )
-    own = {
+    variables = {
+        **os.environ,
         "QT_QPA_PLATFORM": "offscreen",
         "QGIS_CUSTOM_CONFIG_PATH": str(tmp_path / "config"),
         "QGIS_PLUGINPATH": str(PLUGINS),
@@ -51,9 +53,9 @@ def qgis(tmp_path):
 
     def call(*arguments: object) -> subprocess.CompletedProcess:
         line = [QGIS_PROCESS, *map(str, arguments)]
-        return subprocess.run(line, capture_output=True, text=True, env={**os.environ, **own}, timeout=600)
+        return subprocess.run(line, capture_output=True, text=True, env=variables, timeout=600)
 
-    call.settings = settings
+    call.settings, call.variables = settings, variables
     return call
 
 
@@ -139,3 +141,31 @@ def test_a_missing_command_is_said_with_the_place_to_choose_one(qgis, write_scen
     process = qgis("run", "geohp:segment", f"--INPUT={write_scene(three_fields)}", f"--OUTPUT={tmp_path / 'l.tif'}")
     assert process.returncode != 0
     assert "Settings > Options > Processing > Providers > geohp" in process.stdout + process.stderr
+
+
+@pytest.fixture(scope="module")
+def qgis_python() -> str:
+    """The Python that QGIS's own modules are installed for."""
+    for python in filter(None, map(shutil.which, ["/usr/bin/python3", "python3"])):
+        if subprocess.run([python, "-c", "import qgis.core"], capture_output=True, cwd="/").returncode == 0:
+            return python
+    pytest.skip("no Python can import qgis.core")
+
+
+@pytest.mark.parametrize(("algorithm", "out"), [("polygonize", "landcover.gpkg"), ("recode", "named.tif")])
+def test_layers_are_loaded_in_the_colours_of_their_classes(qgis, qgis_python, write_scene, tmp_path, algorithm, out):
+    labels = write_scene(
+        np.arange(3, dtype=np.uint8).repeat(40)[None, None].repeat(50, axis=1), "labels.tif", nodata=255
+    )
+    legend = tmp_path / "legend.yaml"
+    classes = {"meadow": "#55aa33", "rock": "#888888", "soil": "#aa7744"}
+    entries = [{"id": id_, "name": name, "colour": colour} for id_, (name, colour) in enumerate(classes.items())]
+    legend.write_text(yaml.safe_dump({"classes": entries}))
+    parameters = {"INPUT": str(labels), "LEGEND": str(legend), "OUTPUT": str(tmp_path / out)}
+    script = Path(__file__).with_name("styled_layers.py")
+    line = [qgis_python, str(script), f"geohp:{algorithm}", json.dumps(parameters), str(PLUGINS)]
+    # Outside QGIS's own programs its settings are others: here the command is the one on PATH.
+    variables = {**qgis.variables, "PATH": f"{tmp_path / 'env' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    process = subprocess.run(line, capture_output=True, text=True, env=variables, timeout=600)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert json.loads(process.stdout.splitlines()[-1]) == classes
