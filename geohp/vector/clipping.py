@@ -22,7 +22,7 @@ from geohp.raster.read.labels import LabelRaster
 from geohp.vector.measures import PixelAreas
 
 _STEPS = 2**24  # that the area of a pixel is told in, where all pixels are alike
-_TILE_PX = 64  # pixels are cut by what of the area lies in a tile of so many
+_TILE_PX = 64  # side of tiles whose pixels are cut one by one
 _DUST = 1e-6  # of a pixel: what is smaller comes of rounding
 _SLIVER = 0.5  # of a pixel
 
@@ -95,29 +95,27 @@ class Coverage:
         return self._last[1]
 
     def _shares(self, block: Block) -> NDArray[np.float64]:
-        box = shapely.box(block.col, block.row, block.right, block.bottom)
         if not self.area.touches(block):
             return np.zeros(block.shape)
-        if shapely.covers(self.area.shape, box):
-            return np.ones(block.shape)
-        here = shapely.intersection(self.area.shape, box)
-        shares = np.empty(block.shape)
-        for tile in BlockGrid(*block.shape, _TILE_PX).blocks:
-            shares[tile.slices] = _shares_in(here, Block(block.row + tile.row, block.col + tile.col, *tile.shape))
-        return shares
+        return _shares_in(self.area.shape, block)
 
 
 def _shares_in(shape: Any, tile: Block) -> NDArray[np.float64]:
-    """Shares (rows, cols) of a tile's pixels that lie in a shape."""
+    """Shares (rows, cols) of a tile's pixels that lie in a shape: tiles are quartered where its edge runs."""
     box = shapely.box(tile.col, tile.row, tile.right, tile.bottom)
     local = shapely.intersection(shape, box)
     covered = shapely.area(local)
     if covered == 0 or covered == tile.height * tile.width:
         return np.full(tile.shape, float(covered > 0))
+    if max(tile.shape) > _TILE_PX:
+        quarters = np.empty(tile.shape)
+        for part in BlockGrid(*tile.shape, -(-max(tile.shape) // 2)).blocks:
+            quarters[part.slices] = _shares_in(local, Block(tile.row + part.row, tile.col + part.col, *part.shape))
+        return quarters
     rows, cols = np.mgrid[tile.row : tile.bottom, tile.col : tile.right]
     pixels = shapely.box(cols, rows, cols + 1, rows + 1)
     shapely.prepare(local)
-    shares = shapely.covers(local, pixels).astype(float)
+    shares: NDArray[np.float64] = shapely.covers(local, pixels).astype(float)
     partly = (shares == 0) & shapely.intersects(local, pixels)
     shares[partly] = shapely.area(shapely.intersection(pixels[partly], local))
     return np.where(shares > _DUST, shares, 0)
