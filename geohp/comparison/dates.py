@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from geohp.comparison.alignment import check_overlap
 from geohp.comparison.options import ChangeOptions
@@ -16,11 +19,18 @@ from geohp.inference.checks import check_mapping, check_scene_mapping
 from geohp.inference.folder_record import FolderRecord, output_folder
 from geohp.inference.products import Products
 from geohp.raster.grid import Grid
+from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.labels import as_label_map, open_labels, opened_raster
 from geohp.raster.read.scaling import parse_rule
 
 if TYPE_CHECKING:
     from geohp.inference.map_scene import MapModel
+
+logger = logging.getLogger(__name__)
+
+_LOOK_PX = 256
+_NOTED_BRIGHTNESS = 0.04
+"""Of the range of values: NAIP's two dates, of which most seems to change, differ by 0.06 to 0.11."""
 
 _MODEL_OPTIONS = ("model", "classes", "backbone", "weights", "block", "bands", "scaling", "legend", "maps")
 
@@ -140,6 +150,8 @@ def open_dates(old: str, new: str, options: ChangeOptions, *, are_labels: bool) 
         return
     hidden = options.paths["out"].with_name(f".{options.paths['out'].name}.maps")
     folder = hidden if options.maps is None else Path(options.maps)
+    if not options.per_date_scaling:
+        _note_brightness(old, new, options)
     try:
         with output_folder(folder), FolderRecord(folder) as record:
             yield _mapped(old, new, record, options)
@@ -149,6 +161,22 @@ def open_dates(old: str, new: str, options: ChangeOptions, *, are_labels: bool) 
         raise
     if options.maps is None:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _note_brightness(old: str, new: str, options: ChangeOptions) -> None:
+    """Say where unchanged ground may seem to change because one date is brighter than the other."""
+    scenes = SceneCollection([old, new], bands=options.bands, scaling=options.scaling or "auto")
+    means = []
+    for path in (old, new):
+        with scenes.open(path) as scene:
+            data, valid = scene.thumbnail(_LOOK_PX)
+        means.append(data[:, valid].mean(axis=1) if valid.any() else np.zeros(len(data)))
+    if means[0].shape == means[1].shape and np.abs(means[0] - means[1]).max() > _NOTED_BRIGHTNESS:
+        logger.info(
+            "one date is brighter than the other, by up to %.0f %% of the range: if the ground is not, scale each date "
+            "by itself (docs/change.md)",
+            100 * np.abs(means[0] - means[1]).max(),
+        )
 
 
 def _mapped(old: str, new: str, record: FolderRecord, options: ChangeOptions) -> Dates:

@@ -229,6 +229,20 @@ def test_two_scenes_get_one_model(write_scene, three_fields, tmp_path):
     assert again.matrix.pixels.tolist() == result.matrix.pixels.tolist()
 
 
+def test_a_date_that_is_brighter_is_scaled_by_itself_where_asked_for(write_scene, three_fields, tmp_path, caplog):
+    old = write_scene(three_fields, "2017.tif")
+    darker = np.clip(three_fields * 0.6 + 5, 1, 255).astype(np.uint8)  # nothing else has changed
+    new = write_scene(darker, "2021.tif")
+    with caplog.at_level("INFO", "geohp"):
+        plain = geohp.change(old, new, tmp_path / "a.tif", classes=3)
+    assert "one date is brighter than the other" in caplog.text
+    each = geohp.change(
+        old, new, tmp_path / "b.tif", classes=3, scaling="percentiles-per-band:2,98", per_date_scaling=True
+    )
+    assert each.matrix.changed.pixels < 0.03 * each.matrix.compared.pixels
+    assert plain.matrix.changed.pixels > 5 * each.matrix.changed.pixels
+
+
 def test_interrupted_it_goes_on_and_leaves_nothing_behind(write_scene, three_fields, tmp_path, monkeypatch):
     old, new = write_scene(three_fields, "2017.tif"), write_scene(three_fields[:, ::-1].copy(), "2021.tif")
     from geohp.comparison import change as module
