@@ -5,7 +5,8 @@ both dates ─▶ maps by one model and one scaling ─▶ transitions ─▶ wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geohp.classes import LandCoverClass
+from geohp.classes import LandCoverClass, classes_to_json
 from geohp.comparison.dates import Dates, check_dates, open_dates
 from geohp.comparison.matrix import ChangeMatrix, Counter
 from geohp.comparison.options import LAYER, ChangeOptions
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from geohp.inference.map_scene import MapModel
 
 _COUNTS = "change"  # key of a finished block's note
+_STAGE = "comparing"
 
 
 @dataclass(frozen=True)
@@ -111,28 +113,23 @@ class _Comparison:
         with open_pair(self.dates, options) as pair:
             blocks = BlockGrid(*pair.grid.shape, BLOCK_PX)
             trusted = TrustedChange(pair)
-            surveyed = survey(trusted, blocks, PixelAreas(pair.grid), progress=self._progress(0))
+            surveyed = survey(trusted, blocks, PixelAreas(pair.grid), progress=self._surveying)
             large = surveyed.table.areas_m2 >= options.min_area_m2 * (1 - 1e-9)
             shown = pair.transitions.described(trusted.occurring | _stayed(pair.transitions, trusted.occurring))
             matrix = self._write_raster(pair, surveyed, large, shown)
-            count = None
-            if "polygons" in paths:
-                count = self._write_polygons(pair, surveyed, large, shown)
-        if "matrix" in paths:
-            write_text(paths["matrix"], matrix.to_csv())
-        if "picture" in paths:
-            from geohp.comparison.picture import draw_change
+            with _complete_so_far(paths["out"]):
+                count = self._write_polygons(pair, surveyed, large, shown) if "polygons" in paths else None
+                if "matrix" in paths:
+                    write_text(paths["matrix"], matrix.to_csv())
+                if "picture" in paths:
+                    from geohp.comparison.picture import draw_change
 
-            write_bytes(paths["picture"], draw_change(self.dates, paths["out"], matrix, pair.transitions))
+                    write_bytes(paths["picture"], draw_change(self.dates, paths["out"], matrix, pair.transitions))
         return ChangeResult(tuple(paths.values()), pair.transitions.classes, matrix, count, self.dates.model)
 
-    def _progress(self, before: int) -> Callable[..., None]:
-        """The survey's progress as the first half of the comparison's."""
-
-        def report(stage: str, done: int, total: int, detail: str = "") -> None:
-            self.options.progress("comparing", before + done, total)
-
-        return report
+    def _surveying(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """The survey's progress, which goes to one half, is that of the comparison."""
+        self.options.progress(_STAGE, done, total, detail)
 
     def _write_raster(
         self, pair: DatePair, surveyed: Survey, large: NDArray[np.bool_], shown: tuple[LandCoverClass, ...]
@@ -152,13 +149,11 @@ class _Comparison:
                     codes[compared.old == 255] = NODATA
                     note = {_COUNTS: counter.count(block, compared, kept)}
                     work.put(block.row, block.col, {out: codes}, note)
-                self.options.progress("comparing", len(blocks) + number + 1, 2 * len(blocks))
+                self.options.progress(_STAGE, len(blocks) + number + 1, 2 * len(blocks))
             work.publish()
             return counter.matrix(note[_COUNTS] for note in work.notes)
 
     def _layer(self, shown: tuple[LandCoverClass, ...], transitions: Transitions) -> Layer:
-        from geohp.classes import classes_to_json
-
         options, dates = self.options, self.dates
         tags = {
             "GEOHP_VERSION": __version__,
@@ -222,6 +217,16 @@ class _Comparison:
         changes = [entry for entry in shown if len({*pair.transitions.ids(entry.id)}) == 2]
         write_layer(batches, self.options.paths["polygons"], changes, LAYER)
         return batches.rows
+
+
+@contextmanager
+def _complete_so_far(out: Path) -> Iterator[None]:
+    """Have whatever ends the work say that the raster of transitions is there."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"{out}: complete; only what was to be made of it is missing")
+        raise
 
 
 def _stayed(transitions: Transitions, codes: set[int]) -> set[int]:
