@@ -119,13 +119,12 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
     card = _card(config, features, method, data.pixel_size_m)
     model = _finished(method, features, card)
     best = _finished(best_method, features, card) if best_method is not None else None
-    if data.label_classes and model.linear_probe is None:
+    if data.label_classes and (model.linear_probe is None or not method.probe_is_final):
         model.linear_probe = fit_linear_probe(
             model.head,
             features,
             card.code_channels,
             data.label_classes,
-            epochs=config.train.epochs or 1,
             seed=config.train.seed,
             progress=progress,
         ).requires_grad_(False)

@@ -1,17 +1,29 @@
-"""A linear probe for heads that were trained without one: how much of the labelled classes do the codes hold?"""
+"""A linear probe over codes as they are after training: how much of the labelled classes do they hold?"""
 
 from __future__ import annotations
 
+import logging
+
+import numpy as np
 import torch
-from torch import nn
-from torch.optim import Adam
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
 
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.probes import LinearProbe
 from geohp.progress import Progress, no_progress
+from geohp.training.sample_images import labels_at_centres
 
-LEARNING_RATE = 1e-3
-"""Of Adam, as HP trains its own linear probe beside the head."""
+logger = logging.getLogger(__name__)
+
+_ROWS = 50_000
+"""Labelled patches that the classifier is fitted to, at most."""
+
+_STEPS = 300
+"""Of L-BFGS, at most."""
+
+_UNSEEN = -1e4
+"""Logit of a class that no patch has."""
 
 
 def fit_linear_probe(
@@ -20,34 +32,63 @@ def fit_linear_probe(
     code_channels: int,
     classes: int,
     *,
-    epochs: int,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> LinearProbe:
-    """Train a linear classifier over frozen codes by cross-entropy, with the optimiser that HP gives its own.
+    """Fit logistic regression to the codes of labelled patches until it has converged.
+
+    A probe trained beside the head, as HP does it, needs thousands of steps; a few hundred images afford some hundred.
 
     Args:
         head: features (B, C, h, w) to codes (B, D, h, w); not changed.
         features: of labelled images.
         code_channels: D.
-        classes: number of labelled classes.
-        epochs: passes over the images.
-        seed: of the initial weights.
-        progress: of the steps.
+        classes: number of labelled classes; one that no patch has is never predicted.
+        seed: of the draw of patches.
+        progress: of reading codes.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        probe = LinearProbe(code_channels, classes).to(features.device)
-    optimizer = Adam(probe.parameters(), lr=LEARNING_RATE)
+    codes, labels = _labelled_codes(head, features, classes, seed, progress)
+    present = torch.unique(labels)
+    weight = torch.zeros(classes, code_channels, dtype=torch.float64)
+    bias = torch.full((classes,), _UNSEEN, dtype=torch.float64)
+    bias[present] = 0
+    if len(present) > 1:
+        mean, deviation = codes.mean(0), codes.std(0).clamp_min(1e-6)
+        regression = LogisticRegression(max_iter=_STEPS, random_state=seed)
+        regression.fit(((codes - mean) / deviation).numpy(), labels.numpy())
+        slopes, offsets = _per_class(regression)
+        weight[present] = slopes / deviation  # of codes as they are, in place of standardised ones
+        bias[present] = offsets - weight[present] @ mean
+    else:
+        logger.warning("the labels hold %d class(es): the linear probe tells nothing apart", len(present))
+    probe = LinearProbe(code_channels, classes)
+    probe.load_state_dict({"classifier.weight": weight[:, :, None, None], "classifier.bias": bias})
+    return probe.to(features.device).eval()
+
+
+@torch.no_grad()
+def _labelled_codes(
+    head: nn.Module, features: FeatureSampler, classes: int, seed: int, progress: Progress
+) -> tuple[Tensor, Tensor]:
+    """Codes (n, D) in float64 of patches whose centres are labelled, and their labels (n,), drawn evenly."""
     batches = features.batches()
-    total, done = epochs * len(batches), 0
-    for _ in range(epochs):
-        for batch in batches:
-            with torch.no_grad():
-                codes = head(features.patches(batch).features)
-            optimizer.zero_grad()
-            torch.autograd.backward(probe.loss(codes, batch["mask"].to(features.device)))
-            optimizer.step()
-            done += 1
-            progress("training the linear probe", done, total)
-    return probe.eval()
+    generator = torch.Generator().manual_seed(seed)
+    most = max(1, _ROWS // len(batches))
+    codes, labels = [], []
+    for number, batch in enumerate(batches, start=1):
+        of_images = head(features.patches(batch).features).cpu()
+        of_centres = labels_at_centres(batch["mask"].cpu(), (of_images.shape[-2], of_images.shape[-1])).flatten()
+        known = ((of_centres >= 0) & (of_centres < classes)).nonzero()[:, 0]
+        drawn = known[torch.randperm(len(known), generator=generator)[:most]]
+        codes.append(of_images.transpose(0, 1).flatten(1).T[drawn].double())
+        labels.append(of_centres[drawn])
+        progress("fitting the linear probe", number, len(batches))
+    return torch.cat(codes), torch.cat(labels)
+
+
+def _per_class(regression: LogisticRegression) -> tuple[Tensor, Tensor]:
+    """Slopes (k, D) and offsets (k,) of every class; of two, scikit-learn keeps the difference alone."""
+    slopes, offsets = regression.coef_, regression.intercept_
+    if len(slopes) == 1:
+        slopes, offsets = np.concatenate([-slopes, slopes]) / 2, np.concatenate([-offsets, offsets]) / 2
+    return torch.from_numpy(slopes), torch.from_numpy(offsets)

@@ -67,7 +67,7 @@ def load_sample_images(source: FeatureSampler, model: LandCoverModel, batch_size
     )
     clusters = model.probe.scores(model.head(patches.features)).argmax(1).cpu()
     masks = [item["mask"] for item in items.values() if "mask" in item]
-    labels = _at_centres(torch.stack(masks), patches.grid) if len(masks) == len(images) else None
+    labels = labels_at_centres(torch.stack(masks), patches.grid) if len(masks) == len(images) else None
     return SampleImages(images, tuple(map(source.images.name, items)), patches, clusters, labels)
 
 
@@ -101,7 +101,7 @@ def predict_labels(image: Tensor, model: LandCoverModel) -> NDArray[np.uint8]:
     return labels
 
 
-def _at_centres(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+def labels_at_centres(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     """Labels (B, H, W) at the centres of patches, -1 for 255."""
     rows, cols = (
         ((torch.arange(count) + 0.5) * side / count).long() for count, side in zip(grid, masks.shape[-2:], strict=True)
