@@ -18,6 +18,8 @@ from geohp.errors import ConfigError, OutputError
 from geohp.files import write_text
 from geohp.progress import Progress, no_progress
 
+_RESTARTS = 5
+"""Of k-means where finer clusters are settled: as many as it has as a method."""
 TABLES = Path(__file__).resolve().parents[1] / "configs" / "ablations"
 
 
@@ -242,7 +244,7 @@ def _settle(run: Run, numbers: Sequence[int], progress: Progress) -> None:
         features = FeatureSampler(images, model.backbone, batch_size=train.batch_size, seed=train.seed)
         features.cache(CacheOptions(train.cache, train.cache_gib * 2**30, train.cache_dir, train.features_dtype))
         for clusters in numbers:
-            refit_probe(model, features.sample, clusters, seed=train.seed)
+            refit_probe(model, features.sample, clusters, restarts=_RESTARTS, seed=train.seed)
             model.card = replace(model.card, classes=default_classes(clusters))
             save_model(model, model_of(run, clusters))
 
