@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.places import PLACES, Fold, LabelledPlaces, images_of_places
+from benchmarks.places import COLOURS, PLACES, Fold, LabelledPlaces, images_of_places
 from benchmarks.runs import Reading, Row, Run, Scores, chosen_rows, model_of, train_and_score
 from geohp.cli import terminal
 from geohp.config.loading import load_config
@@ -253,12 +253,11 @@ def write_picture(study: Study) -> Path:
 
     Of the first fold and seed; of each place judged the images of which most classes are to be seen.
     """
-    from geohp.classes import LandCoverClass, default_classes
+    from geohp.classes import LandCoverClass
     from geohp.data.factory import open_data
     from geohp.reporting.figures import Pixels, as_rgb, colourise, draw_samples, legend_handles
 
-    names = study.places.classes
-    classes = [LandCoverClass(c.id, name, c.colour) for c, name in zip(default_classes(len(names)), names, strict=True)]
+    classes = [LandCoverClass(number, name, COLOURS[name]) for number, name in enumerate(study.places.classes)]
     jobs = [job for job in study.jobs(1) if job.fold == study.places.folds[0] and not job.run.crf]
     jobs = [job for job in jobs if job.run.result.is_file() and job.cell.features == next(iter(study.features))]
     config = load_config(jobs[0].run.config, jobs[0].run.overrides)

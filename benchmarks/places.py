@@ -14,6 +14,14 @@ INFORMATIVE = ("VYSK111_", "VYSK122_", "VYSK14_", "VYSK151_", "VYSK301_", "VYSK1
 """and these, with houses, roads and water."""
 
 
+COLOURS = {
+    "bare land": "#e9d8a6", "building": "#d1495b", "car": "#f4a300", "clutter": "#8e6bbf", "ground": "#e9d8a6",
+    "land": "#e9d8a6", "paved road": "#7f7f7f", "road": "#7f7f7f", "unpaved road": "#a9743a", "vegetation": "#4c9f38",
+    "water": "#3a86c8",
+}  # fmt: skip
+"""Of the classes in pictures."""
+
+
 @dataclass(frozen=True)
 class Fold:
     """Places to learn from, and others to be judged on."""

@@ -30,7 +30,7 @@ def folder(tmp_path, monkeypatch):
             Image.fromarray(image.astype(np.uint8)).save(tmp_path / place / f"image{number}.jpg")
             Image.fromarray(labels).save(tmp_path / place / f"image{number}_labels.png")
     both = (places.Fold(("a",), ("b",)), places.Fold(("b",), ("a",)))
-    monkeypatch.setitem(places.PLACES, "czech", places.LabelledPlaces(("dark", "light"), both))
+    monkeypatch.setitem(places.PLACES, "czech", places.LabelledPlaces(("land", "water"), both))
     return tmp_path
 
 
@@ -125,6 +125,7 @@ def test_places_are_split_and_sheets_of_fields_thinned(tmp_path):
     for dataset in places.PLACES.values():
         for fold in dataset.folds:
             assert not set(fold.train) & set(fold.test)
+        assert len({places.COLOURS[name] for name in dataset.classes}) == len(dataset.classes)
     (tmp_path / "VYSK").mkdir()
     for number in (*range(200, 216), 111):
         (tmp_path / "VYSK" / f"VYSK{number}_1.jpg").touch()
