@@ -244,7 +244,6 @@ def run_study(study: Study, seeds: int, progress: Progress = no_progress) -> Ite
         if fresh:
             write_tables(study, jobs)
         yield job, scores
-    write_tables(study, jobs)
 
 
 def write_tables(study: Study, jobs: Sequence[Job]) -> None:
@@ -254,10 +253,10 @@ def write_tables(study: Study, jobs: Sequence[Job]) -> None:
     write_text(study.out / "results.md", _markdown(study, done))
 
 
-def write_picture(study: Study) -> Path:
+def write_picture(study: Study) -> Path | None:
     """Images, what each method of the first features makes of them with the finer clusters, and the truth.
 
-    Of the first fold and seed; of each place judged the images of which most classes are to be seen.
+    Of the first fold and seed, where it has runs; of the images of which most classes are to be seen.
     """
     from geohp.classes import LandCoverClass
     from geohp.data.factory import open_data
@@ -266,6 +265,8 @@ def write_picture(study: Study) -> Path:
     classes = [LandCoverClass(number, name, COLOURS[name]) for number, name in enumerate(study.places.classes)]
     jobs = [job for job in study.jobs(1) if job.fold == study.places.folds[0] and not job.run.crf]
     jobs = [job for job in jobs if job.run.result.is_file() and job.cell.features == next(iter(study.features))]
+    if not jobs:
+        return None
     config = load_config(jobs[0].run.config, jobs[0].run.overrides)
     images = open_data(config.data, config.train.seed).evaluation()
     items = [images[index] for index in most_diverse(images)]
@@ -387,22 +388,26 @@ def main() -> int:
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="for all runs"
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what there is to do, and for how long, and end")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what there is to do, and for how long; tabulate and draw what is done",
+    )
     args = parser.parse_args()
     try:
         study = _study(args)
         jobs = list(study.jobs(args.seeds))
         print(announce(jobs), flush=True)
-        if args.dry_run:
-            return 0
-        with terminal.progress() as progress:
-            for job, scores in run_study(study, args.seeds, progress):
-                print(f"{time.strftime('%H:%M:%S')} {_line(job, scores)}; {announce(jobs)}", flush=True)
+        if not args.dry_run:
+            with terminal.progress() as progress:
+                for job, scores in run_study(study, args.seeds, progress):
+                    print(f"{time.strftime('%H:%M:%S')} {_line(job, scores)}; {announce(jobs)}", flush=True)
+        write_tables(study, jobs)
         picture = write_picture(study)
     except GeohpError as error:
         terminal.show_error(error)
         return 2
-    print(f"wrote {study.out / 'results.csv'}, {study.out / 'results.md'} and {picture}")
+    print(f"wrote {study.out / 'results.csv'}, {study.out / 'results.md'}{f' and {picture}' if picture else ''}")
     return 0
 
 

@@ -88,6 +88,7 @@ def test_a_study_that_was_stopped_goes_on_with_the_run_it_was_at(folder, monkeyp
     assert command(folder, monkeypatch, "--dry-run", methods="kmeans") == 0
     hours = first["seconds"] / 3600
     assert f"1 of 2 runs left, about {hours:.1f} hours" in capsys.readouterr().out
+    assert {line["judged"] for line in lines_of(folder)} == {"b"}  # what is done is tabulated
     begun.clear()
     monkeypatch.setattr(
         run, "train", lambda *args, out, **rest: begun.append(out.name) or train(*args, out=out, **rest)
