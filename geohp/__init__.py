@@ -1,6 +1,7 @@
 """geohp: land-cover maps from orthophotos without a single label.
 
-The public names are imported when they are first used, so that ``import geohp`` stays instant.
+The public names are imported when they are first used, so that ``import geohp`` stays instant. Arrays and datasets of
+xarray get ``.geohp``, see :mod:`geohp.notebook.accessor`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from geohp.notebook.registration import register_accessors
 from geohp.version import __version__
 
 if TYPE_CHECKING:
@@ -86,3 +88,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+register_accessors()

@@ -125,18 +125,13 @@ def area_table(areas: Sequence[ClassArea]) -> str:
     """Lines of class, area, share and mean confidence, the largest class first; empty without areas."""
     if not areas:
         return ""
-    on_earth = all(area.area_ha is not None for area in areas)
-    rows = [("class", "ha" if on_earth else "px", "%", "mean confidence")]
-    for area in sorted(areas, key=lambda area: -area.pixels):
-        size = _hectares(area.area_ha) if area.area_ha is not None and on_earth else f"{area.pixels:,}"
-        confidence = "-" if area.mean_confidence is None else f"{area.mean_confidence:.2f}"
-        rows.append((area.name, size, f"{100 * area.share:.1f}", confidence))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    from geohp.inference.areas import area_columns
+
+    ordered = sorted(areas, key=lambda area: -area.pixels)
+    columns = {"class": [area.name for area in ordered], **area_columns(ordered)}
+    rows = [tuple(columns), *zip(*columns.values(), strict=True)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     )
-
-
-def _hectares(area: float) -> str:
-    return f"{area:,.2f}" if area >= 1 or area == 0 else f"{area:.4f}"

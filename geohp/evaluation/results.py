@@ -18,6 +18,7 @@ from geohp.evaluation.predict import MASKS, PredictionMode
 from geohp.evaluation.published import PublishedRow, published_rows
 from geohp.evaluation.tables import ScoreRow, class_table, mean_and_deviation, percent, scores_table
 from geohp.reporting.pages import as_text
+from geohp.reporting.summaries import preformatted
 
 LAST, BEST = "last checkpoint", "best on labels"
 """Names of checkpoints: the result, and the one whose choice looked at the labels it is scored on."""
@@ -137,6 +138,12 @@ class Evaluation:
         scores = [result.scores for result in self.of(checkpoint, MASKS)]
         figures = percent([each["accuracy"] for each in scores]), percent([each["miou"] for each in scores])
         return ScoreRow(f"{checkpoint}, masks clustered", (*figures, "", ""), _CHOSEN if checkpoint == BEST else "")
+
+    def __repr__(self) -> str:
+        return f"<Evaluation: {self.protocol.benchmark or 'own data'}, {self.summary}>"
+
+    def _repr_html_(self) -> str:
+        return preformatted(self.report())
 
     def report(self, width: int = 100) -> str:
         """All figures as tables of text, beside those published for the same benchmark."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from geohp.classes import NODATA_LABEL, QUANTITY_STEPS, LandCoverClass
 from geohp.errors import VectorError
-from geohp.raster.block import Block
+from geohp.raster.block import Block, BlockGrid
 from geohp.raster.grid import Grid
+from geohp.raster.read.labels import LabelRaster, complete_classes
 from geohp.vector.measures import PixelAreas
 
 TALLY = "classes"
@@ -59,7 +60,7 @@ def tally(block: Block, layers: Mapping[str, NDArray[np.uint8]], areas: PixelAre
 
     Args:
         block: where it lies.
-        layers: ``labels`` and ``confidence`` (rows, cols) uint8, 255 without data.
+        layers: ``labels`` and ``confidence`` (rows, cols) uint8, 255 without data; without confidence its sums are 0.
         areas: of the map's pixels.
     """
     labels = layers["labels"].ravel()
@@ -70,7 +71,8 @@ def tally(block: Block, layers: Mapping[str, NDArray[np.uint8]], areas: PixelAre
     else:  # whole numbers below 2^53, so that the sum is exact
         weights = np.broadcast_to(units, block.shape).ravel()
         covered = np.bincount(labels, weights=weights, minlength=NODATA_LABEL + 1).astype(np.int64)
-    steps = np.bincount(labels, weights=layers["confidence"].ravel(), minlength=NODATA_LABEL + 1)
+    confidence = layers.get("confidence", np.zeros(1, np.uint8))
+    steps = np.bincount(labels, weights=np.broadcast_to(confidence, block.shape).ravel(), minlength=NODATA_LABEL + 1)
     return {
         str(label): [int(pixels[label]), int(covered[label]), int(steps[label])]
         for label in np.flatnonzero(pixels[:NODATA_LABEL])
@@ -97,6 +99,40 @@ def class_areas(tallies: Iterable[Tally], classes: Sequence[LandCoverClass], gri
         for entry in classes
         for pixels, units, steps in [totals[entry.id]]
     )
+
+
+def label_areas(raster: LabelRaster) -> tuple[ClassArea, ...]:
+    """The areas of the classes of a label map, gone through block by block; of their confidence nothing is known.
+
+    Args:
+        raster: labels from 0 to 254. Those that it does not declare are classes, too.
+
+    Raises:
+        SceneError: it cannot be read.
+        VectorError: labels beyond 254.
+    """
+    grid, areas = raster.grid, pixel_areas(raster.grid)
+    blocks = BlockGrid(grid.height, grid.width).blocks
+    tallies = [tally(block, {"labels": raster.read_bytes(block)}, areas) for block in blocks]
+    occurring = sorted({int(label) for each in tallies for label in each})
+    classes = complete_classes(raster.classes, np.array(occurring, np.int64))
+    return tuple(replace(area, mean_confidence=None) for area in class_areas(tallies, classes, grid))
+
+
+def area_columns(areas: Sequence[ClassArea]) -> dict[str, list[str]]:
+    """Areas in words: by heading, a word for each class."""
+    on_earth = all(area.area_ha is not None for area in areas)
+    sizes = [f"{area.pixels:,}" if area.area_ha is None or not on_earth else hectares(area.area_ha) for area in areas]
+    columns = {"ha" if on_earth else "px": sizes, "%": [f"{100 * area.share:.1f}" for area in areas]}
+    if any(area.mean_confidence is not None for area in areas):
+        means = (area.mean_confidence for area in areas)
+        columns["mean confidence"] = ["-" if mean is None else f"{mean:.2f}" for mean in means]
+    return columns if areas else {}
+
+
+def hectares(area: float) -> str:
+    """An area in hectares as people write it."""
+    return f"{area:,.2f}" if area >= 1 or area == 0 else f"{area:.4f}"
 
 
 def total_areas(maps: Sequence[Sequence[ClassArea]]) -> tuple[ClassArea, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from geohp.classes import LandCoverClass
 from geohp.errors import Note, ReadError, SceneError, VectorError
 from geohp.files import check_output
-from geohp.inference.areas import ClassArea, total_areas
+from geohp.inference.areas import ClassArea, area_columns, total_areas
 from geohp.inference.engine.settings import engine_settings
 from geohp.inference.extent import Extent
 from geohp.inference.folder_model import FolderModel, digest, foreign_output
@@ -65,6 +65,18 @@ class BatchResult:
     def failed(self) -> tuple[SceneResult, ...]:
         """The scenes of which there is no map."""
         return tuple(result for result in self.maps if result.error is not None)
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failed)} scenes without one" if self.failed else ""
+        return f"<BatchResult: {len(self.maps) - len(self.failed)} maps{failed}, {len(self.classes)} classes>"
+
+    def _repr_html_(self) -> str:
+        from geohp.reporting.summaries import summary
+
+        failed = "; ".join(f"{result.scene} ({result.error})" for result in self.failed)
+        facts = {"without a map": failed, "mosaic": self.mosaic, "model": self.origin}
+        title = f"{len(self.maps) - len(self.failed)} of {len(self.maps)} maps"
+        return summary(title, facts, self.classes, area_columns(self.areas))
 
 
 def map_folder(

@@ -37,7 +37,13 @@ class ModelOptions(FitOptions, AreaOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentOptions(ModelOptions, WindowOptions, ExtentOptions):
-    """How a scene is labelled: the model, what it sees of the scene, and which part is meant."""
+    """How a scene is labelled: the model, what it sees of the scene, and which part is meant.
+
+    Attributes:
+        progress: hears how far it is; by default bars in a notebook, and nobody elsewhere.
+    """
+
+    progress: Progress = field(default_factory=default_progress)
 
 
 @dataclass(frozen=True, kw_only=True)

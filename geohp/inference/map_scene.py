@@ -71,6 +71,25 @@ class SceneResult:
     error: str | None = None
     unreadable: bool = False
 
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"<SceneResult: no map of {self.scene}: {self.error}>"
+        files = ", ".join(map(str, self.files))
+        return f"<SceneResult: {self.scene}, {len(self.classes)} classes: {files}>"
+
+    def _repr_html_(self) -> str:
+        from geohp.inference.areas import area_columns
+        from geohp.reporting.summaries import summary
+
+        facts = {
+            "no map": self.error,
+            "files": ", ".join(map(str, self.files)),
+            "polygons": None if self.polygons is None else f"{self.polygons:,}",
+            "model": None if self.model is None else self.model.origin,
+            "parts that could not be read": len(self.skipped) or None,
+        }
+        return summary(f"Map of {self.scene}", facts, self.classes, area_columns(self.areas))
+
 
 class ProductRecord(Protocol):
     """Who remembers which products of a scene there are already."""

@@ -14,16 +14,14 @@ from geohp.inference.engine.settings import EngineSettings, engine_settings
 from geohp.inference.extent import Extent
 from geohp.inference.identity import run_identity
 from geohp.inference.map_options import RasterOptions
+from geohp.inference.map_tags import map_tags
 from geohp.inference.products import Products
 from geohp.inference.segmenter import Segmenter
 from geohp.inference.writing import Skipped, skipped_in, write_behind
-from geohp.model.digest import model_sha256
 from geohp.options import OnReadError
-from geohp.raster.read.labels import MODEL_TAG
 from geohp.raster.read.scene import Scene
 from geohp.raster.write.layer import Layer, label_layer
 from geohp.raster.write.resumable import ResumableRasterWriter
-from geohp.version import __version__
 
 
 @dataclass(frozen=True)
@@ -98,19 +96,7 @@ def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, option
 def raster_layers(segmenter: Segmenter, settings: EngineSettings) -> dict[str, Layer]:
     """How each raster is stored, by what it holds."""
     card = segmenter.model.card
-    tags = {
-        "GEOHP_VERSION": __version__,
-        "GEOHP_METHOD": card.method,
-        "GEOHP_BACKBONE": f"{card.backbone.name} block {card.backbone.block}",
-        "GEOHP_WINDOW_PX": str(settings.window_px),
-        "GEOHP_OVERLAP_PX": str(settings.overlap_px),
-        "GEOHP_BLENDING": "sin^2 ramps over the overlap",
-        "GEOHP_SCALING": str(card.scaling),
-    }
-    if settings.refine is not None:
-        window, overlap = settings.refine.window_px, settings.refine.overlap_px
-        tags["GEOHP_REFINEMENT"] = f"dense CRF over windows of {window} px, overlapping by {overlap}"
-    tags |= {"GEOHP_MODEL": segmenter.origin, MODEL_TAG: model_sha256(segmenter.model)}
+    tags = map_tags(segmenter.model, segmenter.origin, settings)
     return {
         "labels": label_layer(card.classes, tags),
         "confidence": _quantity(("confidence of the land-cover class",), tags),

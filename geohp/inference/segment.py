@@ -35,18 +35,21 @@ def segment(scene: Any, options: SegmentOptions) -> xr.DataArray:
         classes, backbone, weights, block, bands, scaling, seed: see :class:`geohp.options.FitOptions`.
         overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.
         aoi, aoi_layer, crop: see :class:`geohp.options.ExtentOptions`.
+        progress: see :class:`geohp.inference.map_options.SegmentOptions`; of dask chunks it hears of a fit alone.
 
     Returns:
-        (y, x) uint8 labels, nodata 255, with CRS and transform; the classes as JSON in ``attrs["classes"]``. Of dask
-        chunks: in dask chunks, each computed when asked for, from the chunks that its windows touch.
+        (y, x) uint8 labels, nodata 255, with CRS and transform; ``.geohp`` plots, measures and writes them. Of dask
+        chunks: in dask chunks, each computed when asked for, from the chunks that its windows touch. The classes are in
+        ``attrs["classes"]`` as JSON, the model and how it was used in attributes that begin with ``GEOHP_``.
 
     Raises:
         GeohpError: one sentence that says what is wrong with the scene, the model or the options.
     """
     options = read_area(options)
-    segmenter = resolve_segmenter(scene, options)
+    segmenter = resolve_segmenter(scene, options, progress=options.progress)
     with segmenter.open(scene) as opened:
-        return segmenter.segment(opened, options, Extent.of(opened.grid, opened.path, options))
+        extent = Extent.of(opened.grid, opened.path, options)
+        return segmenter.segment(opened, options, extent, options.progress)
 
 
 def resolve_segmenter(

@@ -18,10 +18,10 @@ from geohp.inference.engine.settings import engine_settings
 from geohp.inference.extent import Extent
 from geohp.inference.kmeans_fit import fit_kmeans
 from geohp.inference.lazy import lazy_labels
+from geohp.inference.map_tags import map_tags
 from geohp.legend.file import Legend
 from geohp.legend.recode_model import recode_model
 from geohp.model.device import torch_device
-from geohp.model.digest import model_sha256
 from geohp.model.file import load_model
 from geohp.model.network import LandCoverModel
 from geohp.model.runs import find_model
@@ -31,7 +31,6 @@ from geohp.raster.area_of_interest import AreaOfInterest
 from geohp.raster.grid import Grid
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.inputs import scene_input
-from geohp.raster.read.labels import MODEL_TAG
 from geohp.raster.read.lazy import LazyScene
 from geohp.raster.read.scaling import parse_rule
 from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _DEFAULTS = WindowOptions()
+_SHOWN_CLASSES = 8
+"""Names of classes that a line has room for."""
 
 
 @contextmanager
@@ -161,6 +162,28 @@ class Segmenter:
         """The classes in the order of their labels."""
         return self.model.card.classes
 
+    def __repr__(self) -> str:
+        names = ", ".join(entry.name for entry in self.classes[:_SHOWN_CLASSES])
+        more = ", ..." if len(self.classes) > _SHOWN_CLASSES else ""
+        return f"<Segmenter: {self._described}; {len(self.classes)} classes: {names}{more}>"
+
+    def _repr_html_(self) -> str:
+        from geohp.reporting.summaries import summary
+
+        card = self.model.card
+        facts = {
+            "method": f"{card.method} on {card.backbone.name}",
+            "pixel size": None if card.pixel_size_m is None else f"{card.pixel_size_m:.3g} m",
+            "bands": ", ".join(map(str, card.bands or ())),
+            "scaling": card.scaling,
+            "device": self.model.device,
+        }
+        return summary(f"Segmenter: {self._described}", facts, self.classes)
+
+    @property
+    def _described(self) -> str:
+        return self.origin or f"{self.model.card.method} on {self.model.card.backbone.name}"
+
     @contextmanager
     def open(self, source: Any) -> Iterator[Scene]:
         """Open a path, URL or ``xarray.DataArray`` with the bands and the scaling rule of the model.
@@ -186,7 +209,13 @@ class Segmenter:
                 scene.path, len(scene.bands), scene.bands[0],
             )  # fmt: skip
 
-    def segment(self, scene: Scene, options: WindowOptions = _DEFAULTS, extent: Extent | None = None) -> xr.DataArray:
+    def segment(
+        self,
+        scene: Scene,
+        options: WindowOptions = _DEFAULTS,
+        extent: Extent | None = None,
+        progress: Progress = no_progress,
+    ) -> xr.DataArray:
         """Label a scene in memory.
 
         Args:
@@ -194,22 +223,23 @@ class Segmenter:
                 for it, and the scene may be closed before.
             options: how it is cut into windows.
             extent: what of the scene is mapped; all of it by default.
+            progress: of the windows, unless they wait until somebody asks.
 
         Returns:
             (y, x) uint8 labels with 255 as nodata, the scene's CRS and transform (``.rio``), the classes as JSON in
-            ``attrs["classes"]`` and the model's digest in ``attrs["GEOHP_MODEL_SHA256"]``; of a :class:`LazyScene` in
-            dask chunks.
+            ``attrs["classes"]``, and what :func:`geohp.inference.map_tags.map_tags` says of the model; of a
+            :class:`LazyScene` in dask chunks.
         """
         settings = engine_settings(self.model, scene, options)
         extent = extent or Extent(scene.grid.block)
         grid = scene.grid.crop(extent.frame)
-        attributes = {"classes": classes_to_json(self.classes), MODEL_TAG: model_sha256(self.model)}
+        attributes = {"classes": classes_to_json(self.classes), **map_tags(self.model, self.origin, settings)}
         if isinstance(scene, LazyScene):
             lazy = lazy_labels(scene, self.model, settings, extent.area)[extent.frame.slices]
             return _as_dataarray(lazy, grid, attributes)
         labels = np.full(grid.shape, NODATA_LABEL, dtype=np.uint8)
         blocks = extent.blocks(settings.blocks(settings.grid(scene.height, scene.width), self.model.clusters))
-        for finished in label_blocks(scene, self.model, settings, blocks=blocks, area=extent.area):
+        for finished in label_blocks(scene, self.model, settings, progress, blocks=blocks, area=extent.area):
             labels[extent.place(finished.block).slices] = finished.layers["labels"]
         return _as_dataarray(labels, grid, attributes)
 

@@ -20,7 +20,7 @@ from geohp.legend.file import Legend
 from geohp.legend.naming_report import Naming
 from geohp.legend.recoded_labels import ranked
 from geohp.legend.references import Reference, open_reference
-from geohp.progress import Progress, no_progress
+from geohp.progress import Progress, default_progress
 from geohp.raster.block import BLOCK_PX, BlockGrid
 from geohp.raster.read.labels import LabelRaster, open_labels
 
@@ -40,7 +40,7 @@ def name_classes(
     out: str | Path | None = None,
     overwrite: bool = False,
     block_px: int = BLOCK_PX,
-    progress: Progress = no_progress,
+    progress: Progress | None = None,
 ) -> Naming:
     """Name the labels of a map after the classes of a reference.
 
@@ -73,7 +73,7 @@ def name_classes(
         out: a file to write the legend to (YAML).
         overwrite: replace it if it exists.
         block_px: side of a block.
-        progress: called after every block with the stage "comparing".
+        progress: called after every block with the stage "comparing"; by default a bar in a notebook.
 
     Raises:
         SceneError: a raster that cannot be opened or read.
@@ -83,6 +83,7 @@ def name_classes(
         ConfigError: an unknown matching.
         OutputError: the legend cannot be written.
     """
+    progress = progress or default_progress()
     if matching not in get_args(Matching):
         raise ConfigError(f"matching is {matching!r}, but must be one of {', '.join(get_args(Matching))}")
     if out is not None:

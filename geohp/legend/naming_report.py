@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
@@ -51,10 +52,17 @@ class Naming:
         found = {entry.name for entry in self.legend.classes}
         return tuple(name for name in map(str, self.per_class.index) if name not in found)
 
+    def __repr__(self) -> str:
+        named, classes = len(self.legend.labels), len(self.legend.classes)
+        return f"<Naming: {named} of {len(self.confusion)} labels as {classes} classes, {self.accuracy:.1f} % right>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.report())}</pre>"
+
     def report(self, width: int = 100) -> str:
         """Tables and sentences for a terminal of ``width`` columns, as plain text."""
         file = StringIO()
-        console = Console(file=file, width=width, color_system=None, legacy_windows=False)
+        console = Console(file=file, width=width, color_system=None, legacy_windows=False, force_jupyter=False)
         console.print(_labels_table(self))
         console.print(_classes_table(self))
         for sentence in self._sentences():

@@ -12,7 +12,7 @@ from geohp.classes import NODATA_LABEL
 from geohp.files import RASTERS, check_output, check_suffix, file_state
 from geohp.legend.file import Legend
 from geohp.legend.recoded_labels import RecodedLabels
-from geohp.progress import Progress, no_progress
+from geohp.progress import Progress, default_progress
 from geohp.raster.block import BLOCK_PX, Block, BlockGrid
 from geohp.raster.read.labels import RECODED_TAG, LabelRaster, open_labels, opened_raster
 from geohp.raster.write.layer import Layer, label_layer
@@ -32,7 +32,7 @@ def recode_file(
     qml: bool = False,
     overwrite: bool = False,
     block_px: int = BLOCK_PX,
-    progress: Progress = no_progress,
+    progress: Progress | None = None,
 ) -> Path:
     """Write a label raster with the classes of a legend.
 
@@ -48,7 +48,8 @@ def recode_file(
         qml: also write QGIS's style beside it (.qml).
         overwrite: replace existing files.
         block_px: side of a block.
-        progress: called after every block with the stage "recoding"; the raster is gone through twice.
+        progress: called after every block with the stage "recoding"; the raster is gone through twice. By default a
+            bar in a notebook.
 
     Returns:
         ``out``.
@@ -60,6 +61,7 @@ def recode_file(
         OutputError: ``out`` has another suffix than a GeoTIFF, exists already, is the input itself, or cannot be
             written.
     """
+    progress = progress or default_progress()
     check_suffix(out, RASTERS, "rasters")
     out = check_output(out, overwrite=overwrite, inputs=[labels, *([] if isinstance(legend, Legend) else [legend])])
     if qml:

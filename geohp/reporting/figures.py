@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
-import torch
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw
@@ -51,7 +50,7 @@ def legend_handles(classes: Sequence[LandCoverClass]) -> list[Patch]:
 
 def spread(count: int, most: int) -> list[int]:
     """Up to ``most`` indices spread evenly over ``count``."""
-    return sorted(set(torch.linspace(0, count - 1, min(count, most)).round().int().tolist()))
+    return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))
 
 
 def draw_samples(rows: Sequence[tuple[str, Sequence[Pixels]]], handles: Sequence[Patch]) -> bytes:

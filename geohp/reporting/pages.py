@@ -64,7 +64,7 @@ def listed(words: Sequence[str]) -> str:
 def as_text(parts: Iterable[RenderableType], width: int) -> str:
     """Rich tables and texts (with rich's markup) one below the other, in so many columns and without colours."""
     file = StringIO()
-    console = Console(file=file, width=width, color_system=None, legacy_windows=False)
+    console = Console(file=file, width=width, color_system=None, legacy_windows=False, force_jupyter=False)
     for part in parts:
         console.print(part)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"

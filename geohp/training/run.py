@@ -52,6 +52,20 @@ class Run:
     seconds: float
     warnings: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Run: {self.folder}{''.join(f'; {warning}' for warning in self.warnings)}>"
+
+    def _repr_html_(self) -> str:
+        from geohp.model.card import read_card
+        from geohp.reporting.summaries import summary
+
+        facts = {
+            "model": self.model,
+            "report": self.folder / "report.html",
+            "looks wrong": " ".join(self.warnings),
+        }
+        return summary(f"Run {self.folder}", facts, read_card(self.model).classes)
+
 
 def train(
     config: Config | str | Path | None = None,

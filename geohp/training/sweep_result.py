@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from geohp.reporting.pages import as_text
+from geohp.reporting.summaries import preformatted
 
 CSV_NAME, PICTURE_NAME = "sweep.csv", "sweep.png"
 
@@ -60,6 +61,9 @@ class SweepResult:
     patches: int
     images: int
     repetitions: int
+
+    def _repr_html_(self) -> str:
+        return preformatted(self.report())
 
     def report(self, width: int = 100) -> str:
         """A table and what follows from it, for a terminal of so many columns."""

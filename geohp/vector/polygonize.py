@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from geohp.errors import VectorError
 from geohp.legend.file import Legend
 from geohp.legend.recoded_labels import RecodedLabels
 from geohp.options import AreaOptions, PolygonOptions, keywords
-from geohp.progress import Progress, no_progress
+from geohp.progress import Progress, default_progress
 from geohp.raster.area_of_interest import asked_area
 from geohp.raster.block import BLOCK_PX, BlockGrid
 from geohp.raster.grid import Grid, parse_crs
@@ -54,7 +54,7 @@ class PolygonizeOptions(PolygonOptions, AreaOptions):
     stats: Sequence[Statistics | str] = ()
     any_values: bool = False
     block_px: int = BLOCK_PX
-    progress: Progress = no_progress
+    progress: Progress = field(default_factory=default_progress)
 
     def __post_init__(self) -> None:
         """Raises VectorError: an impossible shape, both classes and a legend, or an area whose edge may not stay."""
@@ -103,7 +103,8 @@ def polygonize(labels: str | Path | DataArray, options: PolygonizeOptions) -> ge
         any_values: take also for labels what does not look like them: integers that a scale makes quantities of, such
             as a confidence raster's, and more than a hundred different values without class names.
         block_px: side of a block.
-        progress: called after every block with the stage "polygons"; the raster is gone through twice.
+        progress: called after every block with the stage "polygons"; the raster is gone through twice. By default bars
+            in a notebook, and nobody elsewhere.
 
     Returns:
         rows in the order of the regions' first pixels, with the columns class_id, class_name, area_m2, perimeter_m

@@ -17,6 +17,7 @@ from geohp.evaluation.metrics import class_ious
 from geohp.inference.probe.labelled_codes import LabelledCodes
 from geohp.inference.probe.validation import Doubt, Estimate, Scores
 from geohp.inference.segmenter import Segmenter
+from geohp.reporting.summaries import preformatted
 
 ENOUGH = 5
 """Polygons (points, squares) of a class below which its scores are said to be a guess."""
@@ -79,10 +80,13 @@ class Probe:
             "notes": list(self.notes),
         }
 
+    def _repr_html_(self) -> str:
+        return preformatted(self.report())
+
     def report(self, width: int = 100) -> str:
         """A table and sentences for a terminal of ``width`` columns, as plain text."""
         file = StringIO()
-        console = Console(file=file, width=width, color_system=None, legacy_windows=False)
+        console = Console(file=file, width=width, color_system=None, legacy_windows=False, force_jupyter=False)
         console.print(_table(self))
         for sentence in self._sentences():
             console.print(escape(sentence), highlight=False)

@@ -34,7 +34,7 @@ from geohp.model.appearance import coloured_by_look
 from geohp.model.file import save_model
 from geohp.model.network import LandCoverModel
 from geohp.options import FitOptions
-from geohp.progress import Progress, no_progress
+from geohp.progress import Progress, default_progress
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.scene import Scene
 from geohp.raster.sources.find import find_images
@@ -59,7 +59,7 @@ def probe(
     overwrite: bool = False,
     device: str = "auto",
     seed: int = 0,
-    progress: Progress = no_progress,
+    progress: Progress | None = None,
 ) -> Probe:
     """Teach a model the classes of a few polygons or points: a linear probe on its codes.
 
@@ -84,7 +84,7 @@ def probe(
         overwrite: replace it if it exists.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         seed: of everything random.
-        progress: hears of "looking for labels", "encoding" and "validating".
+        progress: hears of "looking for labels", "encoding" and "validating"; by default bars in a notebook.
 
     Returns:
         The model and what can be expected of it.
@@ -92,6 +92,7 @@ def probe(
     Raises:
         GeohpError: one sentence that says what is wrong with the model, the scenes, the reference or the output.
     """
+    progress = progress or default_progress()
     if out is not None:
         check_suffix(out, MODELS, "models")
         inputs = [path for path in (model, reference) if isinstance(path, str | Path)]

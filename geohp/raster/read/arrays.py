@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Types GDAL does not store, and the nearest it does.
 _STORED_AS = {"bool": "uint8", "float16": "float32"}
 
+_AGREEING_PX = 0.01
+
 
 def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> MemoryFile:
     """Copy an array into a GeoTIFF in memory.
@@ -73,10 +75,44 @@ def _laid_out(array: DataArray, name: str) -> tuple[Any, dict[str, Any], Any]:
     try:
         array = bands_first(array, name)
         gcps = array.rio.get_gcps()
-        place = {"gcps": gcps} if gcps else {"transform": array.rio.transform()}
+        place = {"gcps": gcps} if gcps else {"transform": _transform(array)}
         return array, {"crs": array.rio.crs, **place}, array.rio.nodata
     except RioXarrayError as error:
         raise SceneError(f"{name} cannot be placed on a pixel grid ({gdal_message(error)}).") from error
+
+
+def _transform(array: Any) -> Any:
+    """Where the pixels lie by the coordinates: a part of an array takes the transform of the whole along unchanged.
+
+    Of the two the transform has all digits, and is taken where the coordinates agree to a hundredth of a pixel.
+    """
+    stored = array.rio.transform()
+    actual = array.rio.transform(recalc=True)
+    rows, columns = array.sizes[array.rio.y_dim], array.sizes[array.rio.x_dim]
+    apart = [np.subtract(~stored * (actual * corner), corner) for corner in ((0, 0), (columns, rows))]
+    return stored if np.abs(apart).max() < _AGREEING_PX else actual
+
+
+def unmasked(array: DataArray) -> DataArray:
+    """Stored integers again, where xarray has made floats of them to hold NaN for what has no data; else the array.
+
+    xarray does so when it opens a netCDF, zarr or raster file with a fill value, and notes in the array's encoding what
+    it has read.
+    """
+    encoding = getattr(array, "encoding", {})
+    dtype, fill = np.dtype(encoding.get("dtype", "f4")), encoding.get("_FillValue")
+    if array.dtype.kind != "f" or dtype.kind not in "iu" or fill is None or encoding.get("scale_factor", 1) != 1:
+        return array
+    import rioxarray  # registers the accessor
+
+    assert rioxarray
+    stored: DataArray = array.fillna(fill).astype(dtype).rio.write_nodata(fill)
+    return stored
+
+
+def array_label(array: DataArray) -> str:
+    """An array of labels in messages."""
+    return f"the array {array.name!r}" if getattr(array, "name", None) else "the label array"
 
 
 def stored_as(dtype: np.dtype[Any]) -> np.dtype[Any]:

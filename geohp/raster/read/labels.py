@@ -17,7 +17,7 @@ from geohp.errors import SceneError, VectorError
 from geohp.raster.block import BLOCK_PX, Block, BlockGrid
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
 from geohp.raster.grid import Grid
-from geohp.raster.read.arrays import to_memory_file
+from geohp.raster.read.arrays import array_label, to_memory_file, unmasked
 from geohp.raster.read.validity import ValidityPlan, alpha_bands
 
 if TYPE_CHECKING:
@@ -89,6 +89,32 @@ class LabelRaster:
         except FAILURES as error:
             raise _unreadable(self.name, error, block) from error
 
+    def read_bytes(self, block: Block) -> NDArray[np.uint8]:
+        """A block as maps are stored: labels (rows, cols) uint8, 255 without data.
+
+        Raises:
+            VectorError: labels that are none of 0 to 254.
+        """
+        return self.as_bytes(*self.read(block))
+
+    def as_bytes(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """Labels and validity as one array, see :meth:`read_bytes`."""
+        labels = values[valid]
+        if labels.size and not (labels.min() >= 0 and labels.max() < NODATA_LABEL):
+            beyond = int(labels.max() if labels.max() >= NODATA_LABEL else labels.min())
+            raise VectorError(f"{self.name} has label {beyond}", "number the labels from 0 to 254")
+        return np.where(valid, values, NODATA_LABEL).astype(np.uint8)
+
+    def refuse_quantities(self, choice: str = "") -> None:
+        """Raise VectorError where its integers stand for other numbers.
+
+        Args:
+            choice: what the caller may do besides giving another raster.
+        """
+        if self.scaled:
+            problem = f"{self.name} holds quantities, stored as integers times a scale, no labels"
+            raise VectorError(problem, f"give a label map{choice}", option="any_values", value=True)
+
     @contextmanager
     def warped(self, grid: Grid) -> Iterator[LabelRaster]:
         """The labels on another grid: at each pixel that of the nearest one here; no data beyond.
@@ -125,19 +151,20 @@ def open_labels(labels: str | Path | DataArray, *, any_values: bool | None = Non
     No data is what the raster declares: its nodata value, mask or alpha band; 255 where it declares no value.
 
     Args:
-        labels: a file or an array.
+        labels: a file or an array; also one of floats that xarray has made of stored integers, NaN without data.
         any_values: take integers that stand for quantities, too; ``None`` where the caller has no such choice.
 
     Raises:
         SceneError: a raster that cannot be opened.
         VectorError: a raster of floats, of scaled integers, or with several bands: no labels.
     """
+    labels = labels if isinstance(labels, str | Path) else unmasked(labels)
     with opened_raster(labels) as (dataset, name):
         raster = LabelRaster(dataset, name, None if isinstance(labels, str | Path) else labels.attrs)
-        if raster.scaled and not any_values:
-            problem = f"{name} holds quantities, stored as integers times a scale, no labels"
-            choice = "" if any_values is None else ", or take the stored integers for labels with {option}"
-            raise VectorError(problem, f"give a label map{choice}", option="any_values", value=True)
+        if not any_values:
+            raster.refuse_quantities(
+                "" if any_values is None else ", or take the stored integers for labels with {option}"
+            )
         yield raster
 
 
@@ -203,7 +230,7 @@ def opened_raster(source: str | Path | DataArray) -> Iterator[tuple[Any, str]]:
             with dataset:
                 yield dataset, name
         else:
-            name = f"the array {source.name!r}" if getattr(source, "name", None) else "the label array"
+            name = array_label(source)
             with to_memory_file(source, name) as memory, open_raster(memory.name) as dataset:
                 yield dataset, name
 

@@ -1,0 +1,1 @@
+"""For notebooks: the accessor ``.geohp`` of xarray, its pictures and its maps."""

@@ -1,0 +1,193 @@
+"""The accessor of arrays and datasets gives what geohp's functions give, and its own pictures and figures are right."""
+
+import json
+
+import matplotlib
+import numpy as np
+import pytest
+import rasterio
+import rioxarray  # noqa: F401 - gives arrays their .rio
+import xarray as xr
+from affine import Affine
+from rio_cogeo import cog_validate
+
+import geohp
+from geohp.classes import LandCoverClass, classes_to_json
+from geohp.errors import OutputError, VectorError
+
+matplotlib.use("Agg")
+
+HOSTILE = "<script>alert(1)</script> {{ 7 * 7 }} {% raw %}"
+CLASSES = (LandCoverClass(0, "meadow", "#33aa33"), LandCoverClass(2, HOSTILE, "#3333aa"))
+METRES = Affine(0.5, 0, 380000, 0, -0.5, 5800000)
+
+
+def label_map(crs="EPSG:32633", transform=METRES, classes=CLASSES):
+    """(40, 60) labels: 0 at the left, 2 at the right, no data in a corner."""
+    labels = np.where(np.arange(60) < 20, 0, 2).astype(np.uint8)[None].repeat(40, 0)
+    labels[:10, :10] = 255
+    attributes = {"GEOHP_MODEL": "model runs/a/model.safetensors", "GEOHP_MODEL_SHA256": "ab" * 32}
+    if classes:
+        attributes["classes"] = classes_to_json(classes)
+    array = xr.DataArray(labels, dims=("y", "x"), name="landcover", attrs=attributes).rio.write_nodata(255)
+    array = array.rio.write_transform(transform)
+    x, y = (transform * (np.arange(60) + 0.5, 0.5))[0], (transform * (0.5, np.arange(40) + 0.5))[1]
+    array = array.assign_coords(x=x, y=y)
+    return array if crs is None else array.rio.write_crs(crs)
+
+
+@pytest.fixture
+def image(three_fields):
+    array = xr.DataArray(three_fields, dims=("band", "y", "x"), name="scene")
+    return array.rio.write_crs("EPSG:32633").rio.write_transform(METRES)
+
+
+def test_images_are_segmented_as_by_the_function(image):
+    labels = image.geohp.segment(classes=3)
+    xr.testing.assert_identical(labels, geohp.segment(image, classes=3))
+    assert labels.geohp.origin == "k-means on the scene's own rcf features"
+    assert [entry.name for entry in labels.geohp.classes] == ["class 0", "class 1", "class 2"]
+    colours = xr.Dataset({name: image[number] for number, name in enumerate(("red", "green", "blue"))})
+    xr.testing.assert_equal(colours.geohp.segment(classes=3), labels)
+    xr.testing.assert_equal(image.to_dataset().geohp.segment(classes=3), labels)
+
+
+def test_a_missing_value_that_all_variables_share_stays_one(image):
+    image = image.copy()
+    image[:, :30] = 0
+    bands = xr.Dataset({name: image[number].rio.write_nodata(0) for number, name in enumerate("rgb")})
+    labels = bands.geohp.segment(classes=2)
+    assert (labels[:30] == 255).all()
+    assert (labels[30:] != 255).all()
+
+
+def test_polygons_are_those_of_the_function():
+    labels = label_map()
+    expected = geohp.polygonize(labels, min_area_m2=1)
+    for having in (labels, labels.to_dataset(), xr.Dataset({"landcover": labels, "height": labels * 1.5})):
+        assert having.geohp.polygonize(min_area_m2=1).equals(expected)
+    assert expected["area_m2"].tolist() == [175.0, 400.0]
+
+
+def test_a_dataset_of_several_maps_asks_which():
+    labels = label_map()
+    with pytest.raises(VectorError, match=r"2 variables that may be label maps: old, new; choose one"):
+        xr.Dataset({"old": labels, "new": labels}).geohp.areas()
+
+
+@pytest.mark.parametrize("chunks", [None, {"y": 7, "x": 33}])
+def test_areas_are_those_of_the_pixels(chunks):
+    labels = label_map() if chunks is None else label_map().chunk(chunks)
+    areas = labels.geohp.areas()
+    assert areas.index.tolist() == ["meadow", HOSTILE]
+    assert areas["class_id"].tolist() == [0, 2]
+    assert areas["pixels"].tolist() == [700, 1600]
+    assert areas["share"].tolist() == pytest.approx([700 / 2300, 1600 / 2300])
+    assert areas["area_ha"].tolist() == pytest.approx([0.0175, 0.04])
+
+
+def test_areas_of_degrees_undeclared_labels_and_of_no_place():
+    degrees = label_map("EPSG:4326", Affine(1e-5, 0, 13, 0, -1e-5, 60), classes=())
+    areas = degrees.geohp.areas()
+    assert areas.index.tolist() == ["class 0", "class 2"]
+    by_class = degrees.geohp.polygonize().groupby("class_name")["area_m2"].sum() / 1e4
+    assert areas["area_ha"].to_dict() == pytest.approx(by_class.to_dict())
+    assert label_map(None, Affine.identity()).geohp.areas()["area_ha"].isna().all()
+
+
+@pytest.mark.parametrize("chunks", [None, {"y": 7, "x": 33}])
+def test_a_raster_has_colours_names_overviews_and_the_model(chunks, tmp_path):
+    labels = label_map() if chunks is None else label_map().chunk(chunks)
+    path = labels.geohp.to_raster(tmp_path / "labels.tif")
+    assert cog_validate(path, quiet=True)[0]
+    with rasterio.open(path) as dataset:
+        np.testing.assert_array_equal(dataset.read(1), label_map())
+        assert (dataset.transform, dataset.crs, dataset.nodata) == (METRES, labels.rio.crs, 255)
+        assert dataset.colormap(1)[2] == (0x33, 0x33, 0xAA, 255)
+        assert json.loads(dataset.tags(1)["classes"])[1]["name"] == HOSTILE
+        assert dataset.tags()["GEOHP_MODEL"] == "model runs/a/model.safetensors"
+        assert dataset.tags()["GEOHP_MODEL_SHA256"] == "ab" * 32
+    with pytest.raises(OutputError, match="exists"):
+        labels.geohp.to_raster(path)
+    assert labels.geohp.to_raster(path, overwrite=True) == path
+    assert [entry.name for entry in tmp_path.iterdir()] == ["labels.tif"]
+
+
+def test_what_is_no_label_map_is_refused(tmp_path):
+    labels = label_map().astype(np.int32).rio.write_nodata(-1)
+    with pytest.raises(VectorError, match="has label 255; number the labels from 0 to 254"):
+        labels.geohp.to_raster(tmp_path / "a.tif")
+    for use in (lambda: (labels * 0.5).geohp.plot(), lambda: (labels * 0.5).geohp.areas()):
+        with pytest.raises(VectorError, match="holds float64 values"):
+            use()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plot_shows_colours_where_they_lie_and_the_names_that_occur():
+    rare = LandCoverClass(5, "nowhere", "#000000")
+    axes = label_map(classes=(*CLASSES, rare)).geohp.plot()
+    picture = axes.images[0]
+    assert picture.get_extent() == [380000, 380030, 5799980, 5800000]
+    assert picture.get_array()[20, 5].tolist() == [0x33, 0xAA, 0x33]
+    assert picture.get_array()[0, 0].tolist() == [255, 255, 255]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["meadow", HOSTILE]
+    assert axes.get_xlabel() == "x [metre]"
+    axes.figure.canvas.draw()
+    matplotlib.pyplot.close(axes.figure)
+
+
+def test_large_maps_are_thinned_out_for_a_plot(monkeypatch):
+    monkeypatch.setattr("geohp.notebook.accessor._PLOT_PX", 30)
+    figure = matplotlib.figure.Figure()
+    axes = label_map().geohp.plot(figure.subplots(), legend=False)
+    assert axes.images[0].get_array().shape == (20, 30, 3)
+    assert axes.images[0].get_extent() == [380000, 380030, 5799980, 5800000]
+    assert axes.get_legend() is None
+
+
+@pytest.mark.parametrize("place", [{}, {"crs": None, "transform": Affine.identity()}])
+def test_a_web_map_shows_the_picture_and_runs_nothing_that_a_name_holds(place):
+    pytest.importorskip("folium", reason="folium (extra notebook) is not installed")
+    shown = label_map(**place).geohp.explore(tiles=None)
+    page = shown.get_root().render()
+    assert "data:image/png;base64" in page
+    assert "meadow" in page
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &#123;&#123; 7 * 7 }}" in page
+    (south, west), (north, east) = shown.get_bounds()
+    if place:
+        assert (south, west, north, east) == (-40, 0, 0, 60)
+    else:
+        lon, lat = rasterio.warp.transform("EPSG:32633", "EPSG:4326", [380000, 380030], [5799980, 5800000])
+        assert (south, west, north, east) == pytest.approx((lat[0], lon[0], lat[1], lon[1]), abs=2e-5)
+
+
+@pytest.mark.parametrize("engine", ["netcdf", "zarr"])
+def test_what_was_written_is_still_a_label_map(engine, tmp_path):
+    labels, path = label_map(), tmp_path / "map"
+    if engine == "netcdf":
+        labels.to_netcdf(path)
+        again = xr.open_dataset(path, decode_coords="all")
+    else:
+        labels.to_zarr(path)
+        again = xr.open_zarr(path, decode_coords="all")
+    assert again["landcover"].dtype.kind == "f", "as xarray reads what has a missing value"
+    assert again.geohp.classes == CLASSES
+    assert again.geohp.origin == labels.geohp.origin
+    assert again.geohp.areas().equals(labels.geohp.areas())
+    assert again.geohp.polygonize().equals(labels.geohp.polygonize())
+    np.testing.assert_array_equal(rasterio.open(again.geohp.to_raster(tmp_path / "a.tif")).read(1), labels)
+
+
+def test_a_part_of_a_map_lies_where_it_lies():
+    labels = label_map()
+    part = labels[10:30, 30:50]
+    assert geohp.polygonize(part).total_bounds.tolist() == [380015, 5799985, 380025, 5799995]
+    assert part.geohp.plot().images[0].get_extent() == [380015, 380025, 5799985, 5799995]
+    assert labels[::2, ::2].geohp.areas()["area_ha"].sum() == pytest.approx(labels.geohp.areas()["area_ha"].sum())
+
+
+def test_a_part_of_an_image_is_mapped_where_it_lies(image):
+    x, y = (METRES * (np.arange(200) + 0.5, 0.5))[0], (METRES * (0.5, np.arange(150) + 0.5))[1]
+    part = image.assign_coords(x=x, y=y)[:, 40:140, 100:]
+    assert geohp.segment(part, classes=2).rio.transform() == METRES * Affine.translation(100, 40)
