@@ -3,8 +3,9 @@
 import pickle
 import sys
 
-from geohp.inference.map_options import MapOptions
+from geohp.inference.map_options import MapOptions, SegmentOptions
 from geohp.progress import NotebookBars, default_progress, no_progress
+from geohp.vector.polygonize import PolygonizeOptions
 
 
 def test_bars_are_for_notebooks(monkeypatch):
@@ -12,7 +13,8 @@ def test_bars_are_for_notebooks(monkeypatch):
     assert default_progress() is no_progress
     monkeypatch.setitem(sys.modules, "ipykernel", sys)
     assert isinstance(default_progress(), NotebookBars)
-    assert isinstance(MapOptions().progress, NotebookBars)
+    for options in (MapOptions, SegmentOptions, PolygonizeOptions):
+        assert isinstance(options().progress, NotebookBars)
 
 
 def test_each_stage_has_a_bar_and_begins_anew_for_the_next_scene(capsys):

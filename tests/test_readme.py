@@ -89,7 +89,7 @@ def test_every_block_runs_on_what_the_earlier_ones_made(tmp_path, monkeypatch):
                 assert done.exit_code == 0, f"geohp {shlex.join(words)}: {done.exception!r}\n{done.output}"
     made = {path.name for path in tmp_path.iterdir()}
     assert {"landcover.gpkg", "better.gpkg", "legend.yaml", "named.tif", "taught.tif", "maps", "notebook.tif"} <= made
-    assert (tmp_path / "report" / "report.html").is_file()
+    assert (tmp_path / "report" / "index.html").is_file()
 
 
 def small(words):

@@ -59,6 +59,23 @@ class ChangeResult:
     polygons: int | None = None
     model: MapModel | None = None
 
+    def _repr_html_(self) -> str:
+        from geohp.reporting.summaries import summary
+
+        matrix = self.matrix
+        digits = 0 if matrix.areas_ha is None else 3
+        facts = {
+            "files": ", ".join(map(str, self.files)),
+            "polygons": None if self.polygons is None else f"{self.polygons:,}",
+            "model": None if self.model is None else self.model.origin,
+            "not counted of the pixels that differ": f"{100 * matrix.suppressed_share:.0f} %",
+        }
+        now = {
+            f"now {entry.name} ({matrix.unit})": [f"{value:,.{digits}f}" for value in column]
+            for entry, column in zip(matrix.classes, matrix.values.T.tolist(), strict=True)
+        }
+        return summary("Change, by class before", facts, matrix.classes, now)
+
 
 @keywords(ChangeOptions)
 def change(old: str | Path, new: str | Path, options: ChangeOptions) -> ChangeResult:

@@ -53,8 +53,10 @@ def web_map(labels: DataArray, most_px: int, opacity: float, tiles: str | None) 
     overlay = folium.raster_layers.ImageOverlay(_rgba(picture, seen), bounds, name="land cover", opacity=opacity)
     overlay.add_to(shown)
     folium.LayerControl().add_to(shown)
+    page = shown.get_root()
+    assert isinstance(page, folium.Figure)
     # folium takes texts for templates once more, names that hold braces among them.
-    shown.get_root().html.add_child(folium.Element(legend(seen).replace("{", "&#123;")))
+    page.html.add_child(folium.Element(legend(seen).replace("{", "&#123;")))
     shown.fit_bounds(bounds)
     return shown
 

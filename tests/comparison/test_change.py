@@ -90,6 +90,9 @@ def test_all_that_is_made_says_the_same(dates, tmp_path):
     assert result.matrix.areas_ha == pytest.approx(pixels * 4 / 1e4, rel=1e-3)
     assert result.matrix.changed.pixels == 302
     assert result.matrix.suppressed_share == 0
+    shown = result._repr_html_()
+    assert "now =field (ha)" in shown
+    assert f"{200 * 4 / 1e4:.3f}" in shown
     frame = gpd.read_file(tmp_path / "change.gpkg", layer="change")
     assert result.polygons == len(frame) == 3
     assert sorted(zip(frame.from_name, frame.to_name, frame.n_pixels, strict=True)) == [

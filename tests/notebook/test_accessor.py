@@ -43,7 +43,9 @@ def image(three_fields):
 
 
 def test_images_are_segmented_as_by_the_function(image):
-    labels = image.geohp.segment(classes=3)
+    stages = set()
+    labels = image.geohp.segment(classes=3, progress=lambda stage, *_, **__: stages.add(stage))
+    assert {"finding classes", "segmenting"} <= stages
     xr.testing.assert_identical(labels, geohp.segment(image, classes=3))
     assert labels.geohp.origin == "k-means on the scene's own rcf features"
     assert [entry.name for entry in labels.geohp.classes] == ["class 0", "class 1", "class 2"]
@@ -185,6 +187,15 @@ def test_a_part_of_a_map_lies_where_it_lies():
     assert geohp.polygonize(part).total_bounds.tolist() == [380015, 5799985, 380025, 5799995]
     assert part.geohp.plot().images[0].get_extent() == [380015, 380025, 5799985, 5799995]
     assert labels[::2, ::2].geohp.areas()["area_ha"].sum() == pytest.approx(labels.geohp.areas()["area_ha"].sum())
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_a_rotated_map_is_measured_where_it_lies():
+    turned = METRES * Affine.rotation(30)
+    labels = label_map().drop_vars(["x", "y"]).rio.write_transform(turned)
+    assert labels.geohp.areas()["area_ha"].tolist() == pytest.approx([0.0175, 0.04])
+    assert labels.geohp.plot().get_xlabel() == "column"
+    assert geohp.polygonize(labels)["area_m2"].tolist() == pytest.approx([175, 400])
 
 
 def test_a_part_of_an_image_is_mapped_where_it_lies(image):

@@ -87,6 +87,8 @@ def _transform(array: Any) -> Any:
     Of the two the transform has all digits, and is taken where the coordinates agree to a hundredth of a pixel.
     """
     stored = array.rio.transform()
+    if not stored.is_rectilinear:  # coordinates along rows and columns cannot tell
+        return stored
     actual = array.rio.transform(recalc=True)
     rows, columns = array.sizes[array.rio.y_dim], array.sizes[array.rio.x_dim]
     apart = [np.subtract(~stored * (actual * corner), corner) for corner in ((0, 0), (columns, rows))]
