@@ -319,3 +319,17 @@ print(result.matrix.changed.pixels)
     changed, large = peak_memory(script, 6144, tmp_path)
     assert int(changed) > 6144 * 6144 / 3
     assert large - small < 120  # nine times the pixels: 36 MiB a map of them in bytes
+
+
+@pytest.mark.slow
+def test_lakes_of_two_real_dates_stay(shared, tmp_path):
+    scenes = [shared / "data" / "scenes" / f"naip_4band_5m{date}.tif" for date in ("_2017", "")]
+    result = geohp.change(*scenes, tmp_path / "change.tif", classes=6, bands=[1, 2, 3, 4], picture=tmp_path / "a.png")
+    codes = read(tmp_path / "change.tif")
+    with rasterio.open(scenes[0]) as old:
+        assert codes.shape == old.shape
+        lake = old.index(486310, 5207620)  # in the west, at both dates
+    around = codes[lake[0] - 10 : lake[0] + 10, lake[1] - 10 : lake[1] + 10]
+    assert (around // 100 == around % 100).mean() > 0.95
+    # The other date begins 2 m to the west and ends 2 m to the east of where this one does.
+    assert result.matrix.compared.pixels == (codes != NODATA).sum() > 0.98 * codes.size
