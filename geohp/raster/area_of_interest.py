@@ -216,11 +216,16 @@ class PixelArea:
 
     def pixels(self, block: Block) -> Bool:
         """Which pixels (rows, cols) of a block have their centre inside."""
-        return self._burnt(block, all_touched=False)
+        from rasterio.features import rasterize
 
-    def touched(self, block: Block) -> Bool:
-        """Which pixels (rows, cols) of a block lie inside, if only with a part of them."""
-        return self._burnt(block, all_touched=True)
+        box = _box_of(block)
+        if shapely.covers(self.shape, box):
+            return np.ones(block.shape, bool)
+        inside = np.zeros(block.shape, np.uint8)
+        here = _polygonal(shapely.intersection(self.shape, box))
+        if not shapely.is_empty(here):
+            rasterize([here], out=inside, transform=Affine.translation(block.col, block.row))
+        return inside > 0
 
     def decimated(self, block: Block, shape: tuple[int, int]) -> Bool:
         """Which pixels of a decimated look at a block, of ``shape`` (rows, cols), lie inside, if only with a part."""
@@ -231,25 +236,13 @@ class PixelArea:
         )
         return rasterize([self.shape], out_shape=shape, transform=to_scene, all_touched=True) > 0  # type: ignore[no-any-return]
 
-    def _burnt(self, block: Block, *, all_touched: bool) -> Bool:
-        from rasterio.features import rasterize
-
-        box = _box_of(block)
-        if shapely.covers(self.shape, box):
-            return np.ones(block.shape, bool)
-        inside = np.zeros(block.shape, np.uint8)
-        here = _polygonal(shapely.intersection(self.shape, box))
-        if not shapely.is_empty(here):
-            rasterize([here], out=inside, transform=Affine.translation(block.col, block.row), all_touched=all_touched)
-        return inside > 0
-
     def _first(self, block: Block, *, turned: bool) -> int | None:
         """The first row of a block, or column, with a pixel inside."""
-        return next((start + int(found[0]) for start, found in self._strips(block, turned) if len(found)), None)
+        return next((start + int(filled[0]) for start, filled in self._strips(block, turned) if len(filled)), None)
 
     def _last(self, block: Block, *, turned: bool) -> int | None:
         strips = self._strips(block, turned, backwards=True)
-        return next((start + int(found[-1]) for start, found in strips if len(found)), None)
+        return next((start + int(filled[-1]) for start, filled in strips if len(filled)), None)
 
     def _strips(self, block: Block, turned: bool, backwards: bool = False) -> Iterator[tuple[int, NDArray[np.intp]]]:
         """Strips of a block: where each begins, and which of its rows, or columns, have a pixel inside."""

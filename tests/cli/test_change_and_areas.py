@@ -38,8 +38,8 @@ def test_polygons_are_cut_to_an_area(run, write_scene, tmp_path):
 def test_a_map_is_cropped_to_an_area(run, write_scene, three_fields, tmp_path):
     write_scene(three_fields)
     gpd.GeoSeries([shapely.box(380010, 5799950, 380080, 5799990)], crs=32633).to_file(tmp_path / "area.gpkg")
-    told = json.loads(run("segment scene.tif -o labels.tif --classes 3 --aoi area.gpkg --crop --json -q"))
-    assert sum(area["area_ha"] for area in told["areas"]) == pytest.approx(0.28, rel=1e-3)  # 70 x 40 m
+    report = json.loads(run("segment scene.tif -o labels.tif --classes 3 --aoi area.gpkg --crop --json -q"))
+    assert sum(area["area_ha"] for area in report["areas"]) == pytest.approx(0.28, rel=1e-3)  # 70 x 40 m
     with rasterio.open(tmp_path / "labels.tif") as labels:
         assert labels.shape == (80, 140)
         assert labels.bounds == pytest.approx((380010, 5799950, 380080, 5799990))

@@ -116,8 +116,10 @@ def test_blocks_make_no_difference(dates, tmp_path, monkeypatch):
     blocks = geohp.change(*dates, tmp_path / "b.tif", polygons=tmp_path / "b.gpkg", min_area_m2=10)
     np.testing.assert_array_equal(read(tmp_path / "a.tif"), read(tmp_path / "b.tif"))
     assert whole.matrix.as_dict() == blocks.matrix.as_dict()
-    one, other = (gpd.read_file(tmp_path / f"{name}.gpkg", layer="change") for name in "ab")
-    assert one.geometry.normalize().sort_values().tolist() == other.geometry.normalize().sort_values().tolist()
+    whole_file, in_blocks = (gpd.read_file(tmp_path / f"{name}.gpkg", layer="change") for name in "ab")
+    assert (
+        whole_file.geometry.normalize().sort_values().tolist() == in_blocks.geometry.normalize().sort_values().tolist()
+    )
 
 
 def test_noise_is_suppressed_and_counted(dates, tmp_path):
@@ -303,8 +305,8 @@ def test_the_command_shows_the_matrix_and_what_was_suppressed(dates, tmp_path):
     assert "have changed" in shown.output
     assert "suppressed as noise: 0.7 % of the pixels that differ" in shown.output
     assert "from \\ to (ha)" in shown.output
-    told = runner.invoke(app, [*arguments, str(tmp_path / "b.tif"), "--json"])
-    details = json.loads(told.stdout.splitlines()[-1])["details"]
+    as_json = runner.invoke(app, [*arguments, str(tmp_path / "b.tif"), "--json"])
+    details = json.loads(as_json.stdout.splitlines()[-1])["details"]
     assert details["matrix"]["pixels"][0][1] == 200
     assert details["matrix"]["small"] == {"pixels": 2, "area_ha": pytest.approx(8e-4, rel=1e-2)}
 
