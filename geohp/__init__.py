@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from geohp.training.run import train
     from geohp.vector.polygonize import polygonize
     from geohp.vector.writing import polygonize_file, write_polygons
+    from geohp.viewer.view import view
 
 _HOME = {
     "Legend": "geohp.legend.file",
@@ -51,6 +52,7 @@ _HOME = {
     "segment_file": "geohp.inference.map_scene",
     "segment_files": "geohp.inference.batch",
     "train": "geohp.training.run",
+    "view": "geohp.viewer.view",
     "write_polygons": "geohp.vector.writing",
 }
 
@@ -74,6 +76,7 @@ __all__ = [
     "segment_file",
     "segment_files",
     "train",
+    "view",
     "write_polygons",
 ]
 

@@ -21,6 +21,7 @@ from geohp.cli.probe import probe
 from geohp.cli.report import reporting
 from geohp.cli.segment import segment
 from geohp.cli.train import import_checkpoint, prepare, quickstart, train
+from geohp.cli.view import view
 from geohp.errors import GeohpError
 from geohp.version import __version__
 
@@ -93,6 +94,7 @@ for command in (
     legend,
     recode,
     import_checkpoint,
+    view,
     quickstart,
     info,
     config,

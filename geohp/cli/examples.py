@@ -36,6 +36,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "geohp recode labels.tif --legend legend.yaml -o named.tif",
         "geohp recode runs/own --legend legend.yaml -o named.safetensors",
     ),
+    "view": (
+        "geohp view labels.tif --scene scene.tif",
+        "geohp view labels.tif --scene scene.tif --polygons landcover.gpkg --out page.html",
+    ),
     "import-checkpoint": ("geohp import-checkpoint ckpt.pth -o potsdam.safetensors --pixel-size 0.1",),
     "info": ("geohp info labels.tif --json", "geohp info runs/potsdam --json"),
     "config": ("geohp config > own.yaml", "geohp config potsdam3", "geohp config --schema > geohp.schema.json"),

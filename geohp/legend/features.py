@@ -99,7 +99,7 @@ def read_features(
     points = _are_points(parts, name)
     names = tuple(sorted(texts.unique(), key=natural))
     keys = pd.Categorical(texts, categories=list(names)).codes.astype(np.int64)[origin]
-    placed = _on_grid(parts, known_crs(frame.crs), labels.grid)
+    placed = on_grid(parts, known_crs(frame.crs), labels.grid)
     finite = np.isfinite(shapely.bounds(placed)).all(axis=1) if len(placed) else np.empty(0, bool)
     notes += _left_out(~finite, f"lie where {labels.name}'s coordinate reference system does not reach")
     objects = (np.asarray(frame.index, np.int64)[usable][origin] << _PARTS) + _places(origin)
@@ -166,7 +166,7 @@ def _read(
 def _read_layer(
     path: str | Path, labels: OnGrid, field: str | None, layer: str | None
 ) -> tuple[geopandas.GeoDataFrame, str]:
-    layer = _choose_layer(path, layer)
+    layer = choose_layer(path, layer)
     try:
         info = pyogrio.read_info(path, layer=layer)
         crs = known_crs(info["crs"])
@@ -182,7 +182,7 @@ def _read_layer(
         raise DataError(f"{path} cannot be read ({error})", _OTHER_FILE) from error
 
 
-def _choose_layer(path: str | Path, layer: str | None) -> str:
+def choose_layer(path: str | Path, layer: str | None) -> str:
     """The layer asked for, or the only one."""
     layers = layers_with_geometry(path) or []
     if not layers:
@@ -251,7 +251,7 @@ def _are_points(parts: NDArray[Any], name: str) -> bool:
     return kinds == {_POINT}
 
 
-def _on_grid(parts: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
+def on_grid(parts: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
     """Geometries with x the column and y the row."""
     if crs is not None:
         parts = geopandas.GeoSeries(parts, crs=crs).to_crs(parse_crs(grid.crs)).to_numpy()

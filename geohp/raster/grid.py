@@ -90,6 +90,15 @@ class Grid:
         )
         return Grid(block.width, block.height, transform, self.crs, points)
 
+    def coincides_with(self, other: Grid) -> bool:
+        """Whether two rasters' pixels are the same places, as far as transforms or ground control points tell."""
+        if self.shape != other.shape or len(self.gcps) != len(other.gcps):
+            return False
+        if self.gcps:
+            points, others = (np.array([(p.row, p.col, p.x, p.y) for p in grid.gcps]) for grid in (self, other))
+            return bool(np.allclose(points, others, rtol=1e-12))
+        return bool(self.affine.almost_equals(other.affine, 1e-9))
+
     def edges(self, points: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Columns and rows of points along the four edges, from the first pixel's corner on and clockwise.
 

@@ -19,7 +19,7 @@ from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_message
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster, warped_to
-from geohp.raster.read.validity import ValidityPlan
+from geohp.raster.read.validity import ValidityPlan, alpha_bands
 from geohp.vector.regions import Regions
 from geohp.vector.value_counts import ValueCounts
 
@@ -205,34 +205,46 @@ def open_statistics(request: Statistics, grid: Grid) -> Iterator[ZonalAccumulato
         VectorError: it cannot be brought to the label map's grid, or must lie on it and does not.
     """
     with opened_raster(request.raster) as (dataset, name):
-        own = Grid.of(dataset)
-        if _same(own, grid):
-            yield ZonalAccumulator(_values_of(dataset, name), request.operations, request.names)
-            return
         if request.same_grid:
-            raise VectorError(
-                f"{name} does not lie on the label map's pixel grid ({own.height} x {own.width} pixels instead of "
-                f"{grid.height} x {grid.width}, or elsewhere)",
-                "give the confidence written with these labels",
-            )
-        if grid.crs is None or own.crs is None or grid.gcps or own.gcps:
-            raise VectorError(
-                f"{name} cannot be brought to the label map's pixel grid, for one of them has no coordinate reference "
-                "system, or ground control points",
-                "warp it to the same grid first (gdalwarp)",
-            )
-        with _warped(dataset, name, own, grid) as warped:
-            yield ZonalAccumulator(_values_of(warped, name), request.operations, request.names)
+            check_same_grid(dataset, name, grid)
+        with dataset_on_grid(dataset, name, grid) as resampled:
+            yield ZonalAccumulator(_values_of(resampled, name), request.operations, request.names)
 
 
-def _same(one: Grid, other: Grid) -> bool:
-    """Whether two rasters' pixels are the same places."""
-    if one.shape != other.shape or len(one.gcps) != len(other.gcps):
-        return False
-    if one.gcps:
-        points, others = (np.array([(p.row, p.col, p.x, p.y) for p in grid.gcps]) for grid in (one, other))
-        return bool(np.allclose(points, others, rtol=1e-12))
-    return bool(one.affine.almost_equals(other.affine, 1e-9))
+def check_same_grid(dataset: Any, name: str, grid: Grid) -> None:
+    """Refuse a raster of confidence that does not lie on the label map's grid.
+
+    Raises:
+        VectorError: with the remedy.
+    """
+    own = Grid.of(dataset)
+    if not own.coincides_with(grid):
+        raise VectorError(
+            f"{name} does not lie on the label map's pixel grid ({own.height} x {own.width} pixels instead of "
+            f"{grid.height} x {grid.width}, or elsewhere)",
+            "give the confidence written with these labels",
+        )
+
+
+@contextmanager
+def dataset_on_grid(dataset: Any, name: str, grid: Grid) -> Iterator[Any]:
+    """An open raster, resampled to a label map's grid as it is read unless it lies on it.
+
+    Raises:
+        VectorError: it cannot be brought there.
+    """
+    own = Grid.of(dataset)
+    if own.coincides_with(grid):
+        yield dataset
+        return
+    if grid.crs is None or own.crs is None or grid.gcps or own.gcps:
+        raise VectorError(
+            f"{name} cannot be brought to the label map's pixel grid, for one of them has no coordinate reference "
+            "system, or ground control points",
+            "warp it to the same grid first (gdalwarp)",
+        )
+    with _warped(dataset, name, own, grid) as warped:
+        yield warped
 
 
 def _warped(dataset: Any, name: str, own: Grid, grid: Grid) -> Any:
@@ -240,7 +252,8 @@ def _warped(dataset: Any, name: str, own: Grid, grid: Grid) -> Any:
     finer = abs(pixel.determinant) < 0.99 * abs(grid.transform.determinant)
     nodata = dataset.nodata if dataset.nodata is not None or np.dtype(dataset.dtypes[0]).kind != "f" else np.nan
     resampling = Resampling.average if finer else Resampling.nearest
-    return warped_to(grid, dataset, name, resampling=resampling, nodata=nodata, add_alpha=nodata is None)
+    add_alpha = nodata is None and not alpha_bands(dataset)
+    return warped_to(grid, dataset, name, resampling=resampling, nodata=nodata, add_alpha=add_alpha)
 
 
 def _percentile(operation: str) -> float | None:

@@ -71,6 +71,10 @@ MISTAKES = {
     "report": ("evaluate --model model.safetensors --report others", "is no report of an evaluation"),
     "labels": ("polygonize nowhere.tif -o a.gpkg", "nowhere.tif"),
     "legend to recode": ("recode model.safetensors --legend legend.yaml -o b.safetensors", "names label 7"),
+    "map to view": ("view nowhere.tif --scene scene.tif", "nowhere.tif does not exist"),
+    "scene to view": ("view scene2.tif --scene nowhere.tif", "nowhere.tif does not exist"),
+    "page": ("view scene2.tif --scene scene.tif -o page.pdf", "has the suffix '.pdf'"),
+    "no map to view": ("view scene2.tif --scene scene.tif", "has 3 bands"),
     "checkpoint": ("import-checkpoint nowhere.pth -o b.safetensors", "no such checkpoint"),
 }
 

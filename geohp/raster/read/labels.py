@@ -83,8 +83,12 @@ class LabelRaster:
 
     def read(self, block: Block) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Labels and validity, both (rows, cols), of a block."""
+        return self.read_reduced(block, block.shape)
+
+    def read_reduced(self, block: Block, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Labels and validity of a block in so many rows and columns: of its overviews, or one of several pixels."""
         try:
-            values = self._dataset.read(self.band, window=block.window)
+            values = self._dataset.read(self.band, window=block.window, out_shape=shape)
             return values, self._validity.of_block(self._dataset, block, values[None])
         except FAILURES as error:
             raise _unreadable(self.name, error, block) from error

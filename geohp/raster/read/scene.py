@@ -153,7 +153,21 @@ class Scene:
             Data and validity as :meth:`read` gives them; never larger than what is read itself.
         """
         block = block or self.grid.block
-        shape = _shrunk(block.shape, max_px / max(block.shape))
+        return self.read_reduced(block, _shrunk(block.shape, max_px / max(block.shape)))
+
+    def read_reduced(self, block: Block, shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Read a block averaged down.
+
+        Args:
+            block: inside the scene.
+            shape: rows and columns of what is returned, at most the block's.
+
+        Returns:
+            Data and validity as :meth:`read` gives them.
+
+        Raises:
+            SceneError: the file cannot be decoded there, or the scene is closed.
+        """
         # Indices into a colour table have no mean.
         resampling = Resampling.nearest if self._palette is not None else Resampling.average
         return self._scaled(*self._stored(block, shape, resampling))

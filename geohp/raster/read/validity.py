@@ -57,9 +57,16 @@ class ValidityPlan:
         return cls((None,) * bands, (), ())
 
     def of_block(self, dataset: Any, block: Block, planes: NDArray[Any]) -> NDArray[np.bool_]:
-        """Validity of a block of which the planned bands have been read; masks and alpha bands are read here."""
-        masks = [dataset.read_masks(band, window=block.window) for band in self.masks]
-        alphas = [dataset.read(band, window=block.window) for band in self.alphas]
+        """Validity of a block of which the planned bands have been read; masks and alpha bands are read here.
+
+        Args:
+            dataset: open, of rasterio.
+            block: the pixels.
+            planes: (bands, rows, columns) of them, possibly fewer than the block has.
+        """
+        where = {"window": block.window, "out_shape": planes.shape[1:]}
+        masks = [dataset.read_masks(band, **where) for band in self.masks]
+        alphas = [dataset.read(band, **where) for band in self.alphas]
         return self.of_planes(planes, [*masks, *alphas])
 
     def of_planes(
