@@ -69,8 +69,8 @@ class PageContent:
         """All but the tiles, for the script of the page."""
         grid = self.labels.grid
         return {
-            "map": Path(self.labels.name).name,
-            "scene": Path(self.scene).name,
+            "map": _file_name(self.labels.name),
+            "scene": _file_name(self.scene),
             "width": grid.width,
             "height": grid.height,
             "tile": TILE_PX,
@@ -94,7 +94,7 @@ def write_page(path: Path, content: PageContent) -> None:
         _templates()
         .get_template("view.html.j2")
         .stream(
-            title=Path(content.labels.name).name,
+            title=_file_name(content.labels.name),
             policy=_policy(style, script),
             style=Markup(style),
             script=Markup(script),
@@ -128,6 +128,11 @@ def north_degrees(grid: Grid) -> float | None:
     except ProjError:
         return None
     return math.degrees(math.atan2(col - middle[0], middle[1] - row))
+
+
+def _file_name(path: str) -> str:
+    """The last part of a path, also where its bytes are no UTF-8."""
+    return Path(path).name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _place(grid: Grid) -> dict[str, Any]:

@@ -431,12 +431,13 @@
       rename(cluster, name.value);
       name.value = cluster.typed;
     });
-    const area = `${areaOf(cluster)} · ${(100 * cluster.share).toFixed(1)} %`;
+    const area = make("span", { className: "area" }, `cluster ${cluster.id}`, make("br"));
+    area.append(`${areaOf(cluster)} · ${(100 * cluster.share).toFixed(1)} %`);
     cluster.inputs = { colour, merged: make("p", { className: "merged", hidden: true }) };
     return make(
       "li",
       { id: `cluster-${cluster.id}` },
-      make("div", { className: "head" }, colour, name, make("span", { className: "area" }, area)),
+      make("div", { className: "head" }, colour, name, area),
       cluster.examples.length
         ? make("div", { className: "examples" }, ...cluster.examples.map((example, place) => makeExample(cluster, example, place)))
         : make("p", { className: "none" }, "Does not occur on this map."),
@@ -449,13 +450,20 @@
     const button = make("button", { type: "button", title: "Show on the map" }, image);
     button.setAttribute("aria-label", `Example ${place + 1} of class ${cluster.id}: show on the map`);
     button.addEventListener("click", () => {
-      const [col, row] = [example.col + example.side / 2, example.row + example.side / 2];
-      Object.assign(view, { col, row, scale: Math.max(view.scale, Math.min(size.width, size.height) / (4 * example.side)) });
-      moved();
-      tell(col, row);
+      goTo(example);
       if (canvas.getBoundingClientRect().bottom < 80) canvas.scrollIntoView({ block: "start" });
     });
     return button;
+  }
+
+  /** Show an example in the middle of the image's half, or of all where that is narrow. */
+  function goTo(example) {
+    const [col, row] = [example.col + example.side / 2, example.row + example.side / 2];
+    const scale = Math.max(view.scale, Math.min(size.width, size.height) / (4 * example.side));
+    const aside = view.swipe > 0.3 ? ((1 - view.swipe) * size.width) / 2 / scale : 0;
+    Object.assign(view, { col: col + aside, row, scale });
+    moved();
+    tell(col, row);
   }
 
   function showCard(cluster, each) {
@@ -463,7 +471,7 @@
     colour.value = cluster.colour;
     const others = each.members.filter((member) => member !== cluster).map((member) => member.id);
     merged.hidden = others.length === 0;
-    merged.textContent = `One class with cluster ${others.join(", ")}.`;
+    merged.textContent = `One class with cluster${others.length > 1 ? "s" : ""} ${others.join(", ")}.`;
   }
 
   // ---- the legend as a file
