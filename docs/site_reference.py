@@ -23,6 +23,7 @@ ROOMS = {
     "inference": "Maps",
     "vector": "Polygons",
     "legend": "Legends",
+    "viewer": "Looking at maps",
     "training": "Training",
     "evaluation": "Evaluation",
     "model": "Models",
@@ -46,6 +47,8 @@ FURTHER = (
     "geohp.classes.LandCoverClass",
     "geohp.errors.GeohpError",
     "geohp.progress.Progress",
+    "geohp.viewer.view.ViewOptions",
+    "geohp.viewer.view.ViewPage",
 )
 """What arguments and results of the public functions are."""
 

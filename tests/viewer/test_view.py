@@ -12,6 +12,7 @@ import rasterio
 import shapely
 from affine import Affine
 from map_pages import COLOURS, MODEL, Page, inflated, label_values, scene_values, write_map, write_raster
+from rasterio.control import GroundControlPoint
 
 from geohp.errors import ConfigError, DataError, GeohpError, OutputError, SceneError, VectorError
 from geohp.progress import no_progress
@@ -25,6 +26,11 @@ from geohp.viewer.outlines import read_outlines
 from geohp.viewer.page import north_degrees
 from geohp.viewer.pyramid import build_levels
 from geohp.viewer.view import view
+
+GCPS = [
+    GroundControlPoint(row, col, 380000 + col / 2, 5800000 - row / 2)
+    for row, col in ((0, 0), (0, 200), (150, 200), (150, 0))
+]
 
 
 def opened(labels, scene, confidence=None):
@@ -206,6 +212,37 @@ def test_north_is_where_the_transform_says():
     turned = Affine(1, 0, 500000, 0, -1, 5000000) * Affine.rotation(30)
     assert north_degrees(Grid(100, 100, turned, upright.crs)) == pytest.approx(-30, abs=0.05)
     assert north_degrees(Grid(100, 100, Affine.identity())) is None
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ({"crs": None, "transform": Affine.identity()}, {"crs": None, "pixel_size_m": None, "north": None}),
+        ({"crs": "EPSG:4326", "transform": Affine(1e-5, 0, 10, 0, -1e-5, 50)}, {"degrees": True, "north": 0}),
+        ({"transform": Affine(0.5, 0, 380000, 0, -0.5, 5800000) * Affine.rotation(90)}, {"north": -90}),
+        ({"gcps": GCPS, "transform": None}, {"degrees": False, "north": 0}),
+    ],
+    ids=["nowhere", "degrees", "turned", "control points"],
+)
+def test_maps_lie_where_they_lie(tmp_path, place, expected):
+    labels = label_values()
+    path = write_raster(tmp_path / "labels.tif", labels, nodata=255, **place)
+    scene = write_raster(tmp_path / "scene.tif", scene_values(labels[0]), nodata=0, **place)
+    shown = Page(view(path, scene).path)
+    np.testing.assert_array_equal(shown.labels(), labels[0])
+    for key, value in expected.items():
+        assert shown.document[key] == (value if value is None else pytest.approx(value, abs=1.5))
+    on_earth = shown.document["pixel_size_m"] is not None
+    assert [cluster["area_ha"] is not None for cluster in shown.document["clusters"]] == [on_earth] * 4
+
+
+def test_a_map_without_data_is_an_empty_page(map_files):
+    labels, scene = map_files
+    with rasterio.open(labels, "r+") as dataset:
+        dataset.write(np.full((1, 150, 200), 255, np.uint8))
+    page = view(labels, scene)
+    assert [area.pixels for area in page.areas] == [0] * 4
+    assert (Page(page.path).labels() == 255).all()
 
 
 class Scripts(HTMLParser):
