@@ -16,15 +16,12 @@ from geohp.raster.block import BLOCK_PX, Block, BlockGrid
 from geohp.raster.read.labels import complete_classes
 from geohp.viewer.inputs import MapInputs
 
-EXAMPLES = 6
-"""Examples of each cluster."""
+PLACE_PX = 120
+"""Side of a place."""
 
-EXAMPLE_PX = 120
-"""Side of an example."""
-
-_CELL_PX = EXAMPLE_PX // 3
-_REGIONS = 6  # along each side of the map: of each of these regions at most one example
-_LEAST = 0.5  # of the score of the best example
+_CELL_PX = PLACE_PX // 3
+_REGIONS = 6  # along each side of the map: of each of these regions at most one place
+_LEAST = 0.5  # of the score of the best place
 
 
 @dataclass(frozen=True)
@@ -34,12 +31,12 @@ class Cluster:
     Attributes:
         entry: its label, name and colour.
         area: how much it covers.
-        examples: where it is most itself, the best first; none of a cluster that does not occur.
+        places: where it is most itself, the best first; none of a cluster that does not occur.
     """
 
     entry: LandCoverClass
     area: ClassArea
-    examples: tuple[Block, ...]
+    places: tuple[Block, ...]
 
 
 def survey_clusters(inputs: MapInputs, progress: Progress, *, block_px: int = BLOCK_PX) -> tuple[Cluster, ...]:
@@ -74,7 +71,7 @@ def survey_clusters(inputs: MapInputs, progress: Progress, *, block_px: int = BL
     areas = class_areas(tallies, classes, grid)
     if inputs.confidence is None:
         areas = tuple(replace(area, mean_confidence=None) for area in areas)
-    return tuple(Cluster(entry, area, places.examples(entry.id)) for entry, area in zip(classes, areas, strict=True))
+    return tuple(Cluster(entry, area, places.best(entry.id)) for entry, area in zip(classes, areas, strict=True))
 
 
 class _Place(NamedTuple):
@@ -94,7 +91,7 @@ class _Places:
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self._shape = shape
-        self._best: dict[int, dict[int, _Place]] = {}
+        self._candidates: dict[int, dict[int, _Place]] = {}
 
     def add(self, block: Block, labels: NDArray[np.uint8], confidence: NDArray[np.float64] | None) -> None:
         """Take in a block: labels, 255 for no data, and confidence in [0, 1], both (rows, cols)."""
@@ -106,18 +103,20 @@ class _Places:
             scores = np.where(shares > 0, shares + uniform_filter(shares, 3, mode="constant"), 0).ravel()
             order = np.argsort(-scores, kind="stable")
             order = order[scores[order] > 0]
-            best = self._best.setdefault(label, {})
+            candidates = self._candidates.setdefault(label, {})
             for region, first in zip(*np.unique(regions[order], return_index=True), strict=True):
                 place = _Place(float(scores[order[first]]), *middles[order[first]].tolist())
-                best[int(region)] = max(place, best.get(int(region), place), key=lambda place: place.score)
+                candidates[int(region)] = max(place, candidates.get(int(region), place), key=lambda place: place.score)
 
-    def examples(self, label: int) -> tuple[Block, ...]:
+    def best(self, label: int) -> tuple[Block, ...]:
         """The best places of a cluster, none upon another."""
         chosen: list[_Place] = []
-        ranked = sorted(self._best.get(label, {}).values(), key=lambda place: (-place.score, place.row, place.col))
+        ranked = sorted(
+            self._candidates.get(label, {}).values(), key=lambda place: (-place.score, place.row, place.col)
+        )
         for place in ranked:
-            apart = all(max(abs(place.row - p.row), abs(place.col - p.col)) >= EXAMPLE_PX for p in chosen)
-            if apart and place.score >= _LEAST * ranked[0].score and len(chosen) < EXAMPLES:
+            apart = all(max(abs(place.row - p.row), abs(place.col - p.col)) >= PLACE_PX for p in chosen)
+            if apart and place.score >= _LEAST * ranked[0].score:
                 chosen.append(place)
         return tuple(self._around(place) for place in chosen)
 
@@ -130,7 +129,7 @@ class _Places:
         return middles, across[:, 0] * _REGIONS + across[:, 1]
 
     def _around(self, place: _Place) -> Block:
-        height, width = (min(EXAMPLE_PX, side) for side in self._shape)
+        height, width = (min(PLACE_PX, side) for side in self._shape)
         row = min(max(place.row - height // 2, 0), self._shape[0] - height)
         col = min(max(place.col - width // 2, 0), self._shape[1] - width)
         return Block(row, col, height, width)

@@ -21,28 +21,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from geohp.files import atomic_write
-from geohp.raster.block import Block
 from geohp.raster.grid import Grid, parse_crs
 from geohp.raster.read.labels import LabelRaster
 from geohp.version import __version__
 from geohp.viewer.clusters import Cluster
+from geohp.viewer.examples import Example
 from geohp.viewer.outlines import Outlines
 from geohp.viewer.pyramid import TILE_PX, Level
 
 _ASSETS = "page"
-
-
-@dataclass(frozen=True)
-class Example:
-    """A place where a cluster is most itself.
-
-    Attributes:
-        block: the pixels.
-        image: of them, as WebP in base64.
-    """
-
-    block: Block
-    image: str
 
 
 @dataclass(frozen=True)

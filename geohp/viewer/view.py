@@ -7,9 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from geohp.classes import LandCoverClass
 from geohp.errors import ConfigError, SourceError
@@ -18,19 +16,14 @@ from geohp.options import keywords
 from geohp.progress import Progress, default_progress
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from xarray import DataArray
 
     from geohp.inference.areas import ClassArea
-    from geohp.raster.block import Block
-    from geohp.viewer.inputs import MapInputs
-    from geohp.viewer.page import Example
 
 PAGES = (".html", ".htm")
 
 _INLINE_BYTES = 8 * 10**6
 _FRAME_PX = 720
-_FADED = 0.45  # of other clusters in an example, towards white
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +108,7 @@ def view(labels: str | Path | DataArray, scene: str | Path | DataArray, options:
     out = _target(labels, options)
     _check_there(labels, scene, options)
     from geohp.viewer.clusters import survey_clusters
+    from geohp.viewer.examples import cluster_examples
     from geohp.viewer.inputs import open_inputs
     from geohp.viewer.page import PageContent, write_page
     from geohp.viewer.pyramid import build_levels, shown_factor
@@ -128,7 +122,7 @@ def view(labels: str | Path | DataArray, scene: str | Path | DataArray, options:
             outlines = read_outlines(options.polygons, inputs.labels, factor, layer=options.layer)
         clusters = survey_clusters(inputs, options.progress)
         levels = build_levels(inputs, options.progress)
-        shown = [(cluster, _examples(inputs, cluster.entry.id, cluster.examples)) for cluster in clusters]
+        shown = [(cluster, cluster_examples(inputs, cluster)) for cluster in clusters]
         content = PageContent(inputs.labels, inputs.scene.path, shown, levels, outlines, inputs.confidence is not None)
         write_page(out, content)
     classes = tuple(cluster.entry for cluster in clusters)
@@ -152,21 +146,3 @@ def _check_there(labels: str | Path | DataArray, scene: str | Path | DataArray, 
         named = isinstance(source, str | Path) and "://" not in str(source) and not str(source).startswith("/vsi")
         if named and ":" not in str(source)[2:] and not Path(str(source)).exists():
             raise SourceError(f"{source} does not exist", "check the path")
-
-
-def _examples(inputs: MapInputs, label: int, blocks: Sequence[Block]) -> list[Example]:
-    """Examples of a cluster as pictures, what is not the cluster faded."""
-    from geohp.viewer.page import Example
-    from geohp.viewer.pyramid import encode_image, read_colours
-
-    examples = []
-    for block in blocks:
-        colours = read_colours(inputs, block)
-        outside = (inputs.read_labels(block) != label) & (colours[..., 3] > 0)
-        colours[outside, :3] = _faded(colours[outside, :3])
-        examples.append(Example(block, encode_image(colours)))
-    return examples
-
-
-def _faded(colours: NDArray[Any]) -> NDArray[Any]:
-    return np.rint(colours + _FADED * (255.0 - colours)).astype(np.uint8)

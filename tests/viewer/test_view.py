@@ -11,7 +11,7 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from map_pages import COLOURS, MODEL, Page, inflated, label_values, scene_values, write_map, write_raster
+from map_pages import COLOURS, MODEL, Page, inflated, label_values, pixels, scene_values, write_map, write_raster
 from rasterio.control import GroundControlPoint
 
 from geohp.errors import ConfigError, DataError, GeohpError, OutputError, SceneError, VectorError
@@ -20,7 +20,8 @@ from geohp.raster.grid import Grid
 from geohp.raster.read.labels import open_labels
 from geohp.vector.polygonize import polygonize
 from geohp.vector.writing import write_polygons
-from geohp.viewer.clusters import EXAMPLE_PX, survey_clusters
+from geohp.viewer.clusters import PLACE_PX, survey_clusters
+from geohp.viewer.examples import cluster_examples
 from geohp.viewer.inputs import open_inputs
 from geohp.viewer.outlines import read_outlines
 from geohp.viewer.page import north_degrees
@@ -122,7 +123,7 @@ def test_the_finest_levels_are_left_out_where_the_page_would_be_too_large(tmp_pa
     assert [level.factor for level in last] == [4]
 
 
-def test_examples_are_where_a_cluster_is_sure_of_itself(tmp_path):
+def test_places_are_where_a_cluster_is_sure_of_itself(tmp_path):
     labels = np.zeros((1, 600, 900), np.uint8)
     labels[0, 200:400, 300:600] = 1
     steps = np.full((1, 600, 900), 100, np.uint8)
@@ -133,12 +134,12 @@ def test_examples_are_where_a_cluster_is_sure_of_itself(tmp_path):
     confidence = write_raster(tmp_path / "sure.tif", steps, nodata=255, scale=1 / 254)
     with opened(path, scene, confidence) as inputs:
         first, second = survey_clusters(inputs, no_progress)
-    assert first.examples[0].row < 60 > first.examples[0].col
-    assert 260 <= second.examples[0].row <= 320
-    assert 410 <= second.examples[0].col <= 520
+    assert first.places[0].row < 60 > first.places[0].col
+    assert 260 <= second.places[0].row <= 320
+    assert 410 <= second.places[0].col <= 520
 
 
-def test_examples_without_confidence_are_compact_and_apart(tmp_path):
+def test_places_without_confidence_are_compact_and_apart(tmp_path):
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 2, (1, 720, 720)).astype(np.uint8)  # noise, and a compact field of 1
     labels[0, 400:640, 80:320] = 1
@@ -146,13 +147,31 @@ def test_examples_without_confidence_are_compact_and_apart(tmp_path):
     scene = write_raster(tmp_path / "scene.tif", scene_values(labels[0]))
     with opened(path, scene) as inputs:
         _, second = survey_clusters(inputs, no_progress, block_px=480)
-    best, *others = second.examples
+    best, *others = second.places
     assert labels[0][best.slices].mean() > 0.95
     assert others
-    for i, example in enumerate(second.examples):
-        assert example.shape == (EXAMPLE_PX, EXAMPLE_PX)
-        for other in second.examples[:i]:
-            assert example.intersect(other) is None
+    for i, place in enumerate(second.places):
+        assert place.shape == (PLACE_PX, PLACE_PX)
+        for other in second.places[:i]:
+            assert place.intersect(other) is None
+
+
+def test_examples_are_not_all_of_the_same_sight(tmp_path):
+    """A cluster that is mostly black, as beyond the margin of a mosaic, and in the lower part other things, too."""
+    labels = np.zeros((1, 1440, 1440), np.uint8)
+    scene = np.zeros((3, 1440, 1440), np.uint8)
+    scene[1, 1200:, :720], scene[0, 1200:, 720:] = 90, 120
+    steps = np.full((1, 1440, 1440), 254, np.uint8)
+    steps[0, 1200:] = 200
+    path = write_raster(tmp_path / "labels.tif", labels, nodata=255)
+    confidence = write_raster(tmp_path / "sure.tif", steps, nodata=255, scale=1 / 254)
+    with opened(path, write_raster(tmp_path / "scene.tif", scene), confidence) as inputs:
+        (cluster,) = survey_clusters(inputs, no_progress)
+        examples = cluster_examples(inputs, cluster)
+    seen = [tuple(pixels(example.image)[60, 60, :3] > 45) for example in examples]
+    assert len(seen) == 6
+    assert not any(seen[0])
+    assert {(False, True, False), (True, False, False)} <= set(seen)
 
 
 def test_a_cluster_that_does_not_occur_has_no_examples(tmp_path):

@@ -668,6 +668,7 @@
       return;
     }
     about();
+    if (!page.has_confidence) $("told").textContent = "Click the map for its class.";
     $("unit").textContent = onEarth ? "ha" : "px";
     $("sure").hidden = !page.has_confidence;
     $("north").hidden = page.north === null;
