@@ -46,7 +46,9 @@ def train(
             progress=progress,
         )
     text = f"trained in {terminal.duration(run.seconds)}: {run.folder} (model, report, metrics, pictures)"
-    return Report(text, [run.folder, run.model], details={"warnings": list(run.warnings)})
+    comparison = None if run.comparison is None else run.comparison.document()
+    details = {"warnings": list(run.warnings), "kmeans": comparison}
+    return Report(text, [run.folder, run.model], details=details)
 
 
 def prepare(

@@ -128,6 +128,8 @@ class TrainConfig(Strict):
     does not learn of them; the best state is kept beside the result, under the name ``best_on_labels``."""
     score_steps: int = Field(default=0, ge=0)
     """Steps of an epoch between two further scores, where epochs are scored at all; 0 for none."""
+    compare_kmeans: bool = True
+    """Hold the result against k-means on the same features, in the report: a few seconds."""
     cache: Literal["auto", "memory", "disk", "off"] = "auto"
     """Where the backbone's features are kept once computed: in memory, on disk for coming runs, or nowhere; ``auto``
     puts them on disk where computing them takes more than a minute."""

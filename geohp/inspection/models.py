@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from geohp.classes import LandCoverClass
 from geohp.model.card import read_card
 from geohp.model.digest import model_file_sha256
-from geohp.model.runs import find_model
+from geohp.model.runs import FIGURES_NAME, KMEANS_ENTRY, MODEL_NAME, find_model
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class ModelInfo:
         patch_px: side of training patches in scene pixels; input_px: side they were resized to.
         geohp_version: that wrote it.
         sha256: what tells its maps from those of other models.
+        kmeans: how it compares with k-means on the same features, as its run has written it down; ``None`` where there
+            is no such run, or it did not compare.
     """
 
     path: str
@@ -45,6 +49,7 @@ class ModelInfo:
     input_px: int
     geohp_version: str
     sha256: str
+    kmeans: dict[str, Any] | None = None
 
 
 def model_info(path: str | Path) -> ModelInfo:
@@ -70,7 +75,19 @@ def model_info(path: str | Path) -> ModelInfo:
         input_px=card.input_px,
         geohp_version=card.geohp_version,
         sha256=model_file_sha256(path),
+        kmeans=_beside_kmeans(find_model(path)),
     )
+
+
+def _beside_kmeans(model: Path) -> dict[str, Any] | None:
+    """The run's comparison, of the model that it is about."""
+    if model.name != MODEL_NAME:
+        return None
+    try:
+        entry = json.loads((model.parent / FIGURES_NAME).read_text(encoding="utf-8"))[KMEANS_ENTRY]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def is_model(path: str | Path) -> bool:

@@ -9,6 +9,12 @@ from geohp.errors import ModelError
 MODEL_NAME = "model.safetensors"
 """The model in a run folder."""
 
+FIGURES_NAME = "metrics.json"
+"""What a run came to, beside it."""
+
+KMEANS_ENTRY = "kmeans"
+"""How it compares with k-means, in that file."""
+
 UNFINISHED = "unfinished"
 """The folder in it with what only going on with its training needs."""
 

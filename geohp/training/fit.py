@@ -31,6 +31,7 @@ from geohp.model.device import torch_device
 from geohp.model.network import LandCoverModel
 from geohp.progress import Progress, no_progress
 from geohp.training.checkpoints import preserve_rng_state
+from geohp.training.comparison import KMeansComparison, compare_with_kmeans
 from geohp.training.health import Health
 from geohp.training.linear_probe import fit_linear_probe
 from geohp.training.looks import colour_by_look
@@ -81,6 +82,7 @@ class Trained:
         warnings: sentences about what looks wrong with the result.
         best_on_labels: the model as it was when it scored best on labels, where it was scored.
         scores: the last ones, by probe.
+        comparison: with k-means on the same features, where that was asked for.
     """
 
     model: LandCoverModel
@@ -90,6 +92,7 @@ class Trained:
     warnings: list[str] = field(default_factory=list)
     best_on_labels: LandCoverModel | None = None
     scores: Mapping[str, SegmentationScores] = field(default_factory=dict)
+    comparison: KMeansComparison | None = None
 
 
 def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_progress) -> Trained:
@@ -130,7 +133,8 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
         ).requires_grad_(False)
     with preserve_rng_state(features):
         health.check_result(method, features.sample)
-    return Trained(model, config, method, features, health.warnings, best, scores.last if scores else {})
+    comparison = _comparison(config.train, data, model, features, progress) if method.iterative else None
+    return Trained(model, config, method, features, health.warnings, best, scores.last if scores else {}, comparison)
 
 
 def _prepare(config: Config, data: TrainingData, progress: Progress) -> tuple[Method, FeatureSampler]:
@@ -230,6 +234,21 @@ def _sweep(config: Config, method: Method, features: FeatureSampler, work: Path,
         return config
     logger.info("%d classes, as the comparison recommends", sweep.recommended)
     return with_count(config, sweep.recommended)
+
+
+def _comparison(
+    settings: TrainConfig, data: TrainingData, model: LandCoverModel, features: FeatureSampler, progress: Progress
+) -> KMeansComparison | None:
+    """Of the result with k-means, where that is wanted and there is enough to compare; it changes nothing."""
+    if not settings.compare_kmeans:
+        return None
+    with preserve_rng_state(features):
+        comparison = compare_with_kmeans(
+            model, features, label_classes=data.label_classes, seed=settings.seed, progress=progress
+        )
+    if comparison is not None:
+        logger.info(comparison.sentence)
+    return comparison
 
 
 def _finished(method: Method, features: FeatureSampler, card: ModelCard) -> LandCoverModel:

@@ -93,6 +93,7 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
         never_specific=_never_specific(trained, logged),
         samples=_samples(samples, model, work / "samples.png"),
         clusters=_clusters(trained.features, model),
+        comparison=trained.comparison,
         sweep=Picture(sweep.read_bytes(), "Numbers of classes") if sweep.exists() else None,
         discovery=_discovery(trained, samples),
         score_curves=list(_score_curves(read_series(work / SCORES_NAME))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
@@ -16,7 +17,7 @@ from geohp.config.experiment import Config
 from geohp.config.loading import dump_config, load_config
 from geohp.errors import ConfigError, Note, OutputError
 from geohp.files import FolderLock, check_new_folder
-from geohp.model.runs import CHECKPOINT_NAME, MODEL_NAME, UNFINISHED
+from geohp.model.runs import CHECKPOINT_NAME, FIGURES_NAME, KMEANS_ENTRY, MODEL_NAME, UNFINISHED
 from geohp.progress import Progress, default_progress
 from geohp.raster.area_of_interest import AreaOfInterest
 from geohp.training.backbone_notes import backbone_notes
@@ -27,6 +28,7 @@ from geohp.training.sweep_request import count_is_given, parse_sweep
 if TYPE_CHECKING:
     from geohp.classes import LandCoverClass
     from geohp.data.base import DataSource
+    from geohp.training.comparison import KMeansComparison
     from geohp.training.fit import Trained, TrainingData
 
 logger = logging.getLogger(__name__)
@@ -40,17 +42,20 @@ class Run:
 
     Attributes:
         folder: holds ``config.yaml`` (all numbers known), ``model.safetensors``, ``report.html``, ``metrics.csv``,
-            pictures, and the logs of TensorBoard; where it was scored on labels while training, also ``scores.csv`` and
-            ``best_on_labels.safetensors``.
+            ``metrics.json`` with the comparison, pictures, and the logs of TensorBoard; where it was scored on labels
+            while training, also ``scores.csv`` and ``best_on_labels.safetensors``.
         model: the trained model's file.
         seconds: how long it took.
         warnings: sentences about what looks wrong with the result.
+        comparison: with k-means on the same features; ``None`` where it was not asked for (``train.compare_kmeans``),
+            where the method is k-means, or the images are too few.
     """
 
     folder: Path
     model: Path
     seconds: float
     warnings: tuple[str, ...] = ()
+    comparison: KMeansComparison | None = None
 
     def __repr__(self) -> str:
         return f"<Run: {self.folder}{''.join(f'; {warning}' for warning in self.warnings)}>"
@@ -125,7 +130,7 @@ def train(
         model = _write_artifacts(folder, trained, source.classes, seconds)
         # Not before: its checkpoints are of as many clusters as the configuration had when training began.
         (folder / CONFIG_NAME).write_text(dump_config(trained.config), encoding="utf-8")
-    return Run(folder, model, seconds, tuple(trained.warnings))
+    return Run(folder, model, seconds, tuple(trained.warnings), trained.comparison)
 
 
 def _seen_pixel_size_m(config: Config, data: TrainingData) -> float | None:
@@ -226,6 +231,9 @@ def _write_artifacts(folder: Path, trained: Trained, classes: Sequence[LandCover
     from geohp.training.report import write_run_report
 
     write_run_report(folder, trained, classes, seconds)
+    if trained.comparison is not None:
+        document = json.dumps({KMEANS_ENTRY: trained.comparison.document()}, indent=2)
+        (folder / FIGURES_NAME).write_text(document, encoding="utf-8")
     if trained.best_on_labels is not None:
         save_model(trained.best_on_labels, folder / BEST_NAME)
     return save_model(trained.model, folder / MODEL_NAME)

@@ -21,6 +21,7 @@ from geohp.errors import DataError
 from geohp.methods.base import Method, SampleFeatures
 from geohp.methods.kmeans.clustering import spherical_kmeans
 from geohp.progress import Progress, no_progress
+from geohp.training.halves import Split, contingency, draw_patches, split_by_image
 from geohp.training.sweep_result import Candidate, SweepResult
 
 _IMAGES = 1024
@@ -28,14 +29,9 @@ _ROWS = 16_000
 """Patches a sweep looks at in all, drawn evenly from up to 1024 images."""
 _REPETITIONS = 10
 _RESTARTS = 4
-_HELD_OUT = 0.2
-"""Share of the images that neither clustering of a repetition has seen, on which the two are compared."""
 FOUND_AGAIN = 0.6
 """Jaccard overlap from which a class of one clustering counts as found again in the other."""
 _FEWEST_IMAGES = 5
-
-Split = tuple[Tensor, Tensor, Tensor]
-"""Places of rows: of one half of the images, of the other, and of those held out of both."""
 
 
 def with_count(config: Config, count: int) -> Config:
@@ -95,8 +91,9 @@ def sweep_classes(
             "give more imagery, or choose classes.count by eye",
         )
     generator = Generator().manual_seed(seed)
-    rows, image = _draw(codes, images, generator)
-    splits = [_split(image, generator) for _ in range(repetitions)]
+    rows, image = draw_patches(codes, min(images, _IMAGES), _ROWS, generator)
+    rows = F.normalize(rows, dim=1)
+    splits = [split_by_image(image, generator) for _ in range(repetitions)]
     fewest = min(len(part) for split in splits for part in split)
     if fewest < ascending[-1]:
         raise DataError(
@@ -124,7 +121,7 @@ def _judge(rows: Tensor, splits: Sequence[Split], count: int, seed: int, report:
             for which, half in enumerate((first, second))
         ]
         labels = [(rows[held_out] @ each.T).argmax(1) for each in centroids]
-        tables.append(_contingency(labels[0], labels[1], count))
+        tables.append(contingency(labels[0], labels[1], count))
         report(repetition + 1)
     centroids_of_all, cosine = spherical_kmeans(rows, count, restarts=_RESTARTS, seed=seed)
     report(len(splits) + 1)
@@ -188,40 +185,6 @@ def found_again(table: NDArray[np.int64]) -> int:
     either = table.sum(1, keepdims=True) + table.sum(0, keepdims=True) - table
     overlap = table / np.maximum(either, 1)
     return int((overlap[linear_sum_assignment(overlap, maximize=True)] >= FOUND_AGAIN).sum())
-
-
-def _draw(codes: SampleFeatures, images: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Unit rows (n, D) on the CPU and the number of the image (n,) that each is of."""
-    drawn = min(images, _IMAGES)
-    rows: list[Tensor] = []
-    owners: list[Tensor] = []
-    seen = 0
-    for maps in codes(drawn):
-        flat = maps.flatten(2).transpose(1, 2)
-        per_image = max(1, min(flat.shape[1], _ROWS // drawn))
-        for each in flat:
-            picked = torch.randperm(len(each), generator=generator)[:per_image]
-            rows.append(F.normalize(each[picked.to(each.device)].float(), dim=1).cpu())
-            owners.append(torch.full((per_image,), seen))
-            seen += 1
-    return torch.cat(rows), torch.cat(owners)
-
-
-def _split(image: Tensor, generator: Generator) -> Split:
-    """A random one."""
-    order = torch.randperm(int(image.max()) + 1, generator=generator)
-    held_out = max(1, round(_HELD_OUT * len(order)))
-    half = held_out + (len(order) - held_out) // 2
-    first, second, rest = (
-        torch.isin(image, part).nonzero().flatten() for part in (order[held_out:half], order[half:], order[:held_out])
-    )
-    return first, second, rest
-
-
-def _contingency(first: Tensor, second: Tensor, clusters: int) -> NDArray[np.int64]:
-    counts = torch.bincount(first * clusters + second, minlength=clusters * clusters)
-    table: NDArray[np.int64] = counts.view(clusters, clusters).numpy()
-    return table
 
 
 def _silhouette(rows: Tensor, centroids: Tensor) -> float:

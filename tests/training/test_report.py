@@ -23,6 +23,7 @@ from geohp.methods.base import Batch
 from geohp.methods.factory import create_method
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
+from geohp.training.comparison import KMeansComparison, MapFigures
 from geohp.training.findings import find_positives
 from geohp.training.fit import Trained
 from geohp.training.report import read_series, write_run_report
@@ -251,6 +252,21 @@ def test_an_unreadable_source_says_which_image(tmp_path):
     made.source.images.broken = (0, 1)
     with pytest.raises(DataError, match="image 1 cannot be read"):
         made.write(tmp_path)
+
+
+def test_k_means_stands_beside_it_where_they_were_compared(tmp_path):
+    run = Made(Fields(7), steps=2)
+    result, kmeans = MapFigures(91.25, None, 40.0, 1), MapFigures(70.0, 33.3, 45.0, 0)
+    page = run.write(tmp_path, comparison=KMeansComparison(3, result, kmeans, 30.06, 1000, 7, 6))
+    assert "comparison" in page.sections
+    assert "k-means on the same features is as good here: 91 against 70 % of the patches" in page.text
+    assert "stability 91.2 70.0" in page.text
+    assert "boundaries on edges – 33.3" in page.text
+    assert "largest class 40.0 45.0" in page.text
+    assert "classes that vanish 1 0" in page.text
+    assert "drawn anywhere, 30.1 % would be" in page.text
+    assert "mean IoU" not in page.text
+    assert "comparison" not in run.write(tmp_path).sections
 
 
 def test_an_empty_metrics_file_and_figures_that_are_no_numbers_are_no_obstacle(labelled, tmp_path):
