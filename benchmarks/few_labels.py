@@ -34,7 +34,7 @@ from benchmarks.places import PLACES, images_of
 from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.backbones.factory import create_backbone
 from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
-from geohp.inference.probe.discriminant import choose_shrinkage, fit_classifier
+from geohp.inference.probe.discriminant import Conditioning, choose_shrinkage, fit_classifier
 from geohp.inference.probe.labelled_codes import interpolate
 from geohp.methods.base import Batch
 from geohp.methods.hp.method import HP
@@ -144,6 +144,7 @@ def scores_of(codes: Tensor, labels: NDArray[np.uint8], weight: Tensor, bias: Te
     metrics = SegmentationMetrics(len(bias), matching="identity")
     for part, truth in zip(torch.split(codes, 16), np.split(labels, range(16, len(labels), 16)), strict=True):
         logits = torch.einsum("nchw,kc->nkhw", part, weight) + bias[:, None, None]
+        logits = F.avg_pool2d(logits, 3, 1, 1, count_include_pad=False)  # as models of the probe smooth their scores
         metrics.update(F.interpolate(logits, size=truth.shape[-2:], mode="bilinear").argmax(1), truth)
     scores: SegmentationScores = metrics.compute()
     return scores
@@ -154,8 +155,11 @@ def score(train: Windows, test: Windows, classes: int, points: int, seed: int) -
     places, numbers = draw(train.labels, classes, points, seed)
     rows = codes_at(train.features, places)
     # Points of one window see one another: they are on one side where the strength is chosen.
-    shrinkage = choose_shrinkage(rows, numbers, places[0].astype(np.int64), classes, seed=seed)
-    classifier = fit_classifier(rows, numbers, classes, shrinkage)
+    everything = train.features.permute(0, 2, 3, 1).flatten(0, 2).double()
+    conditioning = Conditioning.of(everything.mean(0).numpy(), torch.cov(everything.T, correction=0).numpy())
+    conditioned = conditioning(rows)
+    shrinkage = choose_shrinkage(conditioned, numbers, places[0].astype(np.int64), classes, seed=seed)
+    classifier = conditioning.undo(fit_classifier(conditioned, numbers, classes, shrinkage))
     weight, bias = torch.from_numpy(classifier.weight).float(), torch.from_numpy(classifier.bias).float()
     scores = scores_of(test.features, test.labels, weight, bias)
     return float(scores["class_iou"][scores["confusion"].sum(0) > 0].mean())

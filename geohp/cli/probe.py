@@ -39,6 +39,12 @@ def probe(
     scaling: Annotated[
         str | None, typer.Option(metavar="RULE", help="auto, type, percentiles, percentiles:2,98 or LOW,HIGH.")
     ] = None,
+    tta: Annotated[
+        bool,
+        typer.Option(
+            "--tta", help="Learn from codes averaged over flips and rotations, and map so: better, 8 times the work."
+        ),
+    ] = False,
     device: Device = "auto",
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -64,6 +70,7 @@ def probe(
             scaling=scaling,
             out=out,
             overwrite=overwrite,
+            tta=tta,
             device=device,
             seed=seed,
             progress=progress,

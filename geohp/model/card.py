@@ -80,6 +80,8 @@ class ModelCard:
         geohp_version: version that wrote it.
         probe: which probe predicts, ``"cluster"`` or ``"linear"``; the linear one has learned from labels.
         cluster_to_class: the number of the class that each cluster belongs to, where a legend has named them.
+        smooth_scores: a patch's scores are the mean of those of its 3x3 neighbourhood.
+        tta: always average over flips and rotations of each window: its probe has learnt from such codes.
     """
 
     method: str
@@ -96,6 +98,8 @@ class ModelCard:
     geohp_version: str = ""
     probe: str = "cluster"
     cluster_to_class: tuple[int, ...] | None = None
+    smooth_scores: bool = False
+    tta: bool = False
 
     def to_json(self) -> str:
         """The card as it stands in a model file."""

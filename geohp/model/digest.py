@@ -58,6 +58,9 @@ def _digest(card: ModelCard, parts: Iterable[Mapping[str, NDArray[Any]]]) -> str
     digest.update(f"{card.probe} {card.patch_px} {card.input_px}".encode())
     if card.cluster_to_class is not None:
         digest.update(f"{card.cluster_to_class}".encode())
+    for flag in ("smooth_scores", "tta"):
+        if getattr(card, flag):
+            digest.update(flag.encode())
     for part in parts:
         for name, values in sorted(part.items()):
             digest.update(name.encode())

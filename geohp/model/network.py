@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geohp.backbones.base import Backbone
@@ -87,6 +88,8 @@ class LandCoverModel(nn.Module):
               changes no order.
             - Of the linear probe: its K logits, and 1 / ``CONFIDENCE_TEMPERATURE``, so that the confidence is the
               softmax of the logits themselves.
+
+            Where the card says so, scores are means over 3x3 patches, at the rim over those that there are.
         """
         codes = self.codes(images)
         if self._classifier:
@@ -95,4 +98,5 @@ class LandCoverModel(nn.Module):
         else:
             scores = self.probe.scores(codes)
             divisor = torch.linalg.vector_norm(codes, dim=1, keepdim=True)
-        return torch.cat([scores, divisor], dim=1).float()
+        scores = torch.cat([scores, divisor], dim=1).float()
+        return F.avg_pool2d(scores, 3, 1, 1, count_include_pad=False) if self.card.smooth_scores else scores

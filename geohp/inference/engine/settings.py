@@ -131,7 +131,7 @@ def engine_settings(model: LandCoverModel, scene: Scene, options: WindowOptions)
         block_px=BLOCK_PX,
         input_scale=input_px / window_px,
         patch_px=patch_px,
-        tta=options.tta,
+        tta=options.tta or model.card.tta,
         cluster_to_class=model.card.cluster_to_class,
         refine=None if options.refine is None else CrfWindows(),
     )

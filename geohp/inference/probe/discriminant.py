@@ -13,11 +13,13 @@ from scipy.special import log_softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import StratifiedGroupKFold
 
-SHRINKAGES = (0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
-"""Strengths of regularisation to choose from: the share of a multiple of the identity in the covariance."""
+SHRINKAGES = (0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.95)
+"""Strengths of regularisation to choose from: the share of what is not learnt from labels in the covariance."""
 
 FOLDS, INNER_FOLDS = 5, 3
 
+_TEMPER, _LEAST = 0.5, 1e-3
+"""Power of the eigenvalues of all codes' covariance, and the least of them as a share of their mean."""
 _ABSENT = -1e4  # logit of a class that a fold has not seen
 _SHARPNESS = (1e-3, 10.0)
 
@@ -42,6 +44,42 @@ class LinearClassifier:
 
 
 @dataclass(frozen=True)
+class Conditioning:
+    """An affine map of codes, learnt from all of them without labels: ``(codes - mean) @ matrix``.
+
+    Directions in which codes vary much anyway count for less. Channels are standardised, and their principal axes
+    divided by the eigenvalues to the power 1/4, half-way between leaving them and whitening them. A covariance of
+    labelled codes that is shrunk towards the identity there is shrunk, among the codes, towards the square root of the
+    covariance of all: with few labels that beats the identity itself (docs/probe.md).
+
+    Attributes:
+        mean: (D,) float64.
+        matrix: (D, D) float64.
+    """
+
+    mean: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, mean: NDArray[np.float64], covariance: NDArray[np.float64]) -> Conditioning:
+        """Of mean (D,) and covariance (D, D) of codes; channels that do not vary do no harm."""
+        deviation = np.sqrt(np.diag(covariance))
+        deviation = np.maximum(deviation, 1e-6 * max(float(deviation.max()), 1e-12))
+        values, axes = np.linalg.eigh(covariance / np.outer(deviation, deviation))
+        values = np.maximum(values, _LEAST * max(float(values.mean()), 1e-12))
+        return cls(mean, axes * values ** (-_TEMPER / 2) / deviation[:, None])
+
+    def __call__(self, codes: Codes) -> Codes:
+        """Codes (n, D), conditioned."""
+        return ((codes - self.mean) @ self.matrix).astype(np.float32)
+
+    def undo(self, classifier: LinearClassifier) -> LinearClassifier:
+        """A classifier of conditioned codes as one of codes as they are."""
+        weight = classifier.weight @ self.matrix.T
+        return LinearClassifier(weight, classifier.bias - weight @ self.mean)
+
+
+@dataclass(frozen=True)
 class CrossValidation:
     """What classifiers that did not see a row's group say of it.
 
@@ -57,22 +95,17 @@ class CrossValidation:
 def fit_classifier(codes: Codes, classes: Numbers, count: int, shrinkage: float) -> LinearClassifier:
     """Linear discriminant analysis with equal priors: a class counts the same however often it was labelled.
 
-    Codes are standardised; the classes' common covariance S becomes (1 - a) S + a tr(S) / D I, as Ledoit and Wolf
-    (2004) shrink it. Both go into the weights, so that these take codes as they are.
+    The classes' common covariance S becomes (1 - a) S + a tr(S) / D I, as Ledoit and Wolf (2004) shrink it.
 
     Args:
-        codes: (n, D).
+        codes: (n, D), conditioned.
         classes: (n,) numbers below ``count``; two of them at least occur.
         count: number of classes K.
         shrinkage: the share a, above 0 and at most 1.
     """
-    mean, deviation = codes.mean(0, dtype=np.float64), codes.std(0, dtype=np.float64)
-    deviation = np.maximum(deviation, 1e-6 * max(float(deviation.max()), 1e-12))
     seen = np.unique(classes)
-    slopes, offsets = _discriminants((codes - mean) / deviation, classes, len(seen), shrinkage)
     weight, bias = np.zeros((count, codes.shape[1])), np.full(count, _ABSENT)
-    weight[seen] = slopes / deviation
-    bias[seen] = offsets - weight[seen] @ mean
+    weight[seen], bias[seen] = _discriminants(codes.astype(np.float64), classes, len(seen), shrinkage)
     return LinearClassifier(weight, bias)
 
 
@@ -94,7 +127,10 @@ def _discriminants(
 
 
 def choose_shrinkage(codes: Codes, classes: Numbers, groups: Numbers, count: int, *, seed: int) -> float:
-    """The strength that classifies groups left out best: by the mean of the classes' recalls; of equals the stronger.
+    """The strongest that classifies groups left out as well as any: within a standard error of the best.
+
+    What is compared is the mean of the classes' recalls. Of few labels it is so uncertain that the best strength would
+    be drawn by chance, and a weak one does harm (the rule of one standard error, Breiman et al. 1984).
 
     Args:
         codes, classes, groups: (n, D), (n,) and (n,).
@@ -110,7 +146,9 @@ def choose_shrinkage(codes: Codes, classes: Numbers, groups: Numbers, count: int
     if not tested.any():
         return SHRINKAGES[-2]
     recalls = {s: _mean_recall(logits[s][tested].argmax(1), classes[tested]) for s in SHRINKAGES}
-    return max(SHRINKAGES, key=lambda strength: (round(recalls[strength], 3), strength))
+    best = max(recalls.values())
+    error = (best * (1 - best) / tested.sum()) ** 0.5
+    return max(strength for strength, recall in recalls.items() if recall >= best - error)
 
 
 def cross_validate(codes: Codes, classes: Numbers, groups: Numbers, count: int, *, seed: int) -> CrossValidation:

@@ -42,6 +42,9 @@ MOST_WINDOWS = 512
 ROWS_A_CLASS = 2000
 """Patches that a class is learnt from, about, spread over its windows; each is one of 32 x 32 in such a window."""
 
+_WHOLE = 0.999
+"""Share of its pixels with data from which a patch is whole."""
+
 SceneOpener = Callable[[], AbstractContextManager[Scene]]
 
 
@@ -51,6 +54,7 @@ class LabelledCodes:
 
     Attributes:
         codes: (n, D) float32.
+        mean, covariance: (D,) and (D, D) float64, of all patches with data in the windows that were encoded.
         looks: (n, 3) float32, mean colours of their patches, see :func:`geohp.model.appearance.patch_colours`.
         classes: (n,) int64, places in ``names``.
         groups: (n,) int64: rows of one group have to be on one side when the probe is validated. A polygon is a group;
@@ -65,6 +69,8 @@ class LabelledCodes:
     """
 
     codes: NDArray[np.float32]
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
     looks: NDArray[np.float32]
     classes: NDArray[np.int64]
     groups: NDArray[np.int64]
@@ -97,6 +103,25 @@ class _SceneGrid(NamedTuple):
     grid: Grid
 
 
+class _Moments:
+    """Mean and covariance of codes, summed up window by window."""
+
+    def __init__(self, channels: int) -> None:
+        self.count, self.sum, self.products = 0, np.zeros(channels), np.zeros((channels, channels))
+
+    def add(self, codes: NDArray[np.float32]) -> None:
+        """Further rows (n, D)."""
+        rows = codes.astype(np.float64)
+        self.count += len(rows)
+        self.sum += rows.sum(0)
+        self.products += rows.T @ rows
+
+    def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean (D,) and covariance (D, D)."""
+        mean = self.sum / max(1, self.count)
+        return mean, self.products / max(1, self.count) - np.outer(mean, mean)
+
+
 class _Window(NamedTuple):
     """A window with labels: its scene's number, where it begins, and the names of the classes in its middle."""
 
@@ -117,7 +142,13 @@ class _Rows(NamedTuple):
 
 
 def read_labelled_codes(
-    model: LandCoverModel, scenes: Sequence[SceneOpener], labels: LabelSource, *, seed: int, progress: Progress
+    model: LandCoverModel,
+    scenes: Sequence[SceneOpener],
+    labels: LabelSource,
+    *,
+    seed: int,
+    progress: Progress,
+    tta: bool = False,
 ) -> LabelledCodes:
     """Codes of the pixels of scenes that a reference labels.
 
@@ -127,6 +158,7 @@ def read_labelled_codes(
         labels: polygons, points, or a raster of classes.
         seed: of the draw, where more is labelled than is learnt from.
         progress: hears of "looking for labels" and "encoding".
+        tta: codes are means over the flips and rotations of each window.
 
     Raises:
         DataError: the reference cannot be used for these scenes, or touches none of their pixels with data.
@@ -141,13 +173,15 @@ def read_labelled_codes(
     chosen = _choose(survey.windows, rng)
     quota = {name: math.ceil(ROWS_A_CLASS / n) for name, n in Counter(n for w in chosen for n in w.names).items()}
     parts: list[_Rows] = []
+    moments = _Moments(model.card.code_channels)
+    options = WindowOptions(tta=tta)
     for number, windows in groupby(chosen, key=lambda window: window.scene):
         with scenes[number]() as scene, labels.on(scene) as reference:
-            draw = _Draw(model, scene, reference, number, quota, rng)
+            draw = _Draw(model, scene, reference, number, quota, rng, options, moments)
             for rows in draw.windows([window.origin for window in windows]):
                 parts.append(rows)
                 progress("encoding", len(parts), len(chosen))
-    return survey.gathered(parts, len(chosen))
+    return survey.gathered(parts, len(chosen), moments)
 
 
 class _Survey:
@@ -180,7 +214,7 @@ class _Survey:
         self._scenes += 1
         self._empty += len(self.windows) == before
 
-    def gathered(self, parts: Sequence[_Rows], encoded: int) -> LabelledCodes:
+    def gathered(self, parts: Sequence[_Rows], encoded: int, moments: _Moments) -> LabelledCodes:
         """All that was drawn, its classes numbered."""
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else []
         if not columns or not len(columns[0]):
@@ -195,7 +229,20 @@ class _Survey:
         colours = {name: colour for name, colour in self._colours.items() if name in seen}
         notes = (*self._notes, *self._left_out(encoded))
         codes, looks = drawn[:, :-CHANNELS], drawn[:, -CHANNELS:]
-        return LabelledCodes(codes, looks, classes, groups, objects, pixels, places, names, colours, self._unit, notes)
+        return LabelledCodes(
+            codes,
+            *moments.moments(),
+            looks,
+            classes,
+            groups,
+            objects,
+            pixels,
+            places,
+            names,
+            colours,
+            self._unit,
+            notes,
+        )
 
     def _left_out(self, encoded: int) -> Iterator[str]:
         if self._empty:
@@ -243,10 +290,13 @@ class _Draw:
         number: int,
         quota: dict[str, int],
         rng: np.random.Generator,
+        options: WindowOptions,
+        moments: _Moments,
     ) -> None:
+        self._moments = moments
         self._model, self._scene, self._reference, self._number = model, scene, reference, number
         self._quota, self._rng = quota, rng
-        self._settings = engine_settings(model, scene, WindowOptions())
+        self._settings = engine_settings(model, scene, options)
         self._grid = self._settings.grid(scene.height, scene.width)
         self._middles = dict(window_middles(self._grid))
 
@@ -255,13 +305,20 @@ class _Draw:
         scale, model = self._settings.input_scale, self._model
         tall, wide = (round(side * scale) for side in self._grid.shape)
         channels = model.card.code_channels + CHANNELS
-        runner = Runner(_Encoder(model), self._settings.batch_size, len(origins), (tall, wide), channels)
+        batch_size, tta = self._settings.batch_size, self._settings.tta
+        runner = Runner(_Encoder(model), batch_size, len(origins), (tall, wide), channels, tta=tta)
         patches = read_ahead(self._scene, [[origin] for origin in origins], self._grid.shape)
         for origin, window in score_windows(patches, runner):
             if isinstance(window.scores, Tensor) and window.valid is not None:
+                self._count(window.scores[: model.card.code_channels], window.valid)
                 yield self._rows(origin, window.scores, window.valid)
             else:
                 yield self._rows(origin, torch.zeros(channels, 1, 1), np.zeros(self._grid.shape, bool))
+
+    def _count(self, codes: Tensor, valid: NDArray[np.bool_]) -> None:
+        """Add a window's patches (D, h, w) that hold nothing but data to the moments."""
+        whole = F.adaptive_avg_pool2d(torch.from_numpy(valid)[None].float(), codes.shape[-2:])[0] > _WHOLE
+        self._moments.add(codes.float().cpu()[:, whole].T.numpy())
 
     def _rows(self, origin: Origin, codes: Tensor, valid: NDArray[np.bool_]) -> _Rows:
         middle = self._middles[origin]

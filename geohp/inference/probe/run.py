@@ -17,6 +17,7 @@ from geohp.errors import ConfigError, DataError
 from geohp.files import MODELS, check_output, check_suffix
 from geohp.inference.map_options import ModelOptions
 from geohp.inference.probe.discriminant import (
+    Conditioning,
     CrossValidation,
     LinearClassifier,
     choose_shrinkage,
@@ -57,6 +58,7 @@ def probe(
     scaling: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    tta: bool = False,
     device: str = "auto",
     seed: int = 0,
     progress: Progress | None = None,
@@ -82,6 +84,8 @@ def probe(
         bands, scaling: how scenes are read; the model's own by default.
         out: a model file to write, ending in ``.safetensors``.
         overwrite: replace it if it exists.
+        tta: learn from codes averaged over the eight flips and rotations of each window, and always map so: 8 times the
+            work, now and later.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         seed: of everything random.
         progress: hears of "looking for labels", "encoding" and "validating"; by default bars in a notebook.
@@ -107,33 +111,36 @@ def probe(
     )  # fmt: skip
     segmenter, openers = _resolve(options, scenes)
     labelled = read_labelled_codes(
-        segmenter.model, openers, LabelSource(reference, field, layer), seed=seed, progress=progress
+        segmenter.model, openers, LabelSource(reference, field, layer), seed=seed, progress=progress, tta=tta
     )
     _check_classes(labelled, str(reference) if isinstance(reference, str | Path) else "the reference")
-    result = _learn(segmenter, labelled, seed, progress)
+    result = _learn(segmenter, labelled, seed, progress, tta=tta)
     if out is not None:
         save_model(result.segmenter.model, out)
     return result
 
 
-def _learn(segmenter: Segmenter, labelled: LabelledCodes, seed: int, progress: Progress) -> Probe:
-    rows = labelled.codes, labelled.classes, labelled.groups, len(labelled.names)
+def _learn(segmenter: Segmenter, labelled: LabelledCodes, seed: int, progress: Progress, *, tta: bool) -> Probe:
+    conditioning = Conditioning.of(labelled.mean, labelled.covariance)
+    rows = conditioning(labelled.codes), labelled.classes, labelled.groups, len(labelled.names)
     progress("validating", 0, 1)
     validation = cross_validate(*rows, seed=seed)
     shrinkage = choose_shrinkage(*rows, seed=seed)
-    classifier = fit_classifier(labelled.codes, labelled.classes, len(labelled.names), shrinkage)
+    classifier = conditioning.undo(fit_classifier(rows[0], labelled.classes, len(labelled.names), shrinkage))
     if validation.tested.any():
         tested = validation.tested
         sharpness = fit_sharpness(validation.logits[tested], labelled.classes[tested])
         validation = CrossValidation(sharpness * validation.logits, tested)
         classifier = classifier.scaled(sharpness)
     progress("validating", 1, 1)
-    model = _with_probe(segmenter.model, classifier, labelled)
+    model = _with_probe(segmenter.model, classifier, labelled, tta=tta)
     taught = Segmenter(model, segmenter.device, f"a probe of {len(labelled.names)} classes on {segmenter.origin}")
     return Probe.of(taught, labelled, score(labelled, validation, seed=seed), shrinkage)
 
 
-def _with_probe(model: LandCoverModel, classifier: LinearClassifier, labelled: LabelledCodes) -> LandCoverModel:
+def _with_probe(
+    model: LandCoverModel, classifier: LinearClassifier, labelled: LabelledCodes, *, tta: bool
+) -> LandCoverModel:
     """The model with the classifier as the probe that predicts."""
     linear = LinearProbe(model.card.code_channels, len(labelled.names))
     with torch.no_grad():
@@ -141,7 +148,13 @@ def _with_probe(model: LandCoverModel, classifier: LinearClassifier, labelled: L
         assert linear.classifier.bias is not None
         linear.classifier.bias.copy_(torch.from_numpy(classifier.bias))
     card = replace(
-        model.card, classes=_classes(labelled), probe="linear", cluster_to_class=None, geohp_version=__version__
+        model.card,
+        classes=_classes(labelled),
+        probe="linear",
+        cluster_to_class=None,
+        smooth_scores=True,
+        tta=tta,
+        geohp_version=__version__,
     )
     return LandCoverModel(model.backbone, model.head, model.probe, card, linear)
 

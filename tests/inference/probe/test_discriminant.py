@@ -6,6 +6,7 @@ from scipy.special import log_softmax
 
 from geohp.inference.probe.discriminant import (
     SHRINKAGES,
+    Conditioning,
     choose_shrinkage,
     cross_validate,
     fit_classifier,
@@ -25,9 +26,7 @@ def blobs(sizes, distance=3.0, seed=0, width=6):
 
 @pytest.mark.parametrize("sizes", [(40, 12, 7), (30, 9)])
 def test_it_is_discriminant_analysis_with_a_shrunk_covariance_and_equal_priors(sizes):
-    codes, classes, _ = blobs(sizes)
-    mean, deviation = codes.mean(0, dtype=float), codes.std(0, dtype=float)
-    rows = (codes - mean) / deviation
+    rows, classes, _ = blobs(sizes)
     middles = np.stack([rows[classes == k].mean(0) for k in range(len(sizes))])
     # The classes' covariances, every class counting the same, each shrunk towards its mean variance.
     covariance = 0
@@ -36,8 +35,34 @@ def test_it_is_discriminant_analysis_with_a_shrunk_covariance_and_equal_priors(s
         covariance = covariance + (0.7 * own + 0.3 * np.trace(own) / 6 * np.eye(6)) / len(sizes)
     slopes = np.linalg.solve(covariance, middles.T).T
     expected = rows @ slopes.T - (slopes * middles).sum(1) / 2
-    logits = fit_classifier(codes, classes, len(sizes), 0.3).logits(codes)
+    logits = fit_classifier(rows, classes, len(sizes), 0.3).logits(rows)
     np.testing.assert_allclose(log_softmax(logits, 1), log_softmax(expected, 1), rtol=1e-4, atol=1e-4)
+
+
+def test_conditioning_is_the_fourth_root_of_the_covariance_and_can_be_undone():
+    rng = np.random.default_rng(0)
+    everything = rng.normal(size=(5000, 6)) @ rng.normal(size=(6, 6)) * [1, 1, 50, 1, 0.01, 1] + 7
+    covariance = np.cov(everything.T, bias=True)
+    conditioning = Conditioning.of(everything.mean(0), covariance)
+    rows = conditioning(everything.astype(np.float32))
+    # Standardised channels whose correlations C are divided by C^(1/4): what is left of them is C^(1/2).
+    correlations = covariance / np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
+    left = np.linalg.eigvalsh(np.cov(rows.T, bias=True))
+    np.testing.assert_allclose(left, np.sqrt(np.linalg.eigvalsh(correlations)), rtol=0.02)
+    classes = rng.integers(0, 3, 60)
+    classifier = fit_classifier(rows[:60], classes, 3, 0.2)
+    np.testing.assert_allclose(
+        conditioning.undo(classifier).logits(everything[:200].astype(np.float32)),
+        classifier.logits(rows[:200]),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
+def test_codes_that_do_not_vary_can_be_conditioned():
+    everything = np.tile(np.float32([1, 2, 3]), (50, 1))
+    conditioning = Conditioning.of(everything.mean(0), np.cov(everything.T, bias=True))
+    assert np.isfinite(conditioning(everything)).all()
 
 
 def test_a_class_that_is_not_there_is_never_found_and_constant_codes_do_no_harm():

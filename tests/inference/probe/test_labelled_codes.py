@@ -144,3 +144,32 @@ def test_rows_of_a_class_are_limited(model, wide, write_scene, monkeypatch):
     labelled = read(model, [str(wide)], str(write_scene(truth, "truth.tif")))
     assert [(labelled.classes == k).sum() for k in (0, 1)] == [30, 30]
     assert labelled.pixels[labelled.classes == 0].sum() == pytest.approx(40000)
+
+
+def test_moments_are_those_of_all_patches_with_data_in_windows_with_labels(model, write_scene):
+    data = np.random.default_rng(2).integers(1, 255, (3, 40, 448)).astype(np.uint8)
+    data[:, :, 300:] = 0
+    path = write_scene(data, "part.tif", nodata=0)
+    labelled = read(model, [str(path)], features([(5, 17), (30, 21)], ["a", "b"]))
+    with open_scene(path) as scene:
+        codes = model.codes(torch.from_numpy(read_patch(scene, 0, 0, 448)[0][None, :, :40]))[0]
+    rows = codes[:, :, : 300 // 8].flatten(1).T.double().numpy()
+    np.testing.assert_allclose(labelled.mean, rows.mean(0), atol=1e-5)
+    np.testing.assert_allclose(labelled.covariance, np.cov(rows.T, bias=True), atol=1e-4)
+
+
+def test_codes_of_all_views_are_their_mean(model, wide):
+    frame = features([(5, 17), (30, 21)], ["a", "b"])
+    openers = [lambda: open_scene(wide)]
+    options = {"seed": 0, "progress": no_progress, "tta": True}
+    labelled = read_labelled_codes(model, openers, LabelSource(frame, None, None), **options)
+    with open_scene(wide) as scene:
+        window = torch.from_numpy(read_patch(scene, 0, 0, 448)[0][None, :, :40])
+    mean = 0
+    for turns in range(4):
+        for flipped in (False, True):
+            turned = torch.rot90(window, turns, (2, 3))
+            codes = model.codes(turned.flip(3) if flipped else turned)
+            mean = mean + torch.rot90(codes.flip(3) if flipped else codes, -turns, (2, 3)) / 8
+    expected = interpolate(mean[0], np.array([5, 30]), np.array([17, 21]), (40, 448))
+    np.testing.assert_allclose(labelled.codes[np.argsort(labelled.objects)], expected, atol=1e-5)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import geopandas
 import numpy as np
@@ -9,11 +10,13 @@ import pyogrio
 import pytest
 import rasterio
 import shapely
+import torch
 from typer.testing import CliRunner
 
 import geohp
 from geohp.cli.app import app
 from geohp.errors import ConfigError, DataError, GeohpError, OutputError
+from geohp.model.digest import model_sha256
 from geohp.model.file import load_model, save_model
 from geohp.options import FitOptions
 from geohp.raster.read.scene import open_scene
@@ -73,6 +76,38 @@ def test_a_trained_model_learns_names_and_maps_them(scene, run, tmp_path):
     np.testing.assert_array_equal(before.probe.clusters, after.probe.clusters)
     assert after.card.probe == "linear"
     assert after.card.code_channels == before.card.code_channels
+
+
+def test_scores_of_a_probe_are_means_of_neighbouring_patches(scene, run, tmp_path):
+    result = geohp.probe(run, scene, squares(), out=tmp_path / "named.safetensors")
+    model = load_model(tmp_path / "named.safetensors")
+    assert model.card.smooth_scores
+    images = torch.rand(2, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    smooth = model(images)
+    model.card = replace(model.card, smooth_scores=False)
+    plain = model(images)
+    torch.testing.assert_close(smooth[:, :, 2, 3], plain[:, :, 1:4, 2:5].mean((2, 3)))
+    torch.testing.assert_close(smooth[:, :, 0, 0], plain[:, :, :2, :2].mean((2, 3)))
+    # Maps differ, so the digest that tells models apart does.
+    assert model_sha256(model) != model_sha256(result.segmenter.model)
+
+
+def test_a_probe_taught_on_all_views_maps_with_all_of_them(scene, run, tmp_path):
+    out = tmp_path / "views.safetensors"
+    geohp.probe(run, scene, squares(), out=out, tta=True)
+    assert load_model(out).card.tta
+    labels = geohp.segment(scene, out)
+    np.testing.assert_array_equal(labels.values, geohp.segment(scene, out, tta=True).values)
+    assert (labels.values == np.array([1, 2, 0])[truth()]).mean() > 0.93
+    single = load_model(out)
+    single.card = replace(single.card, tta=False)
+    assert model_sha256(single) != model_sha256(load_model(out))
+    confidences = []
+    for model in (out, save_model(single, tmp_path / "single.safetensors")):
+        geohp.segment_file(scene, tmp_path / "map.tif", model, confidence=tmp_path / "sure.tif", overwrite=True)
+        with rasterio.open(tmp_path / "sure.tif") as dataset:
+            confidences.append(dataset.read(1))
+    assert (confidences[0] != confidences[1]).any()
 
 
 def test_a_probe_can_be_named_and_taught_anew(scene, run):
