@@ -317,7 +317,7 @@ class _Draw:
 
     def _count(self, codes: Tensor, valid: NDArray[np.bool_]) -> None:
         """Add a window's patches (D, h, w) that hold nothing but data to the moments."""
-        whole = F.adaptive_avg_pool2d(torch.tensor(valid)[None].float(), codes.shape[-2:])[0] > _WHOLE
+        whole = F.adaptive_avg_pool2d(torch.tensor(valid)[None].float(), (codes.shape[-2], codes.shape[-1]))[0] > _WHOLE
         self._moments.add(codes.float().cpu()[:, whole].T.numpy())
 
     def _rows(self, origin: Origin, codes: Tensor, valid: NDArray[np.bool_]) -> _Rows:
