@@ -97,7 +97,10 @@ def legend(
     ] = "majority",
     overwrite: Overwrite = False,
 ) -> Report:
-    """Name the labels of a map after a reference."""
+    """Name the labels of a map after a reference, several alike.
+
+    More labels than classes make better maps: train with classes.extra_clusters, or segment with more --classes.
+    """
     from geohp.legend.naming import name_classes
 
     with terminal.progress() as progress:

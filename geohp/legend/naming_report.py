@@ -82,7 +82,10 @@ class Naming:
         if left_over:
             yield f"Left over by one label a class, and so without a name: {spell_out(left_over)}."
         if self.unmatched:
-            yield f"No label is named after {', '.join(self.unmatched)}: the map will not show it."
+            yield (
+                f"No label is named after {', '.join(self.unmatched)}: the map will not show it. Finer clusters may "
+                "find it: more classes.extra_clusters in training, or more classes for a map without one."
+            )
         yield from self.notes
         yield (
             f"Overall accuracy {self.accuracy:.1f} %, measured on the very reference used for naming: "
