@@ -118,7 +118,8 @@ class KMeansComparison:
         words = (
             f"{result.stability:.0f} against {kmeans.stability:.0f} % of the patches stay in their class in another fit"
         )
-        differences = [(_sign(result.stability - kmeans.stability, STABILITY_MARGIN), words)]
+        # Of a head that is not trained again it is an upper bound: it can speak against the result, and not for it.
+        differences = [(min(0, _sign(result.stability - kmeans.stability, STABILITY_MARGIN)), words)]
         if result.edges is not None and kmeans.edges is not None:
             words = f"{result.edges:.0f} against {kmeans.edges:.0f} % of the boundaries follow edges"
             words += f" ({self.edges_by_chance:.0f} % by chance)"
