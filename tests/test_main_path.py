@@ -59,7 +59,7 @@ def test_a_run_folder_holds_what_it_should(trained):
     _, done = trained
     names = {p.name for p in done.folder.iterdir()}
     pictures = {"loss.png", "samples.png", "report.html"}
-    assert names == {"config.yaml", "model.safetensors", "metrics.csv", "tensorboard", *pictures}
+    assert names == {"config.yaml", "model.safetensors", "metrics.csv", "metrics.json", "tensorboard", *pictures}
     assert any((done.folder / "tensorboard").glob("events.out.tfevents.*"))
     config = load_config(done.folder / "config.yaml")
     assert config.train.epochs == 2
