@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 from pymdownx.slugs import slugify
+from site_notebooks import notebook_files
 from site_reference import api_page, commands_page, configuration_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ADOPTED = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "examples/README.md": "examples.md",
+    "examples/segment_and_polygonize.py": "examples/segment_and_polygonize.py",
     "benchmarks/RESULTS.md": "measured.md",
     "examples/quickstart.png": "images/quickstart.png",
 }
@@ -48,6 +51,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if path.is_file():
             content = _moved(path) if path.suffix == ".md" else path.read_bytes()
             files.append(File.generated(config, target, content=content))
+    for path in sorted((ROOT / "examples").glob("*.ipynb")):
+        for target, content in notebook_files(path, "examples"):  # the page of examples leads to them
+            files.append(File.generated(config, target, content=content, inclusion=InclusionLevel.NOT_IN_NAV))
     return files
 
 
@@ -71,4 +77,6 @@ def _adopted(source: Path, link: str) -> str | None:
     """What a link means on the site, where it leads to an adopted file."""
     target, mark, anchor = link.partition("#")
     name = os.path.relpath(source.parent / target, ROOT)
+    if name.startswith("examples/") and name.endswith(".ipynb") and (ROOT / name).is_file():
+        return f"{name.removesuffix('.ipynb')}.md{mark}{anchor}"
     return f"{ADOPTED[name]}{mark}{anchor}" if name in ADOPTED and (ROOT / name).is_file() else None
