@@ -259,7 +259,7 @@ def test_k_means_stands_beside_it_where_they_were_compared(tmp_path):
     result, kmeans = MapFigures(91.25, None, 40.0, 1), MapFigures(70.0, 33.3, 45.0, 0)
     page = run.write(tmp_path, comparison=KMeansComparison(3, result, kmeans, 30.06, 1000, 7, 6))
     assert "comparison" in page.sections
-    assert "k-means on the same features is as good here: 91 against 70 % of the patches" in page.text
+    assert "k-means on the same features is better here: 91 against 70 % of the patches" in page.text
     assert "stability 91.2 70.0" in page.text
     assert "boundaries on edges – 33.3" in page.text
     assert "largest class 40.0 45.0" in page.text
