@@ -47,6 +47,7 @@ def change(
         Path | None, _output(metavar="FILE", help="Also a picture of both dates and change (.png).")
     ] = None,
     maps: Annotated[Path | None, _output(metavar="FOLDER", help="Keep the maps of both dates there.")] = None,
+    qml: Annotated[bool, _output("--qml", help="Also write QGIS's style beside the raster (.qml).")] = False,
     overwrite: Overwrite = False,
     min_confidence: Annotated[
         float, _noise(min=0, max=1, metavar="SHARE", help="Both dates must be at least so sure of their class.")
@@ -122,6 +123,7 @@ def change(
             polygons=polygons,
             matrix=matrix,
             picture=picture,
+            qml=qml,
             maps=maps,
             overwrite=overwrite,
             min_confidence=min_confidence,

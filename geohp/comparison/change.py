@@ -28,6 +28,7 @@ from geohp.raster.block import BLOCK_PX, BlockGrid
 from geohp.raster.grid import parse_crs
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.resumable import ResumableRasterWriter
+from geohp.style import write_styles
 from geohp.vector.measures import PixelAreas, measure_columns
 from geohp.vector.survey import Survey, survey
 from geohp.version import __version__
@@ -87,7 +88,7 @@ def change(old: str | Path, new: str | Path, options: ChangeOptions) -> ChangeRe
 
     Args:
         old, new: scenes, or label maps.
-        out, polygons, matrix, picture: see :class:`geohp.comparison.options.ChangeProducts`.
+        out, polygons, matrix, picture, qml: see :class:`geohp.comparison.options.ChangeProducts`.
         min_confidence, confidence, labels, per_date_scaling, maps: see
             :class:`geohp.comparison.options.ChangeOptions`.
         min_area_m2: regions of one transition that are smaller count as no change.
@@ -136,6 +137,8 @@ class _Comparison:
             matrix = self._write_raster(pair, surveyed, large, shown)
             with _complete_so_far(paths["out"]):
                 count = self._write_polygons(pair, surveyed, large, shown) if "polygons" in paths else None
+                if "qml" in paths:
+                    write_styles(paths["out"], shown, overwrite=True)
                 if "matrix" in paths:
                     write_text(paths["matrix"], matrix.to_csv())
                 if "picture" in paths:

@@ -18,6 +18,13 @@ LAYER = "change"
 DEFAULT_CONFIDENCE = 0.0
 """Where nobody says how sure both dates must be of their classes."""
 
+_FORMATS = {
+    "out": (RASTERS, "rasters"),
+    "matrix": ((".csv",), "tables"),
+    "picture": ((".png",), "pictures"),
+    "qml": ((".qml",), "styles"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChangeProducts:
@@ -28,18 +35,26 @@ class ChangeProducts:
         polygons: polygons of change (``.gpkg``, ``.parquet``, ``.fgb`` or ``.geojson``).
         matrix: table of areas by class then and now (``.csv``).
         picture: both dates and the change between them (``.png``).
+        qml: also write QGIS's style beside the raster (``.qml``), which otherwise is shown there with all of the 65536
+            classes that its colour table has room for; a GeoPackage of polygons carries its own.
     """
 
     out: str | Path = field(kw_only=False)
     polygons: str | Path | None = None
     matrix: str | Path | None = None
     picture: str | Path | None = None
+    qml: bool = False
 
     @property
     def paths(self) -> dict[str, Path]:
         """All files by what they hold, transitions first."""
         named = {name: getattr(self, name) for name in ("polygons", "matrix", "picture")}
-        return {"out": Path(self.out), **{name: Path(path) for name, path in named.items() if path is not None}}
+        style = {"qml": Path(self.out).with_suffix(".qml")} if self.qml else {}
+        return {
+            "out": Path(self.out),
+            **{name: Path(path) for name, path in named.items() if path is not None},
+            **style,
+        }
 
     def check(self, *, overwrite: bool, inputs: Iterable[str | Path]) -> None:
         """Refuse what could not be written, before work begins.
@@ -53,9 +68,7 @@ class ChangeProducts:
             if name == "polygons":
                 check_target(path, layer=LAYER, overwrite=overwrite)
                 continue
-            suffixes, what = {"out": (RASTERS, "rasters"), "matrix": ((".csv",), "tables")}.get(
-                name, ((".png",), "pictures")
-            )
+            suffixes, what = _FORMATS[name]
             check_suffix(path, suffixes, what)
             again = name == "out" and is_half_published(path)
             check_output(path, overwrite=overwrite or again, inputs=sources)

@@ -25,7 +25,7 @@ from qgis.core import (
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
     QgsProcessingParameterVectorDestination,
-    QgsVectorLayer,
+    QgsProcessingParameterVectorLayer,
 )
 
 from .base import GeohpAlgorithm, Options
@@ -38,7 +38,7 @@ _FOLDER = QgsProcessingParameterFile.Folder
 _CLASSES = 6
 _MODELS = "Models (*.safetensors);;All files (*)"
 _LEGENDS = "Legends (*.yaml *.yml);;All files (*)"
-_SAME = "Run it again with the same parameters and the same output files: it goes on where it was."
+_SAME = "Run it again with the same parameters and the same output files: it goes on with what is finished."
 
 
 def _rounded(name: str, description: str) -> QgsProcessingParameterNumber:
@@ -48,7 +48,20 @@ def _rounded(name: str, description: str) -> QgsProcessingParameterNumber:
     return number
 
 
-class _WithPolygons(GeohpAlgorithm):
+class _OfAnArea(GeohpAlgorithm):
+    """Can be confined to an area."""
+
+    def declare_area(self) -> None:
+        """The area, which all algorithms confine themselves to alike."""
+        self.add(
+            QgsProcessingParameterVectorLayer("AOI", "Area of interest", [QgsProcessing.TypeVectorPolygon], None, True),
+            "--aoi",
+            "Only what lies in these polygons, in any coordinate reference system.",
+            layer_flag="--aoi-layer",
+        )
+
+
+class _WithPolygons(_OfAnArea):
     """Writes polygons."""
 
     def declare_polygon_options(self) -> None:
@@ -70,57 +83,26 @@ class _WithPolygons(GeohpAlgorithm):
         )
 
 
-class Segment(_WithPolygons):
-    """``geohp segment``."""
+class _Mapping(_WithPolygons):
+    """Maps scenes."""
 
-    COMMAND = "segment"
-    TITLE = "Segment (land-cover map)"
-    TAGS = ("orthophoto", "clustering", "deep learning")
-    SUMMARY = (
-        "Turns an orthophoto into a land-cover map, without labels. With a model of yours the classes are those of the "
-        "model, the same on every scene; without one they are found on this scene alone, by k-means on the features of "
-        "a backbone.\n\nCancelled, it goes on where it was when it is run again with the same outputs."
-    )
-
-    def declare(self) -> None:
-        self.add(
-            QgsProcessingParameterRasterLayer("INPUT", "Scene"),
-            meaning="An orthophoto, as a file. Nodata values, masks and alpha are left out of the map.",
-        )
-        self._declare_classes()
-        self.declare_polygon_options()
-        self._declare_advanced()
-        self.add(QgsProcessingParameterRasterDestination("OUTPUT", "Label map"), "--out", "A cloud-optimised GeoTIFF.")
-        self.add(
-            QgsProcessingParameterVectorDestination(
-                "POLYGONS", "Land-cover polygons", QgsProcessing.TypeVectorPolygon, None, optional=True
-            ),
-            "--polygons",
-            "With class, area and mean confidence of each.",
-        )
-        self.add(
-            QgsProcessingParameterRasterDestination(
-                "CONFIDENCE", "Confidence", None, optional=True, createByDefault=False
-            ),
-            "--confidence",
-            "The share of the class that wins, from 0 to 1. It ranks pixels and is not calibrated.",
-        )
-        self.add(
-            QgsProcessingParameterRasterDestination("ENTROPY", "Entropy", None, optional=True, createByDefault=False),
-            "--entropy",
-            "How undecided the classes are, from 0 to 1.",
-        )
-
-    def _declare_classes(self) -> None:
+    def declare_classes(self, default: int | None) -> None:
+        """Where classes come from; ``default`` is how many there are without a model."""
         self.add(
             QgsProcessingParameterFile("MODEL", "Model", _FILE, optional=True, fileFilter=_MODELS),
             "--model",
             "The model.safetensors of a run of Train, or any other model of geohp. Without one, classes are found on "
-            "the scene itself.",
+            "what is mapped.",
         )
         self.add(
             QgsProcessingParameterNumber(
-                "CLASSES", "Number of classes (without a model)", _INTEGER, _CLASSES, minValue=2, maxValue=254
+                "CLASSES",
+                "Number of classes (without a model)",
+                _INTEGER,
+                default,
+                optional=default is None,
+                minValue=2,
+                maxValue=254,
             ),
             "--classes",
             "How many classes to find where there is no model; with a model this has no meaning.",
@@ -131,7 +113,8 @@ class Segment(_WithPolygons):
             "Names for the classes, as the algorithm Legend writes them.",
         )
 
-    def _declare_advanced(self) -> None:
+    def declare_computing(self) -> None:
+        """How a scene is read and mapped, shown when asked for."""
         self._advanced(
             QgsProcessingParameterString("BACKBONE", "Backbone (without a model)", None, optional=True),
             "--backbone",
@@ -201,6 +184,49 @@ class Segment(_WithPolygons):
         return f"{_SAME} What goes to a temporary file begins anew."
 
 
+class Segment(_Mapping):
+    """``geohp segment``."""
+
+    COMMAND = "segment"
+    TITLE = "Segment (land-cover map)"
+    TAGS = ("orthophoto", "clustering", "deep learning")
+    SUMMARY = (
+        "Turns an orthophoto into a land-cover map, without labels. With a model of yours the classes are those of the "
+        "model, the same on every scene; without one they are found on this scene alone, by k-means on the features of "
+        "a backbone.\n\nCancelled, it goes on where it was when it is run again with the same outputs."
+    )
+
+    def declare(self) -> None:
+        self.add(
+            QgsProcessingParameterRasterLayer("INPUT", "Scene"),
+            meaning="An orthophoto, as a file. Nodata values, masks and alpha are left out of the map.",
+        )
+        self.declare_classes(_CLASSES)
+        self.declare_area()
+        self.declare_polygon_options()
+        self.declare_computing()
+        self.add(QgsProcessingParameterRasterDestination("OUTPUT", "Label map"), "--out", "A cloud-optimised GeoTIFF.")
+        self.add(
+            QgsProcessingParameterVectorDestination(
+                "POLYGONS", "Land-cover polygons", QgsProcessing.TypeVectorPolygon, None, optional=True
+            ),
+            "--polygons",
+            "With class, area and mean confidence of each.",
+        )
+        self.add(
+            QgsProcessingParameterRasterDestination(
+                "CONFIDENCE", "Confidence", None, optional=True, createByDefault=False
+            ),
+            "--confidence",
+            "The share of the class that wins, from 0 to 1. It ranks pixels and is not calibrated.",
+        )
+        self.add(
+            QgsProcessingParameterRasterDestination("ENTROPY", "Entropy", None, optional=True, createByDefault=False),
+            "--entropy",
+            "How undecided the classes are, from 0 to 1.",
+        )
+
+
 class Polygonize(_WithPolygons):
     """``geohp polygonize``."""
 
@@ -219,6 +245,7 @@ class Polygonize(_WithPolygons):
             "--legend",
             "Names for the labels; labels of one name become one class.",
         )
+        self.declare_area()
         self.declare_polygon_options()
         self.add(
             QgsProcessingParameterRasterLayer("CONFIDENCE", "Confidence", optional=True),
@@ -248,9 +275,9 @@ class Polygonize(_WithPolygons):
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> Options:
         options = super().options(parameters, context, feedback)
-        raster = self.value("STATS_RASTER", parameters, context, feedback)
+        raster = self.value("STATS_RASTER", parameters, context)
         if raster is not None:
-            options.append(("--stats", f"{raster}:{self.value('STATS', parameters, context, feedback) or 'mean'}"))
+            options.append(("--stats", f"{raster}:{self.value('STATS', parameters, context) or 'mean'}"))
         return [*options, ("--qml", True), ("--overwrite", True)]
 
 
@@ -276,6 +303,7 @@ class Legend(GeohpAlgorithm):
             "--reference",
             "What is known of some places: polygons, points, or a raster of classes. Filters of the layer count, "
             "selections do not.",
+            layer_flag="--layer",
         )
         self.add(
             QgsProcessingParameterField("FIELD", "Attribute that holds the class", None, "REFERENCE", optional=True),
@@ -298,12 +326,7 @@ class Legend(GeohpAlgorithm):
     def options(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> Options:
-        options = super().options(parameters, context, feedback)
-        if isinstance(self.parameterAsLayer(parameters, "REFERENCE", context), QgsVectorLayer):
-            path, layer = self.vector_source("REFERENCE", parameters, context, feedback)
-            options = [(flag, path if flag == "--reference" else value) for flag, value in options]
-            options.append(("--layer", layer or None))
-        return [*options, ("--overwrite", True)]
+        return [*super().options(parameters, context, feedback), ("--overwrite", True)]
 
 
 class Recode(GeohpAlgorithm):
@@ -329,7 +352,64 @@ class Recode(GeohpAlgorithm):
         return [*super().options(parameters, context, feedback), ("--qml", True), ("--overwrite", True)]
 
 
-class Train(GeohpAlgorithm):
+class Change(_Mapping):
+    """``geohp change``."""
+
+    COMMAND = "change"
+    TITLE = "Change (two dates of a place)"
+    TAGS = ("difference", "transition", "matrix", "time series")
+    POLYGON_LAYER = "change"
+    SUMMARY = (
+        "Compares two dates of a place: what has become what, where, and how much. Two scenes are mapped by one model "
+        "with one scaling; two label maps of one model are compared as they are.\n\nMost of what differs between two "
+        "maps is no change on the ground: ask for some confidence and a smallest region."
+    )
+
+    def declare(self) -> None:
+        self.add(QgsProcessingParameterRasterLayer("OLD", "First date"), meaning="A scene, or its label map.")
+        self.add(QgsProcessingParameterRasterLayer("NEW", "Second date"), meaning="A scene, or its label map.")
+        self.add(
+            QgsProcessingParameterBoolean("LABELS", "Both are label maps", False),
+            "--labels",
+            "Also where they do not say so; maps of geohp do.",
+            advanced=True,
+        )
+        self.declare_classes(None)
+        self.add(
+            QgsProcessingParameterNumber("MIN_CONFIDENCE", "Smallest confidence", _DOUBLE, 0, minValue=0, maxValue=1),
+            "--min-confidence",
+            "Both dates must be so sure of their class, from 0 to 1; of scenes.",
+        )
+        self.declare_area()
+        self.declare_polygon_options()
+        self.declare_computing()
+        self.add(
+            QgsProcessingParameterRasterDestination("OUTPUT", "Transitions"),
+            "--out",
+            "100 times the old class and the new one: 203 was class 2 and is class 3.",
+        )
+        self.add(
+            QgsProcessingParameterVectorDestination(
+                "POLYGONS", "Polygons of change", QgsProcessing.TypeVectorPolygon, None, optional=True
+            ),
+            "--polygons",
+        )
+        self.add(
+            QgsProcessingParameterFileDestination("MATRIX", "Matrix of areas", "Tables (*.csv)", None, True, False),
+            "--matrix",
+            "Hectares by class then (rows) and now (columns).",
+        )
+        self.add(
+            QgsProcessingParameterFileDestination("PICTURE", "Picture", "Pictures (*.png)", None, True, False),
+            "--picture",
+            "Both dates and the change between them.",
+        )
+
+    def positional(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[Value]:
+        return [self.value(name, parameters, context) for name in ("OLD", "NEW")]
+
+
+class Train(_OfAnArea):
     """``geohp train``."""
 
     COMMAND = "train"
@@ -353,6 +433,7 @@ class Train(GeohpAlgorithm):
         self.add(
             QgsProcessingParameterNumber("CLASSES", "Number of classes", _INTEGER, _CLASSES, minValue=2, maxValue=254),
         )
+        self.declare_area()
         self._declare_advanced()
         self.add(
             QgsProcessingParameterFile("RESUME", "Run to go on with", _FOLDER, optional=True),
@@ -385,12 +466,10 @@ class Train(GeohpAlgorithm):
             return False, "There is nothing to train on: choose images, a folder of images, or a run to go on with"
         return super().checkParameterValues(parameters, context)
 
-    def positional(
-        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
-    ) -> list[Value]:
-        if self.value("RESUME", parameters, context, feedback) is not None:
+    def positional(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[Value]:
+        if self.value("RESUME", parameters, context) is not None:
             return []
-        return [self.value("CONFIG", parameters, context, feedback)]
+        return [self.value("CONFIG", parameters, context)]
 
     def options(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
@@ -401,11 +480,11 @@ class Train(GeohpAlgorithm):
         images = [
             self.raster_source(layer, "Images") for layer in self.parameterAsLayerList(parameters, "LAYERS", context)
         ]
-        folder = self.value("IMAGES", parameters, context, feedback)
+        folder = self.value("IMAGES", parameters, context)
         images += [str(folder)] if folder is not None else []
         settings = [f"data.images={json.dumps(images)}"]  # JSON is YAML, and quotes what a path may hold
-        settings.append(f"classes.count={self.value('CLASSES', parameters, context, feedback)}")
-        settings += str(self.value("SETTINGS", parameters, context, feedback) or "").split("\n")
+        settings.append(f"classes.count={self.value('CLASSES', parameters, context)}")
+        settings += str(self.value("SETTINGS", parameters, context) or "").split("\n")
         options += [("--set", setting.strip()) for setting in settings if setting.strip()]
         return [*options, ("--out", self.parameterAsFileOutput(parameters, "OUTPUT", context))]
 
@@ -423,4 +502,4 @@ class Train(GeohpAlgorithm):
         return "Choose its run folder as “Run to go on with”: it goes on from where it was saved."
 
 
-ALGORITHMS = (Segment, Polygonize, Legend, Recode, Train)
+ALGORITHMS = (Segment, Polygonize, Legend, Recode, Change, Train)

@@ -34,8 +34,6 @@ from .command import (
 )
 
 COMMAND_SETTING = "GEOHP_COMMAND"
-POLYGON_LAYER = "landcover"
-"""The layer of a GeoPackage that geohp writes its polygons to; another one lists the classes."""
 
 Options = list[tuple[str, Value]]
 """Flags and what they are given."""
@@ -71,10 +69,13 @@ class GeohpAlgorithm(QgsProcessingAlgorithm):
     SUMMARY = ""
     """HTML above the parameters' own help."""
     TAGS: tuple[str, ...] = ()
+    POLYGON_LAYER = "landcover"
+    """The layer of a GeoPackage that its polygons go to; another one lists the classes."""
 
     def __init__(self) -> None:
         super().__init__()
         self._flags: dict[str, str] = {}
+        self._layer_flags: dict[str, str] = {}
 
     def declare(self) -> None:
         """Add the parameters, by :meth:`add`."""
@@ -90,6 +91,7 @@ class GeohpAlgorithm(QgsProcessingAlgorithm):
         flag: str = "",
         meaning: str = "",
         *,
+        layer_flag: str = "",
         advanced: bool = False,
     ) -> None:
         """Add a parameter.
@@ -98,6 +100,7 @@ class GeohpAlgorithm(QgsProcessingAlgorithm):
             definition: what QGIS shows.
             flag: of the option that it becomes; empty for what the child passes on itself.
             meaning: shown beside it.
+            layer_flag: of the option that names the layer in the file of a vector layer.
             advanced: shown when asked for.
         """
         if meaning:
@@ -106,23 +109,32 @@ class GeohpAlgorithm(QgsProcessingAlgorithm):
             definition.setFlags(definition.flags() | _FLAG_ADVANCED)
         if flag:
             self._flags[definition.name()] = flag
+        if layer_flag:
+            self._layer_flags[definition.name()] = layer_flag
         self.addParameter(definition)
 
     def options(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> Options:
-        """Flags and values of what :meth:`add` was told a flag for."""
-        return [(flag, self.value(name, parameters, context, feedback)) for name, flag in self._flags.items()]
+        """Flags and values of what :meth:`add` has got a flag for."""
+        options: Options = []
+        for name, flag in self._flags.items():
+            layer_flag = self._layer_flags.get(name)
+            if layer_flag and isinstance(self.parameterAsLayer(parameters, name, context), QgsVectorLayer):
+                # Layers that geohp cannot read in place, or that have a filter, are copied to a file.
+                path, layer = self.parameterAsCompatibleSourceLayerPathAndLayerName(
+                    parameters, name, context, _VECTORS, "gpkg", feedback
+                )
+                options += [(flag, path), (layer_flag, layer or None)]
+            else:
+                options.append((flag, self.value(name, parameters, context)))
+        return options
 
-    def positional(
-        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
-    ) -> list[Value]:
+    def positional(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[Value]:
         """What stands on the command line without a flag."""
-        return [self.value("INPUT", parameters, context, feedback)]
+        return [self.value("INPUT", parameters, context)]
 
-    def value(
-        self, name: str, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
-    ) -> Value:
+    def value(self, name: str, parameters: dict[str, Any], context: QgsProcessingContext) -> Value:
         """A parameter as the command line takes it; ``None`` where it is left out.
 
         Raises:
@@ -133,7 +145,7 @@ class GeohpAlgorithm(QgsProcessingAlgorithm):
         if not definition.isDestination() and _is_empty(parameters.get(name, definition.defaultValue())):
             return None
         if kind in ("raster", "layer", "vector"):
-            return self._layer_source(name, parameters, context, feedback)
+            return self.raster_source(self.parameterAsLayer(parameters, name, context), definition.description())
         if kind in ("rasterDestination", "vectorDestination"):
             return self.parameterAsOutputLayer(parameters, name, context) or None
         if kind == "fileDestination":
@@ -151,7 +163,7 @@ class GeohpAlgorithm(QgsProcessingAlgorithm):
     ) -> dict[str, Any]:
         executable = self._executable()
         options = self.options(parameters, context, feedback)
-        line = command_line(executable, self.COMMAND, self.positional(parameters, context, feedback), options)
+        line = command_line(executable, self.COMMAND, self.positional(parameters, context), options)
         try:
             version = check_version(executable)
             feedback.pushDebugInfo(f"geohp {version}: {executable}")
@@ -232,16 +244,6 @@ class GeohpAlgorithm(QgsProcessingAlgorithm):
         except CommandError as error:
             raise QgsProcessingException(str(error)) from error
 
-    def _layer_source(
-        self, name: str, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
-    ) -> str:
-        """The file of a layer; vector layers that geohp cannot read in place are copied to one."""
-        layer = self.parameterAsLayer(parameters, name, context)
-        what = self.parameterDefinition(name).description()
-        if isinstance(layer, QgsVectorLayer):
-            return self.vector_source(name, parameters, context, feedback)[0]
-        return self.raster_source(layer, what)
-
     def raster_source(self, layer: QgsMapLayer | None, what: str) -> str:
         """The file of a raster layer, which a message calls ``what``.
 
@@ -257,18 +259,9 @@ class GeohpAlgorithm(QgsProcessingAlgorithm):
             )
         return QgsProviderRegistry.instance().decodeUri("gdal", layer.source()).get("path") or layer.source()
 
-    def vector_source(
-        self, name: str, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
-    ) -> tuple[str, str]:
-        """File and layer name of a vector layer, with its filter applied."""
-        path, layer = self.parameterAsCompatibleSourceLayerPathAndLayerName(
-            parameters, name, context, _VECTORS, "gpkg", feedback
-        )
-        return path, layer
-
     def _load(self, path: str, context: QgsProcessingContext, *, written: bool) -> str:
         """How QGIS names a layer that was written; it is loaded, where that was asked for, with its style."""
-        name = f"{path}|layername={POLYGON_LAYER}" if path.lower().endswith(".gpkg") else path
+        name = f"{path}|layername={self.POLYGON_LAYER}" if path.lower().endswith(".gpkg") else path
         layers = context.layersToLoadOnCompletion()
         details = layers.pop(path, None)
         if details is not None:

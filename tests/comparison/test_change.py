@@ -2,6 +2,7 @@
 
 import csv
 import json
+from xml.etree import ElementTree
 
 import geopandas as gpd
 import numpy as np
@@ -346,3 +347,16 @@ def test_lakes_of_two_real_dates_stay(shared, tmp_path):
     assert (around // 100 == around % 100).mean() > 0.95
     # The other date begins 2 m to the west and ends 2 m to the east of where this one does.
     assert result.matrix.compared.pixels == (codes != NODATA).sum() > 0.98 * codes.size
+
+
+def test_the_style_has_only_the_transitions_that_there_are(dates, tmp_path):
+    result = geohp.change(*dates, tmp_path / "change.tif", qml=True)
+    style = tmp_path / "change.qml"
+    assert style in result.files
+    entries = ElementTree.fromstring(style.read_text().partition("\n")[2]).iter("paletteEntry")
+    occurring = set(np.unique(read(tmp_path / "change.tif"))) - {NODATA}
+    assert {int(entry.get("value")) for entry in entries} == occurring
+    (tmp_path / "change.tif").unlink()
+    with pytest.raises(OutputError, match=r"change\.qml"):
+        geohp.change(*dates, tmp_path / "change.tif", qml=True)
+    assert not (tmp_path / "change.tif").exists()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
+from shapely import box
 
 import geohp
 from geohp.legend.file import Legend
@@ -122,6 +123,30 @@ def test_train_and_segment_with_its_model(qgis, write_scene, three_fields, tmp_p
     )
     with rasterio.open(labels) as dataset:
         assert "GEOHP_MODEL_SHA256" in dataset.tags()
+
+
+def test_change_within_an_area(qgis, write_scene, tmp_path):
+    """Of two label maps; the area is a layer of a file that has several."""
+    old = np.zeros((1, 40, 60), np.uint8)
+    new = old.copy()
+    new[0, 10:30, 10:50] = 1
+    maps = [f"--{name}={write_scene(data, f'{name}.tif', nodata=255)}" for name, data in (("OLD", old), ("NEW", new))]
+    area = tmp_path / "area.gpkg"
+    left_half = box(380000, 5799980, 380015, 5800000)
+    gpd.GeoDataFrame(geometry=[left_half.buffer(99)], crs=32633).to_file(area, layer="wide")
+    gpd.GeoDataFrame(geometry=[left_half], crs=32633).to_file(area, layer="half")
+    out, polygons, matrix = tmp_path / "change.tif", tmp_path / "change.gpkg", tmp_path / "change.csv"
+    files = [f"--OUTPUT={out}", f"--POLYGONS={polygons}", f"--MATRIX={matrix}"]
+    changed = _results(
+        qgis("run", "geohp:change", "--json", "--LABELS=1", *maps, f"--AOI={area}|layername=half", *files)
+    )
+    assert changed == {"OUTPUT": str(out), "POLYGONS": f"{polygons}|layername=change", "MATRIX": str(matrix)}
+    with rasterio.open(out) as dataset:
+        transitions = dataset.read(1)
+    assert (transitions[10:30, 10:30] == 1).all()
+    assert (transitions[:, 30:] == 65535).all()
+    assert gpd.read_file(polygons, layer="change").area.sum() == 20 * 20 * 0.25
+    assert out.with_suffix(".qml").is_file()
 
 
 def test_a_mistake_is_geohps_sentence_with_the_parameter_it_means(qgis, write_scene, three_fields, tmp_path):
