@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from geohp.files import file_state
 from geohp.inference.engine.settings import EngineSettings
@@ -13,6 +16,8 @@ from geohp.model.digest import model_sha256
 from geohp.model.network import LandCoverModel
 from geohp.raster.read.scene import Scene
 from geohp.version import __version__
+
+_SIDE_FILE = ".aux.xml"
 
 # Unfinished work, and folders of maps, know these settings by the names that they once had.
 _STORED_AS = {"tta": "augment", "cluster_to_class": "members", "input_scale": "zoom"}
@@ -23,11 +28,12 @@ def run_identity(
 ) -> dict[str, object]:
     """What unfinished work must agree in to be gone on with, by names that a user understands.
 
-    A changed file is noticed by its size and its time of change; a scene that is no local file, by its name alone.
+    A changed file is noticed by its size and its time of change, what GDAL keeps beside it by its content; a scene that
+    is no local file, by its name alone.
     """
     return {
         "input": scene.path if not Path(scene.path).exists() else str(Path(scene.path).resolve()),
-        "input files": [_file(name) for name in scene.files],
+        "input files": file_states(scene.files),
         "bands": list(scene.bands),
         "scaling": [scene.scaling.rule, list(scene.scaling.low), list(scene.scaling.high)],
         "model": model_sha256(model),
@@ -38,7 +44,33 @@ def run_identity(
     }
 
 
+def file_states(names: Iterable[str]) -> list[list[Any]]:
+    """What tells the files of a raster from others of their names."""
+    states = (_side_file(Path(name)) if name.endswith(_SIDE_FILE) else _file(name) for name in names)
+    return [state for state in states if state is not None]
+
+
 def _file(name: str) -> list[Any]:
     path = Path(name)
     state = file_state(path) if path.is_file() else None
     return [name] if state is None else [str(path.resolve()), *state]
+
+
+def _side_file(path: Path) -> list[Any] | None:
+    """What GDAL keeps beside a raster, but for statistics, which QGIS writes there when it shows the raster.
+
+    Georeference, nodata values and the like count; ``None`` where there is nothing of that kind.
+    """
+    try:
+        root = ElementTree.fromstring(path.read_bytes())
+    except (OSError, ElementTree.ParseError):
+        return _file(str(path))
+    for parent in reversed(list(root.iter())):  # from the leaves up
+        for child in list(parent):
+            is_statistic = child.tag == "Histograms" or child.get("key", "").startswith("STATISTICS_")
+            if is_statistic or (child.tag in ("Metadata", "PAMRasterBand") and not len(child)):
+                parent.remove(child)
+    if not len(root):
+        return None
+    text = ElementTree.canonicalize(ElementTree.tostring(root, encoding="unicode"), strip_text=True)
+    return [str(path.resolve()), hashlib.sha256(text.encode()).hexdigest()]
