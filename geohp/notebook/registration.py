@@ -17,8 +17,9 @@ _NAME = "geohp"
 
 def register_accessors() -> None:
     """Register now where xarray is there, else when somebody imports it."""
-    if "xarray" in sys.modules:
-        _register(sys.modules["xarray"])
+    xarray = sys.modules.get("xarray")
+    if xarray is not None:
+        _register(xarray)
     else:
         sys.meta_path.insert(0, _XarrayFinder())
 

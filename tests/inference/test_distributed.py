@@ -22,6 +22,7 @@ from geohp.inference.cluster.connection import connect
 from geohp.inference.cluster.groups import group_blocks, windows_of
 from geohp.inference.cluster.workers import SharedScene, TaskSpec, process_blocks
 from geohp.inference.engine.settings import EngineSettings, engine_settings
+from geohp.inference.extent import Extent
 from geohp.inference.map_options import ModelOptions, RasterOptions
 from geohp.inference.products import Products
 from geohp.inference.rasters import raster_layers, write_rasters
@@ -341,6 +342,7 @@ def spec(segmenter, scene, tmp_path):
             settings=chosen,
             layers={"labels": (0, layers["labels"])},
             errors_as_nodata=False,
+            extent=Extent(opened.grid.block),
             version=workers_version(),
         )
         blocks = chosen.blocks(chosen.grid(800, 620), 4)

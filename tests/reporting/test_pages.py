@@ -89,6 +89,13 @@ def run_page(text):
         never_specific=True,
         samples=[(picture, picture)],
         clusters=It(rows=[cluster], images=5, alike=1, bound=0.95, dominant=95.0, picture=picture),
+        comparison=It(
+            sentence=text,
+            result=It(stability=90.0, edges=50.0, largest=40.0, vanished=0, accuracy=60.0, miou=None),
+            kmeans=It(stability=80.0, edges=None, largest=30.0, vanished=1, accuracy=None, miou=None),
+            edges_by_chance=20.0,
+            **{"clusters": 3, "patches": 6000, "images": 9, "shown": 4},
+        ),
         sweep=picture,
         discovery=It(
             anchors=[anchor],

@@ -22,6 +22,7 @@ from geohp.inference.engine import pipeline as engine
 from geohp.inference.engine.blending import ScoreCache
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.settings import CrfWindows, EngineSettings, engine_settings
+from geohp.inference.extent import Extent
 from geohp.inference.identity import run_identity
 from geohp.inference.map_options import ModelOptions, RasterOptions
 from geohp.inference.products import Products
@@ -306,7 +307,11 @@ def test_identity(scene_file, segmenter):
     with open_scene(scene_file) as scene:
         told = [
             run_identity(
-                scene, segmenter.model, engine_settings(segmenter.model, scene, WindowOptions(refine=refine)), "stop"
+                scene,
+                segmenter.model,
+                engine_settings(segmenter.model, scene, WindowOptions(refine=refine)),
+                "stop",
+                Extent(scene.grid.block),
             )
             for refine in (None, "crf")
         ]
