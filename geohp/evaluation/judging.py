@@ -124,7 +124,15 @@ def _predictor(model: LandCoverModel, options: EvaluationOptions) -> Predictor:
     patch_px, tta = model.backbone.patch_size, options.tta
     if tta is None:
         tta = model.card.method in METHODS and METHODS[model.card.method][0].mirrored
-    return Predictor(model.codes, model.probe, model.linear_probe, patch_px=patch_px, crf=options.crf, tta=tta)
+    return Predictor(
+        model.codes,
+        model.probe,
+        model.linear_probe,
+        patch_px=patch_px,
+        crf=options.crf,
+        tta=tta,
+        smooth_scores=model.card.smooth_scores,
+    )
 
 
 def _stored_codes(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from geohp.crf.mean_field import dense_crf, guide_image
 from geohp.methods.probes import ClusterProbe, LinearProbe
+from geohp.model.network import average_neighbours
 
 CRF_SHARPNESS = 2.0
 """The CRF takes softmax(2 cosine) for a cluster's probability, as the reference does."""
@@ -50,6 +51,7 @@ class Predictor:
         patch_px: side of the backbone's patches; images are resized to the nearest multiple where they are none.
         crf: read every probe a second time through the dense CRF.
         tta: average the codes with those of the mirrored image.
+        smooth_scores: a patch's scores are means over its 3x3 neighbourhood, see :meth:`.LandCoverModel.forward`.
     """
 
     def __init__(
@@ -61,9 +63,10 @@ class Predictor:
         patch_px: int = 1,
         crf: bool = False,
         tta: bool = False,
+        smooth_scores: bool = False,
     ) -> None:
         self.encoder, self.probe, self.linear_probe = encoder, probe, linear_probe
-        self.patch_px, self.crf, self.tta = patch_px, crf, tta
+        self.patch_px, self.crf, self.tta, self.smooth_scores = patch_px, crf, tta, smooth_scores
 
     @property
     def modes(self) -> tuple[PredictionMode, ...]:
@@ -87,6 +90,8 @@ class Predictor:
             size: H and W.
             images: (B, bands, H, W) in [0, 1]; the CRF asks for them.
         """
+        if self.smooth_scores:
+            codes = average_neighbours(codes)  # scores are linear in the code
         labels: dict[PredictionMode, Tensor] = {}
         for mode in self.modes:
             if mode.crf:

@@ -99,4 +99,9 @@ class LandCoverModel(nn.Module):
             scores = self.probe.scores(codes)
             divisor = torch.linalg.vector_norm(codes, dim=1, keepdim=True)
         scores = torch.cat([scores, divisor], dim=1).float()
-        return F.avg_pool2d(scores, 3, 1, 1, count_include_pad=False) if self.card.smooth_scores else scores
+        return average_neighbours(scores) if self.card.smooth_scores else scores
+
+
+def average_neighbours(maps: Tensor) -> Tensor:
+    """Means over 3x3 patches of maps (B, C, h, w), at the rim over those that there are."""
+    return F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)

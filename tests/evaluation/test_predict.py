@@ -58,3 +58,15 @@ def test_images_are_resized_to_whole_patches(side, seen):
     labels = predict(torch.rand(1, 3, side, side))
     assert shapes == [(seen, seen)]
     assert labels[PredictionMode("cluster")].shape == (1, side, side)
+
+
+def test_scores_that_the_model_averages_are_averaged_here_too():
+    torch.manual_seed(3)
+    images = torch.rand(2, 3, 5, 6).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    predict = predictor(pooled, smooth_scores=True)
+    labels, plain = predict(images), predictor(pooled)(images)
+    for probe, scores in (("cluster", predict.probe.scores), ("linear", predict.linear_probe)):
+        means = F.avg_pool2d(scores(pooled(images)), 3, 1, 1, count_include_pad=False)
+        expected = F.interpolate(means, size=(40, 48), mode="bilinear", align_corners=False).argmax(1)
+        assert (labels[PredictionMode(probe)] == expected).float().mean() > 0.999
+        assert not torch.equal(labels[PredictionMode(probe)], plain[PredictionMode(probe)])
