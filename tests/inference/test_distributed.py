@@ -94,7 +94,7 @@ def as_on_workers(client):
 def wait_for_both(client):
     """Until the nannies have put new workers in the place of dead ones, also of those that are about to die."""
     steady = 0
-    deadline = time.monotonic() + 180  # a new worker imports torch, which takes long on a busy machine
+    deadline = time.monotonic() + 600  # a new worker imports torch, and dask waits 30 s for each that it finds dead
     while steady < 10:
         assert time.monotonic() < deadline
         time.sleep(0.1)
