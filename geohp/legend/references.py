@@ -60,6 +60,19 @@ class Reference(Protocol):
         """What the class of a key is called."""
 
 
+def check_reference(source: Any) -> Any:
+    """A reference as it came, a local path as :class:`~pathlib.Path`.
+
+    Raises:
+        DataError: a local file that is not there.
+    """
+    if isinstance(source, str) and "://" not in source and not source.startswith("/vsi"):
+        source = Path(source)
+    if isinstance(source, Path) and not source.exists():
+        raise DataError(f"{source}: no such file", "check the path of the reference")
+    return source
+
+
 @contextmanager
 def open_reference(source: Any, labels: OnGrid, *, field: str | None, layer: str | None) -> Iterator[Reference]:
     """Open a reference for a label map, or for a scene; what kind it is tells its content.
@@ -79,10 +92,7 @@ def open_reference(source: Any, labels: OnGrid, *, field: str | None, layer: str
         raise DataError(problem, "warp it to a map projection first (gdalwarp)")
     is_path = isinstance(source, str | Path)
     name = str(source) if is_path else "the reference"
-    if isinstance(source, str) and "://" not in source and not source.startswith("/vsi"):
-        source = Path(source)
-    if isinstance(source, Path) and not source.exists():
-        raise DataError(f"{name}: no such file", "check the path of the reference")
+    source = check_reference(source)
     layers = layers_with_geometry(source) if is_path else None
     if isinstance(source, geopandas.GeoDataFrame) or layers:
         features = read_features(source, labels, field=field, layer=layer)

@@ -75,6 +75,11 @@ MISTAKES = {
     "scene to view": ("view scene2.tif --scene nowhere.tif", "nowhere.tif does not exist"),
     "page": ("view scene2.tif --scene scene.tif -o page.pdf", "has the suffix '.pdf'"),
     "no map to view": ("view scene2.tif --scene scene.tif", "has 3 bands"),
+    "model to probe": ("probe nomodel scene.tif --reference scene2.tif -o b.safetensors", "no such model"),
+    "scene to probe on": ("probe model.safetensors no/*.tif --reference scene2.tif -o b.safetensors", "no/*.tif"),
+    "reference of a probe": ("probe model.safetensors scene.tif --reference no.gpkg -o b.safetensors", "no such file"),
+    "probed model": ("probe model.safetensors scene.tif --reference scene2.tif -o b.tif", "has the suffix '.tif'"),
+    "probe of nothing": ("probe --backbone rcf scene.tif --reference no.gpkg -o b.safetensors", "no.gpkg"),
     "checkpoint": ("import-checkpoint nowhere.pth -o b.safetensors", "no such checkpoint"),
 }
 

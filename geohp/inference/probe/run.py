@@ -14,8 +14,8 @@ import torch
 
 from geohp.classes import NODATA_LABEL, LandCoverClass
 from geohp.errors import ConfigError, DataError
-from geohp.files import MODELS, check_output, check_suffix
 from geohp.inference.map_options import ModelOptions
+from geohp.inference.probe.checks import check_probe
 from geohp.inference.probe.discriminant import (
     Conditioning,
     CrossValidation,
@@ -97,18 +97,11 @@ def probe(
         GeohpError: one sentence that says what is wrong with the model, the scenes, the reference or the output.
     """
     progress = progress or default_progress()
-    if out is not None:
-        check_suffix(out, MODELS, "models")
-        inputs = [path for path in (model, reference) if isinstance(path, str | Path)]
-        check_output(out, overwrite=overwrite, inputs=inputs)
-    if model is None and backbone is None:
-        raise ConfigError(
-            "neither a model nor a backbone", "give a run folder, a model file, or {option}", option="backbone"
-        )
     options = ModelOptions(
         model=model, backbone=backbone, weights=weights, block=block, bands=bands, scaling=scaling, seed=seed,
         device=device,
     )  # fmt: skip
+    check_probe(options, scenes, reference, out, overwrite=overwrite)
     segmenter, openers = _resolve(options, scenes)
     labelled = read_labelled_codes(
         segmenter.model, openers, LabelSource(reference, field, layer), seed=seed, progress=progress, tta=tta
@@ -224,8 +217,6 @@ def _resolve(options: ModelOptions, scenes: Any) -> tuple[Segmenter, list[SceneO
     """The model whose codes are learnt from, and what opens the scenes as it sees them."""
     segmenter = load_segmenter(options)
     if segmenter is None:
-        if scenes is None:
-            raise ConfigError("raw features have no images that they were trained on", "name the scenes")
         named = _Scenes.of(scenes)
         segmenter = _raw_features(named, options)
         return segmenter, named.openers(segmenter)
