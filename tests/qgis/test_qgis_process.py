@@ -45,6 +45,8 @@ def qgis(tmp_path):
     )
     variables = {
         **os.environ,
+        # The Python within QGIS looks for its library beside the first python3 on PATH: not that of the tests.
+        "PATH": os.pathsep.join([str(Path(QGIS_PROCESS).parent), os.defpath]),
         "QT_QPA_PLATFORM": "offscreen",
         "QGIS_CUSTOM_CONFIG_PATH": str(tmp_path / "config"),
         "QGIS_PLUGINPATH": str(PLUGINS),
@@ -190,7 +192,7 @@ def test_layers_are_loaded_in_the_colours_of_their_classes(qgis, qgis_python, wr
     script = Path(__file__).with_name("styled_layers.py")
     line = [qgis_python, str(script), f"geohp:{algorithm}", json.dumps(parameters), str(PLUGINS)]
     # Outside QGIS's own programs its settings are others: here the command is the one on PATH.
-    variables = {**qgis.variables, "PATH": f"{tmp_path / 'env' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    variables = {**qgis.variables, "PATH": f"{tmp_path / 'env' / 'bin'}{os.pathsep}{qgis.variables['PATH']}"}
     process = subprocess.run(line, capture_output=True, text=True, env=variables, timeout=600)
     assert process.returncode == 0, process.stdout + process.stderr
     assert json.loads(process.stdout.splitlines()[-1]) == classes
