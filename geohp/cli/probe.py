@@ -53,14 +53,9 @@ def probe(
 
     The model written maps these classes: geohp segment SCENE --model FILE.
     """
-    from geohp.inference.map_options import ModelOptions
-    from geohp.inference.probe.checks import check_probe
+    from geohp.inference.probe.run import probe as teach
 
     model, scenes = (None, sources) if backbone is not None else (sources[0], sources[1:])
-    chosen = ModelOptions(model=model, backbone=backbone, weights=weights, block=block, device=device)
-    check_probe(chosen, scenes or None, reference, out, overwrite=overwrite)
-    from geohp.inference.probe.run import probe as teach  # brings torch
-
     with terminal.progress() as progress:
         result = teach(
             model,

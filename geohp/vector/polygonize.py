@@ -24,7 +24,7 @@ from geohp.progress import Progress, default_progress
 from geohp.raster.area_of_interest import asked_area
 from geohp.raster.block import BLOCK_PX, BlockGrid
 from geohp.raster.grid import Grid, parse_crs
-from geohp.raster.read.labels import complete_classes, open_labels
+from geohp.raster.read.labels import MOST_UNNAMED, complete_classes, open_labels
 from geohp.vector.clipping import AreaLabels, Clip, CoveredAreas
 from geohp.vector.measures import PixelAreas, areas_m2, measure_columns, perimeters_m
 from geohp.vector.placement import Placement
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from xarray import DataArray
 
 logger = logging.getLogger(__name__)
-
-_MOST_UNNAMED = 100
-"""Values that a label map without class names may have; an image or a measurement has more."""
 
 _COLUMNS = ("class_id", "class_name", "n_pixels", "geometry")
 
@@ -151,7 +148,7 @@ def open_polygons(labels: str | Path | DataArray, options: PolygonizeOptions) ->
             blocks,
             areas,
             min_area_m2=max(options.min_area_m2, sliver_m2),
-            most_values=None if named or options.any_values else _MOST_UNNAMED,
+            most_values=None if named or options.any_values else MOST_UNNAMED,
             progress=options.progress,
         )
         classes = raster.classes if options.classes is None else tuple(options.classes)

@@ -16,7 +16,7 @@ from geohp.errors import VectorError
 from geohp.files import temporary_failure
 from geohp.progress import Progress, no_progress
 from geohp.raster.block import Block, BlockGrid
-from geohp.raster.read.labels import LabelRaster
+from geohp.raster.read.labels import LabelRaster, too_many_values
 from geohp.vector.cleaning import Borders, contract, merge_small, shared_borders
 from geohp.vector.measures import PixelAreas
 from geohp.vector.regions import Regions, find_regions, rank_by_first
@@ -60,7 +60,7 @@ def survey(
 def _refuse_measurements(values: set[int], most: int, name: str) -> None:
     if len(values) > most:
         raise VectorError(
-            f"{name} has more than {most} different values and no class names, as images and measurements have",
+            too_many_values(name, most),
             "give a label map, name its labels in a legend, or polygonize it all the same with {option}",
             option="any_values",
             value=True,

@@ -17,7 +17,7 @@ from geohp.errors import GeohpError, SceneError, VectorError
 from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_message
 from geohp.raster.grid import Grid
-from geohp.raster.read.labels import MODEL_TAG, LabelRaster, open_labels, opened_raster
+from geohp.raster.read.labels import MODEL_TAG, MOST_UNNAMED, LabelRaster, open_labels, opened_raster, too_many_values
 from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
 from geohp.raster.read.validity import ValidityPlan
 from geohp.vector.zonal import check_same_grid, dataset_on_grid
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from xarray import DataArray
 
 _ROUNDING = 1e-6  # of a share that was stored as an integer
-_MOST_UNNAMED = 100  # different values; images and measurements have more
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,8 @@ class MapInputs:
                 f"{self.labels.name} has the label {beyond}, but a page shows labels from 0 to {NODATA_LABEL - 1}",
                 "number them anew (geohp recode)",
             )
-        if self.labels.labels is None and len(present) > _MOST_UNNAMED:
-            raise VectorError(
-                f"{self.labels.name} has more than {_MOST_UNNAMED} different values and no class names, as images and "
-                "measurements have",
-                "give a label map, such as geohp segment writes",
-            )
+        if self.labels.labels is None and len(present) > MOST_UNNAMED:
+            raise VectorError(too_many_values(self.labels.name), "give a label map, such as geohp segment writes")
         return np.where(valid, values, NODATA_LABEL).astype(np.uint8)
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from geohp.errors import ConfigError
+from geohp.evaluation.checks import check_models
 from geohp.files import MODELS, check_output, check_suffix
 from geohp.inference.checks import model_path
 from geohp.inference.map_options import ModelOptions
 from geohp.legend.references import check_reference
-from geohp.model.card import check_backbone_weights, read_card
 from geohp.model.device import check_device
 from geohp.model.runs import find_model
 from geohp.raster.sources.find import find_images
@@ -35,8 +35,7 @@ def check_probe(
     check_device(options.device)
     path = model_path(options)
     if path is not None:
-        path = find_model(path)
-        check_backbone_weights(path, read_card(path).backbone, options.weights)
+        check_models([find_model(path)], options.weights)
     elif options.model is None and scenes is None:
         raise ConfigError("raw features have no images that they were trained on", "name the scenes")
     named = [scenes] if isinstance(scenes, str | Path) else scenes

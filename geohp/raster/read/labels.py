@@ -29,6 +29,9 @@ MODEL_TAG = "GEOHP_MODEL_SHA256"
 RECODED_TAG = "GEOHP_RECODED_SHA256"
 """The same where a legend has changed the labels since."""
 
+MOST_UNNAMED = 100
+"""Different values that labels without class names may have; images and measurements have more."""
+
 _NOWHERE = 'LOCAL_CS["no coordinate reference system",UNIT["unit",1]]'
 
 
@@ -291,3 +294,8 @@ def _parse(text: Any, name: str) -> tuple[LandCoverClass, ...]:
         return classes_from_json(str(text))
     except ValueError as error:
         raise VectorError(f"{name} has an unreadable tag 'classes' ({error}): mend it, or give the classes.") from error
+
+
+def too_many_values(name: str, most: int = MOST_UNNAMED) -> str:
+    """Says of a raster of more values without class names why it passes for no label map."""
+    return f"{name} has more than {most} different values and no class names, as images and measurements have"
