@@ -24,7 +24,7 @@ from geohp.methods.kmeans.clustering import spherical_kmeans
 from geohp.model.network import LandCoverModel
 from geohp.progress import Progress, no_progress
 from geohp.training.edges import EdgeCount, count_edges
-from geohp.training.halves import Split, contingency, draw_patches, split_by_image
+from geohp.training.halves import Split, draw_patches, held_out_table, split_by_image
 from geohp.training.sample_images import readable_images
 
 _ROWS, _IMAGES, _IMAGES_ANEW = 6_000, 256, 48
@@ -206,12 +206,12 @@ def _cluster(rows: Tensor, clusters: int, seed: int) -> Tensor:
 def _stability(rows: Tensor, splits: Sequence[Split], clusters: int, seed: int) -> float:
     """See :class:`MapFigures`."""
     agreements = []
-    for number, (*halves, held_out) in enumerate(splits):
-        first, second = (
-            (rows[held_out] @ _cluster(rows[half], clusters, seed + 2 * number + which).T).argmax(1)
-            for which, half in enumerate(halves)
-        )
-        table = contingency(first, second, clusters)
+    for number, split in enumerate(splits):
+
+        def fit(half: Tensor, which: int, before: int = seed + 2 * number) -> Tensor:
+            return _cluster(half, clusters, before + which)
+
+        table = held_out_table(rows, split, clusters, fit)
         agreements.append(table[linear_sum_assignment(table, maximize=True)].sum() / table.sum())
     return 100 * float(sum(agreements)) / len(agreements)
 

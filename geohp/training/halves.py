@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -55,3 +57,19 @@ def contingency(first: Tensor, second: Tensor, clusters: int) -> NDArray[np.int6
     counts = torch.bincount(first * clusters + second, minlength=clusters * clusters)
     table: NDArray[np.int64] = counts.view(clusters, clusters).numpy()
     return table
+
+
+def held_out_table(
+    rows: Tensor, split: Split, clusters: int, fit: Callable[[Tensor, int], Tensor]
+) -> NDArray[np.int64]:
+    """How two clusterings, one of each half, label the rows that neither has seen: their :func:`contingency`.
+
+    Args:
+        rows: (n, C).
+        split: of them.
+        clusters: K of both.
+        fit: centroids (K, C) of the rows of a half, which is number 0 or 1.
+    """
+    *halves, held_out = split
+    first, second = ((rows[held_out] @ fit(rows[half], which).T).argmax(1) for which, half in enumerate(halves))
+    return contingency(first, second, clusters)

@@ -21,7 +21,7 @@ from geohp.errors import DataError
 from geohp.methods.base import Method, SampleFeatures
 from geohp.methods.kmeans.clustering import spherical_kmeans
 from geohp.progress import Progress, no_progress
-from geohp.training.halves import Split, contingency, draw_patches, split_by_image
+from geohp.training.halves import Split, draw_patches, held_out_table, split_by_image
 from geohp.training.sweep_result import Candidate, SweepResult
 
 _IMAGES = 1024
@@ -114,14 +114,12 @@ def sweep_classes(
 def _judge(rows: Tensor, splits: Sequence[Split], count: int, seed: int, report: Callable[[int], None]) -> Candidate:
     """How a number of classes does: its clusterings of the halves of each split compared, and that of all rows."""
     tables = []
-    for repetition, (first, second, held_out) in enumerate(splits):
+    for repetition, split in enumerate(splits):
         # Seeded alike for every number, each clustering of a pair by itself.
-        centroids = [
-            spherical_kmeans(rows[half], count, restarts=_RESTARTS, seed=seed + 2 * repetition + which)[0]
-            for which, half in enumerate((first, second))
-        ]
-        labels = [(rows[held_out] @ each.T).argmax(1) for each in centroids]
-        tables.append(contingency(labels[0], labels[1], count))
+        def fit(half: Tensor, which: int, before: int = seed + 2 * repetition) -> Tensor:
+            return spherical_kmeans(half, count, restarts=_RESTARTS, seed=before + which)[0]
+
+        tables.append(held_out_table(rows, split, count, fit))
         report(repetition + 1)
     centroids_of_all, cosine = spherical_kmeans(rows, count, restarts=_RESTARTS, seed=seed)
     report(len(splits) + 1)
