@@ -13,14 +13,13 @@ from rasterio.enums import Resampling
 from geohp.comparison.dates import DateMap, Dates
 from geohp.comparison.options import ChangeOptions
 from geohp.comparison.transitions import Transitions, common_classes
-from geohp.errors import SceneError, VectorError
+from geohp.errors import VectorError
 from geohp.inference.extent import Extent
 from geohp.raster.area_of_interest import PixelArea, asked_area
 from geohp.raster.block import BLOCK_PX, Block, BlockGrid
-from geohp.raster.gdal import FAILURES, gdal_message
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster, complete_classes, open_labels, opened_raster, warped_to
-from geohp.raster.read.validity import ValidityPlan
+from geohp.raster.read.quantities import QuantityRaster
 
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -52,7 +51,7 @@ class DatePair:
     """
 
     def __init__(
-        self, labels: tuple[LabelRaster, LabelRaster], sure: list[Quantity], least: float, area: PixelArea | None
+        self, labels: tuple[LabelRaster, LabelRaster], sure: list[QuantityRaster], least: float, area: PixelArea | None
     ) -> None:
         """Look at open maps; see :func:`open_pair`."""
         self._labels, self._sure, self._least, self._area = labels, sure, least, area
@@ -87,7 +86,7 @@ class DatePair:
         """Confidence (rows, cols) of the less certain of both dates, 0 where it is not known; and where it is."""
         values, valid = zip(*(quantity.read(block) for quantity in self._sure), strict=True)
         known = valid[0] & valid[1]
-        return np.where(known, np.minimum(*values), np.float32(0)), known
+        return np.where(known, np.minimum(*values), 0).astype(np.float32), known
 
     def _occurring(self) -> set[int]:
         """All labels there may be, or where the maps do not list them, that there are."""
@@ -99,24 +98,6 @@ class DatePair:
                 values, valid = raster.read(block)
                 occurring.update(np.unique(values[valid]).tolist())
         return occurring
-
-
-class Quantity:
-    """An open raster of one band of numbers."""
-
-    def __init__(self, dataset: Any, name: str) -> None:
-        self._dataset, self._name = dataset, name
-        self._validity = ValidityPlan.of(dataset, [1])
-
-    def read(self, block: Block) -> tuple[Float32, Bool]:
-        """Values, the raster's scale applied, and validity, both (rows, cols), of a block."""
-        try:
-            stored = self._dataset.read(1, window=block.window)
-            valid = self._validity.of_block(self._dataset, block, stored[None])
-        except FAILURES as error:
-            where = f"row {block.row}, column {block.col}"
-            raise SceneError(f"{self._name} cannot be read at {where} ({gdal_message(error)})", "mend it") from error
-        return (stored * self._dataset.scales[0] + self._dataset.offsets[0]).astype(np.float32), valid
 
 
 @contextmanager
@@ -152,11 +133,11 @@ def _labels(date: DateMap, grid: Grid) -> Iterator[LabelRaster]:
 
 
 @contextmanager
-def _quantity(date: DateMap, grid: Grid) -> Iterator[Quantity]:
+def _quantity(date: DateMap, grid: Grid) -> Iterator[QuantityRaster]:
     assert date.confidence is not None
     with opened_raster(date.confidence) as (dataset, name):
         if Grid.of(dataset) == grid:
-            yield Quantity(dataset, name)
+            yield QuantityRaster(dataset, name)
             return
         nodata = dataset.nodata
         with warped_to(
@@ -167,7 +148,7 @@ def _quantity(date: DateMap, grid: Grid) -> Iterator[Quantity]:
             add_alpha=nodata is None,
             **_places(Grid.of(dataset), grid),
         ) as warped:
-            yield Quantity(warped, name)
+            yield QuantityRaster(warped, name)
 
 
 def _places(own: Grid, grid: Grid) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from geohp.errors import GeohpError, SceneError
 from geohp.raster.gdal import FAILURES, gdal_message
 from geohp.raster.grid import Grid
 from geohp.raster.read.label_array import open_label_array
-from geohp.raster.read.labels import complete_classes, open_labels
+from geohp.raster.read.labels import occurring_classes, open_labels
 from geohp.reporting.figures import colourise
 from geohp.reporting.summaries import legend
 
@@ -47,8 +47,7 @@ def web_map(labels: DataArray, most_px: int, opacity: float, tiles: str | None) 
         else:
             picture = raster.as_bytes(*raster.thinned(most_px))
             bounds = [[-raster.grid.height, 0], [0, raster.grid.width]]
-    occurring = np.setdiff1d(np.unique(picture), [NODATA_LABEL])
-    seen = [entry for entry in complete_classes(classes, occurring) if entry.id in occurring]
+    seen = occurring_classes(classes, picture)
     shown = folium.Map(tiles=tiles, max_zoom=22) if placed else folium.Map(tiles=None, crs="Simple", min_zoom=-8)
     overlay = folium.raster_layers.ImageOverlay(_rgba(picture, seen), bounds, name="land cover", opacity=opacity)
     overlay.add_to(shown)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geohp.classes import NODATA_LABEL, LandCoverClass
+from geohp.classes import LandCoverClass
 from geohp.raster.grid import Grid
-from geohp.raster.read.labels import complete_classes
+from geohp.raster.read.labels import occurring_classes
 from geohp.reporting.figures import colourise, legend_handles
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def draw_labels(
         from matplotlib import pyplot
 
         axes = pyplot.subplots(figsize=figsize, layout="constrained")[1]
-    occurring = np.setdiff1d(np.unique(labels), [NODATA_LABEL])
-    seen = [entry for entry in complete_classes(list(classes), occurring) if entry.id in occurring]
+    seen = occurring_classes(classes, labels)
     axes.imshow(colourise(labels, seen), extent=_extent(grid), interpolation="nearest")
     _mark_axes(axes, grid)
     if legend and seen:

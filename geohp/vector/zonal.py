@@ -14,12 +14,12 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
-from geohp.errors import SceneError, VectorError
+from geohp.errors import VectorError
 from geohp.raster.block import Block
-from geohp.raster.gdal import FAILURES, gdal_message
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster, warped_to
-from geohp.raster.read.validity import ValidityPlan, alpha_bands
+from geohp.raster.read.quantities import QuantityRaster
+from geohp.raster.read.validity import alpha_bands
 from geohp.vector.regions import Regions
 from geohp.vector.value_counts import ValueCounts
 
@@ -158,25 +158,6 @@ class ZonalAccumulator:
         return {name: columns[operation] for name, operation in zip(self._columns, self._operations, strict=True)}
 
 
-def _values_of(dataset: Any, name: str) -> Values:
-    """The numbers of an open raster that lies on the label map's grid."""
-    validity = ValidityPlan.of(dataset, [1])
-
-    def read(block: Block) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        try:
-            stored = dataset.read(1, window=block.window)
-            valid = validity.of_block(dataset, block, stored[None])
-        except FAILURES as error:
-            raise SceneError(
-                f"{name} cannot be read at row {block.row}, column {block.col} of the label map "
-                f"({gdal_message(error)})",
-                "the file may be damaged",
-            ) from error
-        return stored.astype(np.float64) * dataset.scales[0] + dataset.offsets[0], valid
-
-    return read
-
-
 def _moments(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """Operations that are no percentiles, each (n,), of (n, 5) sums."""
     count, total, squares, least, most = sums.T
@@ -208,7 +189,7 @@ def open_statistics(request: Statistics, grid: Grid) -> Iterator[ZonalAccumulato
         if request.same_grid:
             check_same_grid(dataset, name, grid)
         with dataset_on_grid(dataset, name, grid) as resampled:
-            yield ZonalAccumulator(_values_of(resampled, name), request.operations, request.names)
+            yield ZonalAccumulator(QuantityRaster(resampled, name).read, request.operations, request.names)
 
 
 def check_same_grid(dataset: Any, name: str, grid: Grid) -> None:

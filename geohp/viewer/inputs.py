@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
 
 from geohp.classes import NODATA_LABEL, QUANTITY_STEPS
-from geohp.errors import GeohpError, SceneError, VectorError
+from geohp.errors import GeohpError, VectorError
 from geohp.raster.block import Block
-from geohp.raster.gdal import FAILURES, gdal_message
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import MODEL_TAG, MOST_UNNAMED, LabelRaster, open_labels, opened_raster, too_many_values
+from geohp.raster.read.quantities import QuantityRaster
 from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
-from geohp.raster.read.validity import ValidityPlan
 from geohp.vector.zonal import check_same_grid, dataset_on_grid
 
 if TYPE_CHECKING:
@@ -76,8 +74,7 @@ class ConfidenceRaster:
             VectorError: it lies on another grid than the map's.
         """
         check_same_grid(dataset, name, grid)
-        self._dataset, self._name = dataset, name
-        self._validity = ValidityPlan.of(dataset, [1])
+        self._shares = QuantityRaster(dataset, name)
 
     def read(self, block: Block, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """The block's confidence, (rows, cols), in steps of 1/254; 255 where there is none.
@@ -90,17 +87,11 @@ class ConfidenceRaster:
             SceneError: it cannot be read.
             VectorError: values that are no shares.
         """
-        try:
-            where = {"window": block.window, "out_shape": shape or block.shape}
-            stored = self._dataset.read(1, resampling=Resampling.average, **where)
-            valid = self._validity.of_block(self._dataset, block, stored[None])
-        except FAILURES as error:
-            place = f"row {block.row}, column {block.col}"
-            raise SceneError(f"{self._name} cannot be read at {place} ({gdal_message(error)})") from error
-        values = stored.astype(np.float32) * self._dataset.scales[0] + self._dataset.offsets[0]
+        shares, valid = self._shares.read(block, shape)
+        values = shares.astype(np.float32)
         if not ((values >= 0) & (values <= 1 + _ROUNDING))[valid].all():
             raise VectorError(
-                f"{self._name} holds values outside 0 to 1, so it is no confidence",
+                f"{self._shares.name} holds values outside 0 to 1, so it is no confidence",
                 "give the raster that geohp segment --confidence wrote with these labels",
             )
         steps = np.full(values.shape, NODATA_LABEL, np.uint8)

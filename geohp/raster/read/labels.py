@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -217,6 +217,12 @@ def complete_classes(
         for rank, label in enumerate(missing):
             by_id[label] = LandCoverClass(label, f"class {label}", colours[label if numbered else rank])
     return tuple(by_id[label] for label in sorted(by_id))
+
+
+def occurring_classes(known: Sequence[LandCoverClass], labels: NDArray[np.uint8]) -> list[LandCoverClass]:
+    """The classes that pixels (rows, cols) have, in the order of labels; 255 is none. See :func:`complete_classes`."""
+    occurring = np.setdiff1d(np.unique(labels), [NODATA_LABEL])
+    return [entry for entry in complete_classes(tuple(known), occurring) if entry.id in occurring]
 
 
 @contextmanager
