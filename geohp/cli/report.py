@@ -126,12 +126,9 @@ def area_table(areas: Sequence[ClassArea]) -> str:
     if not areas:
         return ""
     from geohp.inference.areas import area_columns
+    from geohp.reporting.text_tables import align_rows
 
     ordered = sorted(areas, key=lambda area: -area.pixels)
     columns = {"class": [area.name for area in ordered], **area_columns(ordered)}
     rows = [tuple(columns), *zip(*columns.values(), strict=True)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    )
+    return "\n".join(align_rows(rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from geohp.classes import LandCoverClass
 from geohp.comparison.reading import Compared
 from geohp.comparison.transitions import Transitions
-from geohp.inference.areas import pixel_areas
+from geohp.inference.areas import HECTARE_M2, hectares, pixel_areas
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid
-
-_HECTARE_M2 = 1e4
+from geohp.reporting.text_tables import align_rows
 
 BlockCounts = Mapping[str, Any]
-"""What a block adds, for the note of a finished one: ``stayed`` and ``became``, by transition its pixels and area, and
-``unsure`` and ``small``, pixels and area of the change that was suppressed. Areas are in units of
+"""What a block adds, for the note of a finished one: ``transitions``, by transition its pixels and area, and ``unsure``
+and ``small``, pixels and area of the change that was suppressed. Areas are in units of
 :class:`geohp.vector.measures.PixelAreas`."""
 
 
@@ -157,7 +156,7 @@ class Counter:
             for name, total in suppressed.items():
                 total += each[name]
         pixels, units = totals
-        unit_ha = None if self._areas is None else self._areas.unit_m2 / _HECTARE_M2
+        unit_ha = None if self._areas is None else self._areas.unit_m2 / HECTARE_M2
         amounts = {
             name: Amount(int(total[0]), None if unit_ha is None else float(total[1] * unit_ha))
             for name, total in suppressed.items()
@@ -183,24 +182,14 @@ def matrix_table(matrix: ChangeMatrix, width: int) -> str:
     for entry, row in zip(matrix.classes, values, strict=True):
         rows.append([entry.name, *map(_short, row), _short(row.sum())])
     rows.append(["sum", *map(_short, values.sum(axis=0)), _short(values.sum())])
-    lines = _aligned(rows)
+    lines = align_rows(rows)
     if len(lines[0]) <= width:
         return "\n".join(lines)
     largest = [[then.name, "→", now.name, f"{_short(size)} {matrix.unit}"] for then, now, size in matrix.largest(12)]
-    return "\n".join(_aligned(largest)) if largest else ""
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
+    return "\n".join(align_rows(largest)) if largest else ""
 
 
 def _short(value: float) -> str:
     if isinstance(value, (int, np.integer)):
         return f"{value:,}"
-    return f"{value:,.2f}" if value >= 1 or value == 0 else f"{value:.4f}"
+    return hectares(value)

@@ -20,7 +20,7 @@ TALLY = "classes"
 """Key of a finished block's note: by label, its pixels, their area in units of :class:`.PixelAreas`, and the sum of
 their confidence in steps."""
 
-_HECTARE_M2 = 1e4
+HECTARE_M2 = 1e4
 
 Tally = Mapping[str, Sequence[int]]
 
@@ -93,7 +93,7 @@ def class_areas(tallies: Iterable[Tally], classes: Sequence[LandCoverClass], gri
             name=entry.name,
             pixels=int(pixels),
             share=int(units) / everything,
-            area_ha=None if areas is None else int(units) * areas.unit_m2 / _HECTARE_M2,
+            area_ha=None if areas is None else int(units) * areas.unit_m2 / HECTARE_M2,
             mean_confidence=float(steps / QUANTITY_STEPS / pixels) if pixels else None,
         )
         for entry in classes
