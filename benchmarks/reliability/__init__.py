@@ -1,0 +1,1 @@
+"""What breaks geohp, tried: hostile files, faults, load, secrets, mutants; each a part with cases of its own."""

@@ -1,0 +1,68 @@
+"""What is tried: parts, their cases, and how a case ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Verdict = Literal["right", "refused", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a case ended.
+
+    Attributes:
+        verdict: ``right``: the result was there and held against what it has to be; ``refused``: one sentence, a code
+            for a mistake, nothing written; ``failed``: anything else.
+        detail: a line: the sentence, or what failed.
+        measures: figures by name, the unit in the name: ``seconds``, ``peak_mb``.
+    """
+
+    verdict: Verdict
+    detail: str = ""
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A case that was tried: its part, its number, what it was, how it ended."""
+
+    part: str
+    number: int
+    case: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something to be tried.
+
+    Attributes:
+        name: what it is, in a few words.
+        run: tries it, in an empty folder of its own that is removed afterwards.
+    """
+
+    name: str
+    run: Callable[[Path], Outcome]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A kind of attack.
+
+    Attributes:
+        name: a word.
+        title: its row in the table.
+        case: the case of a number from 0 up; the same one whenever it is asked for.
+        count: how many cases make it whole.
+        figures: what its records say beside the counts, for the table; empty for nothing.
+    """
+
+    name: str
+    title: str
+    case: Callable[[int], Case]
+    count: int
+    figures: Callable[[Sequence[Record]], str] = lambda records: ""

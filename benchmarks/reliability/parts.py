@@ -1,0 +1,7 @@
+"""The parts there are, by name, in the order of the table."""
+
+from __future__ import annotations
+
+from benchmarks.reliability.part import Part
+
+PARTS: tuple[Part, ...] = ()
