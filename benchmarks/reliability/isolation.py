@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import resource
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import geohp
+
+_LAZY = ("geopandas", "pyarrow.parquet", "pyogrio", "rasterio.shutil", "rich.progress", "rich.table", "PIL.ImageDraw")
 _POLL_S = 0.005
 _TICKS = os.sysconf("SC_PAGE_SIZE")
 
@@ -109,17 +115,13 @@ def run_function(function: Callable[[], object], folder: Path, limits: Limits) -
 
 
 def import_everything() -> None:
-    """What the commands import lazily, so that forks need not."""
-    import geopandas  # noqa: F401
-    import rasterio.shutil  # noqa: F401
+    """All of geohp, and what it and the libraries below it import lazily, so that forks need not."""
+    for module in pkgutil.walk_packages(geohp.__path__, "geohp."):
+        if module.name != "geohp.__main__":
+            importlib.import_module(module.name)
+    for name in _LAZY:
+        importlib.import_module(name)
     import torch
-
-    import geohp.comparison.change
-    import geohp.inference.map_scene
-    import geohp.inspection.rasters
-    import geohp.legend.naming
-    import geohp.training.run
-    import geohp.vector.polygonize  # noqa: F401
 
     torch.set_num_threads(1)
 
@@ -144,6 +146,7 @@ def _become(out: Path, err: Path, function: Callable[[], object]) -> None:
             os.dup2(file, descriptor)
             os.close(file)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        tempfile.tempdir = None  # TMPDIR counts anew
         sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         function()
         code = 0
