@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from benchmarks.reliability.part import Part
+from benchmarks.reliability.soak import SOAK
 
-PARTS: tuple[Part, ...] = ()
+PARTS: tuple[Part, ...] = (SOAK,)

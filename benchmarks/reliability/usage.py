@@ -1,0 +1,66 @@
+"""What a process holds, and whether it holds more and more."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scipy.stats import linregress
+
+from benchmarks.reliability.isolation import resident_mb
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process holds at a moment.
+
+    Attributes:
+        memory_mb: resident, in MiB.
+        trimmed_mb: resident once garbage was collected and free memory given back to the system.
+        handles: open file descriptors.
+        threads: of the system.
+        temporary: files and folders in its folder of temporary files.
+    """
+
+    memory_mb: float
+    trimmed_mb: float
+    handles: int
+    threads: int
+    temporary: int
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Growth by the straight line through measurements, with its standard error."""
+
+    value: float
+    error: float
+
+    @property
+    def grows(self) -> bool:
+        """Whether it is above zero by more than chance explains: four standard errors, and not only in the digits."""
+        return self.value > 4 * self.error + 1e-9
+
+    def __str__(self) -> str:
+        return f"{self.value:+.2f} ± {self.error:.2f}"
+
+
+def usage() -> Usage:
+    """Of this process. Linux only."""
+    memory = resident_mb(os.getpid())
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    counts = [len(os.listdir(f"/proc/self/{kind}")) for kind in ("fd", "task")]
+    temporary = sum(1 for _ in Path(tempfile.gettempdir()).rglob("*"))
+    return Usage(memory, resident_mb(os.getpid()), counts[0] - 1, counts[1], temporary)
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> Slope:
+    """Of y over x, by least squares; at least three of each."""
+    line = linregress(x, y)
+    return Slope(float(line.slope), float(line.stderr))
