@@ -18,8 +18,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +62,7 @@ def training_and_maps(seed: int, folder: Path) -> str:
     labels = folder / "labels.tif"
     geohp.segment_file(
         scene, labels, run.folder, confidence=folder / "confidence.tif", polygons=folder / "polygons.gpkg",
-        qml=True, stac=True, min_area_m2=4,
+        qml=True, stac=True, datetime="2024-06-01", min_area_m2=4,
     )  # fmt: skip
     geohp.segment_files([scene, later], folder / "maps", classes=4, products=["confidence", "polygons"])
     geohp.segment(str(later), run.folder).compute()

@@ -55,7 +55,7 @@ def usage() -> Usage:
     memory = resident_mb(os.getpid())
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    counts = [len(os.listdir(f"/proc/self/{kind}")) for kind in ("fd", "task")]
+    counts = [sum(1 for _ in Path(f"/proc/self/{kind}").iterdir()) for kind in ("fd", "task")]
     temporary = sum(1 for _ in Path(tempfile.gettempdir()).rglob("*"))
     return Usage(memory, resident_mb(os.getpid()), counts[0] - 1, counts[1], temporary)
 
