@@ -62,5 +62,7 @@ def usage() -> Usage:
 
 def slope(x: Sequence[float], y: Sequence[float]) -> Slope:
     """Of y over x, by least squares; at least three of each."""
+    if min(y) == max(y):
+        return Slope(0.0, 0.0)
     line = linregress(x, y)
     return Slope(float(line.slope), float(line.stderr))
