@@ -1,0 +1,254 @@
+"""Part ``mutants``: small mistakes put into the code one at a time; its tests have to notice.
+
+A mutant is written into a private copy of the repository, where the tests that run its lines run in a fork until one
+fails. Which tests those are, and how long they take, is measured once before. Mutants are drawn at random and stay the
+same ones while other lines change. The first :data:`DEVELOPMENT` of every package were used to write tests: what counts
+is how many of those after them are noticed.
+
+The well-kept tools were looked at first: cosmic-ray starts a process a mutant (five seconds of imports each), mutmut
+mutates no decorated functions and class bodies, and neither draws a sample nor chooses tests by line.
+"""
+
+from __future__ import annotations
+
+import atexit
+import csv
+import functools
+import hashlib
+import json
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reliability.isolation import Ended, Limits, run_function
+from benchmarks.reliability.mutation import Mutant, mutants_of
+from benchmarks.reliability.part import Case, Outcome, Part, Record
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("methods/hp", "inference/engine", "vector", "evaluation", "raster/write", "legend")
+DEVELOPMENT, SAMPLE = 40, 60
+"""Mutants a package: those that tests were written after, and those after them that count."""
+SURVIVORS = Path(__file__).with_name("surviving_mutants.csv")
+"""Mutants that no test can notice, or none on this machine, and why."""
+
+_COPIED = ("geohp", "tests", "configs", "pyproject.toml")
+_BUDGET_S = 60.0
+"""What a mutant's tests may take together, the cheapest first: a mutant that only those beyond notice has survived."""
+_OPTIONS = ("-q", "-x", "-n0", "-p", "no:cacheprovider", "--no-header", "--tb=line", "-o", "testpaths=")
+
+
+@dataclass(frozen=True)
+class Tests:
+    """Which tests run what, measured.
+
+    Attributes:
+        seconds: of every test that passed, by its id.
+        runs: for each file the ids of the tests that run each of its lines.
+    """
+
+    seconds: Mapping[str, float]
+    runs: Mapping[str, Mapping[int, Sequence[str]]]
+
+    def of(self, mutant: Mutant) -> list[list[str]]:
+        """The tests for a mutant within the budget, in batches of a file each: its mirror first, then the cheapest."""
+        lines = self.runs.get(mutant.path, {})
+        chosen = {test for line, tests in lines.items() if mutant.lines[0] <= line <= mutant.lines[1] for test in tests}
+        mirror = f"test_{Path(mutant.path).stem}.py"
+        chosen |= {test for test in self.seconds if Path(_file(test)).name == mirror}
+        files: dict[str, list[str]] = defaultdict(list)
+        left = _BUDGET_S
+        for test in sorted(chosen, key=lambda test: self.seconds[test]):
+            left -= self.seconds[test]
+            if left >= 0:
+                files[_file(test)].append(test)
+        return sorted(files.values(), key=lambda tests: (Path(_file(tests[0])).name != mirror, self.total(tests)))
+
+    def total(self, tests: Sequence[str]) -> float:
+        """Seconds of some tests together."""
+        return sum(self.seconds[test] for test in tests)
+
+
+class Workshop:
+    """A private copy of a repository in which mutants are tried.
+
+    Args:
+        root: of the repository.
+        top: the folder of its code, whose modules are imported anew for every mutant.
+        copied: files and folders of the repository that are copied.
+    """
+
+    def __init__(self, root: Path, top: str = "geohp", copied: Sequence[str] = _COPIED) -> None:
+        import hypothesis  # noqa: F401 here, so that forks need not
+        import pytest  # noqa: F401
+
+        self._folder = Path(tempfile.mkdtemp(prefix="mutants-"))
+        atexit.register(_remove, self._folder, os.getpid())
+        self._top, self.copy = top, self._folder / "copy"
+        self.copy.mkdir()
+        for name in copied:
+            if (root / name).is_dir():
+                shutil.copytree(root / name, self.copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif (root / name).exists():
+                shutil.copy(root / name, self.copy)
+        self.tests = functools.cache(self._tests)
+
+    def _tests(self, package: str) -> Tests:
+        """The tests in the folder that mirrors a package's."""
+        seconds: dict[str, float] = {}
+        runs: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+        code = b"".join(path.read_bytes() for path in sorted((self.copy / self._top / package).glob("*.py")))
+        for file in sorted((self.copy / "tests" / package).rglob("test_*.py")):
+            of_file, lines_of = self._measured(file, hashlib.sha256(code + file.read_bytes()).hexdigest())
+            seconds |= of_file
+            for path, lines in lines_of.items():
+                for line, tests in lines.items():
+                    runs[path][int(line)] += tests
+        return Tests(seconds, runs)
+
+    def _measured(self, file: Path, digest: str) -> list[dict[str, Any]]:
+        """Seconds of a file's tests, and what they run; kept for other processes while the code is the same."""
+        stored = Path(tempfile.gettempdir()) / "geohp-executed-lines" / f"{digest[:20]}.json"
+        if not stored.exists():
+            draft = self._folder / "draft.json"
+
+            def measure() -> int:
+                from benchmarks.reliability.executed_lines import run_tests
+
+                options = [option for option in _OPTIONS if option != "-x"]
+                draft.write_text(
+                    json.dumps(run_tests([*options, str(file.relative_to(self.copy))], self.copy, self._top))
+                )
+                return 0
+
+            ended = self._fork(measure, self._folder / "case", 3600)
+            if not draft.exists():
+                raise RuntimeError(f"the tests do not run: {ended.out[-500:]} {ended.err[-500:]}")
+            stored.parent.mkdir(exist_ok=True)
+            shutil.move(draft, stored)
+        content: list[dict[str, Any]] = json.loads(stored.read_text())
+        return content
+
+    def attempt(self, mutant: Mutant, folder: Path) -> Outcome:
+        """Whether a test notices a mutant."""
+        tests = self.tests(str(Path(mutant.path).parent.relative_to(self._top)))
+        batches = tests.of(mutant)
+        seconds = tests.total([test for batch in batches for test in batch])
+        path = self.copy / mutant.path
+        source = path.read_bytes()
+        try:
+            path.write_bytes(mutant.applied(source))
+            _forget(path)
+            start = time.perf_counter()
+            ended = self._fork(lambda: _first_failure(batches), folder, 30 + 4 * seconds)
+        finally:
+            path.write_bytes(source)
+            _forget(path)
+        measures = {"seconds": time.perf_counter() - start, "tests": float(sum(map(len, batches)))}
+        if ended.code == 0:
+            return Outcome("failed", "survived" if batches else "no test runs it", measures)
+        return Outcome("right", _how(ended), measures)
+
+    def _fork(self, function: Callable[[], int], folder: Path, cpu_s: float) -> Ended:
+        """A function in a fork in which the package is that of the copy."""
+
+        def run() -> None:
+            folder.mkdir(exist_ok=True)
+            resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_s), int(cpu_s) + 5))
+            os.chdir(self.copy)
+            os.environ |= {"PYTHONPATH": str(self.copy), "CI": "1", "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+            tempfile.tempdir = None
+            sys.path.insert(0, str(self.copy))
+            for name in [name for name in sys.modules if name.partition(".")[0] in (self._top, "tests")]:
+                del sys.modules[name]
+            raise SystemExit(function())
+
+        return run_function(run, folder, Limits(seconds=4 * cpu_s, memory_mb=6000))
+
+
+def _first_failure(batches: Sequence[Sequence[str]]) -> int:
+    """Run batches of tests until one fails."""
+    import pytest
+
+    for batch in batches:
+        if code := pytest.main([*_OPTIONS, *batch]):
+            return int(code)
+    return 0
+
+
+def _how(ended: Ended) -> str:
+    """What noticed a mutant."""
+    if ended.broke or ended.code in (-9, -24):  # SIGXCPU
+        return "hung" if ended.broke != "memory" else "took memory"
+    failed = [line for line in ended.out.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return failed[0].split(" - ")[0] if failed else f"pytest ended with {ended.code}"
+
+
+def _forget(path: Path) -> None:
+    """Remove what Python keeps of a file: it would tell another version only by its second and its size."""
+    for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
+        compiled.unlink()
+
+
+def _file(test: str) -> str:
+    return test.partition("::")[0]
+
+
+def _remove(folder: Path, process: int) -> None:
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@functools.cache
+def package_mutants(package: str) -> list[Mutant]:
+    """All mutants of a package, in random order."""
+    files = sorted((ROOT / "geohp" / package).glob("*.py"))
+    mutants = [mutant for file in files for mutant in mutants_of(str(file.relative_to(ROOT)), file.read_bytes())]
+    return sorted(mutants, key=lambda mutant: mutant.order)
+
+
+@functools.cache
+def explained() -> dict[str, str]:
+    """Why mutants survive, by their names."""
+    with SURVIVORS.open(newline="") as file:
+        return {row["mutant"]: row["reason"] for row in csv.DictReader(file)}
+
+
+@functools.cache
+def _workshop() -> Workshop:
+    return Workshop(ROOT)
+
+
+def case(number: int) -> Case:
+    """Packages take turns."""
+    place, package = divmod(number, len(PACKAGES))
+    mutant = package_mutants(PACKAGES[package])[DEVELOPMENT + place]
+
+    def run(folder: Path) -> Outcome:
+        outcome = _workshop().attempt(mutant, folder)
+        if outcome.verdict == "failed" and mutant.name in explained():
+            return Outcome("right", f"explained: {explained()[mutant.name]}", outcome.measures)
+        return outcome
+
+    return Case(mutant.name, run)
+
+
+def figures(records: Sequence[Record]) -> str:
+    """Killed of those that could be, a package."""
+    kept = [record for record in records if not record.outcome.detail.startswith("explained")]
+    package = [PACKAGES[record.number % len(PACKAGES)] for record in kept]
+    tried = Counter(package)
+    killed = Counter(name for name, record in zip(package, kept, strict=True) if record.outcome.verdict == "right")
+    parts = [f"{name} {killed[name]}/{tried[name]}" for name in PACKAGES]
+    share = sum(killed.values()) / max(1, len(kept))
+    return f"{share:.0%} noticed ({', '.join(parts)}); {len(records) - len(kept)} more cannot be, with reasons"
+
+
+PART = Part("mutants", "Mistakes planted at random: do the tests notice?", case, SAMPLE * len(PACKAGES), figures)
