@@ -49,6 +49,15 @@ def check_suffix(path: str | Path, suffixes: Sequence[str], what: str) -> Path:
     return path
 
 
+def expand_home(path: str | Path) -> Path:
+    """A path with ``~`` at its beginning as the home folder; as it is where there is no such home.
+
+    :meth:`pathlib.Path.expanduser` raises there: for files called ``~draft.tif``, and for users without a home, as in
+    containers.
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def check_new_folder(path: str | Path) -> Path:
     """Refuse a folder that holds anything already."""
     path = Path(path)

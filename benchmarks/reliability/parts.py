@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.reliability import mutants
+from benchmarks.reliability import mutants, offline, soak
 from benchmarks.reliability.part import Part
-from benchmarks.reliability.soak import SOAK
 
-PARTS: tuple[Part, ...] = (SOAK, mutants.PART)
+PARTS: tuple[Part, ...] = (soak.PART, offline.PART, mutants.PART)

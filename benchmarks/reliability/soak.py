@@ -147,7 +147,7 @@ def _figures(records: Sequence[Record]) -> str:
 
 _SHOWN = ("trimmed_mb", "handles", "threads", "temporary")
 
-SOAK = Part("soak", "Training and mapping over and over in one process (12 h)", _case, 720, _figures)
+PART = Part("soak", "Training and mapping over and over in one process (12 h)", _case, 720, _figures)
 
 
 def draw(records: Sequence[Record]) -> bytes:
@@ -180,7 +180,7 @@ def write_table(records: Sequence[Record], path: Path) -> None:
 
 
 def main(write: Callable[[bytes], object] = PICTURE.write_bytes) -> None:
-    records = journal.of_part(journal.read(Path(sys.argv[1])), SOAK.name)
+    records = journal.of_part(journal.read(Path(sys.argv[1])), PART.name)
     write_table(records, TABLE)
     write(draw(records))
     print(_figures(records))

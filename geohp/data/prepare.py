@@ -13,6 +13,7 @@ from geohp.data.benchmarks.photograph_source import PhotographSource
 from geohp.data.benchmarks.potsdam import Potsdam
 from geohp.data.factory import open_data
 from geohp.errors import DataError
+from geohp.files import expand_home
 from geohp.progress import Progress, no_progress
 
 _MOST_WORKERS = 8
@@ -76,7 +77,7 @@ def prepare(
         config = load_config(config, overrides)
     if jpeg_quality is not None and not 1 <= jpeg_quality <= 95:
         raise DataError(f"a JPEG quality of {jpeg_quality}: it must be from 1 to 95")
-    out = Path(out).expanduser()
+    out = expand_home(out)
     source = open_data(config.data, config.train.seed)
     if isinstance(source, Potsdam):
         written, existing = source.prepare(out, progress)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
+
+from geohp.files import expand_home
 
 
 def default_folder() -> Path:
@@ -12,6 +15,7 @@ def default_folder() -> Path:
     named = os.environ.get("XDG_CACHE_HOME")
     if not named and sys.platform == "win32":
         named = os.environ.get("LOCALAPPDATA")
-    if not named and sys.platform == "darwin":
-        named = str(Path.home() / "Library" / "Caches")
-    return (Path(named) if named else Path.home() / ".cache") / "geohp" / "features"
+    folder = Path(named) if named else expand_home("~/Library/Caches" if sys.platform == "darwin" else "~/.cache")
+    if not named and not folder.is_absolute():  # users in containers may have no home
+        folder = Path(tempfile.gettempdir())
+    return folder / "geohp" / "features"

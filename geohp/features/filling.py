@@ -13,6 +13,7 @@ import torch
 from geohp.features.cache_folder import default_folder
 from geohp.features.disk import FeatureCache, spans
 from geohp.features.store import FeatureLayout, FeatureStore, MappedStore, MemoryStore, Tensors
+from geohp.files import expand_home
 from geohp.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -175,7 +176,7 @@ def _cache(job: FeatureJob, options: CacheOptions, *, again: bool) -> FeatureCac
     worth = _WORTH_WRITING_S if again else _WORTH_KEEPING_S
     if options.mode == "auto" and job.seconds() * job.images < worth:
         return None
-    root = default_folder() if options.folder is None else Path(options.folder).expanduser()
+    root = default_folder() if options.folder is None else expand_home(options.folder)
     cache = FeatureCache(root, job.key(), job.layout, job.images)
     try:
         missing = len(cache.missing())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from geohp.errors import OutputError
 from geohp.features.cache_folder import default_folder
-from geohp.files import LOCK, FolderInUseError, FolderLock
+from geohp.files import LOCK, FolderInUseError, FolderLock, expand_home
 
 _FEATURES = re.compile("[0-9a-f]{32}")
 """Name of a folder of features: a hash of all that they depend on."""
@@ -91,7 +91,7 @@ def clear_features() -> Cleared:
 def torch_hub_folder() -> Path:
     """Where torch keeps what it fetches, as ``torch.hub.get_dir`` tells it unless a program has set another."""
     usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
-    return (Path(os.environ.get("TORCH_HOME") or usual) / "hub").expanduser()
+    return expand_home(Path(os.environ.get("TORCH_HOME") or usual) / "hub")
 
 
 def hugging_face_folder() -> Path:

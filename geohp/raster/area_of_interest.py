@@ -16,6 +16,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from geohp.errors import SourceError
+from geohp.files import expand_home
 from geohp.options import AreaOptions
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid
@@ -62,7 +63,7 @@ class AreaOfInterest:
         if isinstance(area, (str, Path)):
             from geohp.raster.sources.vector_files import read_vectors
 
-            path = Path(area).expanduser()
+            path = expand_home(area)
             if not path.is_file():
                 remedy = "give polygons, or west, south, east and north in degrees"
                 raise SourceError(f"{area}: no such file", remedy)

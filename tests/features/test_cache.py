@@ -358,6 +358,18 @@ def test_the_usual_folder_is_the_users_cache(monkeypatch, tmp_path):
     assert default_folder() == tmp_path / ".cache" / "geohp" / "features"
 
 
+def test_without_a_home_it_is_the_folder_of_temporary_files(monkeypatch, tmp_path):
+    def no_such_user(number):
+        raise KeyError(number)
+
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr("pwd.getpwuid", no_such_user)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert default_folder() == tmp_path / "geohp" / "features"
+
+
 def test_the_last_chunk_may_be_short_and_a_mapped_store_gathers_in_any_order(tmp_path):
     layout = FeatureLayout({"a": (torch.float16, (2, 3)), "b": (torch.uint8, ())})
     cache = FeatureCache(tmp_path, {"any": "thing"}, layout, 12)

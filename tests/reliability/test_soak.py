@@ -28,7 +28,7 @@ def test_the_figures_are_of_the_longest_process_without_its_beginning(tmp_path):
     short = [minute(n, 7, 5000.0 * n) for n in range(5)]
     long = [minute(n, 8, 400.0 if n < 30 else 1000.0 + 2 * n) for n in range(5, 95)]
     lost = [Record("soak", 99, "minute 99", Outcome("failed", "the process was lost"))]
-    text = soak.SOAK.figures([*short, *long, *lost])
+    text = soak.PART.figures([*short, *long, *lost])
     assert "450 rounds in 1.5 h" in text
     assert "trimmed +120.00 ± 0.00" in text  # 2 MiB a minute
     assert "handles +0.00 ± 0.00" in text

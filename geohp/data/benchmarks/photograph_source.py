@@ -23,6 +23,7 @@ from geohp.data.benchmarks.folders import PreparedFolder, list_names, read_manif
 from geohp.data.benchmarks.framing import CROPS, five_boxes
 from geohp.data.benchmarks.photographs import Photograph, Photographs, decode
 from geohp.errors import DataError
+from geohp.files import expand_home
 from geohp.progress import Progress, no_progress
 
 _AS_STORED = np.arange(256, dtype=np.uint8)
@@ -45,7 +46,7 @@ class PhotographSource(DataSource):
 
     def __init__(self, config: CocoStuffConfig | CityscapesConfig) -> None:
         self.config = config
-        self.root = Path(config.root).expanduser()
+        self.root = expand_home(config.root)
         if not self.root.is_dir():
             raise DataError(f"data.root = {config.root}: is no folder (seen from {Path.cwd()})", "name the data set's")
 
@@ -63,7 +64,7 @@ class PhotographSource(DataSource):
         if config.prepared is None:
             photographs = self.photographs(self.parts[0])
             return Photographs(photographs, config.model_input_px, self.table, config.crop_ratio)
-        return Photographs(self._prepared(Path(config.prepared).expanduser()), config.model_input_px, _AS_STORED)
+        return Photographs(self._prepared(expand_home(config.prepared)), config.model_input_px, _AS_STORED)
 
     def evaluation(self, progress: Progress = no_progress) -> Photographs:
         """The middle square of each image."""

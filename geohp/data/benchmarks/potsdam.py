@@ -20,6 +20,7 @@ from geohp.data.benchmarks.photographs import label_table
 from geohp.data.benchmarks.potsdam_patches import ALL, TEST, TRAIN, UNLABELLED, MatPatches, write_mat
 from geohp.data.benchmarks.potsdam_tiles import LABELLED_TILES, TILE_PX, TILES, TilePatches, Tiles
 from geohp.errors import DataError
+from geohp.files import expand_home
 from geohp.progress import Progress, no_progress
 
 POTSDAM_CLASSES: Final = (
@@ -85,7 +86,7 @@ class Potsdam(DataSource):
 
     def __init__(self, config: PotsdamConfig, tile_px: int = TILE_PX) -> None:
         self.config = config
-        self.root = Path(config.root).expanduser()
+        self.root = expand_home(config.root)
         self.classes = POTSDAM_CLASSES
         self.pixel_size_m = _PIXEL_M
         self.patches: Patches = self._open(tile_px)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from geohp.classes import LandCoverClass
 from geohp.config.data import VocConfig
 from geohp.data.base import DataSource, EvaluationProtocol
@@ -11,6 +9,7 @@ from geohp.data.benchmarks.folders import list_names, read_list, shortened
 from geohp.data.benchmarks.photograph_source import pair
 from geohp.data.benchmarks.photographs import Photograph, Photographs, label_table
 from geohp.errors import DataError
+from geohp.files import expand_home
 from geohp.progress import Progress, no_progress
 
 # Names and colours of the data set's own label images; the first is what is none of the twenty.
@@ -58,7 +57,7 @@ class Voc(DataSource):
 
     def __init__(self, config: VocConfig) -> None:
         self.config, self.classes = config, VOC_CLASSES
-        root = Path(config.root).expanduser()
+        root = expand_home(config.root)
         folders = [root / "VOCdevkit" / "VOC2012", root]
         holds = [folder for folder in folders if (folder / "JPEGImages").is_dir()]
         if not holds:
@@ -92,7 +91,7 @@ class Voc(DataSource):
         )
         if self.config.saliency is None:
             return photographs
-        maps = Path(self.config.saliency).expanduser()
+        maps = expand_home(self.config.saliency)
         missing = [each for each in ids if f"{each}.png" not in list_names(maps)]
         if missing:
             raise DataError(

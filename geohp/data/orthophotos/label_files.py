@@ -17,6 +17,7 @@ from pyproj import CRS
 
 from geohp.data.orthophotos.footprints import Footprint, outline, read_footprints
 from geohp.errors import DataError
+from geohp.files import expand_home
 from geohp.raster.sources.paths import IMAGE_SUFFIXES, is_remote, list_files
 from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layers_with_geometry
 
@@ -125,7 +126,7 @@ def _by_pattern(pattern: str, images: Sequence[str]) -> dict[str, str]:
             raise DataError(
                 f"data.labels = {pattern}: may hold {{stem}}, {{name}} and {{folder}} in braces, not {{{min(unknown)}}}"
             )
-        name = Path(_filled(pattern, fields)).expanduser()
+        name = expand_home(_filled(pattern, fields))
         beside = path.parent / name  # the name itself where that is absolute
         example = example or str(beside)
         label = next((p for p in (beside, name) if p.is_file()), None)
@@ -178,7 +179,7 @@ def _by_folder(labels: Sequence[str], images: Sequence[str]) -> dict[str, str]:
 
 
 def _files(pattern: str) -> list[str]:
-    path = Path(pattern).expanduser()
+    path = expand_home(pattern)
     if is_remote(pattern) or path.is_file():
         return [str(pattern) if is_remote(pattern) else str(path)]
     files = list_files(path, IMAGE_SUFFIXES | _VECTORS)

@@ -29,6 +29,7 @@ from geohp.data.orthophotos.pixel_labels import LabelReading, texts_in
 from geohp.data.orthophotos.polygons import PolygonLayers
 from geohp.data.orthophotos.splits import Split, make_split
 from geohp.errors import DataError
+from geohp.files import expand_home
 from geohp.legend.features import natural
 from geohp.progress import Progress, no_progress
 from geohp.raster.area_of_interest import AreaOfInterest
@@ -75,7 +76,7 @@ class Orthophotos(DataSource):
         places = allot_patches(surveys, config) if config.layout == "random" else _all_places(surveys)
         if not places:
             raise self._no_patch()
-        layers = tuple(str(Path(path).expanduser()) for path in config.mask_polygons)
+        layers = tuple(str(expand_home(path)) for path in config.mask_polygons)
         polygons = PolygonLayers(layers, config.mask_layer) if layers else None
         return self._patches(surveys, places, config.patch_px, config.model_input_px, labels, polygons)
 

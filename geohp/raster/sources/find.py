@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geohp.errors import SourceError
+from geohp.files import expand_home
 from geohp.raster.sources.paths import IMAGE_SUFFIXES, is_remote, list_files
 from geohp.raster.sources.remote import is_remote_pattern, list_remote
 
@@ -54,7 +55,7 @@ def find_images(
         meant = [path for path in meant if not any(fnmatch.fnmatch(path.rsplit("/", 1)[-1], e) for e in exclude)]
         if not meant:
             name = f"{key} = {pattern}" if key else pattern
-            inside = " in data.area" if area is not None and Path(pattern).expanduser().exists() else ""
+            inside = " in data.area" if area is not None and expand_home(pattern).exists() else ""
             raise SourceError(
                 f"{name}: no images there{inside}",
                 f"give files, folders or patterns such as 'tiles/*.tif' (seen from {Path.cwd()})",
@@ -65,7 +66,7 @@ def find_images(
 
 
 def _images(pattern: str, outputs: Path | None, area: geopandas.GeoSeries | None, asset: str | None) -> Sequence[str]:
-    path = Path(pattern).expanduser()
+    path = expand_home(pattern)
     if is_remote_pattern(pattern):
         return list_remote(pattern, IMAGE_SUFFIXES)
     if is_remote(pattern):

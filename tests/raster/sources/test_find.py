@@ -66,3 +66,8 @@ def test_a_pattern_or_folder_of_nothing_is_refused(folder, nothing):
 )
 def test_names(scene, name):
     assert scene_name(scene) == name
+
+
+def test_a_name_may_begin_with_a_tilde(folder):
+    Path("~nobody.tif").touch()
+    assert find_images(["~nobody.tif"]) == ["~nobody.tif"]
