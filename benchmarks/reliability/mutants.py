@@ -34,6 +34,8 @@ from benchmarks.reliability.part import Case, Outcome, Part, Record
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("methods/hp", "inference/engine", "vector", "evaluation", "raster/write", "legend")
+_MORE_TESTS = {"methods/hp": ("training/test_trajectory.py", "training/test_defaults.py")}
+"""Tests of a package that lie elsewhere than in the folder that mirrors it."""
 DEVELOPMENT, SAMPLE = 40, 60
 """Mutants a package: those that tests were written after, and those after them that count."""
 SURVIVORS = Path(__file__).with_name("surviving_mutants.csv")
@@ -101,11 +103,12 @@ class Workshop:
         self.tests = functools.cache(self._tests)
 
     def _tests(self, package: str) -> Tests:
-        """The tests in the folder that mirrors a package's."""
+        """The tests of a package: in the folder that mirrors it, and what is listed besides."""
         seconds: dict[str, float] = {}
         runs: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
         code = b"".join(path.read_bytes() for path in sorted((self.copy / self._top / package).glob("*.py")))
-        for file in sorted((self.copy / "tests" / package).rglob("test_*.py")):
+        files = sorted((self.copy / "tests" / package).rglob("test_*.py"))
+        for file in [*files, *(self.copy / "tests" / name for name in _MORE_TESTS.get(package, ()))]:
             of_file, lines_of = self._measured(file, hashlib.sha256(code + file.read_bytes()).hexdigest())
             seconds |= of_file
             for path, lines in lines_of.items():
