@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geohp.errors import DataError
-from geohp.evaluation.metrics import SegmentationMetrics, hungarian, majority
+from geohp.evaluation.confusion import ConfusionCounts
+from geohp.evaluation.metrics import SegmentationMetrics, class_ious, hungarian, majority
+from geohp.evaluation.predict import PredictionMode
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 counts = st.integers(2, 5).flatmap(
@@ -165,3 +167,27 @@ def test_counts_are_summed_over_processes():
     metric = SegmentationMetrics(2)
     metric.update(np.array([0, 1]), np.array([0, 1]))
     assert metric._reductions["confusion"](torch.stack([metric.confusion, metric.confusion])).sum() == 4
+
+
+def test_ious_of_confusions_stacked_with_pixels_left_out_and_without():
+    confusion = np.array([[[3, 1], [0, 4]], [[0, 0], [0, 5]]])
+    np.testing.assert_allclose(class_ious(confusion), [[75, 80], [np.nan, 100]])
+    np.testing.assert_allclose(class_ious(confusion, [[2, 0], [0, 5]]), [[50, 80], [np.nan, 50]])
+
+
+def test_a_process_that_counts_alone_does_not_wait_for_others():
+    """A training of several processes scores in one of them."""
+
+    def wait(*_, **__):
+        raise AssertionError("waits for the other processes")
+
+    modes = [PredictionMode("cluster"), PredictionMode("linear")]
+    counts = ConfusionCounts(2, 3, modes)
+    for metrics in counts._metrics.values():
+        metrics.distributed_available_fn, metrics.dist_sync_fn = (lambda: True), wait
+    labels = torch.tensor([[[0, 1, 2]]])
+    counts.add({modes[0]: labels, modes[1]: labels.clamp_max(1)}, torch.tensor([[[1, 0, 255]]]))
+    scores = counts.scores()
+    assert scores[modes[0]]["accuracy"] == 100
+    assert scores[modes[1]]["accuracy"] == 0
+    assert counts.images == 1

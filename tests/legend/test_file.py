@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from geohp.classes import LandCoverClass, default_classes
 from geohp.errors import ConfigError, OutputError
-from geohp.legend.file import Legend
+from geohp.legend.file import Legend, coloured, spell_out
 
 LONG = """
 classes:
@@ -169,3 +169,72 @@ def test_homeless_labels_take_free_numbers():
     names = [(one.id, one.name) for one in legend.all_classes(declared)]
     assert names == [(0, "water"), (1, "forest"), (2, "class 1"), (4, "class 4"), (5, "class 5")]
     assert len({one.colour for one in legend.all_classes(declared)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([], "none"),
+        ([4], "4"),
+        ([4, 5], "4 and 5"),
+        ([4, 5, 6], "4 to 6"),
+        ([4, 5, 7], "4, 5 and 7"),
+        (range(0, 24, 2), "0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20 and 22"),
+        (range(0, 26, 2), "0, 2, 4, 6, 8, 10, ..., 16, 18, 20, 22 and 24"),
+    ],
+)
+def test_labels_in_words(labels, words):
+    assert spell_out(list(labels)) == words
+
+
+@pytest.mark.parametrize("character", ["\x07", "\n", "\x85", "\u2028", "\u2029", "\ud800"])
+def test_characters_that_names_cannot_have(character):
+    with pytest.raises(ConfigError, match="class 0 has a line break or control character"):
+        Legend.named({0: f"a{character}b"})
+
+
+def test_the_ends_of_what_a_number_may_be():
+    assert Legend((LandCoverClass(254, "a", ""),), {7: 254}).labels == {7: 254}
+    with pytest.raises(ConfigError, match="label 3 belongs to class 9, which there is not; add that class"):
+        Legend((LandCoverClass(0, "a", ""),), {7: 0, 3: 9})
+    with pytest.raises(ConfigError, match=r"class 1 \(b\) has no labels"):
+        Legend((LandCoverClass(0, "a", ""), LandCoverClass(1, "b", "")), {7: 0})
+    with pytest.raises(ConfigError, match="no SHA-256 of 64 figures"):
+        Legend((LandCoverClass(0, "a", ""),), {0: 0}, model_sha256="A" * 64)
+
+
+def test_the_palette_colours_what_has_no_colour():
+    palette = [entry.colour for entry in default_classes(255)]
+    entries = [(0, "a", None), (7, "b", ""), (300, "c", None), (1, "d", palette[0].upper())]
+    colours = [entry.colour for entry in coloured(entries)]
+    assert colours == [palette[1], palette[7], "#000000", palette[0].upper()]
+    assert [entry.id for entry in coloured(entries)] == [0, 7, 300, 1]
+
+
+def test_a_legend_is_of_one_models_labels(caplog):
+    legend = Legend((LandCoverClass(0, "a", ""),), {0: 0}, "legend.yaml", model_sha256="ab" * 32)
+    legend.check_model("ab" * 32, "labels.tif")
+    assert not caplog.text
+    legend.check_model(None, "labels.tif")
+    assert "labels.tif does not say which model made it: legend.yaml may be about other labels" in caplog.text
+    with pytest.raises(ConfigError, match=r"legend.yaml names the labels of another model \(abababababab...\)"):
+        legend.check_model("cd" * 32, "labels.tif")
+    caplog.clear()
+    Legend.named({0: "a"}).check_model("cd" * 32, "labels.tif")
+    Legend.named({0: "a"}).check_model(None, "labels.tif")
+    assert not caplog.text
+
+
+def test_a_file_is_read_by_people(tmp_path):
+    legend = Legend(
+        (LandCoverClass(1, "wäter: [deep]", "#0077bb"), LandCoverClass(0, "no", "")),
+        {5: 1, 3: 1, 0: 0},
+        model_sha256="ab" * 32,
+    )
+    legend.write(tmp_path / "legend.yaml")
+    assert (tmp_path / "legend.yaml").read_text(encoding="utf-8").splitlines() == [
+        f"model: {'ab' * 32}",
+        "classes:",
+        "  - {id: 0, name: 'no', labels: [0]}",
+        "  - {id: 1, name: 'wäter: [deep]', colour: '#0077bb', labels: [3, 5]}",
+    ]

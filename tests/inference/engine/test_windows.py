@@ -1,5 +1,7 @@
 """The window grid covers every pixel, and the blending never divides by zero."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,6 +76,32 @@ def test_weights_are_smooth_symmetric_and_strictly_positive(window, data):
 def test_regular_neighbours_sum_to_one_where_they_meet(overlap):
     profile = blend_weights((64, 64), overlap)[32]
     np.testing.assert_allclose(profile[-overlap:] + profile[:overlap], profile.max(), atol=2e-3)
+
+
+@pytest.mark.parametrize(("side", "overlap", "ramp"), [(8, 4, 4), (8, 3, 3), (8, 7, 4), (9, 8, 4), (1, 0, 0)])
+def test_weights_rise_by_a_squared_sine_over_the_overlap_and_no_lower_than_a_thousandth(side, overlap, ramp):
+    rise = [math.sin(math.pi / 2 * (k + 0.5) / ramp) ** 2 for k in range(ramp)]
+    profile = np.maximum([*rise, *[1.0] * (side - 2 * ramp), *rise[::-1]], 1e-3)
+    np.testing.assert_allclose(blend_weights((side, side), overlap), np.outer(profile, profile), rtol=1e-6)
+    assert blend_weights((64, 3), 60).min() == pytest.approx(1e-3 * math.sin(math.pi / 4) ** 2)
+    assert blend_weights((64, 3), 60).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("side", "rows", "cols"),
+    [
+        (1, [20, 20, 10, 50], [20, 10, 50]),  # one window's own at least
+        (29, [20, 20, 10, 50], [20, 10, 50]),
+        (31, [40, 60], [30, 50]),
+        (40, [40, 60], [30, 50]),
+        (1000, [100], [80]),
+    ],
+)
+def test_blocks_begin_with_windows_about_so_far_apart(side, rows, cols):
+    blocks = WindowGrid(100, 80, 50, 30).blocks(side)  # windows begin at 0, 20, 40, 50 and at 0, 20, 30
+    assert [block.height for block in blocks if block.col == 0] == rows
+    assert [block.width for block in blocks if block.row == 0] == cols
+    assert blocks == sorted(blocks)
 
 
 @pytest.mark.parametrize(("window", "overlap"), [(10, 10), (10, -1), (0, 0)])
