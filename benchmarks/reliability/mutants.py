@@ -96,10 +96,11 @@ class Workshop:
         self._top, self.copy = top, self._folder / "copy"
         self.copy.mkdir()
         for name in copied:
+            (self.copy / name).parent.mkdir(parents=True, exist_ok=True)
             if (root / name).is_dir():
                 shutil.copytree(root / name, self.copy / name, ignore=shutil.ignore_patterns("__pycache__"))
             elif (root / name).exists():
-                shutil.copy(root / name, self.copy)
+                shutil.copy(root / name, self.copy / name)
         self.tests = functools.cache(self._tests)
 
     def _tests(self, package: str) -> Tests:

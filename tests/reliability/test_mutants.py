@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,20 @@ def test_a_mutant_is_noticed_by_a_test_that_runs_it(workshop: mutants.Workshop, 
         "return sorted(values[:2], key=str)": ("right", "test_part", 1),
     }
     assert (workshop.copy / "small" / "code.py").read_text() == CODE
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forks")
+def test_mistakes_in_geohp_are_noticed_and_none_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("coverage")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    tests = ("tests/conftest.py", "tests/legend/test_recoded_labels.py")
+    workshop = mutants.Workshop(mutants.ROOT, copied=("geohp", "configs", "pyproject.toml", *tests))
+    file = "geohp/legend/recoded_labels.py"
+    wrong = next(m for m in mutants_of(file, (mutants.ROOT / file).read_bytes()) if "+ least" in m.before)
+    none = replace(wrong, replacement=(mutants.ROOT / file).read_bytes()[wrong.start : wrong.end].decode())
+    assert workshop.attempt(none, tmp_path / "case").detail == "survived"
+    outcome = workshop.attempt(wrong, tmp_path / "case")
+    assert outcome.detail.startswith("FAILED tests/legend/test_recoded_labels.py::test_ranks")
 
 
 def test_figures_leave_out_what_no_test_can_notice() -> None:
