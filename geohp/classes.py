@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from unicodedata import category
 
 NODATA_LABEL = 255
 """The label of pixels without data; classes count from 0 and never reach it."""
@@ -40,6 +41,30 @@ class LandCoverClass:
 def is_colour(text: str) -> bool:
     """Whether a text is a colour as ``#rrggbb``."""
     return re.fullmatch("#[0-9a-fA-F]{6}", text) is not None
+
+
+def class_mistake(classes: Sequence[LandCoverClass]) -> str:
+    """What makes classes of a file unfit for a label map, its colour table and the pages about it; empty for nothing.
+
+    They have numbers of their own from 0 to 254, names without control characters, and colours.
+    """
+    ids = [entry.id for entry in classes]
+    if len(set(ids)) < len(ids) or not all(0 <= number < NODATA_LABEL for number in ids):
+        return f"class numbers are not different ones of 0 to {NODATA_LABEL - 1}"
+    for entry in classes:
+        if unprintable(entry.name):
+            return f"class {entry.id} has a line break or control character in its name"
+        if not is_colour(entry.colour):
+            return f"class {entry.id} has the colour {entry.colour[:20]!r}, not one of the form #rrggbb"
+    return ""
+
+
+def unprintable(name: str) -> bool:
+    """Whether a name has a character that no file, page or terminal could show: control characters and ends of lines.
+
+    Unicode's categories: control (Cc), halves of characters (Cs), separators of lines and paragraphs (Zl, Zp).
+    """
+    return any(category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
 
 
 def default_classes(count: int) -> tuple[LandCoverClass, ...]:

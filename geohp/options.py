@@ -18,6 +18,9 @@ OnReadError = Literal["stop", "nodata"]
 QUANTITIES = ("confidence", "entropy", "probabilities")
 """Rasters to be had besides the labels: the winner's share, the entropy of all shares (1: all alike), the shares."""
 
+LARGEST_PATCH_PX = 8192
+"""Side of the largest image that a model may be trained on at once; a batch of one takes a gigabyte by then."""
+
 _MOST_ROUNDS = 5  # nobody can see more
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.reliability import mutants, offline, soak
+from benchmarks.reliability import configurations, mutants, offline, soak
 from benchmarks.reliability.part import Part
 
-PARTS: tuple[Part, ...] = (soak.PART, offline.PART, mutants.PART)
+PARTS: tuple[Part, ...] = (configurations.PART, soak.PART, offline.PART, mutants.PART)

@@ -122,3 +122,9 @@ def main() -> None:
     except GeohpError as error:
         terminal.show_error(error)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # Names that are too long, folders that may not be looked into: what the system says of a file is the sentence.
+        terminal.show_error(GeohpError(f"{error.filename}: {error.strerror}"))
+        sys.exit(2)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from geohp.inference.writing import Skipped
 
 _SHOWN = 3
+_LONGEST = 2000  # characters of a sentence: names of files and values of others may be of any length
 
 _FLAGS = {
     "overrides": "--set",
@@ -200,7 +201,10 @@ def show_error(error: GeohpError) -> None:
     """What was wrong, and what is kept of the work."""
     if _SHOWN_NOW.get().verbose:
         typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
-    say(f"error: {' '.join(error.render(flag).split())}")
+    sentence = " ".join(error.render(flag).split())
+    if len(sentence) > _LONGEST:
+        sentence = f"{sentence[: _LONGEST // 2]} ... {sentence[-_LONGEST // 2 :]}"
+    say(f"error: {sentence}")
     _show_notes(error)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from geohp.config.strict import Strict
+from geohp.options import LARGEST_PATCH_PX
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -15,7 +16,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 class _Source(Strict):
     """What all sources answer."""
 
-    evaluation_px: int = Field(default=320, ge=8)
+    evaluation_px: int = Field(default=320, ge=8, le=LARGEST_PATCH_PX)
     """Side of the images that are evaluated; 320 in the published protocols."""
 
     @property
@@ -52,9 +53,9 @@ def _or(schema: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 class _Own(_Source):
     """What data of one's own have in common: labels that mean whatever one says, patches of any size."""
 
-    patch_px: int = Field(default=224, ge=8)
+    patch_px: int = Field(default=224, ge=8, le=LARGEST_PATCH_PX)
     """Side of a patch in pixels of the scene. ``auto`` is 32 of the backbone's own patches."""
-    input_px: int | None = Field(default=None, ge=8)
+    input_px: int | None = Field(default=None, ge=8, le=LARGEST_PATCH_PX)
     """Side the patch is resized to for the backbone; ``patch_px`` where not given."""
     patches: int = Field(default=1024, ge=1)
     """How many patches are sampled in all, spread over the images by their valid area."""
@@ -200,7 +201,7 @@ class _Benchmark(_Source):
 
     root: str
     """The folder that holds the data set; relative to the working folder."""
-    input_px: int = Field(default=224, ge=8)
+    input_px: int = Field(default=224, ge=8, le=LARGEST_PATCH_PX)
     """Side of the training images that the backbone sees, in pixels."""
 
     @property

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from pydantic import Field, model_validator
 
 from geohp.backbones.names import patch_size_of
-from geohp.classes import LandCoverClass, default_classes, is_colour
+from geohp.classes import LandCoverClass, default_classes, is_colour, unprintable
 from geohp.config.data import DATA_SOURCES, DataConfig
 from geohp.config.strict import Strict
 from geohp.methods.factory import METHODS
@@ -95,6 +95,9 @@ class ClassesConfig(Strict):
         for colour in self.colours or ():
             if not is_colour(colour):
                 raise ValueError(f"colours: {colour!r} is not of the form #rrggbb")
+        for name in self.names or ():
+            if unprintable(name):
+                raise ValueError(f"names: {name!r} has a line break or control character")
         return self
 
 
@@ -180,5 +183,8 @@ def _with_patch_side(values: dict[str, Any]) -> dict[str, Any]:
     data, backbone = values.get("data"), values.get("backbone", {})
     if not isinstance(data, dict) or data.get("patch_px") != "auto" or not isinstance(backbone, dict):
         return values
-    side = _PATCHES_A_SIDE * patch_size_of(backbone.get("name", "rcf"), backbone.get("options") or {})
+    name, options = backbone.get("name", "rcf"), backbone.get("options") or {}
+    if not isinstance(name, str) or not isinstance(options, dict):  # which is refused as what it is
+        return values
+    side = _PATCHES_A_SIDE * patch_size_of(name, options)
     return {**values, "data": {**data, "patch_px": side}}

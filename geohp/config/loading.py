@@ -9,19 +9,23 @@ import copy
 import difflib
 import json
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from geohp.config.documents import DocumentError, read_yaml, write_yaml
 from geohp.config.experiment import VARIANTS, Config
 from geohp.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+
+_SHOWN = 80
+"""Characters of a value, or of a key, in messages."""
+_PROBLEMS = 10
+"""That a message names of many."""
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -35,14 +39,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: when the file is missing or not YAML, or a key or value cannot be used.
     """
     path = find_config(source)
-    text = read_text(path)
-    try:
-        document = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        problem = getattr(error, "problem", None) or "unexpected text"
-        raise ConfigError(f"{path}: not valid YAML{line}: {problem}") from error
+    document = read_document(read_text(path), str(path))
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: holds no keys", "start from a packaged configuration such as orthophotos.yaml")
     return parse_config(with_overrides(document, overrides), str(path))
@@ -73,9 +70,22 @@ def parse_config(document: Mapping[str, Any], where: str = "configuration") -> C
         raise ConfigError(f"{where}: " + "; ".join(_explain(error))) from None
 
 
+def read_document(text: str, where: str) -> Any:
+    """What a configuration in YAML says, unchecked; ``where`` names its source in errors.
+
+    Raises:
+        ConfigError: it is no YAML.
+    """
+    try:
+        return read_yaml(text)
+    except DocumentError as error:
+        line = f" at line {error.line}" if error.line else ""
+        raise ConfigError(f"{where}: not valid YAML{line}: {error.problem}") from error
+
+
 def dump_config(config: Config) -> str:
     """The configuration, defaults included, as YAML that :func:`load_config` reads back."""
-    return yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False, allow_unicode=True)
+    return write_yaml(config.model_dump(mode="json"))
 
 
 def packaged_configs() -> dict[str, Path]:
@@ -114,25 +124,6 @@ def find_config(source: str | Path) -> Path:
     )
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as people write it: PyYAML alone takes 1e-4 for a string, and off, which is a setting, for false."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)$"),
-    list("-+0123456789."),
-)
-
-
 def _apply(document: dict[str, Any], override: str) -> None:
     """Set one ``key.path=value`` in the nested document."""
     key, equals, text = override.partition("=")
@@ -140,9 +131,9 @@ def _apply(document: dict[str, Any], override: str) -> None:
     if not equals or not all(keys):
         raise _override_error(override, "write it as key=value, for example train.epochs=3")
     try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise _override_error(override, f"{text!r} is not a YAML value") from error
+        value = read_yaml(text)
+    except DocumentError as error:
+        raise _override_error(override, f"{text[:_SHOWN]!r} is not a YAML value") from error
     node = document
     for part in keys[:-1]:
         child = node.setdefault(part, {})
@@ -165,7 +156,7 @@ def read_text(path: Path) -> str:
 
 
 def _override_error(override: str, problem: str) -> ConfigError:
-    return ConfigError(f"{{option}}: {problem}", option="overrides", value=override)
+    return ConfigError(f"{{option}}: {problem}", option="overrides", value=shorten(override))
 
 
 def _drop_settings_of_other_methods(document: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -180,7 +171,7 @@ def _drop_settings_of_other_methods(document: dict[str, Any], overrides: Sequenc
     written = section.get(key, usual)
     named = [text.strip() for path, _, text in (each.partition("=") for each in overrides) if path == f"method.{key}"]
     method = named[-1] if named else written
-    if method not in methods:
+    if not isinstance(method, str) or method not in methods:
         return
     own = {field.name for field in fields(methods[method])} if method == written else {key}
     known = {field.name for settings in methods.values() for field in fields(settings)}
@@ -193,11 +184,12 @@ def _drop_settings_of_other_methods(document: dict[str, Any], overrides: Sequenc
 
 def _explain(error: ValidationError) -> Iterable[str]:
     """One clause for each problem, in the words of the configuration."""
-    for item in error.errors():
+    problems = error.errors()
+    for item in problems[:_PROBLEMS]:
         # pydantic puts the chosen variant of a section (hp, kmeans) and the types it tried into the location.
         keys = [str(part) for part in item["loc"]]
         shown = ".".join(k for i, k in enumerate(keys) if not (i == 1 and keys[0] in VARIANTS))
-        value = json.dumps(item["input"], default=str) if not isinstance(item["input"], dict) else "a mapping"
+        shown, value = shorten(shown), shown_value(item["input"])
         match item["type"]:
             case "extra_forbidden" | "unexpected_keyword_argument":
                 yield f"unknown key {shown!r}{nearest(keys[-1], _keys_at(keys[:-1]))}"
@@ -211,6 +203,25 @@ def _explain(error: ValidationError) -> Iterable[str]:
             case _:
                 message = item["msg"][0].lower() + item["msg"][1:]
                 yield f"{shown} = {value}: {message.replace('input should', 'it should')}"
+    if len(problems) > _PROBLEMS:
+        yield f"and {len(problems) - _PROBLEMS:,} more"
+
+
+def shown_value(value: Any) -> str:
+    """A value of a document in messages, as JSON."""
+    if isinstance(value, dict):
+        return "a mapping"
+    text = ""
+    for part in json.JSONEncoder(default=str, skipkeys=True, ensure_ascii=False).iterencode(value):
+        text += part
+        if len(text) > _SHOWN:  # what aliases stand for may be much
+            break
+    return shorten(text)
+
+
+def shorten(text: str) -> str:
+    """A text of a document in messages, cut where it is long."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _keys_at(path: Sequence[str]) -> Iterable[str]:
@@ -232,7 +243,7 @@ def _fields(kind: Any) -> Mapping[str, Any]:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The clause "did you mean ...?" where a known word is close, else lists the known ones where they are few."""
-    known = list(known)
+    word, known = word[:_SHOWN], list(known)
     matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if matches:
         return f", did you mean {matches[0]!r}?"

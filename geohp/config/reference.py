@@ -7,8 +7,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
-
+from geohp.config.documents import write_yaml
 from geohp.config.experiment import VARIANTS, Config
 from geohp.version import __version__
 
@@ -86,7 +85,7 @@ def value_text(key: Mapping[str, Any], value: Any) -> str:
     """The value of a key as YAML writes it in one line; ``auto`` where none means that."""
     if value is None and {"const": "auto"} in key.get("anyOf", ()):
         value = "auto"
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
+    text = write_yaml(value, default_flow_style=True, width=1000)
     return text.removesuffix("\n").removesuffix("\n...")
 
 

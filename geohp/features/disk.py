@@ -10,10 +10,12 @@ import hashlib
 import json
 import logging
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save
 
@@ -23,6 +25,7 @@ from geohp.files import FolderInUseError, FolderLock, remove_drafts, write_bytes
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
+_CHECKSUM = "crc32"
 _CHUNK_BYTES = 1 << 27
 _CHUNK_IMAGES = 256
 _SPARE_BYTES = 1 << 28  # left free on the disk: others write there, too
@@ -95,7 +98,9 @@ class FeatureCache:
         """A chunk mapped into memory; ``None`` where there is none, or its file is damaged."""
         with suppress(OSError, ValueError, SafetensorError):
             tensors = MappedFile(self.path(chunk))
-            if FeatureLayout.of(tensors) == self.layout and all(len(t) == len(chunk) for t in tensors.values()):
+            fits = FeatureLayout.of(tensors) == self.layout and all(len(t) == len(chunk) for t in tensors.values())
+            # Chunks of before have no checksum.
+            if fits and tensors.metadata.get(_CHECKSUM, checksum := _checksum(tensors)) == checksum:
                 return tensors
         return None
 
@@ -105,7 +110,8 @@ class FeatureCache:
         Raises:
             OSError: the disk is full, or the like; nothing is left of the chunk.
         """
-        content = save({name: rows.contiguous() for name, rows in tensors.items()})
+        plain = {name: rows.contiguous() for name, rows in tensors.items()}
+        content = save(plain, {_CHECKSUM: _checksum(plain)})
         # A power cut must not leave the name without what it stands for.
         return MappedFile(write_bytes(self.path(chunk), content, durable=True))
 
@@ -116,6 +122,14 @@ class FeatureCache:
     def path(self, chunk: range) -> Path:
         """The file of a chunk."""
         return self.folder / f"{chunk.start // self.chunk_images:05d}.safetensors"
+
+
+def _checksum(tensors: Tensors) -> str:
+    """CRC-32 of all values, the only sign of bytes that a disk gives back otherwise than they were written."""
+    checksum = 0
+    for _, rows in sorted(tensors.items()):
+        checksum = zlib.crc32(rows.reshape(-1).view(torch.uint8).numpy().data, checksum)
+    return f"{checksum:08x}"
 
 
 def spans(images: int, length: int) -> list[range]:

@@ -92,6 +92,9 @@ class MappedFile(Tensors):
     Args:
         path: the file.
 
+    Attributes:
+        metadata: what its header says besides.
+
     Raises:
         OSError, SafetensorError: it cannot be read.
     """
@@ -99,6 +102,7 @@ class MappedFile(Tensors):
     def __init__(self, path: Path) -> None:
         self._path = path
         with safe_open(path, framework="pt") as file:
+            self.metadata: dict[str, str] = file.metadata() or {}
             super().__init__({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118  # no mapping
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -28,12 +28,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unicodedata import category
 
-import yaml
 from pydantic import Field, ValidationError
 
-from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes, is_colour
+from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes, is_colour, unprintable
+from geohp.config.documents import DocumentError, read_yaml, write_yaml
 from geohp.config.loading import nearest
 from geohp.config.strict import Strict
 from geohp.errors import ConfigError
@@ -42,7 +41,6 @@ from geohp.files import check_output, write_text
 logger = logging.getLogger(__name__)
 
 _LARGEST_ID = NODATA_LABEL - 1
-_NOT_IN_NAMES = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, halves of characters, ends of lines
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class Legend:
                 yield f"two classes have the number {entry.id}", "give each its own"
             if not entry.name.strip():
                 yield f"class {entry.id} has an empty name", "give it one"
-            if any(category(character) in _NOT_IN_NAMES for character in entry.name):
+            if unprintable(entry.name):
                 yield f"class {entry.id} has a line break or control character in its name", "take it out"
             if entry.name in names:
                 both = f"classes {names[entry.name]} and {entry.id}"
@@ -128,18 +126,14 @@ class Legend:
         """
         path = Path(path)
         try:
-            document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+            document = read_yaml(path.read_text(encoding="utf-8"))
+        except DocumentError as error:
+            where = f" at line {error.line}" if error.line else ""
+            remedy = "" if "twice" in error.problem else "colours, and names with special characters, need quotes"
+            raise ConfigError(f"{path}: not a valid legend{where}: {error.problem}", remedy) from error
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "not UTF-8 text"
             raise ConfigError(f"{path}: cannot be read ({why})", "give a legend as a YAML file in UTF-8") from error
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f" at line {mark.line + 1}" if mark else ""
-            problem = getattr(error, "problem", None) or "unexpected text"
-            remedy = "" if "twice" in problem else "colours, and names with special characters, need quotes"
-            raise ConfigError(f"{path}: not a valid legend{where}: {problem}", remedy) from error
-        except (ValueError, RecursionError) as error:  # dates that there are not, brackets without end
-            raise ConfigError(f"{path}: not a valid legend: {error}", "put names into quotes") from error
         return cls._parsed(document, str(path))
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -153,13 +147,13 @@ class Legend:
             OutputError: it exists already, or cannot be written.
         """
         path = check_output(path, overwrite=overwrite)
-        lines = [] if self.model_sha256 is None else [yaml.safe_dump({"model": self.model_sha256}, width=2**31).strip()]
+        lines = [] if self.model_sha256 is None else [write_yaml({"model": self.model_sha256}, width=2**31).strip()]
         lines.append("classes:")
         for entry in self.classes:
             labels = [label for label, number in self.labels.items() if number == entry.id]
             colour = {"colour": entry.colour} if entry.colour else {}
             document = {"id": entry.id, "name": entry.name, **colour, "labels": labels}
-            flow = yaml.safe_dump(document, default_flow_style=True, sort_keys=False, allow_unicode=True, width=2**31)
+            flow = write_yaml(document, default_flow_style=True, width=2**31)
             lines.append(f"  - {flow.strip()}")
         return write_text(path, "\n".join(lines) + "\n")
 
@@ -323,21 +317,6 @@ class _Document(Strict):
 
     model: str | None = None
     classes: list[_Entry] = Field(min_length=1)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which no key may come twice: PyYAML alone would silently take the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set[Any]()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, int | str):
-                if key in seen:
-                    what = f"label {key}" if isinstance(key, int) else f"the key {key!r}"
-                    raise yaml.MarkedYAMLError(problem=f"{what} is named twice", problem_mark=key_node.start_mark)
-                seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def _free_colour(preferred: str, used: set[str]) -> str:

@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from geohp.backbones.weight_paths import HUB, RANDOM, check_weight_file
-from geohp.classes import LandCoverClass
+from geohp.classes import LandCoverClass, class_mistake
 from geohp.errors import ModelError, WeightsError
 from geohp.model.runs import find_model
+from geohp.options import LARGEST_PATCH_PX
 
 if TYPE_CHECKING:
     from geohp.backbones.base import Backbone
@@ -25,6 +26,9 @@ CARD_ENTRY, BACKBONE_ENTRY = "geohp", "geohp_backbone"
 """Entries of a file's header: the card of a model, and the name of a backbone that lies in a file alone."""
 
 PROBES = ("cluster", "linear")
+
+_Width = Annotated[int, Field(ge=1, le=1 << 16)]
+_Side = Annotated[int, Field(ge=1, le=LARGEST_PATCH_PX)]
 
 
 @dataclass(frozen=True)
@@ -86,14 +90,14 @@ class ModelCard:
 
     method: str
     backbone: BackboneCard
-    in_channels: int
-    code_channels: int
+    in_channels: _Width
+    code_channels: _Width
     classes: tuple[LandCoverClass, ...]
     bands: tuple[int | str, ...] | None = None
     scaling: str = "auto"
-    patch_px: int = 224
-    input_px: int = 224
-    pixel_size_m: float | None = None
+    patch_px: _Side = 224
+    input_px: _Side = 224
+    pixel_size_m: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     config: dict[str, Any] = field(default_factory=dict)
     geohp_version: str = ""
     probe: str = "cluster"
@@ -123,14 +127,27 @@ class ModelCard:
             version = int(document["format_version"])
             document["cluster_to_class"] = document.pop("members", None)
             card = TypeAdapter(cls).validate_python(document) if version <= FORMAT_VERSION else None
-        except (KeyError, TypeError, ValueError) as error:
-            problem = f"{name}: its model card cannot be read ({str(error).splitlines()[0]})"
-            raise ModelError(problem, "train or copy the model again") from error
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise cls._illegible(name, _reason(error)) from error
         if card is None:
             raise ModelError(f"{name}: written by a newer geohp (format {version})", "update geohp to use it")
         if card.probe not in PROBES:
             raise ModelError(f"{name}: predicts with a {card.probe!r} probe, unknown here", "update geohp to use it")
+        if mistake := class_mistake(card.classes):
+            raise cls._illegible(name, mistake)
         return card
+
+    @staticmethod
+    def _illegible(name: str, reason: str) -> ModelError:
+        return ModelError(f"{name}: its model card cannot be read ({reason})", "train or copy the model again")
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a card, in a line."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def read_card(path: str | Path) -> ModelCard:

@@ -6,9 +6,12 @@ or the caller embeds them; a fingerprint in the card makes sure that the right o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -18,13 +21,21 @@ from geohp.backbones.factory import create_backbone
 from geohp.backbones.vit import VisionTransformer
 from geohp.backbones.weight_paths import RANDOM
 from geohp.backbones.weights import fingerprint
-from geohp.errors import ModelError
+from geohp.errors import GeohpError, ModelError
 from geohp.files import atomic_write
 from geohp.methods.factory import build_head
 from geohp.methods.probes import ClusterProbe, LinearProbe
 from geohp.model.card import BACKBONE_ENTRY, CARD_ENTRY, BackboneCard, ModelCard, backbone_weights, read_card
 from geohp.model.network import LandCoverModel
 from geohp.model.runs import find_model
+
+CHECKSUM_ENTRY = "geohp_sha256"
+"""Entry of a file's header: of the card and all tensors."""
+
+_ROOM = 8
+"""Times as large as its weights in the file a part may be before they are fitted: embedded positions are resized."""
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def save_model(model: LandCoverModel, path: str | Path, *, embed_backbone: bool = False) -> Path:
@@ -46,7 +57,8 @@ def save_model(model: LandCoverModel, path: str | Path, *, embed_backbone: bool 
     tensors = {
         f"{part}.{name}": tensor for part, module in parts.items() for name, tensor in module.state_dict().items()
     }
-    return _write(Path(path), tensors, {CARD_ENTRY: model.card.to_json()})
+    card = model.card.to_json()
+    return _write(Path(path), tensors, {CARD_ENTRY: card, CHECKSUM_ENTRY: _checksum(card, tensors)})
 
 
 def save_backbone(backbone: VisionTransformer, path: str | Path) -> Path:
@@ -77,16 +89,15 @@ def load_model(path: str | Path, *, weights: str | Path | None = None) -> LandCo
     """
     path = find_model(path)
     card = read_card(path)
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    tensors = _read_tensors(path)
     try:
-        head = build_head(card.method, card.in_channels, card.code_channels, tensors)
-        probe = ClusterProbe(card.code_channels, len(tensors["probe.clusters"]))
-        _load_part(head, "head", tensors)
-        _load_part(probe, "probe", tensors)
+        head = _filled(lambda: build_head(card.method, card.in_channels, card.code_channels, tensors), "head", tensors)
+        probe = _filled(lambda: ClusterProbe(card.code_channels, len(tensors["probe.clusters"])), "probe", tensors)
         linear_probe = _linear_probe(card, tensors)
         backbone = _backbone(card.backbone, tensors, path, weights)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except GeohpError:
+        raise
+    except (KeyError, TypeError, RuntimeError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         problem = f"{path}: weights and card do not fit together ({reason})"
         raise ModelError(problem, "train or copy it again") from error
@@ -116,22 +127,75 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
 def _linear_probe(card: ModelCard, tensors: Mapping[str, Tensor]) -> LinearProbe | None:
     if card.probe != "linear" and not any(name.startswith("linear_probe.") for name in tensors):
         return None
-    probe = LinearProbe(card.code_channels, len(tensors["linear_probe.classifier.weight"]))
-    _load_part(probe, "linear_probe", tensors)
-    return probe
+    classes = len(tensors["linear_probe.classifier.weight"])
+    return _filled(lambda: LinearProbe(card.code_channels, classes), "linear_probe", tensors)
 
 
-def _load_part(module: nn.Module, part: str, tensors: Mapping[str, Tensor]) -> None:
-    prefix = f"{part}."
-    module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a model file, which are those that were saved.
+
+    Raises:
+        ModelError: some cannot be read, are not finite, or others than the file's checksum says.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        checksum = metadata.get(CHECKSUM_ENTRY)  # files of before have none
+        damaged = checksum is not None and checksum != _checksum(metadata[CARD_ENTRY], tensors)
+        reason = "they are not what was saved" if damaged else _impossible(tensors)
+    except (OSError, SafetensorError, AttributeError, KeyError, RuntimeError, TypeError) as error:  # types unknown here
+        reason = str(error).splitlines()[0]
+    if reason:
+        raise ModelError(f"{path}: its weights are damaged ({reason})", "train or copy the model again")
+    return tensors
+
+
+def _impossible(tensors: Mapping[str, Tensor]) -> str:
+    """What cannot be right about tensors; empty where all may be."""
+    infinite = (name for name, tensor in tensors.items() if not torch.isfinite(tensor).all())
+    return "".join(f"{name} is not finite" for name in list(infinite)[:1])
+
+
+def _checksum(card: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of all that a file holds: formats like this one notice no flipped bit."""
+    digest = hashlib.sha256(card.encode())
+    for name, tensor in sorted(tensors.items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}\0{values.dtype}\0{tuple(values.shape)}\0".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _filled(build: Callable[[], Module], part: str, tensors: Mapping[str, Tensor]) -> Module:
+    """A module with its weights, which is not built before they are known to fit: a card may ask for any size.
+
+    Raises:
+        RuntimeError: they do not fit.
+    """
+    own = {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
+    with torch.device("meta"):  # takes no memory
+        expected = build().state_dict()
+    size, weights = (sum(tensor.numel() for tensor in state.values()) for state in (expected, own))
+    if size > _ROOM * (weights + _ROOM):
+        raise RuntimeError(f"{part} would have {size:,} weights, of which there are {weights:,}")
+    for name in expected.keys() & own.keys():
+        if own[name].is_floating_point() != expected[name].is_floating_point():
+            raise RuntimeError(f"{part}.{name} is of {own[name].dtype}, not {expected[name].dtype}")
+    module = build()
+    module.load_state_dict(own)
+    return module
 
 
 def _backbone(card: BackboneCard, tensors: Mapping[str, Tensor], path: Path, weights: str | Path | None) -> Backbone:
     embedded = any(name.startswith("backbone.") for name in tensors)
     source = RANDOM if embedded else backbone_weights(card, path, weights)
-    backbone = create_backbone(card.name, weights=source, block=card.block, **card.options)
+
+    def create() -> Backbone:
+        return create_backbone(card.name, weights=source, block=card.block, **card.options)
+
+    backbone = _filled(create, "backbone", tensors) if embedded else create()
     if embedded:
-        _load_part(backbone, "backbone", tensors)
         backbone.embedded = True  # what is saved of this model must hold the weights, too
     elif fingerprint(backbone) != card.fingerprint:
         problem = f"{path}: was trained on other weights of {card.name} than {source or 'the hub'} holds"

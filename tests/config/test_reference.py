@@ -2,16 +2,12 @@
 
 import jsonschema
 import pytest
-import yaml
 
-from geohp.config.loading import _Loader, packaged_configs, parse_config
+from geohp.config.documents import read_yaml as read
+from geohp.config.loading import packaged_configs, parse_config
 from geohp.config.reference import config_reference, config_schema
 from geohp.errors import ConfigError
 from geohp.methods.settings import attribute_docstrings
-
-
-def read(text):
-    return yaml.load(text, Loader=_Loader)
 
 
 def valid(document):

@@ -94,7 +94,7 @@ def test_a_colour_left_out_is_the_maps():
         ("classes: [{id: true, name: a}]", r"classes\[0\].id is true"),
         ("classes: [{id: 0, name: a, color: '#000000'}]", "unknown key.*did you mean 'colour'"),
         ("classes: [{id: 0}]", r"'classes\[0\].name' is missing"),
-        ("classes: [{id: 0, name: no}]", "is false, but must be a text"),
+        ("classes: [{id: 0, name: false}]", "is false, but must be a text"),
         ("classes: [{id: 0, name: ' '}]", "empty name"),
         ('classes: [{id: 0, name: "a\\nb"}]', "line break"),
         ("classes: [{id: 0, name: a, labels: []}]", r"labels is empty"),
