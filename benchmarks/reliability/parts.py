@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.reliability import configurations, mutants, offline, soak
+from benchmarks.reliability import configurations, models, mutants, offline, soak, vectors
 from benchmarks.reliability.part import Part
 
-PARTS: tuple[Part, ...] = (configurations.PART, soak.PART, offline.PART, mutants.PART)
+PARTS: tuple[Part, ...] = (vectors.PART, models.PART, configurations.PART, soak.PART, offline.PART, mutants.PART)

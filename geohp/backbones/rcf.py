@@ -18,6 +18,7 @@ _SAMPLE_VALUES = 1 << 24  # image values kept while fitting: 64 MB
 _RESPONSES = 1 << 25  # responses held at once: 128 MB
 _CPU_RESPONSES = 1 << 21  # on a CPU 8 MB, which stay in its cache and are not asked of the system anew each time
 _PIECES = 512
+_LARGEST_PX = 1024  # side of a patch
 _TRIES = 64  # draws of a filter before the imagery counts as constant
 
 
@@ -321,6 +322,8 @@ def _textured(image: Tensor, size: int) -> Tensor:
 def _check(bands: int, size: int, filters: int, kernel: int, scales: tuple[int, ...], channels: int | None) -> None:
     if min(bands, size, filters, kernel) < 1:
         raise ConfigError("backbone rcf: in_channels, patch_size, filters and kernel must be at least 1")
+    if max(size, kernel) > _LARGEST_PX:
+        raise ConfigError(f"backbone rcf: patch_size and kernel must be at most {_LARGEST_PX}")
     if not scales or any(scale < 1 or scale % 2 == 0 for scale in scales):
         raise ConfigError(f"backbone rcf: scales must be odd numbers of patches, not {list(scales)}")
     if channels is not None and channels < 1:

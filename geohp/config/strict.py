@@ -12,7 +12,7 @@ from geohp.methods.settings import described
 class Strict(BaseModel):
     """No unknown keys, no silent conversions, no changes after validation."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, source: Any, handler: Any) -> dict[str, Any]:

@@ -14,11 +14,19 @@ import pandas as pd
 import pyogrio
 import shapely
 from numpy.typing import NDArray
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
 from rasterio.warp import transform_bounds
 
-from geohp.errors import DataError
+from geohp.errors import DataError, VectorError
 from geohp.raster.grid import Grid, parse_crs
-from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layers_with_geometry
+from geohp.raster.sources.vector_files import (
+    VECTOR_FAILURES,
+    has_usable_coordinates,
+    is_parquet,
+    layers_with_geometry,
+    read_layer,
+)
 
 # Numbers of rows that programs add by themselves, never classes.
 _ROW_NUMBERS = ("id", "fid", "gid", "objectid", "ogc_fid")
@@ -87,10 +95,12 @@ def read_features(
     texts = _texts(frame[field])
     geometries = shapely.force_2d(np.asarray(frame.geometry.array, object))
     absent = shapely.is_missing(geometries) | shapely.is_empty(geometries)
+    strange = ~absent & ~has_usable_coordinates(geometries)
     unnamed = texts.isna().to_numpy(bool)
     notes = _left_out(unnamed & ~absent, f"have no value in the field {field!r}")
     notes += _left_out(absent, "have no geometry")
-    usable = ~(absent | unnamed)
+    notes += _left_out(strange & ~unnamed, "have coordinates that are no numbers")
+    usable = ~(absent | strange | unnamed)
     if len(frame) and not usable.any():
         problem = f"{name} has no features with a geometry and a value in the field {field!r}"
         raise DataError(problem, "fill it in first")
@@ -100,7 +110,7 @@ def read_features(
     names = tuple(sorted(texts.unique(), key=natural))
     keys = pd.Categorical(texts, categories=list(names)).codes.astype(np.int64)[origin]
     placed = on_grid(parts, known_crs(frame.crs), labels.grid)
-    finite = np.isfinite(shapely.bounds(placed)).all(axis=1) if len(placed) else np.empty(0, bool)
+    finite = ~shapely.is_missing(placed)
     notes += _left_out(~finite, f"lie where {labels.name}'s coordinate reference system does not reach")
     objects = (np.asarray(frame.index, np.int64)[usable][origin] << _PARTS) + _places(origin)
     return Features(placed[finite], keys[finite], objects[finite], names, points, notes)
@@ -175,7 +185,7 @@ def _read_layer(
         field = _choose_field(dtypes, field, str(path))
         # All points are read, for those outside are reported. Polygons may be a whole country's.
         extent = extent_in(labels.grid, crs) if "Polygon" in str(info["geometry_type"]) else None
-        return pyogrio.read_dataframe(path, layer=layer, columns=[field], bbox=extent, fid_as_index=True), field
+        return read_layer(path, layer, columns=[field], bbox=extent, fid_as_index=True), field
     except DataError:
         raise
     except VECTOR_FAILURES as error:
@@ -252,17 +262,29 @@ def _are_points(parts: NDArray[Any], name: str) -> bool:
 
 
 def on_grid(parts: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
-    """Geometries with x the column and y the row."""
+    """Geometries with x the column and y the row; ``None`` for those that reach beyond the grid's projection.
+
+    Raises:
+        VectorError: there is no way from their CRS to the grid's.
+    """
+    corners, part = shapely.get_coordinates(parts, return_index=True)
+    x, y = corners.T
     if crs is not None:
-        parts = geopandas.GeoSeries(parts, crs=crs).to_crs(parse_crs(grid.crs)).to_numpy()
+        here, there = parse_crs(crs), parse_crs(grid.crs)
+        try:
+            x, y = Transformer.from_crs(here, there, always_xy=True).transform(x, y)
+        except ProjError as error:
+            raise VectorError(
+                f"there is no way from {here.name} to {there.name} ({error})", "warp one first"
+            ) from error
     a, b, c, d, e, f = (~grid.affine)[:6]
-
-    def place(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-        x, y = corners.T
-        return np.column_stack([a * x + b * y + c, d * x + e * y + f])
-
-    with np.errstate(invalid="ignore"):
-        return np.asarray(shapely.transform(parts, place), object)
+    reached = np.isfinite(x) & np.isfinite(y)
+    placed = np.ones(len(parts), bool)
+    placed[part[~reached]] = False
+    on_pixels = np.column_stack([a * x + b * y + c, d * x + e * y + f])[placed[part]]
+    result = np.full(len(parts), None, object)
+    result[placed] = shapely.set_coordinates(parts[placed].copy(), on_pixels)
+    return result
 
 
 def extent_in(grid: Grid, crs: Any) -> tuple[float, float, float, float] | None:

@@ -109,7 +109,7 @@ def load_model(path: str | Path, *, weights: str | Path | None = None) -> LandCo
 def _check_classes(model: LandCoverModel, path: Path) -> None:
     card = model.card
     clusters = len(card.classes if card.cluster_to_class is None else card.cluster_to_class)
-    if model.clusters != clusters:
+    if model.clusters != clusters or not clusters:
         problem = f"{path}: its {card.probe} probe has {model.clusters} classes, its card {clusters}"
         raise ModelError(problem, "train or copy it again")
     if card.cluster_to_class is not None and {entry.id for entry in card.classes} != set(card.cluster_to_class):

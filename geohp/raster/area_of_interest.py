@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 Bool: TypeAlias = NDArray[np.bool_]
 
-_POLYGON, _MULTIPOLYGON, _COLLECTION = 3, 6, 7  # GEOS's numbers of these kinds
+_POLYGON, _MULTIPOLYGON = 3, 6  # GEOS's numbers of these kinds
 _ALONG_EDGE = 64  # points an edge of an image, which bends in another projection
 _PIECES = (
     256  # that a line as long as the image is cut into before it is projected: it bends by centimetres a kilometre
@@ -287,15 +287,29 @@ def _polygonal(shape: Any) -> Any:
     return shapely.union_all(parts[np.isin(shapely.get_type_id(parts), (_POLYGON, _MULTIPOLYGON))])
 
 
+def _parts(shapes: NDArray[Any]) -> NDArray[Any]:
+    """Single shapes of shapes and collections of any depth; parts of one that overlap are each meant as a whole."""
+    parts: NDArray[Any] = np.asarray(shapes, object)
+    while (shapely.get_type_id(parts) > _POLYGON).any():
+        parts = shapely.get_parts(parts)
+    present: NDArray[np.bool_] = ~(shapely.is_missing(parts) | shapely.is_empty(parts))
+    return np.asarray(parts[present], object)
+
+
 def _joined(shapes: NDArray[Any], name: str) -> Any:
     """All polygons among shapes as one."""
-    present = shapes[~(shapely.is_missing(shapes) | shapely.is_empty(shapes))]
+    from geohp.raster.sources.vector_files import has_usable_coordinates
+
+    present = _parts(shapes)
     if not len(present):
         raise SourceError(f"{name} holds no shapes", "draw the area as polygons")
-    polygons = present[np.isin(shapely.get_type_id(present), (_POLYGON, _MULTIPOLYGON, _COLLECTION))]
+    polygons = present[shapely.get_type_id(present) == _POLYGON]
+    finite = has_usable_coordinates(polygons)
     kinds = ", ".join(sorted({shape.geom_type for shape in present}))
-    broken = int((~shapely.is_valid(polygons)).sum())
-    joined = _polygonal(shapely.union_all([_polygonal(shape) for shape in shapely.force_2d(polygons)]))
+    broken = int((~shapely.is_valid(polygons[finite])).sum())
+    joined = _polygonal(shapely.union_all([_polygonal(shape) for shape in shapely.force_2d(polygons[finite])]))
+    if not finite.all():
+        logger.warning("%s: %d polygons with coordinates that are no numbers are left out", name, int((~finite).sum()))
     if shapely.is_empty(joined):
         raise SourceError(f"{name} holds no polygons but {kinds}", "draw the area as polygons, or buffer these")
     if len(polygons) < len(present):

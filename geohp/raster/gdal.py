@@ -21,7 +21,7 @@ _CACHE_BYTES = 40 * 2**20
 
 _ON_SERVERS = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift", "/vsiwebhdfs", "://")
 
-FAILURES = (RasterioError, CPLE_BaseError, OSError)
+FAILURES = (RasterioError, CPLE_BaseError, OSError, UnicodeError)  # the last for what is not UTF-8
 
 
 def gdal_env(**options: Any) -> Any:

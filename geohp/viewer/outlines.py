@@ -138,8 +138,8 @@ class _Source:
                 wkb = batch.column(geometry).to_numpy(zero_copy_only=False)
                 names = batch.column(self.name).to_pylist() if self.name else [None] * len(wkb)
                 areas = batch.column(self.area).to_pylist() if self.area else [None] * len(wkb)
-                geometries = on_grid(shapely.force_2d(shapely.from_wkb(wkb)), self.crs, labels.grid)
-                yield geometries, names, np.array(areas, np.float64)
+                shapes = shapely.force_2d(shapely.from_wkb(wkb, on_invalid="ignore"))
+                yield on_grid(shapes, self.crs, labels.grid), names, np.array(areas, np.float64)
 
     @contextmanager
     def _open(self, labels: LabelRaster, columns: list[str]) -> Iterator[tuple[Any, str]]:

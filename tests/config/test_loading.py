@@ -69,6 +69,12 @@ def test_method_defaults_to_hp_and_can_be_kmeans():
         ({**MINIMAL, "classes": {"count": 3, "extra_clusters": -1}}, "classes.extra_clusters = -1"),
         ({"name": "x"}, "key 'data' is missing"),
         ({"data": {"images": []}}, "data.images"),
+        ({"data": {"images": ["a"], "patch_px": "auto"}, "backbone": {"name": ["rcf"]}}, 'backbone.name = ["rcf"]'),
+        ({"data": {"images": ["a"], "patch_px": "auto"}, "backbone": {"options": [1]}}, "backbone.options = [1]"),
+        ({**MINIMAL, "train": {"checkpoint_minutes": float("inf")}}, "train.checkpoint_minutes = Infinity"),
+        ({**MINIMAL, "method": {"temperature": float("nan")}}, "method.temperature = NaN"),
+        ({**MINIMAL, "classes": {"count": 2, "names": ["a\nb", "c"]}}, "line break or control character"),
+        ({"data": {"images": ["a"], "patch_px": 10**9}}, "data.patch_px = 1000000000"),
     ],
 )
 def test_mistakes_name_the_key(document, said):
@@ -76,6 +82,31 @@ def test_mistakes_name_the_key(document, said):
         parse_config(document, "mine.yaml")
     assert str(caught.value).startswith("mine.yaml: ")
     assert said in str(caught.value)
+
+
+def test_messages_stay_short_whatever_the_value():
+    many = {f"k{i}": 1 for i in range(5_000)}
+    for document in ({**MINIMAL, "train": {"epochs": ["y" * 10_000] * 1_000}}, {**MINIMAL, **many}):
+        with pytest.raises(ConfigError) as caught:
+            parse_config(document)
+        assert len(str(caught.value)) < 2_000
+
+
+@pytest.mark.parametrize("name", ["1e4", "no", "1.5"])
+def test_names_that_look_like_other_things_survive(tmp_path, name):
+    config = parse_config({**MINIMAL, "name": name})
+    (tmp_path / "again.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "again.yaml") == config
+
+
+@pytest.mark.parametrize("override", ["method.name=[hp]", "method.name={a: 1}", "method={name: [hp]}"])
+def test_a_method_that_is_no_name_is_refused(tmp_path, override):
+    (tmp_path / "c.yaml").write_text("data: {images: [a]}\nmethod: {name: hp}\n")
+    with pytest.raises(ConfigError, match=r"method\.name must be one of"):
+        load_config(tmp_path / "c.yaml", [override])
+    (tmp_path / "d.yaml").write_text("data: {images: [a]}\nmethod: {name: [hp]}\n")
+    with pytest.raises(ConfigError, match=r"method\.name must be one of"):
+        load_config(tmp_path / "d.yaml")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +183,7 @@ def test_what_is_said_of_the_new_method_stays_and_what_no_method_knows_is_refuse
         load_config("potsdam3", ["method.name=stego", "method.self_shfit=0.3"])
     with pytest.raises(ConfigError, match=r"unknown key 'method.temperature'"):
         load_config("potsdam3", ["method.name=stego", "method.temperature=0.3"])
-    with pytest.raises(ConfigError, match=r"method.name must be one of"):
+    with pytest.raises(ConfigError, match=r"method\.name must be one of"):
         load_config("potsdam3", ["method.name=stegoo"])
     (tmp_path / "mine.yaml").write_text("data: {images: a.tif}\nmethod: {name: stego, temperature: 0.4, samples: 5}\n")
     caplog.clear()

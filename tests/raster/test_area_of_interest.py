@@ -130,3 +130,43 @@ def test_pixels_do_not_depend_on_blocks(corners, side):
     hull = Block.between(rows.min(), cols.min(), rows.max() + 1, cols.max() + 1) if len(rows) else None
     assert area.hull == hull
     assert pickle.loads(pickle.dumps(area)).digest == area.digest
+
+
+def test_parts_of_a_multipolygon_that_overlap_are_meant_as_a_whole():
+    first, second = box(10, 10, 50, 50), box(30, 30, 70, 70)
+    area = AreaOfInterest.of(gpd.GeoSeries([shapely.MultiPolygon([first, second])], crs=UTM))
+    pixels = area.within(GRID, "scene").pixels(GRID.block)
+    expected = np.zeros(GRID.shape, bool)
+    expected[10:50, 10:50] = expected[30:70, 30:70] = True
+    np.testing.assert_array_equal(pixels, expected)
+
+
+def test_collections_are_taken_apart_however_deep():
+    inner = shapely.GeometryCollection([shapely.GeometryCollection([box(10, 10, 50, 50)]), shapely.Point(0, 0)])
+    area = AreaOfInterest.of(gpd.GeoSeries([shapely.GeometryCollection([inner])], crs=UTM))
+    assert area.within(GRID, "scene").pixels(GRID.block).sum() == 1600
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e308])
+def test_polygons_with_impossible_coordinates_are_left_out_or_refused(number, caplog):
+    strange = shapely.Polygon([(0, 0), (9, 0), (9, 9), (0, 9)])
+    strange = shapely.set_coordinates(strange, [(0, 0), (number, 0), (number, 1), (0, 1), (0, 0)])
+    caplog.set_level(logging.WARNING)
+    area = AreaOfInterest.of(gpd.GeoSeries([strange, box(10, 10, 50, 50)], crs=UTM))
+    assert area.within(GRID, "scene").pixels(GRID.block).sum() == 1600
+    assert "1 polygons with coordinates that are no numbers" in caplog.text
+    with pytest.raises(SceneError, match="holds no polygons"):
+        AreaOfInterest.of(gpd.GeoSeries([strange], crs=UTM))
+
+
+TABLE = """<OGRVRTDataSource><OGRVRTLayer name="t"><SrcDataSource relativeToVRT="1">t.csv</SrcDataSource>
+<LayerSRS>EPSG:32633</LayerSRS><GeometryType>wkbUnknown</GeometryType><GeometryField encoding="WKT" field="WKT"/>
+</OGRVRTLayer></OGRVRTDataSource>"""
+
+
+@pytest.mark.parametrize("wkt", ["TIN (((0 0, 9 0, 0 9, 0 0)))", "POLYGON ((nan 0, 9 0, 0 9, nan 1))"])
+def test_surfaces_that_cannot_be_represented_are_no_shapes(tmp_path, wkt):
+    (tmp_path / "t.csv").write_text(f'kind,WKT\nx,"{wkt}"\n')
+    (tmp_path / "t.vrt").write_text(TABLE)
+    with pytest.raises(SceneError, match="holds no"):
+        AreaOfInterest.of(tmp_path / "t.vrt")

@@ -20,7 +20,7 @@ from geohp.legend.references import Reference, open_reference
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster
-from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layers_with_geometry
+from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layers_with_geometry, read_layer
 
 _NUMBER = "number"
 
@@ -105,7 +105,7 @@ def _read(path: str, layer: str | None, pixels: LabelRaster) -> geopandas.GeoDat
         crs = known_crs(pyogrio.read_info(path, layer=layer or layers[0])["crs"])
         check_crs(crs, path, pixels)
         extent: Any = extent_in(pixels.grid, crs)
-        return pyogrio.read_dataframe(path, layer=layer or layers[0], columns=[], bbox=extent)
+        return read_layer(path, layer or layers[0], columns=[], bbox=extent)
     except DataError:
         raise
     except VECTOR_FAILURES as error:

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from geohp.errors import SceneError
+from geohp.errors import ModelError, SceneError
 from geohp.inference.engine.windows import WindowGrid
 from geohp.model.network import LandCoverModel
-from geohp.options import WindowOptions
+from geohp.options import LARGEST_PATCH_PX, WindowOptions
 from geohp.raster.block import Block
 from geohp.raster.read.scene import Scene
 
@@ -125,7 +125,7 @@ def engine_settings(model: LandCoverModel, scene: Scene, options: WindowOptions)
     target_px = options.window_px * input_scale if options.window_px else max(model.card.input_px, _INPUT_PX)
     input_px = default_input_px(patch_px, target_px)
     window_px = max(1, round(input_px / input_scale))
-    return EngineSettings(
+    settings = EngineSettings(
         window_px=window_px,
         overlap_px=min(round(window_px * options.overlap), window_px - 1),
         block_px=BLOCK_PX,
@@ -135,6 +135,21 @@ def engine_settings(model: LandCoverModel, scene: Scene, options: WindowOptions)
         cluster_to_class=model.card.cluster_to_class,
         refine=None if options.refine is None else CrfWindows(),
     )
+    _check_size(settings, scene)
+    return settings
+
+
+def _check_size(settings: EngineSettings, scene: Scene) -> None:
+    """Refuse windows that no memory holds: of models for quite other pixel sizes, or as asked for."""
+    rows, cols = settings.grid(scene.height, scene.width).shape
+    scale = max(1.0, settings.input_scale)
+    if rows * scale * cols * scale > LARGEST_PATCH_PX**2:
+        raise ModelError(
+            f"{scene.path}: a window would be {rows:,} x {cols:,} px, shown to the model at {settings.input_scale:.3g} "
+            "times that size, which no memory holds",
+            "choose a smaller window, or a {option} nearer to the scene's own",
+            option="pixel_size_m",
+        )
 
 
 def default_input_px(patch_size: int, target_px: float = _INPUT_PX) -> int:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import geopandas
+import numpy as np
 import pyogrio
+import shapely
+from numpy.typing import NDArray
+from shapely.errors import ShapelyError
 
 from geohp.errors import SourceError
 
-VECTOR_FAILURES = (OSError, RuntimeError, ValueError)  # pyogrio's and pyarrow's derive from these
+VECTOR_FAILURES = (OSError, RuntimeError, ValueError, ShapelyError)  # pyogrio's and pyarrow's derive from the first
+_LARGEST = 1e15  # coordinates: millimetres to Neptune; geometry overflows with much larger ones
 
 
 def is_parquet(path: str | Path) -> bool:
@@ -29,6 +36,35 @@ def layers_with_geometry(path: str | Path) -> list[str] | None:
         return [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
     except VECTOR_FAILURES:
         return None
+
+
+def read_layer(path: str | Path, layer: str | None, **options: Any) -> geopandas.GeoDataFrame:
+    """The features of a layer; geometries that cannot be represented (surfaces of triangles, rings left open) are none.
+
+    Args:
+        path: a file that GDAL reads.
+        layer: its name; ``None`` where there is but one.
+        options: pyogrio's, such as ``columns`` and ``bbox``.
+
+    Raises:
+        one of :data:`VECTOR_FAILURES`: it cannot be read.
+    """
+    with warnings.catch_warnings(record=True):  # one a geometry
+        try:
+            frame = pyogrio.read_dataframe(path, layer=layer, on_invalid="warn", **options)
+        except IndexError as error:  # pyogrio's, of a file without any layer
+            raise ValueError("no layers") from error
+    if not isinstance(frame, geopandas.GeoDataFrame):
+        raise ValueError("no geometries")
+    return frame
+
+
+def has_usable_coordinates(geometries: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of (n,) geometries have coordinates that are numbers, and not too large to compute with."""
+    corners, number = shapely.get_coordinates(geometries, return_index=True)
+    usable = np.ones(len(geometries), bool)
+    usable[number[~(np.abs(corners) < _LARGEST).all(axis=1)]] = False  # NaN is not smaller than anything
+    return usable
 
 
 def read_vectors(path: Path, layer: str | None = None, *, option: str | None = None) -> geopandas.GeoDataFrame:
@@ -51,7 +87,7 @@ def read_vectors(path: Path, layer: str | None = None, *, option: str | None = N
     try:
         if is_parquet(path):
             return geopandas.read_parquet(path)
-        return geopandas.read_file(path, layer=layer or (layers[0] if layers else None))
+        return read_layer(path, layer or (layers[0] if layers else None))
     except VECTOR_FAILURES as error:
         remedy = "mend it or name the images" if option is None else "give a file of polygons that GDAL reads"
         raise SourceError(f"{path} cannot be read as a vector file ({error})", remedy) from error

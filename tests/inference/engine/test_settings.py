@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """How windows and blocks are chosen: the sizes a model sees, and the memory that blocks may take."""
 
 from types import SimpleNamespace
@@ -133,3 +134,34 @@ def test_blocks_are_as_large_as_asked_for_or_as_the_memory_set_aside_allows(sett
     larger = side + stride
     if larger <= settings.block_px:
         assert most_bytes(settings, grid, clusters, larger) > BUDGET
+=======
+"""Windows of a side that memory holds, whatever is asked for."""
+
+import pytest
+
+from geohp.errors import ModelError
+from geohp.inference.engine.settings import engine_settings
+from geohp.inference.segmenter import Segmenter
+from geohp.options import WindowOptions
+from geohp.raster.read.scene import open_scene
+
+
+@pytest.fixture(scope="module")
+def model(tall_model):
+    return Segmenter.load(tall_model).model
+
+
+@pytest.mark.parametrize("pixel_size_m", [1e6, 1e18])
+def test_pixel_sizes_far_from_the_scenes_own_are_refused(model, tall_scene, pixel_size_m):
+    with open_scene(tall_scene) as scene, pytest.raises(ModelError, match="which no memory holds"):
+        engine_settings(model, scene, WindowOptions(pixel_size_m=pixel_size_m))
+
+
+@pytest.mark.parametrize("window_px", [10**6, 10**19])
+def test_a_window_larger_than_the_scene_is_the_scene(model, tall_scene, window_px):
+    with open_scene(tall_scene) as scene:
+        settings = engine_settings(model, scene, WindowOptions(window_px=window_px))
+        rows, cols = settings.grid(scene.height, scene.width).shape
+        assert scene.height <= rows < scene.height + 16
+        assert scene.width <= cols < scene.width + 16
+>>>>>>> 05e5d56 (Hostile polygons, models, checkpoints and legends are tried in parts, and what they broke is mended: overlapping parts of an area, impossible coordinates, absurd windows)

@@ -331,7 +331,7 @@ def rewritten_card(path, change):
         metadata = file.metadata()
     card = json.loads(metadata["geohp"])
     change(card)
-    del metadata["geohp_sha256"]  # which files of before have not
+    metadata.pop("geohp_sha256", None)  # which files of before have not
     save_file(load_file(path), path, metadata=metadata | {"geohp": json.dumps(card)})
 
 
