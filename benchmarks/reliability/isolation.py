@@ -146,13 +146,9 @@ def _become(out: Path, err: Path, function: Callable[[], object]) -> None:
             os.dup2(file, descriptor)
             os.close(file)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-<<<<<<< HEAD
         tempfile.tempdir = None  # TMPDIR counts anew
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-=======
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", closefd=False, errors="backslashreplace")  # as Python's own
->>>>>>> 05e5d56 (Hostile polygons, models, checkpoints and legends are tried in parts, and what they broke is mended: overlapping parts of an area, impossible coordinates, absurd windows)
         function()
         code = 0
     except SystemExit as end:
