@@ -19,6 +19,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -44,6 +45,8 @@ SURVIVORS = Path(__file__).with_name("surviving_mutants.csv")
 _COPIED = ("geohp", "tests", "configs", "pyproject.toml")
 _BUDGET_S = 60.0
 """What a mutant's tests may take together, the cheapest first: a mutant that only those beyond notice has survived."""
+_LEAST_S = 30.0
+"""What they may take beyond four times that before they count as hung."""
 _OPTIONS = ("-q", "-x", "-n0", "-p", "no:cacheprovider", "--no-header", "--tb=line", "-o", "testpaths=")
 
 
@@ -144,28 +147,42 @@ class Workshop:
         """Whether a test notices a mutant."""
         tests = self.tests(str(Path(mutant.path).parent.relative_to(self._top)))
         batches = tests.of(mutant)
-        seconds = tests.total([test for batch in batches for test in batch])
+        processor_s = _LEAST_S + 4 * tests.total([test for batch in batches for test in batch])
+        start = time.perf_counter()
+        ended = self._run(batches, folder, processor_s, mutant)
+        measures = {"seconds": time.perf_counter() - start, "tests": float(sum(map(len, batches)))}
+        if ended.code == 0:
+            return Outcome("failed", "survived" if batches else "no test runs it", measures)
+        noticed = _noticed(ended)
+        if not noticed and self._run(batches, folder, processor_s).code:
+            raise RuntimeError(f"without the mutant they do not pass either: {ended.out[-500:]} {ended.err[-500:]}")
+        return Outcome("right", noticed or f"pytest ended with {ended.code}", measures)
+
+    def _run(
+        self, batches: Sequence[Sequence[str]], folder: Path, processor_s: float, mutant: Mutant | None = None
+    ) -> Ended:
+        """Run tests until one fails, with a mutant or without."""
+        if mutant is None:
+            return self._fork(lambda: _first_failure(batches), folder, processor_s)
         path = self.copy / mutant.path
         source = path.read_bytes()
         try:
             path.write_bytes(mutant.applied(source))
             _forget(path)
-            start = time.perf_counter()
-            ended = self._fork(lambda: _first_failure(batches), folder, 30 + 4 * seconds)
+            return self._fork(lambda: _first_failure(batches), folder, processor_s)
         finally:
             path.write_bytes(source)
             _forget(path)
-        measures = {"seconds": time.perf_counter() - start, "tests": float(sum(map(len, batches)))}
-        if ended.code == 0:
-            return Outcome("failed", "survived" if batches else "no test runs it", measures)
-        return Outcome("right", _how(ended), measures)
 
-    def _fork(self, function: Callable[[], int], folder: Path, cpu_s: float) -> Ended:
-        """A function in a fork in which the package is that of the copy."""
+    def _fork(self, function: Callable[[], int], folder: Path, processor_s: float) -> Ended:
+        """A function in a fork in which the code is that of the copy.
+
+        It has hung when it took so many seconds of a processor, or waited for twenty times as long: others may be busy.
+        """
 
         def run() -> None:
             folder.mkdir(exist_ok=True)
-            resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_s), int(cpu_s) + 5))
+            resource.setrlimit(resource.RLIMIT_CPU, (int(processor_s), int(processor_s) + 5))
             os.chdir(self.copy)
             os.environ |= {"PYTHONPATH": str(self.copy), "CI": "1", "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
             tempfile.tempdir = None
@@ -174,7 +191,7 @@ class Workshop:
                 del sys.modules[name]
             raise SystemExit(function())
 
-        return run_function(run, folder, Limits(seconds=4 * cpu_s, memory_mb=6000))
+        return run_function(run, folder, Limits(seconds=20 * processor_s, memory_mb=6000))
 
 
 def _first_failure(batches: Sequence[Sequence[str]]) -> int:
@@ -187,12 +204,12 @@ def _first_failure(batches: Sequence[Sequence[str]]) -> int:
     return 0
 
 
-def _how(ended: Ended) -> str:
-    """What noticed a mutant."""
-    if ended.broke or ended.code in (-9, -24):  # SIGXCPU
-        return "hung" if ended.broke != "memory" else "took memory"
+def _noticed(ended: Ended) -> str:
+    """What noticed a mutant: a test, or that it went on without end; empty where nothing says so."""
+    if ended.broke or ended.code == -signal.SIGXCPU:
+        return "took memory" if ended.broke == "memory" else "hung"
     failed = [line for line in ended.out.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-    return failed[0].split(" - ")[0] if failed else f"pytest ended with {ended.code}"
+    return failed[0].split(" - ")[0] if failed else ""
 
 
 def _forget(path: Path) -> None:

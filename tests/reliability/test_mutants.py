@@ -145,6 +145,21 @@ def test_mistakes_in_geohp_are_noticed_and_none_is_not(tmp_path: Path, monkeypat
     assert outcome.detail.startswith("FAILED tests/legend/test_recoded_labels.py::test_ranks")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forks")
+def test_what_goes_on_without_end_is_noticed_and_tests_that_cannot_run_are_not_taken_for_it(
+    workshop: mutants.Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("coverage")
+    (mutant,) = (m for m in mutants_of("small/code.py", CODE.encode()) if m.after == "if (a != b):")
+    endless = replace(mutant, replacement="all(1 for _ in iter(int, 1))")
+    monkeypatch.setattr(mutants, "_LEAST_S", 1)
+    assert workshop.attempt(endless, tmp_path / "case").detail == "hung"
+    monkeypatch.setattr(mutants.Tests, "of", lambda *_: [["tests/test_both.py::test_that_is_not_there"]])
+    monkeypatch.setattr(mutants.Tests, "total", lambda *_: 0)
+    with pytest.raises(RuntimeError, match="not found"):
+        workshop.attempt(mutant, tmp_path / "case")
+
+
 def test_figures_leave_out_what_no_test_can_notice() -> None:
     ends = [("right", "FAILED a"), ("failed", "survived"), ("right", "explained: the same"), ("right", "hung")]
     records = [Record("mutants", 6 * n, "", Outcome(verdict, detail)) for n, (verdict, detail) in enumerate(ends)]
