@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from geohp.backbones.base import Backbone, PatchFeatures
+from geohp.backbones.memory import half_as_many
 from geohp.backbones.weights import fingerprint
+from geohp.errors import ModelError
 
 _LOT = 4
 """Images that a CPU computes at once."""
@@ -26,6 +28,7 @@ class FrozenEncoder:
     def __init__(self, backbone: Backbone, batch_size: int) -> None:
         self.backbone = backbone
         self._lot = min(batch_size, _LOT)
+        self._most: int | None = None  # images that a GPU's memory has been found to do for
         self._mean, self._std = (torch.tensor(v)[:, None, None] for v in (backbone.mean, backbone.std))
 
     @property
@@ -40,18 +43,36 @@ class FrozenEncoder:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images (B, bands, H, W) in [0, 1] as the backbone wants them, on its device."""
-        images = images.to(self.device)
-        return (images - self._mean.to(self.device)) / self._std.to(self.device)
+        images, mean, std = (v.to(self.device, non_blocking=True) for v in (images, self._mean, self._std))
+        return (images - mean) / std
 
     def __call__(self, images: Tensor, affinities: bool = True) -> PatchFeatures:
-        """Features of images (B, bands, H, W)."""
+        """Features of images (B, bands, H, W); where a GPU's memory does not do for all of them, of some at a time.
+
+        Raises:
+            ModelError: it does not do for a single one.
+        """
         normalised = self.normalise(images)
         if self.images_at_once is None:
-            return _channels_last([self.backbone(normalised, affinities)], len(images))
+            return _channels_last(self._as_many_as_fit(normalised, affinities), len(images))
         # Products of few rows are added up in another order than those of many: each has equally many.
         lots = list(torch.split(normalised, self._lot))
         lots[-1] = torch.cat([lots[-1], lots[-1][-1:].expand(self._lot - len(lots[-1]), -1, -1, -1)])
         return _channels_last([self.backbone(lot, affinities) for lot in lots], len(images))
+
+    def _as_many_as_fit(self, normalised: Tensor, affinities: bool) -> list[PatchFeatures]:
+        """Lots of features; they get smaller where memory runs out, and stay so."""
+        while True:
+            at_once = min(self._most or len(normalised), len(normalised))
+            try:
+                return [self.backbone(lot, affinities) for lot in torch.split(normalised, at_once)]
+            except torch.OutOfMemoryError as error:
+                if at_once == 1:
+                    raise ModelError(
+                        f"device {self.device}: not enough memory for the features of a single image",
+                        "give smaller ones, or another device",
+                    ) from error
+            self._most = half_as_many(at_once, self.device, "images")
 
     def identity(self) -> dict[str, object]:
         """Everything about it that features depend on, in JSON's types."""

@@ -77,8 +77,10 @@ class FeatureJob:
         """How much there is."""
         return f"features of {self.images:,} images need {_gib(self.size_bytes)}"
 
-    def chunks(self, missing: Sequence[range], progress: Progress) -> Iterator[Tensors]:
-        """Compute parts of the images, one after another; all others count as done."""
+    def chunks(
+        self, missing: Sequence[range], progress: Progress, device: torch.device | str = "cpu"
+    ) -> Iterator[Tensors]:
+        """Compute parts of the images, one after another, to be on some device; all others count as done."""
         batches = [
             list(span[i : i + self.batch_size]) for span in missing for i in range(0, len(span), self.batch_size)
         ]
@@ -86,7 +88,7 @@ class FeatureJob:
         done = self.images - sum(map(len, missing))
         progress("computing features", done, self.images)
         for span in missing:
-            chunk, filled = self.layout.empty(len(span)), 0
+            chunk, filled = self.layout.empty(len(span), device), 0
             while filled < len(span):
                 batch = next(computed)
                 stop = filled + len(next(iter(batch.values())))
@@ -124,7 +126,7 @@ def fill_store(job: FeatureJob, options: CacheOptions, progress: Progress) -> Fe
         return None
     logger.info("%s: kept in %s", job.describe(), memory.place)
     missing = spans(job.images, job.batch_size)
-    for span, rows in zip(missing, job.chunks(missing, progress), strict=True):
+    for span, rows in zip(missing, job.chunks(missing, progress, memory.device), strict=True):
         memory.put(span.start, rows)
     return memory
 

@@ -306,11 +306,11 @@ class FeatureSampler:
         with torch.autocast(self.device.type, enabled=False):
             patches = self.encode(batch["image"], self.affinities)
         rows = {
-            "features": patches.features.permute(0, 2, 3, 1).to("cpu", _DTYPES[dtype]),
+            "features": patches.features.permute(0, 2, 3, 1).to(_DTYPES[dtype]),
             _READABLE: torch.tensor([int(i) not in failed for i in batch.get("index", [-1])], dtype=torch.uint8),
         }
         if patches.affinities is not None and self.affinities:
-            rows["affinities"] = patches.affinities.to("cpu", _DTYPES[dtype])
+            rows["affinities"] = patches.affinities.to(_DTYPES[dtype])
         if not torch.isfinite(rows["features"]).all():
             raise DataError(
                 f"the features of backbone {self.backbone.name} are not finite numbers in {dtype}",
@@ -344,6 +344,7 @@ class FeatureSampler:
             # A loader draws its processes' seeds whenever it is gone through; from the numbers that all others are
             # drawn from, training would depend on how often that is.
             generator=Generator(),
+            pin_memory=self.device.type == "cuda",
             **reader_options(self.workers),
             **(by_size if batches is None else {"batch_sampler": batches}),
         )

@@ -71,6 +71,7 @@ class MemoryStore:
     """
 
     def __init__(self, layout: FeatureLayout, images: int, device: torch.device) -> None:
+        self.device = device
         self.place = "memory" if device.type == "cpu" else "the GPU's memory"
         self._tensors = layout.empty(images, device)
 
@@ -81,7 +82,9 @@ class MemoryStore:
 
     def gather(self, indices: Tensor, names: Sequence[str]) -> Tensors:
         """Copy rows, on their device."""
-        return {n: self._tensors[n].index_select(0, indices.to(self._tensors[n].device)) for n in names}
+        return {
+            n: self._tensors[n].index_select(0, indices.to(self._tensors[n].device, non_blocking=True)) for n in names
+        }
 
 
 class MappedFile(Tensors):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -27,6 +29,7 @@ class Batch:
             the method asks for them.
         neighbours: the features of one similar image for each of them, where the method asks for them.
         labels: (B, H, W) integer, 255 ignored; only ever read by probes that cannot influence the head.
+        share: of a step's images: less than 1 where there is not the memory for all of them at once.
     """
 
     patches: PatchFeatures
@@ -34,6 +37,18 @@ class Batch:
     masks: Tensor | None = None
     neighbours: PatchFeatures | None = None
     labels: Tensor | None = None
+    share: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.patches.features)
+
+    def parts(self, count: int) -> Iterator[Batch]:
+        """The images in so many parts of about equal size, none empty."""
+        size = math.ceil(len(self) / count)
+        for start in range(0, len(self), size):
+            images = slice(start, start + size)
+            part = Batch(*(_pick(getattr(self, entry.name), images) for entry in fields(self)[:-1]))
+            yield replace(part, share=len(part) / len(self))
 
 
 class Method(nn.Module, ABC):
@@ -69,6 +84,7 @@ class Method(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.linear_probe = None
+        self._figures: dict[str, Tensor | float] = {}
 
     @classmethod
     @abstractmethod
@@ -123,14 +139,25 @@ class Method(nn.Module, ABC):
     def restore_random_state(self, state: dict[str, Tensor]) -> None:
         """Go on where :meth:`random_state` was asked."""
 
-    def figures(self) -> dict[str, float]:
-        """Further figures of the last step worth logging."""
-        return {}
+    def step_figures(self) -> Mapping[str, Tensor | float]:
+        """Further figures of the last step worth logging, where they were computed: nothing waits for a GPU."""
+        return self._figures
 
-    def describe(self, figures: Mapping[str, Tensor]) -> str:
+    def figures(self) -> dict[str, float]:
+        """Those as numbers; on a GPU this waits for the step."""
+        return {name: float(value) for name, value in self.step_figures().items()}
+
+    def describe(self, figures: Mapping[str, float]) -> str:
         """The losses and figures of a step in a line."""
-        return ", ".join(f"{name.replace('_', ' ')} {float(value):.3g}" for name, value in figures.items())
+        return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures.items())
 
     def warnings(self) -> list[str]:
         """What is wrong with the last step, in sentences that name a remedy."""
         return []
+
+
+def _pick(values: Any, images: slice) -> Any:
+    """Some images' of an entry of a batch."""
+    if isinstance(values, PatchFeatures):
+        return PatchFeatures(values.features[images], _pick(values.affinities, images))
+    return None if values is None else values[images]

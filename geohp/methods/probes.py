@@ -88,6 +88,6 @@ def _membership(cosines: Tensor, sharpness: float | None, log: bool) -> Tensor:
     if sharpness is None:
         if log:
             raise ValueError("hard memberships have no logarithm; give a sharpness")
-        return F.one_hot(cosines.argmax(1), cosines.shape[1]).permute(0, 3, 1, 2).to(torch.float32)
+        return torch.zeros_like(cosines, dtype=torch.float32).scatter_(1, cosines.argmax(1, keepdim=True), 1.0)
     logits = cosines * sharpness
     return logits.log_softmax(1) if log else logits.softmax(1)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from geohp.backbones.weight_paths import HUB, RANDOM, check_weight_file
 from geohp.classes import LandCoverClass, class_mistake
 from geohp.errors import ModelError, WeightsError
+from geohp.methods.settings import Bounds
 from geohp.model.runs import find_model
 from geohp.options import LARGEST_PATCH_PX
 
@@ -27,8 +28,8 @@ CARD_ENTRY, BACKBONE_ENTRY = "geohp", "geohp_backbone"
 
 PROBES = ("cluster", "linear")
 
-_Width = Annotated[int, Field(ge=1, le=1 << 16)]
-_Side = Annotated[int, Field(ge=1, le=LARGEST_PATCH_PX)]
+_Width = Annotated[int, Bounds(ge=1, le=1 << 16)]
+_Side = Annotated[int, Bounds(ge=1, le=LARGEST_PATCH_PX)]
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class ModelCard:
     scaling: str = "auto"
     patch_px: _Side = 224
     input_px: _Side = 224
-    pixel_size_m: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    pixel_size_m: Annotated[float, Bounds(gt=0, lt=math.inf)] | None = None
     config: dict[str, Any] = field(default_factory=dict)
     geohp_version: str = ""
     probe: str = "cluster"
@@ -122,6 +123,8 @@ class ModelCard:
         Raises:
             ModelError: it is no such card, or one of a later version.
         """
+        from pydantic import TypeAdapter  # whoever has a card has not read one
+
         try:
             document: dict[str, Any] = json.loads(text)
             version = int(document["format_version"])
@@ -144,6 +147,8 @@ class ModelCard:
 
 def _reason(error: Exception) -> str:
     """What is wrong with a card, in a line."""
+    from pydantic import ValidationError
+
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from rasterio.windows import Window
+if TYPE_CHECKING:
+    from rasterio.windows import Window
 
 BLOCK_PX = 2048
 """Side of a block, unless asked otherwise."""
@@ -60,6 +61,8 @@ class Block(NamedTuple):
     @property
     def window(self) -> Window:
         """The same for rasterio."""
+        from rasterio.windows import Window  # blocks of an array need no GDAL
+
         return Window(self.col, self.row, self.width, self.height)
 
     def relative_to(self, frame: Block) -> Block:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from geohp.files import atomic_write
 from geohp.training.checks import damaged_checkpoint
+from geohp.training.figures import FiguresReader
 
 if TYPE_CHECKING:
     from geohp.features.sampler import FeatureSampler
@@ -40,10 +41,11 @@ class Checkpoints(L.Callback):
     Args:
         path: the file; it is replaced by each later one when that is complete.
         minutes: between two checkpoints within an epoch; 0 saves after every step.
+        figures: passes on those of all steps before any of them is saved.
     """
 
-    def __init__(self, path: Path, minutes: float) -> None:
-        self.path, self.minutes = path, minutes
+    def __init__(self, path: Path, minutes: float, figures: FiguresReader) -> None:
+        self.path, self.minutes, self.figures = path, minutes, figures
         self._saved_at = time.monotonic()
         self._stopping = 0  # the signal
         self._shared = False
@@ -83,7 +85,8 @@ class Checkpoints(L.Callback):
         self._stopping = number
 
     def _save(self, trainer: L.Trainer) -> None:
-        # What is logged up to here must be there, too, when training goes on from here.
+        # What is logged up to here must be there, too, when training goes on from here; and broken numbers end it.
+        self.figures.catch_up(trainer, trainer.lightning_module)
         for logger in trainer.loggers:
             logger.save()
         # All processes take part in saving, one writes.

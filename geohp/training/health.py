@@ -42,8 +42,6 @@ def check_finite(
 ) -> None:
     """Stop a training whose numbers are no longer finite.
 
-    On a GPU this waits for the step once, however many terms there are.
-
     Args:
         terms: losses and gradient norms of a step by name.
         step: its number from 0; the message counts from 1.
@@ -171,7 +169,6 @@ class Health(L.Callback):
         self.warnings: list[str] = []
         self._kinds: set[str] = set()
         self._seen: deque[Tensor] = deque(maxlen=_STEPS_KEPT)
-        self._steps = 0
         self._hook: Any = None
 
     def check_result(self, method: Method, sample: SampleFeatures) -> None:
@@ -182,13 +179,16 @@ class Health(L.Callback):
         """Keep an eye on what goes into the head."""
         self._hook = _method(pl_module).head.register_forward_pre_hook(self._see)
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """Check the step's numbers, before any checkpoint is written."""
-        terms = {name: value for name, value in trainer.callback_metrics.items() if isinstance(value, Tensor)}
+    def on_figures(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, step: int, figures: Mapping[str, float]
+    ) -> None:
+        """Check a step's numbers, before any checkpoint is written."""
+        if not not_finite(figures):
+            return
         rate = _method(pl_module).head_learning_rate
-        seen = self._seen[-1] if self._seen else None
-        check_finite(terms, self._steps, features=seen, rate=rate, precision=str(trainer.precision).split("-")[0])
-        self._steps += 1
+        # Later steps may have been made meanwhile; features that spoil this one are among the last ones seen.
+        seen = torch.cat(list(self._seen)) if self._seen else None
+        check_finite(figures, step, features=seen, rate=rate, precision=str(trainer.precision).split("-")[0])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look for a collapse."""
@@ -216,11 +216,11 @@ class Health(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What has been seen so far, for a training that is resumed."""
-        return {"steps": self._steps, "kinds": sorted(self._kinds), "warnings": list(self.warnings)}
+        return {"kinds": sorted(self._kinds), "warnings": list(self.warnings)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See :meth:`state_dict`."""
-        self._steps, self._kinds = state_dict["steps"], set(state_dict["kinds"])
+        self._kinds = set(state_dict["kinds"])
         self.warnings = list(state_dict["warnings"])
 
     def _see(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -25,6 +25,7 @@ from geohp.progress import Progress, no_progress
 from geohp.training.batches import FeatureBatches
 from geohp.training.checkpoints import Checkpoints, StoppedError, check_readable
 from geohp.training.checks import half_on_cpu, no_logger
+from geohp.training.figures import FiguresReader
 from geohp.training.task import MethodTask, StepReport
 
 if TYPE_CHECKING:
@@ -77,7 +78,12 @@ def run_training(
             deterministic=True if settings.deterministic else None,
             logger=_loggers(settings, work, unfinished, attempt),
             log_every_n_steps=1,
-            callbacks=[StepReport(progress), *callbacks, Checkpoints(checkpoint, settings.checkpoint_minutes)],
+            callbacks=[
+                figures := FiguresReader(),
+                StepReport(progress),
+                *callbacks,
+                Checkpoints(checkpoint, settings.checkpoint_minutes, figures),
+            ],
             use_distributed_sampler=False,
             enable_progress_bar=False,
             enable_checkpointing=False,

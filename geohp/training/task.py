@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from geohp.backbones.base import PatchFeatures
+from geohp.backbones.memory import half_as_many
 from geohp.data.augment import photometric
 from geohp.errors import ModelError
 from geohp.features.images import ImageBatch
@@ -18,26 +22,32 @@ from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Batch, Method
 from geohp.progress import Progress
 from geohp.training.checkpoints import RandomStates, random_states, restore_random_states
+from geohp.training.figures import StepFigures
 
 _STATE = "geohp"
-_READ_EVERY = 0.2  # seconds: reading figures waits for a GPU, and nobody reads faster
+_WORDS_EVERY_S = 0.2  # nobody reads faster
 
 
 class StepReport(L.Callback):
-    """Reports every step, with its figures."""
+    """Reports every step, with the figures of the last one that they are known of."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self._words, self._read_at = "", -_READ_EVERY
+        self._words, self._read_at = "", -_WORDS_EVERY_S
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """After a step."""
         task: Any = pl_module
-        if not trainer.is_global_zero:
-            return
-        if time.monotonic() - self._read_at >= _READ_EVERY:
-            self._words, self._read_at = task.method.describe(trainer.callback_metrics), time.monotonic()
-        self.progress("training", task.steps_done, task.total_steps, self._words)
+        if trainer.is_global_zero:
+            self.progress("training", task.steps_done, task.total_steps, self._words)
+
+    def on_figures(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, step: int, figures: Mapping[str, float]
+    ) -> None:
+        """Put them into words."""
+        task: Any = pl_module
+        if time.monotonic() - self._read_at >= _WORDS_EVERY_S:
+            self._words, self._read_at = task.method.describe(figures), time.monotonic()
 
 
 class MethodTask(L.LightningModule):
@@ -55,6 +65,7 @@ class MethodTask(L.LightningModule):
 
     Attributes:
         steps_done: steps of the whole training that are done.
+        figures: losses and figures of the last step, where they were computed.
     """
 
     def __init__(
@@ -72,6 +83,8 @@ class MethodTask(L.LightningModule):
         # Not a submodule: Lightning shall neither move nor save the backbone.
         self.__dict__["features"] = features
         self.steps_done = 0
+        self.figures: StepFigures = {}
+        self._parts = 1  # that a batch is computed in, one after another
         self._augmenting = torch.Generator().manual_seed(seed)
         self._random: RandomStates | None = None
         self._images = features.images.identity()
@@ -94,19 +107,52 @@ class MethodTask(L.LightningModule):
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """One step: losses, one backward pass, every optimiser."""
         self.method.before_step(batch_idx, self.features.sample)
-        losses = self.method.losses(self._batch(batch), step=self.steps_done, total_steps=self.total_steps)
-        total = torch.stack(list(losses.values())).sum()
         optimizers: Any = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        self.manual_backward(total)
+        losses = self._accumulate_gradients(self._batch(batch), optimizers)
         for optimizer in optimizers:
             optimizer.step()
         self.steps_done += 1
-        self.log("loss", total.detach())
-        self.log_dict({name: value.detach() for name, value in losses.items()})
-        self.log_dict(self.method.figures())
+        self.figures = {"loss": torch.stack(list(losses.values())).sum(), **losses, **self.method.step_figures()}
+
+    def _accumulate_gradients(self, batch: Batch, optimizers: Sequence[Any]) -> dict[str, Tensor]:
+        """The losses of a step, their gradients being in place; of fewer images at a time where memory runs out.
+
+        Each part looks for positives among its own images, as each of several processes does.
+
+        Raises:
+            ModelError: the device's memory does not do for a single image.
+        """
+        while True:
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            try:
+                return self._losses(list(batch.parts(self._parts)) if self._parts > 1 else [batch])
+            except torch.OutOfMemoryError as error:
+                at_once = math.ceil(len(batch) / self._parts)
+                if self.trainer.world_size > 1:
+                    raise  # the others would wait for this one's gradients
+                if at_once == 1:
+                    raise ModelError(
+                        f"device {self.device}: not enough memory for a step on a single image",
+                        "train on smaller patches, or on another device",
+                    ) from error
+            self._parts = math.ceil(len(batch) / half_as_many(at_once, self.device, "images"))
+
+    def _losses(self, parts: Sequence[Batch]) -> dict[str, Tensor]:
+        """Means over the parts, after a backward pass through each."""
+        means: dict[str, Tensor] = {}
+        for part in parts:
+            losses = self.method.losses(part, step=self.steps_done, total_steps=self.total_steps)
+            self.manual_backward(torch.stack(list(losses.values())).sum() * part.share)
+            for name, loss in losses.items():
+                means[name] = means.get(name, 0) + part.share * loss.detach()
+        return means
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """All but the images' numbers, which nobody computes with: to ask a GPU for them would be to wait for it."""
+        index = batch.pop("index")
+        return {**super().transfer_batch_to_device(batch, device, dataloader_idx), "index": index}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Bound the gradients once, before the first optimiser: in half precision they are unscaled only here."""

@@ -7,9 +7,11 @@ import torch
 
 from geohp.data.augment import Augmentation
 from geohp.errors import DataError
-from geohp.features.filling import CacheOptions
+from geohp.features.filling import CacheOptions, FeatureJob
 from geohp.features.images import SkipUnreadable
 from geohp.features.sampler import EpochOrder
+from geohp.features.store import FeatureLayout
+from geohp.progress import no_progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -109,3 +111,17 @@ def test_augmented_images_are_other_ones_every_epoch(squares, make_source, worke
                 assert torch.equal(batch["image"][number], expected["image"])
                 assert torch.equal(batch["mask"][number], expected["mask"])
     assert next(source.sample(3)).shape == (3, 192, 2, 2)
+
+
+def test_features_go_straight_to_the_device_that_keeps_them():
+    """Shapes of a device that is none: what is computed there is put together there."""
+    rows = {"features": torch.ones(2, 3), "readable": torch.ones(2, dtype=torch.uint8)}
+    layout = FeatureLayout.of(rows)
+    job = FeatureJob(4, 2, layout, torch.device("meta"), dict, float, lambda batches: (rows for _ in batches))
+    (chunk,) = job.chunks([range(4)], no_progress, "meta")
+    assert {(name, part.device.type, len(part)) for name, part in chunk.items()} == {
+        ("features", "meta", 4),
+        ("readable", "meta", 4),
+    }
+    (chunk,) = job.chunks([range(4)], no_progress)
+    assert chunk["features"].sum() == 12

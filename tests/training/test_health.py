@@ -13,6 +13,7 @@ from geohp.methods.base import Batch
 from geohp.methods.hp.method import HP, positives_warnings
 from geohp.methods.hp.settings import HPSettings, LearningRates
 from geohp.methods.probes import ClusterProbe
+from geohp.training.figures import FiguresReader
 from geohp.training.health import (
     Health,
     check_finite,
@@ -31,14 +32,14 @@ class Module(L.LightningModule):
     def __init__(self, method):
         super().__init__()
         self.automatic_optimization = False
-        self.method, self.steps = method, 0
+        self.method, self.steps_done = method, 0
 
     def configure_optimizers(self):
         return self.method.optimizers()
 
     def training_step(self, batch, _):
         affinities = torch.full((len(batch), SIDE * SIDE, 9), 0.5)
-        losses = self.method.losses(Batch(PatchFeatures(batch, affinities)), step=self.steps, total_steps=100)
+        losses = self.method.losses(Batch(PatchFeatures(batch, affinities)), step=self.steps_done, total_steps=100)
         total = torch.stack(list(losses.values())).sum()
         for optimizer in self.optimizers():
             optimizer.zero_grad()
@@ -46,8 +47,8 @@ class Module(L.LightningModule):
         self.method.clip_gradients()
         for optimizer in self.optimizers():
             optimizer.step()
-        self.steps += 1
-        self.log_dict({**losses, **self.method.figures()})
+        self.steps_done += 1
+        self.figures = {**losses, **self.method.step_figures()}
 
 
 def features(images=16, classes=4, noise=0.5):
@@ -66,7 +67,7 @@ def trained(maps, tmp_path, epochs=2, **options):
     health = Health()
     trainer = L.Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
-        enable_model_summary=False, callbacks=[health], default_root_dir=tmp_path,
+        enable_model_summary=False, callbacks=[FiguresReader(), health], default_root_dir=tmp_path,
     )  # fmt: skip
     loader = torch.utils.data.DataLoader(maps, batch_size=4, shuffle=True)
     try:

@@ -101,7 +101,7 @@ class Snapshots(Callback):
         self.method, self.steps, self.losses, self.lambdas, self.weights = method, steps, [], [], {}
 
     def on_train_batch_end(self, trainer, pl_module, *_):
-        figures = trainer.callback_metrics
+        figures = pl_module.figures
         self.losses.append(float(figures["contrastive"] + figures.get("consistency", 0)))
         self.lambdas.append(float(figures["task_specific_weight"]))
         if pl_module.steps_done in self.steps:

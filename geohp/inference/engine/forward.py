@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -11,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geohp.backbones.memory import half_as_many
 from geohp.errors import ModelError
-
-logger = logging.getLogger(__name__)
 
 
 class Scorer(Protocol):
@@ -69,13 +67,12 @@ class Runner:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Scores (n, channels, h, w) float32, on the model's device, of images (n, bands, rows, cols) on the CPU."""
-        if images.shape[-2:] != self.input_shape:
-            images = F.interpolate(images, size=self.input_shape, mode="bilinear", antialias=True)
         done: list[Tensor] = []
         while (start := sum(map(len, done))) < len(images):
             part = images[start : start + self.at_once]
             try:
-                done.append(self._scores(self._padded(part))[: len(part)])
+                done.append(self._scores(self._resized(self._padded(part)))[: len(part)])
+                continue
             except torch.OutOfMemoryError as error:
                 if self.at_once == 1:
                     raise ModelError(
@@ -83,12 +80,7 @@ class Runner:
                         "use a smaller {option}",
                         option="window_px",
                     ) from error
-                self.at_once = math.ceil(self.at_once / 2)
-                logger.warning(
-                    "%s ran out of memory; going on with %d windows at once", self.model.device, self.at_once
-                )
-                if self.model.device.type == "cuda":
-                    torch.cuda.empty_cache()
+            self.at_once = half_as_many(self.at_once, self.model.device, "windows")
         return done[0] if len(done) == 1 else torch.cat(done)
 
     def _padded(self, images: Tensor) -> Tensor:
@@ -98,6 +90,12 @@ class Runner:
         if self.model.device.type == "cuda":
             return images.pin_memory().to(self.model.device, non_blocking=True)
         return images.to(self.model.device)
+
+    def _resized(self, images: Tensor) -> Tensor:
+        """As large as the model is to see them; on its device, where a GPU does it far faster."""
+        if images.shape[-2:] == self.input_shape:
+            return images
+        return F.interpolate(images, size=self.input_shape, mode="bilinear", antialias=True)
 
     @torch.inference_mode()
     def _scores(self, images: Tensor) -> Tensor:

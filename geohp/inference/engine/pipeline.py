@@ -13,9 +13,11 @@ same way; see :mod:`geohp.inference.engine.refining`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,9 +31,11 @@ from geohp.inference.engine.refining import refined
 from geohp.inference.engine.settings import CrfWindows, EngineSettings
 from geohp.inference.engine.windows import Origin, Plan
 from geohp.progress import Progress, no_progress
-from geohp.raster.area_of_interest import PixelArea
 from geohp.raster.block import Block
 from geohp.raster.read.patches import Readable
+
+if TYPE_CHECKING:
+    from geohp.raster.area_of_interest import PixelArea
 
 STAGE = "segmenting"
 """What progress calls the scoring of windows."""
@@ -103,10 +107,14 @@ class _Mapping:
     def blocks(self, plan: Plan, quantities: frozenset[str]) -> Iterator[FinishedBlock]:
         """The regions of a plan, each the class of the largest score."""
         cluster_to_class = self.settings.cluster_to_class
-        for block, scores, valid in self._blended(plan, with_scale=bool(quantities)):
+
+        def finish(blended: Blended) -> FinishedBlock:
+            block, scores, valid = blended
             valid = self._inside(block, valid)
             layers = {"labels": labels(scores[: self.model.clusters], valid, cluster_to_class)}
-            yield FinishedBlock(block, layers | confidence_layers(scores, valid, quantities, cluster_to_class))
+            return FinishedBlock(block, layers | confidence_layers(scores, valid, quantities, cluster_to_class))
+
+        return self._finished(finish, self._blended(plan, with_scale=bool(quantities)))
 
     def refined_blocks(
         self, blocks: Sequence[Block], refine: CrfWindows, quantities: frozenset[str]
@@ -121,9 +129,30 @@ class _Mapping:
         patches = read_ahead(self.scene, ([origin] for origin in finer.order), finer.grid.shape)
         windows = refined(self._blended(coarse, with_scale=True), patches, cluster_to_class)
         classes = self.model.clusters if cluster_to_class is None else len(set(cluster_to_class))
-        for block, marginals, valid in blend_regions(finer, windows, classes, self.model.device):
+
+        def finish(blended: Blended) -> FinishedBlock:
+            block, marginals, valid = blended
             valid = self._inside(block, valid)
-            yield FinishedBlock(block, refined_layers(marginals, valid, quantities, cluster_to_class))
+            return FinishedBlock(block, refined_layers(marginals, valid, quantities, cluster_to_class))
+
+        return self._finished(finish, blend_regions(finer, windows, classes, self.model.device))
+
+    def _finished(
+        self, finish: Callable[[Blended], FinishedBlock], regions: Iterator[Blended]
+    ) -> Iterator[FinishedBlock]:
+        """Blocks in order; of a GPU's, each is waited for in a thread while the next one's windows are being scored."""
+        if self.model.device.type == "cpu":
+            yield from map(finish, regions)
+            return
+        waiting = None
+        with ThreadPoolExecutor(1, thread_name_prefix="finishing") as thread:
+            for region in regions:
+                following = thread.submit(finish, region)
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = following
+            if waiting is not None:
+                yield waiting.result()
 
     def _inside(self, block: Block, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """What of a block is labelled."""

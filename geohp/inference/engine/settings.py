@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from geohp.errors import ModelError, SceneError
 from geohp.inference.engine.windows import WindowGrid
-from geohp.model.network import LandCoverModel
 from geohp.options import LARGEST_PATCH_PX, WindowOptions
 from geohp.raster.block import Block
-from geohp.raster.read.scene import Scene
+
+if TYPE_CHECKING:
+    from geohp.model.network import LandCoverModel
+    from geohp.raster.read.scene import Scene
 
 _INPUT_PX = 448
 """Smallest side of a default window as the backbone sees it: smaller ones spend too much on their overlap."""

@@ -57,10 +57,11 @@ class EMAHead(nn.Module):
         self.head = copy.deepcopy(head).requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, head: SegmentationHead) -> None:
-        """Average = m * average + (1 - m) * head."""
+    def update(self, head: SegmentationHead, share: float = 1.0) -> None:
+        """Average = m^share * average + (1 - m^share) * head: of the shares of a step together, m."""
+        momentum = self.momentum**share
         for average, online in zip(self.head.parameters(), head.parameters(), strict=True):
-            average.mul_(self.momentum).add_(online, alpha=1 - self.momentum)
+            average.mul_(momentum).add_(online, alpha=1 - momentum)
 
     @torch.no_grad()
     def forward(self, features: Tensor) -> Tensor:

@@ -1,8 +1,13 @@
-"""Triton kernels of the two passes; :mod:`.fused` says when they are used."""
+"""Triton kernels of the two passes; :mod:`.fused` says when they are used.
+
+The first pass searches the positives of a tile of pairs, packs them into bits, and sums them up; of as many rows as
+there is room for, the second pass reads the bits instead of searching again, which is two thirds of its products.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,50 +19,94 @@ from geohp.methods.hp.positives import PositivePairs
 from geohp.methods.hp.products import product_of_halves
 from geohp.methods.hp.streaming import Forces, Problem, Sums
 
-HEIGHT, WIDTH, DEPTH = 128, 128, 32  # of a tile: more, and its values no longer fit the registers of eight warps
-STRIP = 4096  # rows taken at once: their operands stay in the second-level cache
-BLOCK = 16384  # columns whose weights are weighted at once, times a strip of rows, times two views: 268 MB
-_QUANTITIES = 2  # positives and mass; for each view there are similarity and partition besides
-LAUNCH = {"num_warps": 8, "num_stages": 4}
+_COUNTS = 2  # sums over A and over E; for each view there are similarity and partition besides
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the work is cut; results differ by rounding alone.
+
+    Attributes:
+        height, width: of a tile of pairs, at most 128 each: its bits fit a word, and its counts a byte.
+        depth: channels multiplied at once.
+        warps, stages: of a program, and of its pipeline of loads.
+        strip: rows taken at once, a multiple of the height: their operands stay in the second-level cache.
+        block: columns whose weights are weighted at once, a multiple of the width; times a strip of rows, times two
+            views, two bytes each.
+        found_bytes: what found positives may take between the passes.
+        registers: of a thread at most; ``None`` leaves it to the compiler.
+    """
+
+    height: int = 128
+    width: int = 128
+    depth: int = 32
+    warps: int = 8
+    stages: int = 4
+    strip: int = 4096
+    block: int = 8192
+    found_bytes: int = 96 * 2**20
+    registers: int | None = None
+
+    @property
+    def launch(self) -> dict[str, int]:
+        """Triton's options."""
+        limit = {} if self.registers is None else {"maxnreg": self.registers}
+        return {"num_warps": self.warps, "num_stages": self.stages, **limit}
+
+
+TUNING = Tuning()
+"""What is used: no registers are spilled for compute capability 9.0 in the second pass, next to none in the first."""
 
 
 def row_sums(views: list[Tensor], problem: Problem) -> Sums:
     """The first pass, for views (n, D) of z; see :func:`.streaming.row_sums`."""
-    operands = _Operands.of(torch.stack(views), problem)
-    n = problem.rows
-    totals = torch.zeros(_QUANTITIES + 2 * len(views), n, dtype=torch.float32, device=views[0].device)
-    for first in range(0, n, STRIP):
-        rows, cols = min(STRIP, n - first), n - first
-        grid = (triton.cdiv(rows, HEIGHT), triton.cdiv(cols, WIDTH))
+    operands, pairs = _Operands.of(torch.stack(views), problem), problem.agnostic
+    assert isinstance(pairs, PositivePairs)
+    n, tuning = problem.rows, operands.tuning
+    totals = torch.zeros(_COUNTS + 2 * len(views), n, dtype=torch.float32, device=views[0].device)
+    for first in range(0, n, tuning.strip):
+        rows, cols = min(tuning.strip, n - first), n - first
+        grid = (triton.cdiv(rows, tuning.height), triton.cdiv(cols, tuning.width))
         # Tiles below the diagonal leave their parts at zero.
-        of_rows = totals.new_zeros(len(totals), grid[1], grid[0] * HEIGHT)
-        of_cols = totals.new_zeros(len(totals), grid[0], grid[1] * WIDTH)
-        sums_kernel[grid](*operands.pointers, of_rows, of_cols, first, *operands.sizes, **operands.constants, **LAUNCH)
+        of_rows = totals.new_zeros(len(totals), grid[1], grid[0] * tuning.height)
+        of_cols = totals.new_zeros(len(totals), grid[0], grid[1] * tuning.width)
+        found = operands.room(pairs, first, grid)
+        sums_kernel[grid](
+            *operands.pointers, of_rows, of_cols, views[0] if found is None else found, first, *operands.sizes,
+            **operands.constants, STORED=found is not None, **tuning.launch,
+        )  # fmt: skip
         totals[:, first : first + rows] += of_rows.sum(1)[:, :rows]
         totals[:, first:] += of_cols.sum(1)[:, :cols]
-    positives, mass, *rest = totals.unbind()
+    positives, specific, *rest = totals.unbind()
+    mass = positives + problem.weight * specific
     return Sums(mass, positives, rest[: len(views)], rest[len(views) :])
 
 
 def gradients(views: list[Tensor], forces: Forces, problem: Problem, with_gradient: list[bool]) -> list[Tensor | None]:
     """The second pass, for views (n, D) of z; see :func:`.streaming.gradients`."""
     stacked = torch.stack(views)
-    operands = _Operands.of(stacked, problem)
-    n = problem.rows
+    operands, pairs = _Operands.of(stacked, problem), problem.agnostic
+    assert isinstance(pairs, PositivePairs)
+    n, tuning = problem.rows, operands.tuning
     # Weights of pairs span more orders of magnitude than float16 has.
     both = stacked.to(torch.bfloat16)
     totals = torch.zeros(both.shape, dtype=torch.float32, device=both.device)
     pull, pushes = forces.pull.float(), torch.stack(forces.push).float()
-    for first in range(0, n, STRIP):
-        rows = slice(first, min(first + STRIP, n))
-        for start in range(first, n, BLOCK):
-            cols = slice(start, min(start + BLOCK, n))
+    for first in range(0, n, tuning.strip):
+        rows = slice(first, min(first + tuning.strip, n))
+        found = pairs.found.get(first)
+        across = triton.cdiv(n - first, tuning.width)
+        for start in range(first, n, tuning.block):
+            cols = slice(start, min(start + tuning.block, n))
             shape = (rows.stop - rows.start, cols.stop - cols.start)
-            grid = (triton.cdiv(shape[0], HEIGHT), triton.cdiv(shape[1], WIDTH))
-            whole = torch.empty(len(views), grid[0] * HEIGHT, grid[1] * WIDTH, dtype=torch.bfloat16, device=both.device)
-            weights_kernel[grid](
-                *operands.pointers, pull, pushes, whole, first, start, *operands.sizes, **operands.constants, **LAUNCH
+            grid = (triton.cdiv(shape[0], tuning.height), triton.cdiv(shape[1], tuning.width))
+            whole = torch.empty(
+                len(views), grid[0] * tuning.height, grid[1] * tuning.width, dtype=torch.bfloat16, device=both.device
             )
+            weights_kernel[grid](
+                *operands.pointers, pull, pushes, whole, both if found is None else found, first, start, across,
+                *operands.sizes, **operands.constants, STORED=found is not None, **tuning.launch,
+            )  # fmt: skip
             weights = whole[:, : shape[0], : shape[1]]
             totals[:, rows] += product_of_halves(weights, both[:, cols])
             totals[:, cols] += product_of_halves(weights.transpose(1, 2), both[:, rows])
@@ -69,6 +118,7 @@ def gradients(views: list[Tensor], forces: Forces, problem: Problem, with_gradie
 class _Operands:
     """A problem as the kernels' arguments."""
 
+    tuning: Tuning
     pointers: tuple[Tensor, ...]
     sizes: tuple[float, ...]
     constants: dict[str, Any]
@@ -80,60 +130,83 @@ class _Operands:
         specific = problem.specific or agnostic  # a pointer has to be given, though nothing is read from it
         keep = views if problem.keep is None else problem.keep.view(torch.uint8)
         widths = {"C": agnostic.rows.shape[1], "S": specific.rows.shape[1], "D": views.shape[2]}
-        depth = min(DEPTH, *(width & -width for width in widths.values()))  # the largest power of two in all of them
+        # The largest power of two in all of them.
+        tuning = replace(TUNING, depth=min(TUNING.depth, *(width & -width for width in widths.values())))
         return cls(
+            tuning=tuning,
             pointers=tuple(
                 part.contiguous()
                 for part in (views, agnostic.rows, specific.rows, agnostic.bound, specific.bound, keep)
             ),
             sizes=(problem.rows, problem.rows // problem.images, 1 / problem.temperature, problem.weight),
             constants={
-                **widths, "DEPTH": depth, "HEIGHT": HEIGHT, "WIDTH": WIDTH,
+                **widths, "DEPTH": tuning.depth, "HEIGHT": tuning.height, "WIDTH": tuning.width,
                 "SPECIFIC": problem.specific is not None, "KEEP": problem.keep is not None,
                 "SYMMETRIC": agnostic.symmetric, "VIEWS": len(views),
             },
         )  # fmt: skip
 
+    def room(self, pairs: PositivePairs, first: int, grid: tuple[int, int]) -> Tensor | None:
+        """Where the positives of a strip of rows are to be kept for the second pass; ``None`` beyond what is meant."""
+        directions = 1 if pairs.symmetric else 2
+        shape = (*grid, directions, self.tuning.height, 8)
+        taken = sum(strip.nbytes for strip in pairs.found.values())
+        if not pairs.remember or taken + 4 * math.prod(shape) > self.tuning.found_bytes:
+            return None
+        pairs.found[first] = torch.empty(shape, dtype=torch.int32, device=pairs.rows.device)
+        return pairs.found[first]
+
 
 @triton.jit
 def sums_kernel(
-    views, features, codes, agnostic_bound, specific_bound, keep, of_rows, of_cols,
+    views, features, codes, agnostic_bound, specific_bound, keep, of_rows, of_cols, found,
     first, n, patches, sharpness, task_specific_weight,
     C: tl.constexpr, S: tl.constexpr, D: tl.constexpr, DEPTH: tl.constexpr,
     HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SPECIFIC: tl.constexpr, KEEP: tl.constexpr,
-    SYMMETRIC: tl.constexpr, VIEWS: tl.constexpr,
+    SYMMETRIC: tl.constexpr, VIEWS: tl.constexpr, STORED: tl.constexpr,
 ):  # fmt: skip
-    """A tile's sums for its rows, of_rows (Q, column tiles, rows), and columns, of_cols (Q, row tiles, columns)."""
+    """A tile's sums for its rows, of_rows (Q, column tiles, rows), and columns, of_cols (Q, row tiles, columns).
+
+    Positives wait in packed bits, in registers, while the views are multiplied; where ``STORED``, they go into
+    ``found`` (row tiles, column tiles, directions, HEIGHT, 8) as well.
+    """
     tile_row, tile_col = tl.program_id(0), tl.program_id(1)
     if tile_row * HEIGHT >= (tile_col + 1) * WIDTH:
         return
     own_rows, own_cols = tl.arange(0, HEIGHT), tl.arange(0, WIDTH)
     rows, cols = first + tile_row * HEIGHT + own_rows, first + tile_col * WIDTH + own_cols
-    pairs = (rows[:, None] < cols[None, :]) & (cols[None, :] < n)
-    positive, of_others = _similar(features, agnostic_bound, rows, cols, n, C, DEPTH, HEIGHT, WIDTH, SYMMETRIC)
-    positive, of_others = positive & pairs, of_others & pairs
-    weights, weights_of_cols = positive.to(tl.float32), of_others.to(tl.float32)
     of_rows += (tile_col * tl.num_programs(0) + tile_row) * HEIGHT + own_rows
     of_cols += (tile_row * tl.num_programs(1) + tile_col) * WIDTH + own_cols
     next_rows = tl.num_programs(0) * tl.num_programs(1) * HEIGHT
     next_cols = tl.num_programs(0) * tl.num_programs(1) * WIDTH
-    tl.store(of_rows, tl.sum(weights, 1))
-    tl.store(of_cols, tl.sum(weights_of_cols, 0))
+    of_row, of_col = _similar(
+        features, agnostic_bound, rows, cols, n, of_rows, of_cols, C, DEPTH, HEIGHT, WIDTH, SYMMETRIC
+    )
     if SPECIFIC:
-        also, also_of_cols = _similar(codes, specific_bound, rows, cols, n, S, DEPTH, HEIGHT, WIDTH, SYMMETRIC)
-        weights += (also & pairs).to(tl.float32) * task_specific_weight
-        weights_of_cols += (also_of_cols & pairs).to(tl.float32) * task_specific_weight
-    tl.store(of_rows + next_rows, tl.sum(weights, 1))
-    tl.store(of_cols + next_cols, tl.sum(weights_of_cols, 0))
-    if KEEP:
-        by_rows = positive | _kept(keep, rows[:, None], cols[None, :], n, patches)
-        by_cols = of_others | _kept(keep, cols[None, :], rows[:, None], n, patches)
+        also_of_row, also_of_col = _similar(
+            codes, specific_bound, rows, cols, n, of_rows + next_rows, of_cols + next_cols,
+            S, DEPTH, HEIGHT, WIDTH, SYMMETRIC,
+        )  # fmt: skip
+        of_row, of_col = of_row | (also_of_row << 16), of_col | (also_of_col << 16)
+    if STORED:
+        found += (tile_row * tl.num_programs(1) + tile_col).to(tl.int64) * (HEIGHT * 8 * (1 if SYMMETRIC else 2))
+        words = own_rows[:, None] * 8 + tl.arange(0, 8)[None, :]
+        tl.store(found + words, of_row)
+        if not SYMMETRIC:
+            tl.store(found + HEIGHT * 8 + words, of_col)
     for view in range(VIEWS):
+        nothing = view * (patches >> 30)  # the compiler does not know: see _unpacked
+        row_marks, col_marks = of_row + nothing, of_col + nothing
         logits = _products(views + view * n * D, rows, cols, n, D, DEPTH, HEIGHT, WIDTH) * sharpness
-        tl.store(of_rows + (2 + view) * next_rows, tl.sum(weights * logits, 1))
-        tl.store(of_cols + (2 + view) * next_cols, tl.sum(weights_of_cols * logits, 0))
-        terms = tl.where(pairs, tl.exp(logits), 0.0)
+        pulled = logits * _weights(row_marks, task_specific_weight, HEIGHT, WIDTH, SPECIFIC)
+        tl.store(of_rows + (2 + view) * next_rows, tl.sum(pulled, 1))
+        if not SYMMETRIC:
+            pulled = logits * _weights(col_marks, task_specific_weight, HEIGHT, WIDTH, SPECIFIC)
+        tl.store(of_cols + (2 + view) * next_cols, tl.sum(pulled, 0))
+        before, after = (rows + nothing)[:, None], (cols + nothing)[None, :]
+        terms = tl.where((before < after) & (after < n), tl.exp(logits), 0.0)
         if KEEP:
+            by_rows, by_cols = _denominators(keep, row_marks, col_marks, rows, cols, n, patches, HEIGHT, WIDTH)
             tl.store(of_rows + (2 + VIEWS + view) * next_rows, tl.sum(tl.where(by_rows, terms, 0.0), 1))
             tl.store(of_cols + (2 + VIEWS + view) * next_cols, tl.sum(tl.where(by_cols, terms, 0.0), 0))
         else:
@@ -141,19 +214,21 @@ def sums_kernel(
             tl.store(of_cols + (2 + VIEWS + view) * next_cols, tl.sum(terms, 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["across"])
 def weights_kernel(
-    views, features, codes, agnostic_bound, specific_bound, keep, pull, pushes, weights_out,
-    first_row, first_col, n, patches, sharpness, task_specific_weight,
+    views, features, codes, agnostic_bound, specific_bound, keep, pull, pushes, weights_out, found,
+    first_row, first_col, across, n, patches, sharpness, task_specific_weight,
     C: tl.constexpr, S: tl.constexpr, D: tl.constexpr, DEPTH: tl.constexpr,
     HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SPECIFIC: tl.constexpr, KEEP: tl.constexpr,
-    SYMMETRIC: tl.constexpr, VIEWS: tl.constexpr,
+    SYMMETRIC: tl.constexpr, VIEWS: tl.constexpr, STORED: tl.constexpr,
 ):  # fmt: skip
     """G_ij + G_ji of one tile for i < j, else 0: weights_out (views, rows, columns).
 
-    Rows and columns are padded to whole tiles: what stands past the end is not to be read.
+    Rows and columns are padded to whole tiles: what stands past the end is not to be read. Where ``STORED``, positives
+    are read from what the sums' kernel found, ``across`` column tiles wide, else searched again.
     """
-    own_row, own_col = tl.program_id(0) * HEIGHT, tl.program_id(1) * WIDTH
+    tile_row, tile_col = tl.program_id(0), tl.program_id(1)
+    own_row, own_col = tile_row * HEIGHT, tile_col * WIDTH
     rows, cols = first_row + own_row + tl.arange(0, HEIGHT), first_col + own_col + tl.arange(0, WIDTH)
     width = tl.num_programs(1) * WIDTH
     next_view = tl.num_programs(0) * HEIGHT * width
@@ -163,50 +238,109 @@ def weights_kernel(
         for view in range(VIEWS):
             tl.store(weights_out + view * next_view, zero)
         return
-    positive, of_others = _similar(features, agnostic_bound, rows, cols, n, C, DEPTH, HEIGHT, WIDTH, SYMMETRIC)
-    weights, weights_of_cols = positive.to(tl.float32), of_others.to(tl.float32)
-    if SPECIFIC:
-        also, also_of_cols = _similar(codes, specific_bound, rows, cols, n, S, DEPTH, HEIGHT, WIDTH, SYMMETRIC)
-        weights += also.to(tl.float32) * task_specific_weight
-        weights_of_cols += also_of_cols.to(tl.float32) * task_specific_weight
-    safe_rows, safe_cols = tl.minimum(rows, n - 1), tl.minimum(cols, n - 1)
-    pull_of_rows, pull_of_cols = tl.load(pull + safe_rows)[:, None], tl.load(pull + safe_cols)[None, :]
-    if SYMMETRIC:
-        weights *= pull_of_rows + pull_of_cols
+    if STORED:
+        tile = tile_row * across + (first_col - first_row) // WIDTH + tile_col
+        found += tile.to(tl.int64) * (HEIGHT * 8 * (1 if SYMMETRIC else 2))
+        words = tl.arange(0, HEIGHT)[:, None] * 8 + tl.arange(0, 8)[None, :]
+        of_row = tl.load(found + words)
+        of_col = of_row
+        if not SYMMETRIC:
+            of_col = tl.load(found + HEIGHT * 8 + words)
     else:
-        weights = weights * pull_of_rows + weights_of_cols * pull_of_cols
-    if KEEP:
-        by_rows = (positive | _kept(keep, rows[:, None], cols[None, :], n, patches)).to(tl.float32)
-        by_cols = (of_others | _kept(keep, cols[None, :], rows[:, None], n, patches)).to(tl.float32)
+        of_row, of_col = _similar(
+            features, agnostic_bound, rows, cols, n, None, None, C, DEPTH, HEIGHT, WIDTH, SYMMETRIC
+        )
+        if SPECIFIC:
+            also_of_row, also_of_col = _similar(
+                codes, specific_bound, rows, cols, n, None, None, S, DEPTH, HEIGHT, WIDTH, SYMMETRIC
+            )
+            of_row, of_col = of_row | (also_of_row << 16), of_col | (also_of_col << 16)
     for view in range(VIEWS):
+        nothing = view * (patches >> 30)  # the compiler does not know: see _unpacked
+        row_marks, col_marks = of_row + nothing, of_col + nothing
         logits = _products(views + view * n * D, rows, cols, n, D, DEPTH, HEIGHT, WIDTH) * sharpness
-        of_row = tl.load(pushes + view * n + safe_rows)[:, None]
-        of_col = tl.load(pushes + view * n + safe_cols)[None, :]
+        safe_rows, safe_cols = tl.minimum(rows + nothing, n - 1), tl.minimum(cols + nothing, n - 1)
+        push_of_rows = tl.load(pushes + view * n + safe_rows)[:, None]
+        push_of_cols = tl.load(pushes + view * n + safe_cols)[None, :]
         if KEEP:
-            both = weights + tl.exp(logits) * (by_rows * of_row + by_cols * of_col)
+            by_rows, by_cols = _denominators(keep, row_marks, col_marks, rows, cols, n, patches, HEIGHT, WIDTH)
+            both = tl.exp(logits) * (tl.where(by_rows, push_of_rows, 0.0) + tl.where(by_cols, push_of_cols, 0.0))
         else:
-            both = weights + tl.exp(logits) * (of_row + of_col)
-        both = tl.where(rows[:, None] < cols[None, :], both, 0.0)
+            both = tl.exp(logits) * (push_of_rows + push_of_cols)
+        pull_of_rows, pull_of_cols = tl.load(pull + safe_rows)[:, None], tl.load(pull + safe_cols)[None, :]
+        weights = _weights(row_marks, task_specific_weight, HEIGHT, WIDTH, SPECIFIC)
+        if SYMMETRIC:
+            both += weights * (pull_of_rows + pull_of_cols)
+        else:
+            both += weights * pull_of_rows
+            both += _weights(col_marks, task_specific_weight, HEIGHT, WIDTH, SPECIFIC) * pull_of_cols
+        both = tl.where((rows + nothing)[:, None] < (cols + nothing)[None, :], both, 0.0)
         tl.store(weights_out + view * next_view, both.to(tl.bfloat16))
 
 
 @triton.jit
 def _similar(
-    x, bound, rows, cols, n,
+    x, bound, rows, cols, n, of_rows, of_cols,
     CHANNELS: tl.constexpr, DEPTH: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SYMMETRIC: tl.constexpr,
 ):  # fmt: skip
-    """Which columns are positives of their row, and which rows of their column: of either, where it is symmetric."""
-    of_rows = tl.load(bound + tl.minimum(rows, n - 1))
-    of_cols = tl.load(bound + tl.minimum(cols, n - 1))
+    """Which columns are positives of their row, and which rows of their column: of either, where it is symmetric.
+
+    Packed, see :func:`_packed`; how many there are of each row and column goes to ``of_rows`` and ``of_cols``, unless
+    nobody asks.
+    """
     cosines = _products(x, rows, cols, n, CHANNELS, DEPTH, HEIGHT, WIDTH)
+    bound_of_rows = tl.load(bound + tl.minimum(rows, n - 1))[:, None]
+    bound_of_cols = tl.load(bound + tl.minimum(cols, n - 1))[None, :]
+    pairs = (rows[:, None] < cols[None, :]) & (cols[None, :] < n)
     if SYMMETRIC:
         # Exceeding either bound is exceeding the lower of the two.
-        by_rows = cosines > tl.minimum(of_rows[:, None], of_cols[None, :])
+        by_rows = (cosines > tl.minimum(bound_of_rows, bound_of_cols)) & pairs
         by_cols = by_rows
     else:
-        by_rows = cosines > of_rows[:, None]
-        by_cols = cosines > of_cols[None, :]
-    return by_rows, by_cols
+        by_rows = (cosines > bound_of_rows) & pairs
+        by_cols = (cosines > bound_of_cols) & pairs
+    if of_rows is not None:
+        tl.store(of_rows, tl.sum(by_rows.to(tl.float32), 1))
+        tl.store(of_cols, _column_counts(by_cols, HEIGHT, WIDTH))
+    packed = _packed(by_rows, HEIGHT, WIDTH)
+    if SYMMETRIC:
+        return packed, packed
+    return packed, _packed(by_cols, HEIGHT, WIDTH)
+
+
+@triton.jit
+def _packed(marks, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
+    """Marks (HEIGHT, WIDTH) as words (HEIGHT, 8): bit k of word c is column 8 k + c.
+
+    A thread that holds a product of the tensor cores holds every eighth column of a row: it packs its own alone.
+    """
+    grouped = tl.reshape(marks.to(tl.int32), (HEIGHT, WIDTH // 8, 8))
+    return tl.sum(grouped << tl.arange(0, WIDTH // 8)[None, :, None], 1)
+
+
+@triton.jit
+def _column_counts(marks, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
+    """How many there are in each column, float32: four columns a word go from thread to thread, a byte each."""
+    bytes_of = 8 * tl.arange(0, 4)
+    grouped = tl.reshape(marks.to(tl.int32), (HEIGHT, WIDTH // 32, 4, 8)) << bytes_of[None, None, :, None]
+    counts = tl.sum(tl.sum(grouped, 2), 0)  # HEIGHT of 128 at most, or a byte would not do
+    return tl.reshape((counts[:, None, :] >> bytes_of[None, :, None]) & 255, (WIDTH,)).to(tl.float32)
+
+
+@triton.jit
+def _unpacked(words, SHIFT: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
+    """The marks (HEIGHT, WIDTH) as 0 and 1, of bits from ``SHIFT`` on."""
+    places = tl.arange(0, WIDTH // 8) + SHIFT
+    return tl.reshape((words[:, None, :] >> places[None, :, None]) & 1, (HEIGHT, WIDTH))
+
+
+@triton.jit
+def _weights(words, task_specific_weight, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SPECIFIC: tl.constexpr):
+    """W = A + lambda E of packed positives, (HEIGHT, WIDTH) float32."""
+    weights = _unpacked(words, 0, HEIGHT, WIDTH).to(tl.float32)
+    if SPECIFIC:
+        weights += _unpacked(words, 16, HEIGHT, WIDTH).to(tl.float32) * task_specific_weight
+    return weights
 
 
 @triton.jit
@@ -219,6 +353,14 @@ def _products(x, rows, cols, n, CHANNELS: tl.constexpr, DEPTH: tl.constexpr, HEI
     for start in range(0, CHANNELS, DEPTH):
         total = tl.dot(tl.load(left + start), tl.load(right + start), total)
     return total
+
+
+@triton.jit
+def _denominators(keep, of_row, of_col, rows, cols, n, patches, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
+    """Whether a pair is in the denominator of its row, and in that of its column."""
+    by_rows = (_unpacked(of_row, 0, HEIGHT, WIDTH) != 0) | _kept(keep, rows[:, None], cols[None, :], n, patches)
+    by_cols = (_unpacked(of_col, 0, HEIGHT, WIDTH) != 0) | _kept(keep, cols[None, :], rows[:, None], n, patches)
+    return by_rows, by_cols
 
 
 @triton.jit

@@ -70,7 +70,6 @@ class HP(Method):
         self.probe_is_final = not settings.refit_probe
         self.head_learning_rate, self.gradient_bound = settings.learning_rates.head, settings.clip_norm
         self._generator = torch.Generator().manual_seed(seed)
-        self._figures: dict[str, Tensor | float] = {}
 
     @classmethod
     def build_head(cls, in_channels: int, code_channels: int, tensors: Collection[str]) -> SegmentationHead:
@@ -113,7 +112,7 @@ class HP(Method):
         codes = self.head(batch.patches.features)
         averaged = self.averaged(batch.patches.features)
         # The average takes the head as it is before this step's update: one step of lag, as published.
-        self.averaged.update(self.head)
+        self.averaged.update(self.head, batch.share)
         self._figures = {"task_specific_weight": self.task_specific_weight(step, total_steps)}
         if self.settings.discovers:
             z, contrastive = self._contrast_patches(codes, averaged, batch.patches)
@@ -212,21 +211,21 @@ class HP(Method):
         """Go on with the pools' draws."""
         self._generator.set_state(state["pools"].cpu())
 
-    def figures(self) -> dict[str, float]:
-        """Of the last step; on a GPU this waits for it.
+    def step_figures(self) -> Mapping[str, Tensor | float]:
+        """Of the last step.
 
         ``task_specific_weight`` (lambda), ``gradient_norm`` of the head before it was clipped, ``anchor_share`` (share
         of patches that found a positive), ``positives_agnostic`` (mean of an anchor) and, once lambda is above 0,
         ``positives_specific``.
         """
-        return {name: float(value) for name, value in self._figures.items()}
+        return self._figures
 
-    def describe(self, figures: Mapping[str, Tensor]) -> str:
+    def describe(self, figures: Mapping[str, float]) -> str:
         """Losses, lambda, and how many positives an anchor found."""
-        parts = [f"{word} {float(figures[name]):.3g}" for name, word in _SHOWN.items() if name in figures]
+        parts = [f"{word} {figures[name]:.3g}" for name, word in _SHOWN.items() if name in figures]
         positives = [figures[name] for name in ("positives_agnostic", "positives_specific") if name in figures]
         if positives:
-            parts.append(f"positives {' + '.join(f'{float(count):.0f}' for count in positives)} an anchor")
+            parts.append(f"positives {' + '.join(f'{count:.0f}' for count in positives)} an anchor")
         return ", ".join(parts)
 
     def warnings(self) -> list[str]:

@@ -40,7 +40,7 @@ def _neighbours(h: int, w: int, like: Tensor) -> Tensor:
 
     def along(length: int) -> Tensor:
         inside = like.new_ones(length + 2)
-        inside[[0, -1]] = 0
+        inside[0] = inside[-1] = 0  # one by one: a list of places would have to be sent to a GPU first
         return inside[:-2] + inside[1:-1] + inside[2:]
 
     return along(h)[:, None] * along(w)

@@ -78,12 +78,14 @@ class PositivePairs:
     Attributes:
         rows: the rows as they enter products.
         bound: (n,) the largest cosine of each with the pool.
+        found: what :mod:`.kernels` remembers of a strip of rows, by its first one.
     """
 
     def __init__(self, rows: Tensor, pool: Tensor, *, remember: bool, symmetric: bool = True) -> None:
-        self.rows, self.symmetric = operand(rows), symmetric
+        self.rows, self.symmetric, self.remember = operand(rows), symmetric, remember
         pool = pool.to(self.rows)
         self.bound = torch.cat([product(part, pool.T).amax(1) for part in torch.split(self.rows, _POOL_ROWS_AT_ONCE)])
+        self.found: dict[int, Tensor] = {}
         self._positions: dict[tuple[int, int], tuple[Tensor, ...]] = {}
         # Counting what was found would make a GPU wait for every block; it searches again sooner.
         self._room = rows.numel() // 2 if remember and not rows.is_cuda else 0
@@ -151,4 +153,5 @@ def draw_patches(maps: Tensor, generator: Generator | None = None) -> Tensor:
 def pick_patches(maps: Tensor, patches: Tensor) -> Tensor:
     """One patch of each map: (B, C, h, w) and indices (B,) in raster order to (B, C)."""
     flat = maps.flatten(2)
-    return flat[torch.arange(len(flat), device=flat.device), :, patches.to(flat.device)]
+    # A copy from memory that is not pinned is staged at once: the GPU is not waited for.
+    return flat[torch.arange(len(flat), device=flat.device), :, patches.to(flat.device, non_blocking=True)]

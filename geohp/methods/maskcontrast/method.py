@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +60,6 @@ class MaskContrast(Method):
         self.probe = ClusterProbe(settings.code_channels, clusters)
         self.wants_augmented = settings.augmented_keys
         self.head_learning_rate, self.gradient_bound = settings.learning_rates.head, settings.clip_norm
-        self._figures: dict[str, Tensor | float] = {}
 
     @classmethod
     def build_head(cls, in_channels: int, code_channels: int, tensors: Collection[str]) -> SegmentationHead:
@@ -100,13 +99,13 @@ class MaskContrast(Method):
         """Bound the norm of the head's gradient."""
         self._figures["gradient_norm"] = nn.utils.clip_grad_norm_(self.head.parameters(), self.settings.clip_norm)
 
-    def figures(self) -> dict[str, float]:
+    def step_figures(self) -> Mapping[str, Tensor | float]:
         """Of the last step.
 
         ``masks`` an image, ``masked_share`` of the patches, ``negative_share`` of the other masks that were pushed
         away from, and ``gradient_norm`` of the head before it was clipped.
         """
-        return {name: float(value) for name, value in self._figures.items()}
+        return self._figures
 
     def warnings(self) -> list[str]:
         """That there was nothing to learn from in the last step."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,6 @@ class STEGO(Method):
         self.head_learning_rate = settings.learning_rates.head
         self._compare = Comparison(settings.pointwise, settings.zero_clamp, settings.stabilise)
         self._generator = torch.Generator().manual_seed(seed)
-        self._figures: dict[str, Tensor] = {}
 
     @classmethod
     def build_head(cls, in_channels: int, code_channels: int, tensors: Collection[str]) -> SegmentationHead:
@@ -119,9 +118,9 @@ class STEGO(Method):
         """Go on with those draws."""
         self._generator.set_state(state["places"].cpu())
 
-    def figures(self) -> dict[str, float]:
+    def step_figures(self) -> Mapping[str, Tensor | float]:
         """Of the last step: the mean cosine of codes in each kind of pairs, by which the authors tune the shifts."""
-        return {name: float(value) for name, value in self._figures.items()}
+        return self._figures
 
     def warnings(self) -> list[str]:
         """Which kinds of pairs have codes that are nearly all alike."""

@@ -33,33 +33,27 @@ def test_interpreted_they_give_what_the_plain_passes_give():
 
 
 @pytest.mark.parametrize(
-    ("capability", "keep", "symmetric"),
-    [(90, False, True), pytest.param(80, True, True, marks=[pytest.mark.slow, pytest.mark.cheap]), (120, True, False)],
+    ("capability", "keep", "symmetric", "stored"),
+    [
+        (90, False, True, True),
+        pytest.param(90, False, True, False, marks=[pytest.mark.slow]),
+        pytest.param(80, True, True, True, marks=[pytest.mark.slow, pytest.mark.cheap]),
+        pytest.param(120, True, False, True, marks=[pytest.mark.slow, pytest.mark.cheap]),
+    ],
 )
-def test_they_compile_and_fit(capability, keep, symmetric):
+def test_they_compile_and_fit(capability, keep, symmetric, stored):
     pytest.importorskip("triton")
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-    from triton.compiler import compile as compile_for
+    from benchmarks.gpu.kernel_report import Variant, compile_kernel
+    from geohp.methods.hp.kernels import TUNING
 
-    from geohp.methods.hp import kernels
-
-    constants = {
-        "C": 768, "S": 256, "D": 256, "DEPTH": kernels.DEPTH, "HEIGHT": kernels.HEIGHT, "WIDTH": kernels.WIDTH,
-        "SPECIFIC": True, "KEEP": keep, "SYMMETRIC": symmetric, "VIEWS": 2,
-    }  # fmt: skip
-    halves = ("views", "features", "codes", "weights_out")
-    floats = ("agnostic_bound", "specific_bound", "of_rows", "of_cols", "pull", "pushes")
-    types = dict.fromkeys(halves, "*bf16") | dict.fromkeys(floats, "*fp32") | dict.fromkeys(constants, "constexpr")
-    types |= {"keep": "*u8", "sharpness": "fp32", "task_specific_weight": "fp32"}
-    for kernel in (kernels.sums_kernel, kernels.weights_kernel):
-        names = kernel.arg_names
-        signature = {name: types.get(name, "i32") for name in names}
-        aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name].startswith("*")}
-        source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
-        made = compile_for(source, target=GPUTarget("cuda", capability, 32), options=kernels.LAUNCH)
-        assert made.asm["cubin"]
-        assert made.metadata.shared <= SHARED_MEMORY[capability]
+    for kernel in ("sums_kernel", "weights_kernel"):
+        made = compile_kernel(Variant(kernel, stored, keep, symmetric), TUNING, capability)
+        assert made.shared_bytes <= SHARED_MEMORY[capability]
+        if capability == 90:
+            # Products by warp groups, from shared memory, and next to nothing spilled.
+            assert made.tensor_products > 0
+            assert made.old_products == 0
+            assert made.stack_bytes <= (64 if stored or kernel == "sums_kernel" else 256)
 
 
 def halves(*shape, dtype=torch.bfloat16):

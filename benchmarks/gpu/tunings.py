@@ -1,0 +1,42 @@
+"""Ways of cutting the fused loss into tiles and blocks, to be tried on a card."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from geohp.methods.hp.kernels import Tuning
+
+_VARIATIONS: tuple[dict[str, int], ...] = (
+    {},
+    {"depth": 64, "stages": 3},
+    {"stages": 3},
+    {"height": 64, "width": 128, "depth": 64, "warps": 4, "stages": 3},
+    {"height": 128, "width": 64, "depth": 64, "warps": 4, "stages": 3},
+    {"registers": 128, "depth": 64, "stages": 3},
+    {"found_bytes": 0},
+    {"found_bytes": 2**30},
+    {"strip": 8192, "block": 4096},
+    {"strip": 8192, "block": 8192},
+    {"strip": 4096, "block": 16384},
+    {"strip": 2048, "block": 4096},
+)
+"""What differs from the default: first how a tile is multiplied, then how tiles are gone through."""
+
+
+def candidates() -> list[Tuning]:
+    """The default, and what else may be faster."""
+    from geohp.methods.hp.kernels import TUNING
+
+    return [replace(TUNING, **variation) for variation in _VARIATIONS]  # type: ignore[arg-type]
+
+
+def describe(tuning: Tuning) -> str:
+    """What differs from the default, as it is to be written there."""
+    from geohp.methods.hp.kernels import TUNING
+
+    changed = {
+        f.name: getattr(tuning, f.name) for f in fields(tuning) if getattr(tuning, f.name) != getattr(TUNING, f.name)
+    }
+    return f"Tuning({', '.join(f'{name}={value}' for name, value in changed.items())})"
