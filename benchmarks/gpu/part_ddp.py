@@ -51,10 +51,11 @@ def _trained(sizes: Sizes, device: str, rank: int | None) -> dict[str, Tensor]:
     torch.manual_seed(0)
     settings = HPSettings(code_channels=sizes.codes, pool_size=sizes.images, warmup_steps=0, dropout=0.0)
     method = HP(sizes.channels, 3, settings)
-    rows = unit_rows(sizes.images * sizes.side**2, sizes.channels, "cpu")
-    maps = rows.view(sizes.images, sizes.side, sizes.side, -1).permute(0, 3, 1, 2).to(device)
+    rows = unit_rows(2 * sizes.images * sizes.side**2, sizes.channels, "cpu")
+    # Pools of other images: with a patch of its own in the pool, rounding would decide whether it is a positive.
+    maps, others = rows.view(2, sizes.images, sizes.side, sizes.side, -1).permute(0, 1, 4, 2, 3).to(device)
     affinities = torch.rand(sizes.images, sizes.side**2, 9).to(device)
-    method.to(device).prepare(lambda count: [maps[:count]])
+    method.to(device).prepare(lambda count: [others[:count]])
     optimizers = method.optimizers()
     halves = list(Batch(PatchFeatures(maps, affinities)).parts(_PROCESSES))
     for step in range(_STEPS):
