@@ -19,6 +19,7 @@ class Bounds:
 
     Attributes:
         ge, gt, le, lt: at least, above, at most, below.
+        finite: neither infinite nor NaN.
         auto: ``auto`` stands for ``None`` in a configuration: the number then follows from the data.
     """
 
@@ -26,6 +27,7 @@ class Bounds:
     gt: float | None = None
     le: float | None = None
     lt: float | None = None
+    finite: bool = False
     auto: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
@@ -33,6 +35,8 @@ class Bounds:
         number = schema["schema"] if self.auto else schema  # within what may be None
         bounds = {"ge": self.ge, "gt": self.gt, "le": self.le, "lt": self.lt}
         number.update({name: bound for name, bound in bounds.items() if bound is not None})
+        if self.finite:
+            number["allow_inf_nan"] = False
         if not self.auto:
             return schema
         from pydantic_core import core_schema

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -98,7 +97,7 @@ class ModelCard:
     scaling: str = "auto"
     patch_px: _Side = 224
     input_px: _Side = 224
-    pixel_size_m: Annotated[float, Bounds(gt=0, lt=math.inf)] | None = None
+    pixel_size_m: Annotated[float, Bounds(gt=0, finite=True)] | None = None
     config: dict[str, Any] = field(default_factory=dict)
     geohp_version: str = ""
     probe: str = "cluster"
