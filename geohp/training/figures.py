@@ -41,7 +41,7 @@ class _Waiting:
     known: dict[str, float]
     names: list[str]
     values: Tensor
-    arrival: torch.cuda.Event | None
+    arrival: Any  # a torch.cuda.Event, which torch has no types for; None on a CPU
 
     @classmethod
     def of(cls, figures: StepFigures, step: int, epoch: int) -> _Waiting:
@@ -52,14 +52,14 @@ class _Waiting:
         if stacked.is_cuda:
             host = torch.empty(stacked.shape, dtype=stacked.dtype, pin_memory=True)
             stacked = host.copy_(stacked, non_blocking=True)
-            arrival = torch.cuda.Event()
+            arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrival.record()
         return cls(step, epoch, known, list(tensors), stacked, arrival)
 
     @property
     def there(self) -> bool:
         """Whether nothing has to be waited for."""
-        return self.arrival is None or self.arrival.query()
+        return self.arrival is None or bool(self.arrival.query())
 
     def figures(self) -> dict[str, float]:
         """The numbers; waits for them."""
