@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 import rioxarray  # noqa: F401 (the accessor)
 import xarray as xr
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from geohp.classes import LandCoverClass, default_classes
 from geohp.errors import ConfigError, VectorError
@@ -18,16 +15,6 @@ from geohp.legend.file import Legend
 from geohp.legend.recoded_labels import RecodedLabels, ranked
 from geohp.raster.block import Block
 from geohp.raster.read.label_array import open_label_array
-
-
-@given(st.sampled_from(["uint8", "int8", "int16", "uint16", "int32", "int64"]).flatmap(
-    lambda dtype: arrays(dtype, st.integers(0, 30), elements=st.integers(-3 if dtype[0] == "i" else 0, 100))
-))  # fmt: skip
-def test_ranks_are_places_among_the_different_values(values):
-    distinct, ranks = ranked(values)
-    assert distinct.tolist() == sorted(set(values.tolist()))
-    assert distinct[ranks].tolist() == values.tolist()
-    assert distinct.dtype == np.int64
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32"])
