@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from benchmarks.reliability import configurations, models, mutants, offline, soak, vectors
+from benchmarks.reliability import configurations, models, mutants, offline, rasters, soak, vectors
 from benchmarks.reliability.part import Part
 
-PARTS: tuple[Part, ...] = (vectors.PART, models.PART, configurations.PART, soak.PART, offline.PART, mutants.PART)
+PARTS: tuple[Part, ...] = (
+    rasters.PART,
+    vectors.PART,
+    models.PART,
+    configurations.PART,
+    soak.PART,
+    offline.PART,
+    mutants.PART,
+)

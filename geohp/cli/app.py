@@ -113,9 +113,12 @@ def _terminate(number: int, frame: object) -> None:
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2, an interrupt exit code 130."""
     terminal.show_log()
+    terminal.ignore_undecodable_warnings()
     # Threads that spin while they wait stall one another wherever cores are shared with other work: up to twenty
     # times slower. Has to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Or GDAL leaves a file beside every gzipped input, to find its way in it the next time.
+    os.environ.setdefault("CPL_VSIL_GZIP_WRITE_PROPERTIES", "NO")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app()

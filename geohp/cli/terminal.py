@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import shutil
 import sys
@@ -21,12 +22,16 @@ from geohp.progress import Progress as ProgressProtocol
 from geohp.progress import no_progress
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from rich.progress import Progress, TaskID
 
     from geohp.inference.writing import Skipped
 
 _SHOWN = 3
 _LONGEST = 2000  # characters of a sentence: names of files and values of others may be of any length
+_GDAL_CODE = re.compile(r"^CPLE_\w+(?: in |:)\s*")
+"""What rasterio begins the words of GDAL with."""
 
 _FLAGS = {
     "overrides": "--set",
@@ -174,16 +179,58 @@ def flag(option: str, value: object) -> str:
 class _Sentences(logging.Handler):
     """Log messages as sentences; where bars are shown, above them."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_gdal: list[str] = []
+        self._warnings = set[str]()
+
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith("rasterio"):
+            self._show_gdal(" ".join(_GDAL_CODE.sub("", self.format(record)).split()))
         # A cluster warns that it closes when it is told to.
-        if record.levelno >= logging.ERROR or not record.name.startswith("distributed"):
-            say(self.format(record))
+        elif record.levelno >= logging.ERROR or not record.name.startswith("distributed"):
+            self._show(self.format(record), once=record.levelno == logging.WARNING)
+
+    def _show(self, text: str, *, once: bool) -> None:
+        """A sentence; files are opened several times, and what is odd about them is to be said but once."""
+        if not (once and text in self._warnings):
+            say(text)
+        self._warnings.add(text)
+
+    def _show_gdal(self, text: str) -> None:
+        """GDAL repeats what it warns of at every step, now with the file's name and now without: once is enough."""
+        if any(text.endswith(known) or known.endswith(text) for known in self._of_gdal):
+            return
+        self._of_gdal.append(text)
+        if len(self._of_gdal) <= _SHOWN or _SHOWN_NOW.get().verbose:
+            say(f"GDAL: {text}")
+        elif len(self._of_gdal) == _SHOWN + 1:
+            say("GDAL: and more; all of it with --verbose")
 
 
 def show_log() -> None:
     """Show what geohp reports, and what other libraries warn of."""
     logging.getLogger().addHandler(_Sentences())
     logging.getLogger("geohp").setLevel(logging.INFO)
+
+
+def ignore_undecodable_warnings() -> None:
+    """Pass over warnings of GDAL's that quote bytes of a damaged file, which rasterio fails to take for text.
+
+    It fails in a callback from C, where nobody can catch that: Python would print it as if geohp had crashed.
+    """
+    usual, usual_unraisable = sys.excepthook, sys.unraisablehook
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        begins = "rasterio" if trace is None else trace.tb_frame.f_code.co_filename
+        if not (isinstance(error, UnicodeDecodeError) and "rasterio" in begins):
+            usual(kind, error, trace)
+
+    def show_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+        if not isinstance(unraisable.exc_value, UnicodeDecodeError):
+            usual_unraisable(unraisable)
+
+    sys.excepthook, sys.unraisablehook = show, show_unraisable
 
 
 def show_skipped(scene: str, skipped: Sequence[Skipped]) -> None:

@@ -9,7 +9,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geohp.errors import SceneError
-from geohp.raster.grid import Grid
+from geohp.raster.grid import Grid, transformer
 
 _ALONG_EDGE = 32  # points an edge of a raster, which bends in another projection
 
@@ -55,10 +55,7 @@ def _placed(grid: Grid, frame: Grid, cols: Any, rows: Any) -> tuple[NDArray[np.f
     places: Any = (cols, rows)
     x, y = grid.affine * places
     if grid.crs is not None and frame.crs is not None and grid.crs != frame.crs:
-        from pyproj import CRS, Transformer
-
-        here, there = (CRS.from_wkt(each.crs.to_wkt()) for each in (grid, frame) if each.crs is not None)
-        x, y = Transformer.from_crs(here, there, always_xy=True).transform(x, y)
+        x, y = transformer(grid.crs, frame.crs).transform(x, y)
     return np.asarray(x, float), np.asarray(y, float)
 
 

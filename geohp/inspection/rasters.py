@@ -28,8 +28,8 @@ class BandInfo:
         description: its name, empty where it has none.
         colour: GDAL's colour interpretation, such as "red" or "undefined".
         dtype: of its values.
-        nodata: value without data, "nan" where that is not a number (which JSON cannot hold); ``None`` where none is
-            declared.
+        nodata: value without data, "nan" or "inf" where that is no finite number (which JSON cannot hold); ``None``
+            where none is declared.
     """
 
     number: int
@@ -111,10 +111,10 @@ def _described(dataset: Any, name: str, grid: Grid) -> RasterInfo:
         width=grid.width,
         height=grid.height,
         bands=tuple(
-            BandInfo(
-                i + 1, dataset.descriptions[i] or "", dataset.colorinterp[i].name, dataset.dtypes[i], _nodata(nodata)
+            BandInfo(number, description or "", colour.name, dtype, _nodata(nodata))
+            for number, (description, colour, dtype, nodata) in enumerate(
+                zip(dataset.descriptions, dataset.colorinterp, dataset.dtypes, dataset.nodatavals, strict=True), start=1
             )
-            for i, nodata in enumerate(dataset.nodatavals)
         ),
         crs=None if grid.crs is None else grid.crs.to_string(),
         crs_name=_crs_name(grid),
@@ -131,7 +131,7 @@ def _described(dataset: Any, name: str, grid: Grid) -> RasterInfo:
 
 
 def _nodata(value: float | None) -> float | str | None:
-    return "nan" if value is not None and np.isnan(value) else value
+    return value if value is None or np.isfinite(value) else str(float(value))
 
 
 def _crs_name(grid: Grid) -> str | None:

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from rasterio.windows import Window
 
+from geohp.errors import SceneError
+
 BLOCK_PX = 2048
 """Side of a block, unless asked otherwise."""
+
+MOST_BLOCKS = 2**18
+"""Rasters of more blocks are refused: those of a million pixels a side, where headers that lie declare a thousand times
+that."""
 
 Slices = tuple[slice, slice]
 
@@ -90,11 +96,19 @@ class BlockGrid:
     Args:
         height, width: the raster's size in pixels.
         side_px: a block's size.
+
+    Raises:
+        SceneError: a raster of an absurd size.
     """
 
     def __init__(self, height: int, width: int, side_px: int = BLOCK_PX) -> None:
         self.height, self.width, self.side_px = height, width, side_px
         self.columns = -(-width // side_px)
+        if self.columns * -(-height // side_px) > MOST_BLOCKS:
+            problem = f"a raster of {width:,} x {height:,} px is too large to go through"
+            raise SceneError(
+                problem, "cut it into several (gdal_translate -srcwin); a damaged header may declare so much"
+            )
         self.blocks = [
             Block(row, col, side_px, side_px).clip((height, width))
             for row in range(0, height, side_px)
@@ -107,3 +121,14 @@ class BlockGrid:
         row, col = row + down, col + right
         inside = 0 <= row * self.side_px < self.height and 0 <= col < self.columns
         return row * self.columns + col if inside else None
+
+
+def check_size(height: int, width: int) -> None:
+    """Refuse a raster so large that going through its blocks, even empty ones, would never end.
+
+    Raises:
+        SceneError: with the remedy.
+    """
+    if -(-height // BLOCK_PX) * -(-width // BLOCK_PX) > MOST_BLOCKS:
+        problem = f"a raster of {width:,} x {height:,} px is too large to go through, or its header is damaged"
+        raise SceneError(problem, "cut it into several, for instance with gdal_translate -srcwin")

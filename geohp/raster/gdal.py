@@ -11,17 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 import rasterio.env
 from rasterio._err import CPLE_BaseError
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 # For decoded blocks; left alone, GDAL takes a share of the machine's memory, gigabytes on a server.
 _CACHE_BYTES = 40 * 2**20
 
 _ON_SERVERS = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift", "/vsiwebhdfs", "://")
 
-FAILURES = (RasterioError, CPLE_BaseError, OSError, UnicodeError)  # the last for what is not UTF-8
+GDAL_FAILURES = (RasterioError, CRSError, CPLE_BaseError)
+"""What rasterio raises where GDAL fails."""
+FAILURES = (*GDAL_FAILURES, OSError, UnicodeError)  # the last for what is not UTF-8
 
 
 def gdal_env(**options: Any) -> Any:
@@ -57,6 +60,11 @@ def open_raster(name: str | Path, mode: str = "r", **options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(name, mode, **options)
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The type of a band by rasterio's name of it; of complex integers, which numpy has not, what they are read as."""
+    return np.dtype("complex64" if name.startswith("complex_int") else name)
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +17,11 @@ from geohp.raster.block import Block
 if TYPE_CHECKING:
     from affine import Affine
     from pyproj import CRS as PyprojCRS  # noqa: N811
+    from pyproj import Transformer
     from rasterio.control import GroundControlPoint
     from rasterio.crs import CRS
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,18 @@ class Grid:
 
     @classmethod
     def of(cls, dataset: Any) -> Grid:
-        """The grid of an open rasterio dataset."""
+        """The grid of an open rasterio dataset.
+
+        A transform that is not finite or gives pixels no area, and ground control points that no transform fits, place
+        nothing: such a raster counts as one without georeference.
+        """
         gcps, gcp_crs = dataset.gcps
         crs = (gcp_crs if gcps else None) or dataset.crs
-        return cls(dataset.width, dataset.height, dataset.transform, crs, tuple(gcps))
+        grid = cls(dataset.width, dataset.height, dataset.transform, crs, tuple(gcps))
+        if _fits(grid.gcps) if gcps else _is_invertible(grid.transform):
+            return grid
+        logger.warning("%s: its georeference places nothing, so it is taken for an image without one", dataset.name)
+        return replace(grid, transform=type(grid.transform).identity(), gcps=())
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -140,6 +153,24 @@ class Grid:
         return math.sqrt(abs(area)) if math.isfinite(area) else None
 
 
+def _is_invertible(transform: Affine) -> bool:
+    """Whether a transform gives every pixel an area."""
+    return all(map(math.isfinite, transform)) and transform.determinant != 0
+
+
+def _fits(gcps: Sequence[GroundControlPoint]) -> bool:
+    """Whether GDAL finds a transform through ground control points."""
+    from rasterio._err import CPLE_BaseError
+    from rasterio.transform import GCPTransformer, from_gcps
+
+    try:
+        with GCPTransformer(list(gcps)) as transformer:
+            x, y = transformer.xy([0, 1], [0, 1])
+        return bool(np.isfinite([x, y]).all()) and _is_invertible(from_gcps(gcps))
+    except CPLE_BaseError:
+        return False
+
+
 def parse_crs(crs: Any) -> PyprojCRS:
     """A pyproj CRS from whatever names one, rasterio's CRS included.
 
@@ -154,3 +185,19 @@ def parse_crs(crs: Any) -> PyprojCRS:
         raise VectorError(
             f"the coordinate reference system is not understood ({error})", "assign a known one"
         ) from error
+
+
+def transformer(source: Any, target: Any) -> Transformer:
+    """Takes (x, y) of one coordinate reference system to another, both named as for :func:`parse_crs`.
+
+    Raises:
+        VectorError: one is not understood, or nothing leads there, as from a building site to the Earth.
+    """
+    import pyproj
+
+    here, there = parse_crs(source), parse_crs(target)
+    try:
+        return pyproj.Transformer.from_crs(here, there, always_xy=True)
+    except pyproj.exceptions.ProjError as error:
+        problem = f"nothing leads from the coordinate reference system {here.name!r} to {there.name!r}"
+        raise VectorError(problem, "assign the right ones") from error

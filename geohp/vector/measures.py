@@ -25,6 +25,7 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
+from geohp.errors import VectorError
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid, parse_crs
 from geohp.vector.placement import Placement
@@ -96,7 +97,7 @@ class PixelAreas:
         unit_m2: the unit: where all pixels have the same area, that, else about 2^-24 of a pixel.
 
     Raises:
-        VectorError: a CRS that pyproj does not understand.
+        VectorError: a CRS that pyproj does not understand, or that does not reach so far.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -107,6 +108,9 @@ class PixelAreas:
         else:
             middle = Block(grid.height // 2, grid.width // 2, 1, 1)
             self.unit_m2 = float(self._m2(middle).max()) * 2**-24
+            if not self.unit_m2 > 0:
+                problem = "the raster lies where its coordinate reference system does not reach"
+                raise VectorError(problem, "assign the right one")
 
     def units(self, block: Block) -> NDArray[np.int64]:
         """Areas in units as (1, 1), (rows, 1) or (rows, cols), whichever tells them all."""
@@ -131,7 +135,9 @@ class PixelAreas:
                 flat = self._surface.to_equal_area(corners)
             lattice = flat.reshape(*row.shape, 2)
             diagonal, other = lattice[1:, 1:] - lattice[:-1, :-1], lattice[:-1, 1:] - lattice[1:, :-1]
-            areas[top : top + strip] = abs(diagonal[..., 0] * other[..., 1] - diagonal[..., 1] * other[..., 0]) / 2
+            with np.errstate(invalid="ignore"):
+                areas[top : top + strip] = abs(diagonal[..., 0] * other[..., 1] - diagonal[..., 1] * other[..., 0]) / 2
+        areas[~np.isfinite(areas)] = 0  # where the system does not reach there is no ground
         return areas
 
 

@@ -16,6 +16,7 @@ from rasterio.enums import Resampling
 
 from geohp.errors import VectorError
 from geohp.raster.block import Block
+from geohp.raster.gdal import FAILURES, gdal_message, numpy_dtype
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster, warped_to
 from geohp.raster.read.quantities import QuantityRaster
@@ -229,9 +230,15 @@ def dataset_on_grid(dataset: Any, name: str, grid: Grid) -> Iterator[Any]:
 
 
 def _warped(dataset: Any, name: str, own: Grid, grid: Grid) -> Any:
-    pixel, *_ = rasterio.warp.calculate_default_transform(own.crs, grid.crs, own.width, own.height, *dataset.bounds)
+    try:
+        pixel, *_ = rasterio.warp.calculate_default_transform(own.crs, grid.crs, own.width, own.height, *dataset.bounds)
+    except FAILURES as error:
+        raise VectorError(
+            f"{name} cannot be brought to the label map's pixel grid ({gdal_message(error)})",
+            "give rasters whose coordinate reference systems belong together",
+        ) from error
     finer = abs(pixel.determinant) < 0.99 * abs(grid.transform.determinant)
-    nodata = dataset.nodata if dataset.nodata is not None or np.dtype(dataset.dtypes[0]).kind != "f" else np.nan
+    nodata = dataset.nodata if dataset.nodata is not None or numpy_dtype(dataset.dtypes[0]).kind != "f" else np.nan
     resampling = Resampling.average if finer else Resampling.nearest
     add_alpha = nodata is None and not alpha_bands(dataset)
     return warped_to(grid, dataset, name, resampling=resampling, nodata=nodata, add_alpha=add_alpha)

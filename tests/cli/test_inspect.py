@@ -1,9 +1,11 @@
 """Commands that look at what there is."""
 
+import gzip
 import json
 import subprocess
 import sys
 
+import numpy as np
 from typer.testing import CliRunner
 
 from geohp.cli.app import app
@@ -77,3 +79,16 @@ def test_doctor_marks_what_can_be_mended(monkeypatch):
         "1 of these, marked with !, can be mended",
     ]
     assert json.loads(run("doctor", "--json").output)["details"]["sound"] is False
+
+
+def test_nothing_is_left_beside_a_gzipped_raster(write_scene, tmp_path, monkeypatch):
+    monkeypatch.delenv("CPL_VSIL_GZIP_WRITE_PROPERTIES", raising=False)
+    folder = tmp_path / "gzipped"
+    folder.mkdir()
+    values = np.random.default_rng(0).integers(0, 255, (3, 400, 400), dtype=np.uint8)
+    (folder / "a.tif.gz").write_bytes(gzip.compress(write_scene(values).read_bytes()))
+    labels = write_scene(np.zeros((1, 9, 9), np.uint8), "labels.tif")
+    words = ["legend", labels, "--reference", f"/vsigzip/{folder}/a.tif.gz", "-o", tmp_path / "legend.yaml"]
+    command = [sys.executable, "-m", "geohp", *map(str, words)]
+    assert "3 bands" in subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert [path.name for path in folder.iterdir()] == ["a.tif.gz"]

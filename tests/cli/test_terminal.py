@@ -1,6 +1,7 @@
 """What a user sees of a run beside its results."""
 
 import logging
+import sys
 
 import pytest
 
@@ -35,10 +36,34 @@ def test_what_geohp_reports_and_others_warn_of_is_shown(capsys, monkeypatch):
     terminal.show_log()
     logging.getLogger("geohp.inference").info("using %s", "k-means")
     logging.getLogger("other").info("nothing")
-    logging.getLogger("other").warning("careful")
+    for _ in range(2):
+        logging.getLogger("other").warning("careful")
     logging.getLogger("distributed.nanny").warning("closing")
     logging.getLogger("distributed.nanny").error("lost")
     assert capsys.readouterr().err.splitlines() == ["geohp: using k-means", "geohp: careful", "geohp: lost"]
+
+
+def test_what_gdal_warns_of_is_said_once_and_a_flood_of_it_cut_short(capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    terminal.show_log()
+    log = logging.getLogger("rasterio._env")
+    for text in ("a.tif: damaged", "damaged", "a.tif: damaged", "cut short\nhere", "third", "fourth", "fifth"):
+        log.warning("CPLE_AppDefined in %s", text)
+    said = ["GDAL: a.tif: damaged", "GDAL: cut short here", "GDAL: third", "GDAL: and more; all of it with --verbose"]
+    assert capsys.readouterr().err.splitlines() == [f"geohp: {line}" for line in said]
+
+
+def test_a_warning_that_is_no_text_is_passed_over_and_a_crash_is_not(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    terminal.ignore_undecodable_warnings()
+    undecodable = UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "invalid start byte")
+    sys.excepthook(UnicodeDecodeError, undecodable, None)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UnicodeDecodeError) as caught:
+        b"\xe9".decode()
+    sys.excepthook(UnicodeDecodeError, caught.value, caught.value.__traceback__)
+    assert "UnicodeDecodeError" in capsys.readouterr().err
 
 
 def lines(calls):

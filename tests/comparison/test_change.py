@@ -10,6 +10,7 @@ import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
+from rasterio.crs import CRS
 
 import geohp
 from geohp.classes import LandCoverClass, classes_from_json
@@ -209,6 +210,8 @@ def test_what_cannot_be_compared_is_refused(dates, tmp_path, write_scene, three_
     far = write(tmp_path / "far.tif", labels, transform=PLACE * Affine.translation(5000, 0))
     refused(SceneError, "show different ground", old, far)
     refused(SceneError, "nowhere.tif does not say where", old, write(tmp_path / "nowhere.tif", labels, crs=None))
+    site = write(tmp_path / "site.tif", labels, crs=CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]'))
+    refused(VectorError, "nothing leads from the coordinate reference system 'site'", site, old)
     refused(ConfigError, "is both dates", old, old)
     scene = write_scene(three_fields, "scene.tif", transform=PLACE)
     twin = write_scene(three_fields, "twin.tif", transform=PLACE)

@@ -1,11 +1,14 @@
 """What is shown of rasters and maps."""
 
+import time
+
 import numpy as np
 import pytest
 from rasterio.transform import Affine
 
-from geohp.errors import SceneError
+from geohp.errors import SceneError, VectorError
 from geohp.inspection.rasters import raster_info
+from geohp.raster.read.labels import open_labels
 from geohp.vector.polygonize import polygonize
 
 
@@ -51,3 +54,19 @@ def test_what_is_no_raster_is_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"nothing")
     with pytest.raises(SceneError, match=r"a\.tif cannot be opened"):
         raster_info(tmp_path / "a.tif")
+
+
+def test_a_nodata_value_that_is_no_finite_number_is_a_word(write_scene):
+    info = raster_info(write_scene(np.ones((1, 20, 30), np.float32), nodata=-np.inf))
+    assert info.bands[0].nodata == "-inf"
+
+
+def test_thousands_of_bands_take_no_longer_than_one_each(tmp_path):
+    path = tmp_path / "a.vrt"
+    bands = "".join(f"<VRTRasterBand dataType='Byte' band='{number}'/>" for number in range(1, 20_001))
+    path.write_text(f"<VRTDataset rasterXSize='4' rasterYSize='3'>{bands}</VRTDataset>")
+    start = time.perf_counter()
+    assert len(raster_info(path).bands) == 20_000
+    with pytest.raises(VectorError, match="has 20000 bands"), open_labels(path):
+        pass
+    assert time.perf_counter() - start < 8  # half a second; a minute where every band looks at all of them

@@ -16,6 +16,10 @@ from geohp.raster.grid import Grid
 from geohp.vector.measures import PixelAreas, areas_m2, perimeters_m
 
 SQUARE = shapely.box(0, 0, 10, 20)
+MOON = (
+    'PROJCS["moon",GEOGCS["moon",DATUM["moon",SPHEROID["moon",1737400,0]],PRIMEM["here",0],'
+    'UNIT["degree",0.0174532925199433]],PROJECTION["Equirectangular"],UNIT["metre",1]]'
+)
 
 
 def test_planar_and_unknown():
@@ -108,3 +112,12 @@ def test_pixel_areas_are_the_areas_of_pixels(crs, transform, with_gcps):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     part = np.broadcast_to(areas.units(Block(1, 1, rows - 1, cols - 1)) * areas.unit_m2, (rows - 1, cols - 1))
     np.testing.assert_array_equal(part, found[1:, 1:])
+
+
+def test_there_is_no_ground_where_a_system_does_not_reach():
+    across = Grid(4, 400, Affine(1e4, 0, 0, 0, -2e4, 4e6), CRS.from_wkt(MOON))  # its poles lie at 2.7e6
+    areas = PixelAreas(across).units(Block(0, 0, 400, 4))
+    assert areas.min() == 0 < areas.max()
+    beyond = Grid(2, 2, Affine(1, 0, 5e5, 0, -1, 5e6), CRS.from_wkt(MOON))
+    with pytest.raises(VectorError, match="does not reach"):
+        PixelAreas(beyond)

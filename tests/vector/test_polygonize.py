@@ -212,6 +212,12 @@ def test_nothing_but_nodata(crs):
     assert polygons.crs == crs
 
 
+def test_labels_that_no_polygon_can_carry_are_refused(write_scene):
+    path = write_scene(np.array([[[1, 2**64 - 1]]], np.uint64), nodata=None)
+    with pytest.raises(VectorError, match="has label 18446744073709551615; number the labels anew"):
+        polygonize(path)
+
+
 def test_floats_and_several_bands_are_no_labels(tmp_path):
     with pytest.raises(VectorError, match="float32"):
         polygonize(raster(np.zeros((2, 2), np.float32), nodata=None))

@@ -174,3 +174,12 @@ def test_rasters_that_do_not_fit():
     same = raster(np.ones((2, 2)), name="same")
     with pytest.raises(VectorError, match="two columns would be called 'same_mean'"):
         polygonize(labels, stats=[Statistics(same), Statistics(same)])
+
+
+def test_rasters_that_nothing_leads_between_are_refused(write_scene):
+    there = {"crs": "EPSG:4326", "transform": Affine(1e-5, 0, 15, 0, -1e-5, 9)}
+    other = write_scene(np.ones((1, 6, 6), np.float32), "other.tif", **there)
+    site = {"crs": 'LOCAL_CS["site",UNIT["metre",1]]', "transform": Affine(1, 0, 0, 0, -1, 0)}
+    labels = write_scene(np.ones((1, 6, 6), np.uint8), "labels.tif", **site)
+    with pytest.raises(VectorError, match="cannot be brought to the label map's pixel grid"):
+        polygonize(labels, stats=[f"{other}:mean"])

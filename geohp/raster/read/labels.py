@@ -15,9 +15,10 @@ from rasterio.vrt import WarpedVRT
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_from_json, default_classes, is_colour
 from geohp.errors import SceneError, VectorError
 from geohp.raster.block import BLOCK_PX, Block, BlockGrid
-from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
+from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, numpy_dtype, open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.arrays import array_label, to_memory_file, unmasked
+from geohp.raster.read.opened import check_readable, readable
 from geohp.raster.read.validity import ValidityPlan, alpha_bands
 
 if TYPE_CHECKING:
@@ -58,12 +59,13 @@ class LabelRaster:
         """
         attributes = attributes or {}
         declared = attributes.get("classes")
+        check_readable(dataset, name)
         bands = _value_bands(dataset)
         if len(bands) != 1:
             raise VectorError(
                 f"{name} has {len(bands)} bands, but a label map has one: extract the band that holds the labels first."
             )
-        dtype = np.dtype(dataset.dtypes[bands[0] - 1])
+        dtype = numpy_dtype(dataset.dtypes[bands[0] - 1])
         if dtype.kind not in "iu":
             raise VectorError(
                 f"{name} holds {dtype} values, but labels are integers: convert the raster to an integer type first "
@@ -89,12 +91,22 @@ class LabelRaster:
         return self.read_reduced(block, block.shape)
 
     def read_reduced(self, block: Block, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Labels and validity of a block in so many rows and columns: of its overviews, or one of several pixels."""
+        """Labels and validity of a block in so many rows and columns: of its overviews, or one of several pixels.
+
+        Raises:
+            SceneError: it cannot be read.
+            VectorError: labels of 2^63 and more.
+        """
         try:
             values = self._dataset.read(self.band, window=block.window, out_shape=shape)
-            return values, self._validity.of_block(self._dataset, block, values[None])
+            valid = self._validity.of_block(self._dataset, block, values[None])
         except FAILURES as error:
             raise _unreadable(self.name, error, block) from error
+        if values.dtype == np.uint64:  # which nothing that labels are written to can hold
+            if (largest := int(values.max(where=valid, initial=0))) > np.iinfo(np.int64).max:
+                raise VectorError(f"{self.name} has label {largest}", "number the labels anew, from 0 on")
+            values = values.astype(np.int64)
+        return values, valid
 
     def read_bytes(self, block: Block) -> NDArray[np.uint8]:
         """A block as maps are stored: labels (rows, cols) uint8, 255 without data.
@@ -177,6 +189,8 @@ def open_labels(labels: str | Path | DataArray, *, any_values: bool | None = Non
 
 def as_label_map(dataset: Any, name: str) -> LabelRaster | None:
     """An open rasterio dataset as a label raster where it says that it is one; ``None`` of any other."""
+    if not dataset.count:
+        return None
     try:
         labels = LabelRaster(dataset, name)
     except VectorError:  # several bands, or no integers
@@ -230,7 +244,7 @@ def opened_raster(source: str | Path | DataArray) -> Iterator[tuple[Any, str]]:
     """An open rasterio dataset of a file or an array, and its name in messages.
 
     Raises:
-        SceneError: a raster that cannot be opened.
+        SceneError: a raster that cannot be opened, or of which GDAL cannot read what it was opened for.
     """
     with gdal_env():
         if isinstance(source, str | Path):
@@ -240,7 +254,7 @@ def opened_raster(source: str | Path | DataArray) -> Iterator[tuple[Any, str]]:
             except FAILURES as error:
                 remedy = "" if Path(source).exists() or "://" in name else ": no such file; check the path"
                 raise SceneError(f"{name} cannot be opened as a raster ({gdal_message(error)}){remedy}.") from error
-            with dataset:
+            with dataset, readable(name):
                 yield dataset, name
         else:
             name = array_label(source)
@@ -250,7 +264,7 @@ def opened_raster(source: str | Path | DataArray) -> Iterator[tuple[Any, str]]:
 
 def _value_bands(dataset: Any) -> list[int]:
     """Numbers of the bands that are no alpha bands."""
-    return [band for band in range(1, dataset.count + 1) if band not in alpha_bands(dataset)] or [1]
+    return sorted(set(range(1, dataset.count + 1)) - {*alpha_bands(dataset)}) or [1]
 
 
 def warped_to(grid: Grid, dataset: Any, name: str, **options: Any) -> Any:

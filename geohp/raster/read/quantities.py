@@ -11,6 +11,7 @@ from rasterio.enums import Resampling
 from geohp.errors import SceneError
 from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_message
+from geohp.raster.read.opened import check_readable
 from geohp.raster.read.validity import ValidityPlan
 
 
@@ -20,9 +21,15 @@ class QuantityRaster:
     Args:
         dataset: open in rasterio.
         name: the raster in messages.
+
+    Raises:
+        SceneError: it holds no bands, or complex values.
     """
 
     def __init__(self, dataset: Any, name: str) -> None:
+        check_readable(dataset, name)
+        if dataset.dtypes[0].startswith("complex"):
+            raise SceneError(f"{name} holds complex values, no quantities", "convert it to amplitudes first")
         self._dataset, self.name = dataset, name
         self._validity = ValidityPlan.of(dataset, [1])
 

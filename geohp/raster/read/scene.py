@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from geohp.errors import ReadError, SceneError
-from geohp.raster.block import Block
-from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_env, open_raster
+from geohp.raster.block import Block, check_size
+from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, numpy_dtype, open_env, open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.arrays import to_memory_file
 from geohp.raster.read.bands import BandSelection, BandTable, select_bands
+from geohp.raster.read.opened import check_readable, readable
 from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
 from geohp.raster.read.validity import ValidityPlan
 
@@ -72,9 +73,10 @@ class Scene:
         self.path = path
         self._dataset = dataset
         self._lock = threading.Lock()
-        with ExitStack() as closing:
+        with ExitStack() as closing, readable(path):
             closing.enter_context(dataset)
-            _refuse_empty(dataset, path)
+            check_readable(dataset, path)
+            check_size(dataset.height, dataset.width)
             self.grid = Grid.of(dataset)
             self.height: int = dataset.height
             self.width: int = dataset.width
@@ -314,21 +316,12 @@ def _cannot_open(name: str, error: Exception) -> str:
     return f"{name} does not exist: check the path."
 
 
-def _refuse_empty(dataset: Any, path: str) -> None:
-    if dataset.count:
-        return
-    if dataset.subdatasets:
-        names = ", ".join(dataset.subdatasets[:8]) + (", ..." if len(dataset.subdatasets) > 8 else "")
-        raise SceneError(f"{path} is a container of several rasters: open one of them by its full name: {names}")
-    raise SceneError(f"{path} holds no raster bands: give an image.")
-
-
 def _select(dataset: Any, path: str, bands: BandRequest) -> BandSelection:
     table = BandTable(dataset.descriptions, tuple(meaning.name.lower() for meaning in dataset.colorinterp), path)
     selection = select_bands(table, bands)
     for number in selection.numbers:
         kind = dataset.dtypes[number - 1]
-        if np.dtype(kind if not kind.startswith("complex_int") else "complex64").kind not in "uif":
+        if numpy_dtype(kind).kind not in "uif":
             raise SceneError(f"{path}: band {number} holds {kind} values: convert it to amplitudes first.")
     return selection
 

@@ -1,0 +1,61 @@
+"""Where pixels lie, also where a file says nonsense of it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+
+from geohp.errors import VectorError
+from geohp.raster.grid import Grid, transformer
+
+PLACE = {"crs": "EPSG:32633", "transform": Affine(1, 0, 5e5, 0, -1, 5e6)}
+
+
+def grid_of(path: Path, transform: Affine | None, gcps: list[GroundControlPoint] | None = None) -> Grid:
+    profile = {"driver": "GTiff", "width": 4, "height": 3, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
+    with rasterio.open(path, "w", **profile, **({} if transform is None else {"transform": transform})) as dataset:
+        dataset.write(np.ones((1, 3, 4), np.uint8))
+        if gcps:
+            dataset.gcps = gcps, CRS.from_epsg(32633)
+    with rasterio.open(path) as dataset:
+        return Grid.of(dataset)
+
+
+@pytest.mark.parametrize(
+    "factor", [Affine.scale(0, 1), Affine(1, 1, 0, 1, 1, 0), Affine.scale(float("nan")), Affine.scale(float("inf"))]
+)
+def test_a_transform_that_places_nothing_counts_as_none(
+    tmp_path: Path, factor: Affine, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        grid = grid_of(tmp_path / "a.tif", PLACE["transform"] * factor)
+    assert not grid.is_georeferenced
+    assert grid.affine == Affine.scale(1, -1)
+    assert "places nothing" in caplog.text
+
+
+@pytest.mark.parametrize("places", [[(0, 0)], [(0, 0), (1, 1), (2, 2), (3, 3)]])
+def test_control_points_that_no_transform_fits_count_as_none(tmp_path: Path, places: list[tuple[int, int]]) -> None:
+    points = [GroundControlPoint(row, col, 5e5 + col, 5e6 - row, 0) for row, col in places]
+    grid = grid_of(tmp_path / "a.tif", None, points)
+    assert not grid.is_georeferenced
+    assert grid.gcps == ()
+
+
+def test_sound_control_points_are_kept(tmp_path: Path) -> None:
+    points = [GroundControlPoint(row, col, 5e5 + col, 5e6 - row, 0) for row, col in ((0, 0), (0, 4), (3, 0))]
+    assert len(grid_of(tmp_path / "a.tif", None, points).gcps) == 3
+
+
+def test_nothing_leads_from_a_building_site_to_the_earth() -> None:
+    with pytest.raises(VectorError, match=r"nothing leads from .* 'site' to 'WGS 84"):
+        transformer('LOCAL_CS["site",UNIT["metre",1]]', "EPSG:32633")
+    x, y = transformer("EPSG:4326", "EPSG:32633").transform(15, 0)
+    assert (round(x), round(y)) == (500000, 0)
