@@ -244,6 +244,9 @@ def explained() -> dict[str, str]:
 
 @functools.cache
 def _workshop() -> Workshop:
+    """A copy of the very code that the mutants are of, though the repository may change under way."""
+    for package in PACKAGES:
+        package_mutants(package)
     return Workshop(ROOT)
 
 
