@@ -67,6 +67,11 @@ def unprintable(name: str) -> bool:
     return any(category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
 
 
+def printable(name: str) -> str:
+    """A name that anything can show: blanks for what is :func:`unprintable`."""
+    return " ".join("".join(" " if unprintable(c) else c for c in name).split()) if unprintable(name) else name
+
+
 def default_classes(count: int) -> tuple[LandCoverClass, ...]:
     """Names ("class 0", ...) and well-separated colours for ``count`` unnamed clusters."""
     return tuple(LandCoverClass(i, f"class {i}", _colour(i)) for i in range(count))
@@ -84,8 +89,10 @@ def classes_from_json(text: str) -> tuple[LandCoverClass, ...]:
         ValueError: when the text is not such a list.
     """
     try:
-        return tuple(LandCoverClass(int(c["id"]), str(c["name"]), str(c["colour"])) for c in json.loads(text))
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        return tuple(
+            LandCoverClass(int(c["id"]), printable(str(c["name"])), str(c["colour"])) for c in json.loads(text)
+        )
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a list of classes with id, name and colour: {error}") from error
 
 

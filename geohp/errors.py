@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Self
 
+from geohp.credentials import without_credentials
+
 PLACE = "{option}"
 
 
@@ -28,11 +30,13 @@ class GeohpError(Exception):
 
     def __new__(cls, problem: str, *_: object, **__: object) -> Self:  # noqa: D102
         # OSError takes a second argument for its strerror, and the first for its errno.
-        return super().__new__(cls, problem)
+        return super().__new__(cls, without_credentials(problem))
 
     def __init__(self, problem: str, remedy: str = "", *, option: str | None = None, value: object = None) -> None:
+        problem, remedy = without_credentials(problem), without_credentials(remedy)
         super().__init__(problem)
-        self.problem, self.remedy, self.option, self.value = problem, remedy, option, value
+        self.problem, self.remedy, self.option = problem, remedy, option
+        self.value = without_credentials(value) if isinstance(value, str) else value
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restored, (type(self), self.problem, self.remedy, self.option, self.value), self.__dict__

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from benchmarks.reliability import configurations, models, mutants, offline, rasters, soak, vectors
+from benchmarks.reliability import (
+    configurations,
+    markup,
+    models,
+    mutants,
+    offline,
+    rasters,
+    secrets,
+    soak,
+    vectors,
+)
 from benchmarks.reliability.part import Part
 
 PARTS: tuple[Part, ...] = (
@@ -10,6 +20,8 @@ PARTS: tuple[Part, ...] = (
     vectors.PART,
     models.PART,
     configurations.PART,
+    markup.PART,
+    secrets.PART,
     soak.PART,
     offline.PART,
     mutants.PART,

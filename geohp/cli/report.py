@@ -14,8 +14,6 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
-import typer
-
 from geohp.cli import terminal
 from geohp.cli.parameters import panel
 from geohp.version import __version__
@@ -104,9 +102,9 @@ def reporting(command: Callable[..., Report]) -> Callable[..., None]:
             if as_json:
                 name = command.__name__.replace("_", "-")
                 document = report.document(name, time.monotonic() - started)
-                typer.echo(json.dumps(document, ensure_ascii=False, default=str))
+                terminal.echo(json.dumps(document, ensure_ascii=False, default=str))
             elif not quiet:
-                typer.echo(report.text)
+                terminal.echo(report.text)
             if report.failure is not None:
                 raise report.failure
 

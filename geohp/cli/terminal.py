@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from geohp.classes import unprintable
+from geohp.credentials import without_credentials
 from geohp.errors import GeohpError, Note
 from geohp.progress import Progress as ProgressProtocol
 from geohp.progress import no_progress
@@ -167,7 +169,13 @@ def width() -> int:
 
 def say(text: str) -> None:
     """A sentence beside the result."""
-    typer.echo(f"geohp: {text}", err=True)
+    echo(f"geohp: {text}", err=True)
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a text as a terminal may show it: nothing in it commands the terminal, or gives access to anything."""
+    shown = "".join(" " if unprintable(c) and c not in "\n\t" else c for c in without_credentials(text))
+    typer.echo(shown, err=err)
 
 
 def flag(option: str, value: object) -> str:
@@ -247,7 +255,7 @@ def show_skipped(scene: str, skipped: Sequence[Skipped]) -> None:
 def show_error(error: GeohpError) -> None:
     """What was wrong, and what is kept of the work."""
     if _SHOWN_NOW.get().verbose:
-        typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        echo("".join(traceback.format_exception(error)).rstrip(), err=True)
     sentence = " ".join(error.render(flag).split())
     if len(sentence) > _LONGEST:
         sentence = f"{sentence[: _LONGEST // 2]} ... {sentence[-_LONGEST // 2 :]}"

@@ -15,7 +15,7 @@ from geohp.cli.report import Report
 
 def view(
     labels: Labels,
-    scene: Annotated[Path, typer.Option(metavar="FILE", help="The image that it is a map of.")],
+    scene: Annotated[str, typer.Option(metavar="FILE", help="The image that it is a map of.")],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Page to write (.html); beside the labels by default."),

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from geohp.config.documents import DocumentError, read_yaml, write_yaml
 from geohp.config.experiment import VARIANTS, Config
+from geohp.credentials import without_credentials
 from geohp.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -84,8 +85,24 @@ def read_document(text: str, where: str) -> Any:
 
 
 def dump_config(config: Config) -> str:
-    """The configuration, defaults included, as YAML that :func:`load_config` reads back."""
+    """The configuration, defaults included, as YAML that :func:`load_config` reads back.
+
+    Addresses stand there with all that gives access to them: for a file that nobody else may read.
+    """
     return write_yaml(config.model_dump(mode="json"))
+
+
+def public_config(config: Config) -> dict[str, Any]:
+    """The configuration in JSON's types as it may be passed on: without what gives access to addresses."""
+    return dict(_public(config.model_dump(mode="json")))
+
+
+def _public(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _public(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_public(inner) for inner in value]
+    return without_credentials(value) if isinstance(value, str) else value
 
 
 def packaged_configs() -> dict[str, Path]:

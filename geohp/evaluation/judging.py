@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geohp.config.experiment import Config, TrainConfig
+from geohp.config.loading import public_config
 from geohp.data.base import DataSource, ImageSet
 from geohp.errors import ModelError
 from geohp.evaluation.confusion import count_confusion
@@ -39,7 +40,7 @@ def judge(
         options: see :func:`geohp.evaluate`.
     """
     device = torch_device(options.device)
-    settings = {"crf": options.crf, "tta": options.tta, "data": config.data.model_dump(mode="json")}
+    settings = {"crf": options.crf, "tta": options.tta, "data": public_config(config)["data"]}
     jobs = list(_jobs(files, images, settings))
     results: list[Result] = []
     notes: list[str] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from geohp.credentials import without_credentials
 from geohp.files import file_state
 from geohp.inference.engine.settings import EngineSettings
 from geohp.inference.extent import Extent
@@ -29,10 +30,11 @@ def run_identity(
     """What unfinished work must agree in to be gone on with, by names that a user understands.
 
     A changed file is noticed by its size and its time of change, what GDAL keeps beside it by its content; a scene that
-    is no local file, by its name alone.
+    is no local file, by its name alone: signed anew, an address means the same.
     """
+    local = Path(scene.path).exists()
     return {
-        "input": scene.path if not Path(scene.path).exists() else str(Path(scene.path).resolve()),
+        "input": without_credentials(scene.path) if not local else str(Path(scene.path).resolve()),
         "input files": file_states(scene.files),
         "bands": list(scene.bands),
         "scaling": [scene.scaling.rule, list(scene.scaling.low), list(scene.scaling.high)],
@@ -53,7 +55,7 @@ def file_states(names: Iterable[str]) -> list[list[Any]]:
 def _file(name: str) -> list[Any]:
     path = Path(name)
     state = file_state(path) if path.is_file() else None
-    return [name] if state is None else [str(path.resolve()), *state]
+    return [without_credentials(name)] if state is None else [str(path.resolve()), *state]
 
 
 def _side_file(path: Path) -> list[Any] | None:

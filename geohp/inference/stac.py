@@ -18,6 +18,7 @@ from urllib.parse import quote
 import numpy as np
 
 from geohp.classes import LandCoverClass, classes_from_json
+from geohp.credentials import without_credentials
 from geohp.errors import SceneError
 from geohp.files import write_text
 from geohp.inference.acquisition import Acquisition, parse_moment
@@ -251,6 +252,7 @@ def _class(land_cover: LandCoverClass) -> dict[str, object]:
 
 
 def _source_link(scene: str, folder: Path) -> dict[str, object]:
+    scene = without_credentials(scene)
     link: dict[str, object] = {"rel": "derived_from", "href": _href(scene, folder), "title": _name(scene)}
     media = _MEDIA.get(Path(_name(scene)).suffix.lower())
     return link if media is None else {**link, "type": media}
@@ -271,6 +273,7 @@ def _href(name: str, folder: Path) -> str:
 
 
 def _name(scene: str) -> str:
+    scene = without_credentials(scene)
     return scene.split("?")[0].rstrip("/").rsplit("/", 1)[-1] if "://" in scene else Path(scene).name
 
 

@@ -13,6 +13,7 @@ from geohp.backbones.base import Backbone
 from geohp.backbones.factory import create_backbone_for_bands
 from geohp.classes import LandCoverClass
 from geohp.config.experiment import Config, TrainConfig
+from geohp.config.loading import public_config
 from geohp.data.augment import Augmentation
 from geohp.data.base import ImageSet
 from geohp.errors import DataError
@@ -275,7 +276,7 @@ def _card(config: Config, features: FeatureSampler, method: Method, pixel_size_m
         patch_px=config.data.scene_patch_px,
         input_px=config.data.model_input_px,
         pixel_size_m=pixel_size_m,
-        config=config.model_dump(mode="json"),
+        config=public_config(config),
         geohp_version=__version__,
     )
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from geohp.classes import LandCoverClass
-from geohp.config.loading import dump_config
+from geohp.config.documents import write_yaml
+from geohp.config.loading import public_config
 from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.report import confusion_png
 from geohp.features.sampler import FeatureSampler
@@ -87,7 +88,7 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
         method=config.method.name,
         warnings=trained.warnings,
         facts=_facts(trained, seconds),
-        config=dump_config(config),
+        config=write_yaml(public_config(config)),
         loss_terms=list(terms),
         curves=list(_curves(logged, trained.method.gradient_bound)),
         never_specific=_never_specific(trained, logged),

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geohp.config.data import OrthophotosConfig
+from geohp.config.documents import write_yaml
 from geohp.config.experiment import Config
-from geohp.config.loading import dump_config, load_config
+from geohp.config.loading import dump_config, load_config, public_config
 from geohp.errors import ConfigError, Note, OutputError
 from geohp.files import FolderLock, check_new_folder
 from geohp.model.runs import CHECKPOINT_NAME, FIGURES_NAME, KMEANS_ENTRY, MODEL_NAME, UNFINISHED
@@ -124,13 +125,26 @@ def train(
         for note in [*backbone_notes(config.backbone.name, _seen_pixel_size_m(config, training)), *notes]:
             logger.info(note)
         stack.enter_context(_run_folder(folder, resumed=resume is not None))
-        (folder / CONFIG_NAME).write_text(dump_config(config), encoding="utf-8")
+        _write_config(folder, config, unfinished=True)
         trained = fit(config, training, folder, progress)
         seconds = time.monotonic() - started
         model = _write_artifacts(folder, trained, source.classes, seconds)
         # Not before: its checkpoints are of as many clusters as the configuration had when training began.
-        (folder / CONFIG_NAME).write_text(dump_config(trained.config), encoding="utf-8")
+        _write_config(folder, trained.config)
     return Run(folder, model, seconds, tuple(trained.warnings), trained.comparison)
+
+
+def _write_config(folder: Path, config: Config, *, unfinished: bool = False) -> None:
+    """Write down what is trained, without what gives access to addresses.
+
+    While it is unfinished that is kept, too, where there is any: to go on needs it, and only its owner may read it.
+    """
+    public, whole = write_yaml(public_config(config)), dump_config(config)
+    if unfinished and public != whole:
+        path = folder / UNFINISHED / CONFIG_NAME
+        path.touch(mode=0o600)
+        path.write_text(whole, encoding="utf-8")
+    (folder / CONFIG_NAME).write_text(public, encoding="utf-8")
 
 
 def _seen_pixel_size_m(config: Config, data: TrainingData) -> float | None:
@@ -155,7 +169,8 @@ def _resolve_run(
                 f"{resume}: a run goes on with its own configuration", "give nothing beside {option}", option="resume"
             )
         folder = _unfinished_run(Path(resume))
-        return load_config(folder / CONFIG_NAME), folder
+        whole = folder / UNFINISHED / CONFIG_NAME
+        return load_config(whole if whole.is_file() else folder / CONFIG_NAME), folder
     if config is None:
         raise ConfigError("no configuration", "give a YAML file, or a packaged one by its name (orthophotos.yaml)")
     if not isinstance(config, Config):

@@ -20,6 +20,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from geohp.credentials import without_credentials
 from geohp.files import atomic_write
 from geohp.raster.grid import Grid, parse_crs
 from geohp.raster.read.labels import LabelRaster
@@ -57,7 +58,7 @@ class PageContent:
         grid = self.labels.grid
         return {
             "map": _file_name(self.labels.name),
-            "scene": _file_name(self.scene),
+            "scene": _file_name(without_credentials(self.scene)),
             "width": grid.width,
             "height": grid.height,
             "tile": TILE_PX,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geohp.classes import NODATA_LABEL
+from geohp.credentials import without_credentials
 from geohp.data.base import ImageSet, Item
 from geohp.data.class_table import ClassTable
 from geohp.data.open_files import OpenFiles
@@ -223,7 +224,7 @@ class OrthophotoPatches(ImageSet):
         """File, row and column; and the side, where patches are not all of the same."""
         place = self.places[index]
         side = f" ({self.images[place.path].side_px} px)" if self.one_pixel_size else ""
-        return f"{place.path} row {place.row} column {place.col}{side}"
+        return f"{without_credentials(place.path)} row {place.row} column {place.col}{side}"
 
     def files(self) -> Sequence[str]:
         """Images that patches are cut from, with what these consist of, and labels that may lie on them."""
