@@ -153,6 +153,8 @@ class Workshop:
         measures = {"seconds": time.perf_counter() - start, "tests": float(sum(map(len, batches)))}
         if ended.code == 0:
             return Outcome("failed", "survived" if batches else "no test runs it", measures)
+        if ended.broke == "time":
+            return Outcome("failed", "not over after an hour: try again on a machine that has time", measures)
         noticed = _noticed(ended)
         if not noticed and self._run(batches, folder, processor_s).code:
             raise RuntimeError(f"without the mutant they do not pass either: {ended.out[-500:]} {ended.err[-500:]}")
@@ -177,7 +179,8 @@ class Workshop:
     def _fork(self, function: Callable[[], int], folder: Path, processor_s: float) -> Ended:
         """A function in a fork in which the code is that of the copy.
 
-        It has hung when it took so many seconds of a processor, or waited for twenty times as long: others may be busy.
+        It goes on without end when it takes so many seconds of a processor. Of the clock it may take an hour more, for
+        others may be busy; whether it waits for ever is then not known.
         """
 
         def run() -> None:
@@ -191,7 +194,7 @@ class Workshop:
                 del sys.modules[name]
             raise SystemExit(function())
 
-        return run_function(run, folder, Limits(seconds=20 * processor_s, memory_mb=6000))
+        return run_function(run, folder, Limits(seconds=3600 + processor_s, memory_mb=6000))
 
 
 def _first_failure(batches: Sequence[Sequence[str]]) -> int:
