@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import secrets
 import shutil
@@ -18,8 +17,20 @@ from geohp.errors import GeohpError, OutputError
 LOCK = "lock"
 """Name of the file that is locked in a folder."""
 
+JOURNAL = "journal.jsonl"
+"""Name of the file that tells finished blocks in the folder of an unfinished raster: what lies there is kept."""
+
+MOVING = b'{"moving": true}\n'
+"""Its last line when complete outputs move into place."""
+
+RECORD = ".geohp"
+"""Name of the folder in a folder of maps that tells what made them, and that is locked while they are made."""
+
 DRAFT = ".draft-"
-"""What the names of unfinished files begin with."""
+"""What the names of unfinished files in a locked folder begin with."""
+
+_LONGEST_NAME = 240
+"""Bytes of a file's name; file systems take 255, and what hides an unfinished output needs a few more."""
 
 
 RASTERS = (".tif", ".tiff")
@@ -77,28 +88,37 @@ def folder_in_progress(folder: Path, *, replace: bool = False) -> Iterator[Path]
     Raises:
         OutputError: the folder, or what is written into it, cannot be written.
     """
-    work = folder.with_name(f".{folder.name}.part")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
     except OSError as error:
         raise OutputError(f"{folder}: the folder cannot be made ({error})", "choose a writable place") from error
+    lock = FolderLock(work_folder(folder))
+    new, old = lock.folder / "new", lock.folder / "old"
     try:
-        yield work
+        _restore(folder, old)
+        clear_folder(lock.folder)
+        new.mkdir()
+        yield new
         if replace and folder.exists():
-            old = folder.with_name(f".{folder.name}.old")
             folder.rename(old)
-            work.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            if folder.exists():
-                folder.rmdir()
-            work.rename(folder)
+        elif folder.exists():
+            folder.rmdir()
+        new.rename(folder)
     except OSError as error:
+        if isinstance(error, GeohpError):
+            raise
         raise OutputError(f"{folder}: cannot be written ({error})", "check space and permissions") from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with suppress(OSError):
+            _restore(folder, old)
+            clear_folder(lock.folder)
+        lock.release(remove=True)
+
+
+def _restore(folder: Path, old: Path) -> None:
+    """Put back what was to be replaced, where the new one did not come."""
+    if old.exists() and not folder.exists():
+        old.rename(folder)
 
 
 def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path] = ()) -> Path:
@@ -114,6 +134,14 @@ def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
     """
     path = Path(path)
     folder = path.parent
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise OutputError(f"{path}: the name has more than {_LONGEST_NAME} bytes", "choose a shorter one")
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})", "choose another") from error
     if path.is_dir():
         raise OutputError(f"{path}: is a folder", "give the name of a file in it")
     if not folder.is_dir():
@@ -123,6 +151,7 @@ def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
     for source in inputs:
         if path.exists() and Path(source).exists() and path.samefile(source):
             raise OutputError(f"{path}: is the input itself", "choose another name for the output")
+    remove_abandoned(path)
     if path.exists() and not overwrite:
         remedy = "choose another name or replace it with {option}"
         raise OutputError(f"{path}: exists already", remedy, option="overwrite", value=True)
@@ -137,37 +166,111 @@ def temporary_failure(error: OSError) -> OutputError:
     )
 
 
+def work_folder(output: Path) -> Path:
+    """The hidden folder in which an output is made: beside it, so that it moves into place in one step."""
+    return output.with_name(f".{output.name}.geohp")
+
+
 @contextmanager
 def atomic_write(
-    path: Path, *, failures: tuple[type[Exception], ...] = (OSError,), durable: bool = False
+    path: Path,
+    *also: Path,
+    failures: tuple[type[Exception], ...] = (OSError,),
+    durable: bool = False,
+    wait: bool = False,
 ) -> Iterator[Path]:
-    """A hidden file beside ``path`` that takes its place when all went well; otherwise what was there stays.
+    """A file in a hidden folder beside ``path`` that takes its place when all went well; else what was there stays.
+
+    What a process that was killed left in that folder goes. One that is killed between several files leaves a mark, see
+    :func:`is_half_published`.
 
     Args:
         path: the file to be written; where it exists already, the new one may be read and written by the same people.
+        also: further files of its folder, to be written beside the first one's draft under their names.
         failures: what writers raise where they cannot write.
         durable: wait until the disk has it.
+        wait: for another process that writes it, too.
 
     Raises:
+        FolderInUseError: another process writes it.
         OutputError: it cannot be written.
     """
-    # A name of its own each time, for two may write the same; the suffix stays, for it tells libraries what to write.
-    draft = path.with_name(f"{DRAFT}{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    lock = FolderLock(work_folder(path), wait=wait)
+    drafts = {target: lock.folder / target.name for target in (path, *also)}
     try:
-        draft.touch()
-        mode = (path if path.exists() else draft).stat().st_mode & 0o777
-        draft.unlink()
-        yield draft
-        draft.chmod(mode)  # some libraries write for the owner only
-        if durable:
-            wait_for_disk(draft)
-        draft.replace(path)
-    except BaseException as error:
-        for leftover in path.parent.glob(f"{glob.escape(draft.name)}*"):  # databases keep files beside theirs
-            leftover.unlink(missing_ok=True)
-        if isinstance(error, failures) and not isinstance(error, GeohpError):
-            raise write_failure(path, error) from error
-        raise
+        clear_folder(lock.folder)
+        yield drafts[path]
+        for target, draft in drafts.items():
+            draft.chmod(_mode_of(target, lock.folder))
+            if durable:
+                wait_for_disk(draft)
+        if also:
+            (lock.folder / JOURNAL).write_bytes(MOVING)
+        for target, draft in drafts.items():
+            draft.replace(target)
+    except failures as error:
+        if isinstance(error, GeohpError):
+            raise
+        raise write_failure(path, error) from error
+    finally:
+        with suppress(OSError):
+            clear_folder(lock.folder)
+        lock.release(remove=True)
+
+
+def _mode_of(path: Path, folder: Path) -> int:
+    """Who may read and write a file, or would an ordinary new one; some libraries write for the owner only."""
+    if not path.exists():
+        path = folder / "ordinary"
+        path.touch()
+    return path.stat().st_mode & 0o777
+
+
+def is_half_published(output: Path) -> bool:
+    """Whether a run was stopped when its first output was complete and others were not.
+
+    Then outputs may exist that the same command must be allowed to replace, so as to finish.
+
+    Args:
+        output: the first.
+    """
+    try:
+        lines = (work_folder(Path(output)) / JOURNAL).read_bytes().splitlines(keepends=True)
+    except OSError:
+        return False
+    return lines[-1:] == [MOVING]
+
+
+def remove_abandoned(output: Path) -> None:
+    """Remove what a process that was killed left of an output, but for finished blocks that can be gone on with."""
+    folder = work_folder(output)
+    if not folder.is_dir() or (folder / JOURNAL).exists():
+        return
+    with suppress(OutputError, OSError):
+        lock = FolderLock(folder)
+        if not (folder / JOURNAL).exists():
+            clear_folder(folder)
+        lock.release(remove=True)
+
+
+def remove_abandoned_folder(folder: Path) -> None:
+    """Remove a folder of maps that a process left which was killed as it removed it; not while another is at work."""
+    if folder.is_dir():
+        with suppress(OutputError):
+            FolderLock(folder / RECORD).release()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_folder(folder: Path) -> None:
+    """Empty a folder that is locked; the journal goes first, so that it never names what is gone."""
+    (folder / JOURNAL).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.name == LOCK:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_failure(path: Path, error: BaseException) -> OutputError:
@@ -190,10 +293,37 @@ def write_text(path: Path, text: str) -> Path:
     return write_bytes(path, text.encode())
 
 
+def store(path: Path, content: bytes) -> Path:
+    """Write a file of a folder that is locked, whole or not at all; when this returns, the disk has it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    # A name of its own each time: the workers of a run may write the same.
+    draft = path.with_name(f"{DRAFT}{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        draft.write_bytes(content)
+        wait_for_disk(draft)
+        draft.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise write_failure(path, error) from error
+        raise
+    return path
+
+
 def remove_drafts(folder: Path) -> None:
-    """Remove from a folder that is locked what a process that was killed had begun to write."""
+    """Remove from a folder what a process that was killed had begun to write.
+
+    Args:
+        folder: one that is locked, or in which :func:`atomic_write` alone writes.
+    """
     for draft in folder.glob(f"{DRAFT}*"):
         draft.unlink(missing_ok=True)
+    for work in folder.glob(".*.geohp"):
+        remove_abandoned(work.with_name(work.name[1 : -len(".geohp")]))
 
 
 def wait_for_disk(path: Path) -> None:
@@ -233,8 +363,10 @@ class FolderLock:
         self.folder = folder
         self._lock = FileLock(folder / LOCK, timeout=-1 if wait else 0, thread_local=False)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
+            while not self._lock.is_locked:
+                folder.mkdir(parents=True, exist_ok=True)
+                with suppress(FileNotFoundError):  # whoever had it has just removed the folder
+                    self._lock.acquire()
         except Timeout as error:
             raise FolderInUseError(
                 f"{folder} is in use by another run: wait until it ends, or choose another output"

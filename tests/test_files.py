@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 from geohp.errors import DataError, OutputError
-from geohp.files import RASTERS, FolderInUseError, FolderLock, atomic_write, check_suffix, write_text
+from geohp.files import (
+    RASTERS,
+    FolderInUseError,
+    FolderLock,
+    atomic_write,
+    check_output,
+    check_suffix,
+    folder_in_progress,
+    is_half_published,
+    store,
+    work_folder,
+    write_text,
+)
 
 LOCKED = """
 import sys, time
@@ -75,3 +87,114 @@ def test_a_folder_is_one_process_s_until_it_ends(tmp_path: Path) -> None:
     lock.release(remove=True)
     assert not folder.exists()
     assert not lock.held
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from geohp.files import atomic_write
+path, replaces = Path(sys.argv[1]), int(sys.argv[2])
+def replace(*arguments, plain=os.replace):
+    global replaces
+    if not replaces:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replaces -= 1
+    plain(*arguments)
+os.replace = replace
+with atomic_write(path, path.with_suffix(".qml")) as draft:
+    draft.write_text("new")
+    draft.with_suffix(".qml").write_text("new")
+"""
+
+
+def kill(path: Path, replaces: int) -> None:
+    """Have a process killed before it moves its files into place, after so many of them."""
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(path), str(replaces)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills")
+def test_what_a_killed_process_left_goes_with_the_next_run_whether_that_writes_or_refuses(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a.txt", "before")
+    kill(path, 0)
+    assert path.read_text() == "before"
+    assert {p.name for p in tmp_path.iterdir()} == {"a.txt", ".a.txt.geohp"}
+    work = work_folder(path)
+    (work / "journal.jsonl").unlink()  # as if it had been killed a moment before
+    with pytest.raises(OutputError, match="exists already"):
+        check_output(path)
+    assert list(tmp_path.iterdir()) == [path]
+    kill(path, 0)
+    write_text(path, "after")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills")
+def test_killed_between_two_outputs_the_same_command_may_replace_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    kill(path, 1)
+    assert path.read_text() == "new"
+    assert not path.with_suffix(".qml").exists()
+    assert is_half_published(path)
+    check_output(path, overwrite=is_half_published(path))
+    with atomic_write(path) as draft:
+        draft.write_text("newer")
+    assert not is_half_published(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_somebody_works_on_is_not_taken_for_abandoned(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with atomic_write(path) as draft:
+        draft.write_text("half")
+        check_output(path)
+        assert draft.exists()
+        with pytest.raises(FolderInUseError, match="in use"), atomic_write(path):
+            pass
+    assert path.read_text() == "half"
+
+
+def test_a_folder_killed_between_going_and_coming_is_back_with_the_next_run(tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    folder.mkdir()
+    (folder / "a.txt").write_text("before")
+    work_folder(folder).mkdir()
+    folder.rename(work_folder(folder) / "old")
+    with pytest.raises(DataError), folder_in_progress(folder, replace=True):
+        raise DataError("a bad image")
+    assert (folder / "a.txt").read_text() == "before"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_names_too_long_for_a_disk_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    for length in (241, 255, 300):
+        with pytest.raises(OutputError, match="240 bytes; choose a shorter one"):
+            check_output(tmp_path / ("n" * (length - 4) + ".tif"))
+    assert write_text(check_output(tmp_path / ("n" * 236 + ".tif")), "fits").exists()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OutputError):
+        check_output(tmp_path / "loop" / "a.tif")
+
+
+def test_a_folder_that_goes_as_another_wants_it_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, folder = Path.mkdir, tmp_path / "run"
+
+    def vanishing(self: Path, *arguments: object, **options: object) -> None:
+        plain(self, *arguments, **options)  # type: ignore[arg-type]
+        monkeypatch.setattr(Path, "mkdir", plain)
+        self.rmdir()  # whoever had it has just let go
+
+    monkeypatch.setattr(Path, "mkdir", vanishing)
+    lock = FolderLock(folder)
+    assert lock.held
+    lock.release()
+
+
+def test_files_of_a_locked_folder_appear_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(tmp_path / "a", b"before")
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", lambda _: (_ for _ in ()).throw(FULL))
+        with pytest.raises(OutputError, match="No space left"):
+            store(tmp_path / "a", b"after")
+    assert (tmp_path / "a").read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]

@@ -19,6 +19,8 @@ import geohp
 
 _LAZY = ("geopandas", "pyarrow.parquet", "pyogrio", "rasterio.shutil", "rich.progress", "rich.table", "PIL.ImageDraw")
 _POLL_S = 0.005
+_PATIENCE_S = 10
+"""Seconds that processes may take to notice that the one which started them has ended."""
 _TICKS = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -48,6 +50,7 @@ class Ended:
         seconds: it took.
         peak_mb: resident memory at its highest, in MiB, above what the libraries take when imported.
         broke: the limit it broke, ``time`` or ``memory``; empty for none. It was killed then.
+        orphans: whether processes that it had started outlived it by seconds.
     """
 
     code: int
@@ -56,6 +59,7 @@ class Ended:
     seconds: float
     peak_mb: float
     broke: str = ""
+    orphans: bool = False
 
     @property
     def traceback(self) -> bool:
@@ -106,12 +110,24 @@ def run_function(function: Callable[[], object], folder: Path, limits: Limits) -
                 os.killpg(child, signal.SIGKILL)
         time.sleep(min(0.05, max(_POLL_S, seconds / 20)))
     seconds, peak = time.perf_counter() - start, max(peak, usage.ru_maxrss / 1024 - base)
+    orphans = not broke and _outlives(child)
     with suppress(ProcessLookupError):  # what it left behind
         os.killpg(child, signal.SIGKILL)
     texts = [path.read_text(errors="replace") for path in (out, err)]
     for path in (out, err):
         path.unlink()
-    return Ended(os.waitstatus_to_exitcode(status), *texts, seconds, peak, broke)
+    return Ended(os.waitstatus_to_exitcode(status), *texts, seconds, peak, broke, orphans)
+
+
+def _outlives(group: int) -> bool:
+    """Whether a process group has members some seconds after its leader's end."""
+    for _ in range(_PATIENCE_S * 20):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def import_everything() -> None:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from benchmarks.reliability import (
+    changed_files,
     configurations,
+    full_disk,
+    kills,
     markup,
     models,
     mutants,
     offline,
+    places,
+    races,
     rasters,
     secrets,
+    signals,
     soak,
+    stalls,
     vectors,
+    workers,
 )
 from benchmarks.reliability.part import Part
 
@@ -22,6 +30,14 @@ PARTS: tuple[Part, ...] = (
     configurations.PART,
     markup.PART,
     secrets.PART,
+    kills.PART,
+    full_disk.PART,
+    places.PART,
+    changed_files.PART,
+    stalls.PART,
+    races.PART,
+    signals.PART,
+    workers.PART,
     soak.PART,
     offline.PART,
     mutants.PART,

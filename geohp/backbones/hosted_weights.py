@@ -99,8 +99,11 @@ def fetch(name: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_failure(path.parent, error) from error
-    with atomic_write(path) as draft:
-        _download(name, hosted, draft)
+    with atomic_write(path, wait=True) as draft:
+        if path.is_file():  # another process has fetched it meanwhile
+            shutil.copyfile(path, draft)
+        else:
+            _download(name, hosted, draft)
         _check_digest(draft, hosted)
     return path
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -37,17 +38,33 @@ class _Command(TyperCommand):
 class _Commands(TyperGroup):
     """The commands; an interrupt is told before typer, which would pass over it in silence, leaves with its code."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Understand what was asked for."""
+        with _interrupts_told():
+            return super().make_context(*arguments, **options)
+
     def get_params(self, ctx: Any) -> Any:
         """All parameters, that of the help included."""
         return _without_bool(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command asked for."""
-        try:
+        with _interrupts_told():
             return super().invoke(ctx)
-        except KeyboardInterrupt as interrupt:
-            terminal.show_interrupt(interrupt)
-            raise typer.Exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)) from interrupt
+
+
+@contextmanager
+def _interrupts_told() -> Iterator[None]:
+    """Say that the command was stopped, and have it leave with the code of the signal."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise typer.Exit(_told(interrupt)) from interrupt
+
+
+def _told(interrupt: KeyboardInterrupt) -> int:
+    terminal.show_interrupt(interrupt)
+    return 128 + int(interrupt.args[0] if interrupt.args else signal.SIGINT)
 
 
 def _without_bool(params: Sequence[Any]) -> Sequence[Any]:
@@ -112,15 +129,18 @@ def _terminate(number: int, frame: object) -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2, an interrupt exit code 130."""
-    terminal.show_log()
-    terminal.ignore_undecodable_warnings()
     # Threads that spin while they wait stall one another wherever cores are shared with other work: up to twenty
     # times slower. Has to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Or GDAL leaves a file beside every gzipped input, to find its way in it the next time.
     os.environ.setdefault("CPL_VSIL_GZIP_WRITE_PROPERTIES", "NO")
-    signal.signal(signal.SIGTERM, _terminate)
     try:
+        terminal.show_log()
+        terminal.ignore_undecodable_warnings()
+        for name in ("SIGTERM", "SIGHUP"):  # Windows knows no hang-up
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, _terminate)
         app()
     except GeohpError as error:
         terminal.show_error(error)
@@ -131,3 +151,5 @@ def main() -> None:
         # Names that are too long, folders that may not be looked into: what the system says of a file is the sentence.
         terminal.show_error(GeohpError(f"{error.filename}: {error.strerror}"))
         sys.exit(2)
+    except KeyboardInterrupt as interrupt:  # at the very beginning or end
+        sys.exit(_told(interrupt))

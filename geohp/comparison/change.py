@@ -134,8 +134,7 @@ class _Comparison:
             surveyed = survey(trusted, blocks, PixelAreas(pair.grid), progress=self._surveying)
             large = surveyed.table.areas_m2 >= options.min_area_m2 * (1 - 1e-9)
             shown = pair.transitions.described(trusted.occurring | _stayed(pair.transitions, trusted.occurring))
-            matrix = self._write_raster(pair, surveyed, large, shown)
-            with _complete_so_far(paths["out"]):
+            with self._written_raster(pair, surveyed, large, shown) as matrix, _complete_so_far(paths["out"]):
                 count = self._write_polygons(pair, surveyed, large, shown) if "polygons" in paths else None
                 if "qml" in paths:
                     write_styles(paths["out"], shown, overwrite=True)
@@ -151,10 +150,11 @@ class _Comparison:
         """The survey's progress, which goes to one half, is that of the comparison."""
         self.options.progress(_STAGE, done, total, detail)
 
-    def _write_raster(
+    @contextmanager
+    def _written_raster(
         self, pair: DatePair, surveyed: Survey, large: NDArray[np.bool_], shown: tuple[LandCoverClass, ...]
-    ) -> ChangeMatrix:
-        """The transitions, and how much there is of each."""
+    ) -> Iterator[ChangeMatrix]:
+        """The transitions, and how much there is of each; stopped within the ``with`` block, it can be gone on with."""
         out, blocks = self.options.paths["out"], surveyed.blocks.blocks
         counter = Counter(pair.grid, pair.transitions)
         layer = self._layer(shown, pair.transitions)
@@ -171,7 +171,7 @@ class _Comparison:
                     work.put(block.row, block.col, {out: codes}, note)
                 self.options.progress(_STAGE, len(blocks) + number + 1, 2 * len(blocks))
             work.publish()
-            return counter.matrix(note[_COUNTS] for note in work.notes)
+            yield counter.matrix(note[_COUNTS] for note in work.notes)
 
     def _layer(self, shown: tuple[LandCoverClass, ...], transitions: Transitions) -> Layer:
         options, dates = self.options, self.dates

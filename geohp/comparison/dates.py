@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geohp.comparison.alignment import check_overlap
-from geohp.comparison.options import ChangeOptions
+from geohp.comparison.options import ChangeOptions, hidden_maps
 from geohp.errors import ConfigError, SceneError, VectorError
 from geohp.inference.checks import check_mapping, check_scene_mapping
 from geohp.inference.folder_record import FolderRecord, output_folder
@@ -148,8 +148,7 @@ def open_dates(old: str, new: str, options: ChangeOptions, *, are_labels: bool) 
         )
         yield Dates(first, second)
         return
-    hidden = options.paths["out"].with_name(f".{options.paths['out'].name}.maps")
-    folder = hidden if options.maps is None else Path(options.maps)
+    folder = hidden_maps(options.paths["out"]) if options.maps is None else Path(options.maps)
     if not options.per_date_scaling:
         _note_brightness(old, new, options)
     try:

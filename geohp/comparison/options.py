@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from geohp.errors import ConfigError
-from geohp.files import RASTERS, check_output, check_suffix
+from geohp.files import RASTERS, check_output, check_suffix, is_half_published, remove_abandoned_folder
 from geohp.inference.map_options import MapOptions
-from geohp.raster.write.resumable import is_half_published
 from geohp.vector.targets import check_target
 
 LAYER = "change"
@@ -24,6 +23,11 @@ _FORMATS = {
     "picture": ((".png",), "pictures"),
     "qml": ((".qml",), "styles"),
 }
+
+
+def hidden_maps(out: Path) -> Path:
+    """Where the maps of both dates lie until all is done, unless they are to be kept."""
+    return out.with_name(f".{out.name}.maps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +68,17 @@ class ChangeProducts:
                 :func:`geohp.vector.targets.check_target`.
         """
         sources = list(inputs)
+        # The same command must be able to finish what was stopped when only some of these were in place.
+        overwrite = overwrite or is_half_published(self.paths["out"])
+        if not overwrite and self.paths["out"].exists():  # all is done, but for what was to go in the end
+            remove_abandoned_folder(hidden_maps(self.paths["out"]))
         for name, path in self.paths.items():
             if name == "polygons":
                 check_target(path, layer=LAYER, overwrite=overwrite)
                 continue
             suffixes, what = _FORMATS[name]
             check_suffix(path, suffixes, what)
-            again = name == "out" and is_half_published(path)
-            check_output(path, overwrite=overwrite or again, inputs=sources)
+            check_output(path, overwrite=overwrite, inputs=sources)
 
 
 @dataclass(frozen=True, kw_only=True)

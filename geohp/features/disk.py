@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 
 from geohp.features.store import FeatureLayout, MappedFile, Tensors
-from geohp.files import FolderInUseError, FolderLock, remove_drafts, write_bytes
+from geohp.files import FolderInUseError, FolderLock, remove_drafts, store
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class FeatureCache:
         try:
             remove_drafts(self.folder)
             manifest = json.dumps(self._manifest, indent=1, default=str).encode()
-            write_bytes(self.folder / "manifest.json", manifest, durable=True)
+            store(self.folder / "manifest.json", manifest)
             yield
         finally:
             lock.release()
@@ -113,7 +113,7 @@ class FeatureCache:
         plain = {name: rows.contiguous() for name, rows in tensors.items()}
         content = save(plain, {_CHECKSUM: _checksum(plain)})
         # A power cut must not leave the name without what it stands for.
-        return MappedFile(write_bytes(self.path(chunk), content, durable=True))
+        return MappedFile(store(self.path(chunk), content))
 
     def remove(self) -> None:
         """Take everything away again, the folder included. What is mapped stays readable."""

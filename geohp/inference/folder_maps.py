@@ -10,7 +10,7 @@ from pathlib import Path
 
 from geohp.classes import LandCoverClass
 from geohp.errors import Note, ReadError, SceneError, VectorError
-from geohp.files import check_output
+from geohp.files import check_output, work_folder
 from geohp.inference.areas import ClassArea, area_columns, total_areas
 from geohp.inference.engine.settings import engine_settings
 from geohp.inference.extent import Extent
@@ -29,7 +29,6 @@ from geohp.raster.grid import Grid
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.labels import MODEL_TAG
 from geohp.raster.write.layer import label_layer
-from geohp.raster.write.resumable import work_folder
 from geohp.raster.write.vrt import GridMismatch, common_grid, write_mosaic_vrt
 from geohp.version import __version__
 

@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from geohp.errors import OutputError
-from geohp.files import FolderLock, file_state, write_bytes
-
-FOLDER = ".geohp"
-"""Hidden, in the folder of the maps."""
+from geohp.files import RECORD, FolderLock, file_state, store
 
 _NAME = "record.json"
 _FORMAT = 1
@@ -40,7 +37,7 @@ class FolderRecord:
                 legible.
         """
         self.folder = folder
-        self._path = folder / FOLDER / _NAME
+        self._path = folder / RECORD / _NAME
         self._lock = FolderLock(self._path.parent)
         self.notes: dict[str, Any] = {}
         self._files: dict[str, dict[str, Any]] = {}
@@ -94,7 +91,7 @@ class FolderRecord:
     def save(self) -> None:
         """Store it all, whole or not at all."""
         text = json.dumps({"format": _FORMAT, "notes": self.notes, "files": self._files}, ensure_ascii=False, indent=1)
-        write_bytes(self._path, text.encode(), durable=True)
+        store(self._path, text.encode())
 
     def _read(self) -> None:
         try:

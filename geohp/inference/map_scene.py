@@ -6,7 +6,7 @@ scene ─▶ segmenter ─▶ rasters ─▶ polygons, style, STAC Item
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from geohp.classes import LandCoverClass
 from geohp.errors import ConfigError, Note, ReadError
+from geohp.files import is_half_published
 from geohp.inference.checks import check_scene_mapping
 from geohp.inference.extent import read_area
 from geohp.inference.map_options import MapOptions
@@ -169,21 +170,22 @@ def map_scene(
     else:
         products.check(overwrite=options.overwrite, inputs=[name])
     # Not before: whatever is wrong with files and options is found without torch, which takes seconds.
-    from geohp.inference.rasters import write_rasters
+    from geohp.inference.rasters import written_rasters
     from geohp.inference.segment import resolve_segmenter
 
-    options = replace(options, progress=partial(options.progress, detail=Path(name).name))
+    overwrite = options.overwrite or is_half_published(products.labels)
+    options = replace(options, overwrite=overwrite, progress=partial(options.progress, detail=Path(name).name))
     if segmenter is None:
         forgiving = options.on_read_error == "nodata"
         with _advice_on_reading(options):
             segmenter = resolve_segmenter(scene, options, errors_as_nodata=forgiving, progress=options.progress)
     skipped: tuple[Skipped, ...] = ()
     areas: tuple[ClassArea, ...] = ()
-    with segmenter.open(scene) as opened:
+    with segmenter.open(scene) as opened, ExitStack() as stack:
         anew = record.lacks(products.rasters)
         if anew:
             with _advice_on_reading(options), record.making(products.rasters):
-                written = write_rasters(opened, segmenter, products, options)
+                written = stack.enter_context(written_rasters(opened, segmenter, products, options))
             skipped, areas = written.skipped, written.areas
         polygons = _write_the_rest(name, segmenter, products, options, record, anew)
     classes = segmenter.classes if holds_data(products.labels) else ()

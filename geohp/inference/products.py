@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from geohp.errors import ConfigError, OutputError
-from geohp.files import RASTERS, check_output, check_suffix
+from geohp.files import RASTERS, check_output, check_suffix, is_half_published
 from geohp.model.runs import MODEL_NAME
 from geohp.options import QUANTITIES
 from geohp.raster.sources.paths import scene_name
-from geohp.raster.write.resumable import is_half_published
 from geohp.style import RAMPS
 from geohp.vector.targets import check_target
 
@@ -84,8 +83,8 @@ class Products:
                 :func:`geohp.vector.targets.check_target`.
         """
         sources, names = list(inputs), dict[Path, str]()
-        # The same command must be able to finish what was stopped while its rasters moved into place.
-        half_published = is_half_published(self.labels)
+        # The same command must be able to finish what was stopped when only some of these were in place.
+        overwrite = overwrite or is_half_published(self.labels)
         for name, path in self.paths.items():
             other = names.setdefault(path.absolute(), name)
             if other != name:
@@ -95,7 +94,7 @@ class Products:
                 continue
             if name in self.rasters:
                 check_suffix(path, RASTERS, "rasters")
-            check_output(path, overwrite=overwrite or (half_published and name in self.rasters), inputs=sources)
+            check_output(path, overwrite=overwrite, inputs=sources)
 
 
 def folder_products(scenes: Sequence[str], folder: Path, kinds: Iterable[str]) -> dict[str, Products]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import get_args
 
@@ -37,20 +39,21 @@ class WrittenRasters:
     areas: tuple[ClassArea, ...]
 
 
-def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, options: RasterOptions) -> WrittenRasters:
-    """Label a scene into cloud-optimised GeoTIFFs.
+@contextmanager
+def written_rasters(
+    scene: Scene, segmenter: Segmenter, products: Products, options: RasterOptions
+) -> Iterator[WrittenRasters]:
+    """A scene labelled into cloud-optimised GeoTIFFs, and for the ``with`` block what there is to say of them.
 
     Finished blocks are kept beside the labels until all are there: after an interruption, however rude, the same call
-    goes on, to the same bytes.
+    goes on, to the same bytes. That holds until the ``with`` block ends, so that what is made of the rasters can be
+    finished, too.
 
     Args:
         scene: what to label.
         segmenter: labels it.
         products: of which the rasters are written.
         options: how.
-
-    Returns:
-        What there is to say of them.
 
     Raises:
         SceneError: the scene cannot be read.
@@ -86,11 +89,18 @@ def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, option
                 area=extent.area,
             )
             write_behind(work, paths, finished, source, scene.grid, extent)
+        scene.unchanged.check()
         work.publish()
         tallies = tallies_in(work.notes)
         complete = len(tallies) == len(work.finished)  # not so of work that an earlier version began
         areas = class_areas(tallies, segmenter.classes, grid) if complete else ()
-        return WrittenRasters(tuple(skipped_in(work)), areas)
+        yield WrittenRasters(tuple(skipped_in(work)), areas)
+
+
+def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, options: RasterOptions) -> WrittenRasters:
+    """:func:`written_rasters` where nothing is made of them."""
+    with written_rasters(scene, segmenter, products, options) as written:
+        return written
 
 
 def raster_layers(segmenter: Segmenter, settings: EngineSettings) -> dict[str, Layer]:

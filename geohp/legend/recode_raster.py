@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from geohp.classes import NODATA_LABEL
-from geohp.files import RASTERS, check_output, check_suffix, file_state
+from geohp.files import RASTERS, check_output, check_suffix, file_state, is_half_published
 from geohp.legend.file import Legend
 from geohp.legend.recoded_labels import RecodedLabels
 from geohp.progress import Progress, default_progress
@@ -63,6 +63,7 @@ def recode_file(
     """
     progress = progress or default_progress()
     check_suffix(out, RASTERS, "rasters")
+    overwrite = overwrite or is_half_published(Path(out))
     out = check_output(out, overwrite=overwrite, inputs=[labels, *([] if isinstance(legend, Legend) else [legend])])
     if qml:
         check_output(out.with_suffix(".qml"), overwrite=overwrite)
@@ -79,9 +80,10 @@ def recode_file(
                 if block.origin not in work.finished:
                     work.put(block.row, block.col, {out: _block(recoded, block)})
                 progress("recoding", len(blocks) + number + 1, 2 * len(blocks))
+            raster.unchanged.check()
             work.publish()
-    if qml:
-        write_styles(out, recoded.classes, overwrite=overwrite)
+            if qml:
+                write_styles(out, recoded.classes, overwrite=overwrite)
     return out
 
 

@@ -18,6 +18,9 @@ KMEANS_ENTRY = "kmeans"
 UNFINISHED = "unfinished"
 """The folder in it with what only going on with its training needs."""
 
+TENSORBOARD = "tensorboard"
+"""The folder in it with TensorBoard's logs."""
+
 CHECKPOINT_NAME = "checkpoint.ckpt"
 """The state of training, in that folder."""
 

@@ -15,12 +15,22 @@ import numpy as np
 import rasterio
 import rasterio.env
 from rasterio._err import CPLE_BaseError
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
 
 # For decoded blocks; left alone, GDAL takes a share of the machine's memory, gigabytes on a server.
 _CACHE_BYTES = 40 * 2**20
 
 _ON_SERVERS = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift", "/vsiwebhdfs", "://")
+
+_PATIENCE = {
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",
+    "GDAL_HTTP_LOW_SPEED_TIME": "30",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "100",
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+}
+"""What servers are allowed, in seconds and bytes a second, and how often one that is busy is asked again: left alone,
+GDAL waits for an answer forever, and asks once."""
 
 GDAL_FAILURES = (RasterioError, CRSError, CPLE_BaseError)
 """What rasterio raises where GDAL fails."""
@@ -30,12 +40,11 @@ FAILURES = (*GDAL_FAILURES, OSError, UnicodeError)  # the last for what is not U
 def gdal_env(**options: Any) -> Any:
     """A GDAL environment for the calling thread: failures go to rasterio's log rather than to the terminal.
 
-    Elsewhere than in the thread that opened a file, GDAL would print them. Its block cache is kept small unless the
-    user has set one.
+    Elsewhere than in the thread that opened a file, GDAL would print them. Its block cache is kept small, and servers
+    that do not answer are given up, unless the user has set these options otherwise.
     """
-    if not _is_set("GDAL_CACHEMAX"):
-        options["GDAL_CACHEMAX"] = _CACHE_BYTES
-    return rasterio.Env(**options)
+    usual = {"GDAL_CACHEMAX": _CACHE_BYTES, **_PATIENCE}
+    return rasterio.Env(**{name: value for name, value in usual.items() if not _is_set(name)}, **options)
 
 
 def open_env(name: str) -> Any:
@@ -56,7 +65,12 @@ def _is_set(option: str) -> bool:
 
 
 def open_raster(name: str | Path, mode: str = "r", **options: Any) -> Any:
-    """``rasterio.open`` that takes a raster without georeference for the ordinary thing it is here."""
+    """``rasterio.open`` that takes a raster without georeference for the ordinary thing it is here.
+
+    A pipe is refused: to open it would wait for whoever writes into it.
+    """
+    if Path(name).is_fifo():
+        raise RasterioIOError(f"{name} is a pipe, which cannot be read here and there")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(name, mode, **options)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that ask a training to stop; Windows knows no hang-up."""
+
 
 class StoppedError(Exception):
     """Training was stopped by a signal, whose number it carries, and is saved.
@@ -36,7 +39,8 @@ class StoppedError(Exception):
 class Checkpoints(L.Callback):
     """Saves the state of training at the end of every epoch, every so many minutes within one, and when it is stopped.
 
-    SIGINT and SIGTERM end training after the step at hand; a second one ends it at once, from the last checkpoint.
+    The signals of :data:`STOPPING` end training after the step at hand; a second one ends it at once, from the last
+    checkpoint.
 
     Args:
         path: the file; it is replaced by each later one when that is complete.
@@ -54,7 +58,7 @@ class Checkpoints(L.Callback):
         """From now on there is something to save; Lightning puts the handlers back in the end."""
         self._shared = trainer.world_size > 1
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOPPING:
                 signal.signal(number, self._stop)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
@@ -90,7 +94,8 @@ class Checkpoints(L.Callback):
         for logger in trainer.loggers:
             logger.save()
         # All processes take part in saving, one writes.
-        with atomic_write(self.path) if trainer.is_global_zero else nullcontext(self.path) as draft:
+        failures = (OSError, RuntimeError)  # torch's word for a full disk
+        with atomic_write(self.path, failures=failures) if trainer.is_global_zero else nullcontext(self.path) as draft:
             trainer.save_checkpoint(draft)
         self._saved_at = time.monotonic()
 

@@ -20,10 +20,10 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.multiprocessing.spawn import ProcessException
 
 from geohp.errors import ConfigError
-from geohp.model.runs import CHECKPOINT_NAME, UNFINISHED
+from geohp.model.runs import CHECKPOINT_NAME, TENSORBOARD, UNFINISHED
 from geohp.progress import Progress, no_progress
 from geohp.training.batches import FeatureBatches
-from geohp.training.checkpoints import Checkpoints, StoppedError, check_readable
+from geohp.training.checkpoints import STOPPING, Checkpoints, StoppedError, check_readable
 from geohp.training.checks import half_on_cpu, no_logger
 from geohp.training.figures import FiguresReader
 from geohp.training.task import MethodTask, StepReport
@@ -132,7 +132,7 @@ def _loggers(settings: TrainConfig, work: Path, unfinished: Path, attempt: int) 
     (unfinished / str(attempt)).mkdir()
     loggers: list[Logger] = [
         CSVLogger(unfinished, name="", version=str(attempt)),
-        TensorBoardLogger(work, name="", version="tensorboard"),
+        TensorBoardLogger(work, name="", version=TENSORBOARD),
     ]
     for name in settings.loggers:
         try:
@@ -171,7 +171,7 @@ def _interruptible() -> Iterator[None]:
     Lightning makes it an exit code of 1, and leaves further interrupts ignored.
     """
     on_main = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if on_main else {}
+    handlers = {number: signal.getsignal(number) for number in STOPPING} if on_main else {}
     try:
         yield
     except StoppedError as error:
@@ -202,7 +202,7 @@ def _signals_for_workers(devices: int) -> Iterator[None]:
             if process.pid is not None:
                 os.kill(process.pid, signal.SIGTERM)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         signal.signal(number, pass_on)
     try:
         yield

@@ -17,8 +17,8 @@ from geohp.config.documents import write_yaml
 from geohp.config.experiment import Config
 from geohp.config.loading import dump_config, load_config, public_config
 from geohp.errors import ConfigError, Note, OutputError
-from geohp.files import FolderLock, check_new_folder
-from geohp.model.runs import CHECKPOINT_NAME, FIGURES_NAME, KMEANS_ENTRY, MODEL_NAME, UNFINISHED
+from geohp.files import FolderLock, check_new_folder, clear_folder
+from geohp.model.runs import CHECKPOINT_NAME, FIGURES_NAME, KMEANS_ENTRY, MODEL_NAME, TENSORBOARD, UNFINISHED
 from geohp.progress import Progress, default_progress
 from geohp.raster.area_of_interest import AreaOfInterest
 from geohp.training.backbone_notes import backbone_notes
@@ -129,22 +129,20 @@ def train(
         trained = fit(config, training, folder, progress)
         seconds = time.monotonic() - started
         model = _write_artifacts(folder, trained, source.classes, seconds)
-        # Not before: its checkpoints are of as many clusters as the configuration had when training began.
-        _write_config(folder, trained.config)
     return Run(folder, model, seconds, tuple(trained.warnings), trained.comparison)
 
 
 def _write_config(folder: Path, config: Config, *, unfinished: bool = False) -> None:
     """Write down what is trained, without what gives access to addresses.
 
-    While it is unfinished that is kept, too, where there is any: to go on needs it, and only its owner may read it.
+    While it is unfinished that is kept, too: to go on needs it, and only its owner may read it. It stays as it was when
+    training began, whose checkpoints are of as many clusters.
     """
-    public, whole = write_yaml(public_config(config)), dump_config(config)
-    if unfinished and public != whole:
+    if unfinished:
         path = folder / UNFINISHED / CONFIG_NAME
         path.touch(mode=0o600)
-        path.write_text(whole, encoding="utf-8")
-    (folder / CONFIG_NAME).write_text(public, encoding="utf-8")
+        path.write_text(dump_config(config), encoding="utf-8")
+    (folder / CONFIG_NAME).write_text(write_yaml(public_config(config)), encoding="utf-8")
 
 
 def _seen_pixel_size_m(config: Config, data: TrainingData) -> float | None:
@@ -180,10 +178,30 @@ def _resolve_run(
     if area is not None:
         config = _with_area(config, *area)
     name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return config, check_new_folder(out if out is not None else Path("runs") / name)
+    return config, _new_run(Path(out) if out is not None else Path("runs") / name)
+
+
+def _new_run(folder: Path) -> Path:
+    """Refuse a folder that holds anything but what a training left that was killed before its first checkpoint."""
+    _tidy(folder)
+    if not (folder / UNFINISHED).is_dir():
+        return check_new_folder(folder)
+    if (folder / UNFINISHED / CHECKPOINT_NAME).is_file():
+        problem, remedy = f"{folder}: holds a training that was stopped", "{option} goes on with it"
+        raise OutputError(problem, remedy, option="resume", value=str(folder))
+    return folder
+
+
+def _tidy(folder: Path) -> None:
+    """Remove from a finished run what only going on with its training needed, where it was killed before it did."""
+    unfinished = folder / UNFINISHED
+    if (folder / MODEL_NAME).is_file() and unfinished.is_dir():
+        FolderLock(unfinished).release()  # nobody is at work there
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _unfinished_run(folder: Path) -> Path:
+    _tidy(folder)
     if (folder / MODEL_NAME).is_file():
         raise ConfigError(f"{folder}: is finished", "there is nothing to go on with")
     if not (folder / CONFIG_NAME).is_file():
@@ -222,6 +240,9 @@ def _run_folder(folder: Path, *, resumed: bool) -> Iterator[None]:
     """The folder of a run that is being made: it goes when the run fails before anything is worth keeping."""
     lock = FolderLock(folder / UNFINISHED)
     try:
+        if not resumed:  # of a training that was killed before its first checkpoint
+            clear_folder(lock.folder)
+            shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
         yield
     except BaseException as error:
         lock.release()
@@ -251,4 +272,5 @@ def _write_artifacts(folder: Path, trained: Trained, classes: Sequence[LandCover
         (folder / FIGURES_NAME).write_text(document, encoding="utf-8")
     if trained.best_on_labels is not None:
         save_model(trained.best_on_labels, folder / BEST_NAME)
+    _write_config(folder, trained.config)
     return save_model(trained.model, folder / MODEL_NAME)

@@ -127,7 +127,7 @@ def polygonize(labels: str | Path | DataArray, options: PolygonizeOptions) -> ge
 def open_polygons(labels: str | Path | DataArray, options: PolygonizeOptions) -> Iterator[Polygons]:
     """Survey a label map; its polygons can then be had batch by batch. Arguments as for :func:`polygonize`."""
     with ExitStack() as stack:
-        raster = stack.enter_context(open_labels(labels, any_values=options.any_values))
+        raster = opened = stack.enter_context(open_labels(labels, any_values=options.any_values))
         named = options.legend is not None or options.classes is not None or raster.labels is not None
         if options.legend is not None:
             raster = RecodedLabels(raster, Legend.of(options.legend))
@@ -151,6 +151,7 @@ def open_polygons(labels: str | Path | DataArray, options: PolygonizeOptions) ->
             most_values=None if named or options.any_values else MOST_UNNAMED,
             progress=options.progress,
         )
+        opened.unchanged.check()
         classes = raster.classes if options.classes is None else tuple(options.classes)
         yield Polygons(
             classes=complete_classes(classes, np.unique(surveyed.table.values)),

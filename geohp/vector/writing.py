@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import geopandas
 
 from geohp.classes import LandCoverClass, classes_from_json
-from geohp.files import atomic_write, check_output
+from geohp.files import atomic_write, check_output, is_half_published
 from geohp.options import keywords
 from geohp.raster.read.labels import complete_classes
-from geohp.style import write_styles
+from geohp.style import categorised_qml
 from geohp.vector.formats import Batches, write_batches, write_parquet
 from geohp.vector.geopackage import FAILURES, write_geopackage
 from geohp.vector.polygonize import PolygonizeOptions, open_polygons
@@ -92,18 +92,19 @@ def polygonize_file(labels: str | Path | DataArray, path: str | Path, options: P
         ConfigError: no legend, that of another model, or one that names a label that the raster does not have.
         OutputError: see :func:`write_polygons`.
     """
-    path = check_target(path, layer=options.layer, overwrite=options.overwrite)
+    overwrite = options.overwrite or is_half_published(Path(path))
+    path = check_target(path, layer=options.layer, overwrite=overwrite)
     if options.qml:
-        check_output(path.with_suffix(".qml"), overwrite=options.overwrite)
+        check_output(path.with_suffix(".qml"), overwrite=overwrite)
     with open_polygons(labels, options) as polygons:
         batches = Batches(polygons.batches(), polygons.empty(), several_parts=polygons.clip is not None)
-        write_layer(batches, path, polygons.classes, options.layer)
-        if options.qml:
-            write_styles(path, polygons.classes, overwrite=options.overwrite)
+        write_layer(batches, path, polygons.classes, options.layer, qml=options.qml)
         return batches.rows
 
 
-def write_layer(batches: Batches, path: Path, legend: Sequence[LandCoverClass], layer: str) -> None:
+def write_layer(
+    batches: Batches, path: Path, legend: Sequence[LandCoverClass], layer: str, *, qml: bool = False
+) -> None:
     """Write batches of polygons to a file, by its suffix, whole or not at all; see :func:`write_polygons`.
 
     Args:
@@ -111,9 +112,13 @@ def write_layer(batches: Batches, path: Path, legend: Sequence[LandCoverClass], 
         path: the file, which may be written, see :func:`geohp.vector.targets.check_target`.
         legend: what their classes are.
         layer: of a GeoPackage.
+        qml: also write QGIS's style beside the file, unless that is a GeoPackage.
     """
     suffix = path.suffix.lower()
-    with atomic_write(path, failures=FAILURES) as draft:
+    also = [path.with_suffix(".qml")] if qml and suffix != ".gpkg" else []
+    with atomic_write(path, *also, failures=FAILURES) as draft:
+        for style in also:
+            draft.with_name(style.name).write_text(categorised_qml(legend), encoding="utf-8")
         if suffix == ".gpkg":
             write_geopackage(batches, path, draft, legend, layer)
         elif suffix == ".parquet":

@@ -363,3 +363,15 @@ def test_the_style_has_only_the_transitions_that_there_are(dates, tmp_path):
     with pytest.raises(OutputError, match=r"change\.qml"):
         geohp.change(*dates, tmp_path / "change.tif", qml=True)
     assert not (tmp_path / "change.tif").exists()
+
+
+def test_killed_at_its_very_end_it_leaves_no_maps(dates, tmp_path):
+    old, new = dates
+    out = tmp_path / "change.tif"
+    geohp.change(old, new, out)
+    maps = tmp_path / ".change.tif.maps"
+    maps.mkdir()
+    (maps / "old.tif").write_bytes(b"half removed")
+    with pytest.raises(OutputError, match="exists already"):
+        geohp.change(old, new, out)
+    assert not maps.exists()

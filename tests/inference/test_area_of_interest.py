@@ -175,7 +175,7 @@ def test_of_many_scenes_those_elsewhere_get_no_map(write_scene, three_fields, tm
 
 
 def test_mistakes_are_told_before_anything_is_computed(write_scene, three_fields, tmp_path, monkeypatch):
-    monkeypatch.setattr("geohp.inference.rasters.write_rasters", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr("geohp.inference.rasters.written_rasters", lambda *_: pytest.fail("work has begun"))
     scene = write_scene(three_fields)
     far = area_file(tmp_path / "far.gpkg", scene, (9000, 20, 9100, 100))
     with pytest.raises(DataError, match=r"far.gpkg lies beside .*scene.tif"):

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geohp.errors import ClusterError, ConfigError, ModelError, OutputError, ReadError, SceneError
+from geohp.files import work_folder
 from geohp.inference.cluster import client as distributing
 from geohp.inference.cluster import workers
 from geohp.inference.cluster.connection import connect
@@ -32,7 +33,6 @@ from geohp.model.digest import model_sha256
 from geohp.model.file import save_model
 from geohp.options import WindowOptions
 from geohp.raster.read.scene import Scene, open_scene
-from geohp.raster.write.resumable import work_folder
 
 pytest.importorskip("distributed")
 

@@ -184,3 +184,50 @@ def test_the_model_sees_the_scene_at_its_own_pixel_size(scene, model, tmp_path):
     assert (maps["fine"] == wanted).mean() > 0.97
     assert (maps["native"] == wanted).mean() < (maps["fine"] == wanted).mean()
     np.testing.assert_array_equal(maps["asked"], maps["fine"])
+
+
+KILLED = """
+import os, signal, sys
+from geohp.cli.app import main
+from geohp.vector import writing
+writing.write_layer = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+sys.argv[0] = "geohp"
+main()
+"""
+
+
+def test_killed_between_rasters_and_polygons_the_same_command_completes(scene, model, tmp_path):
+    arguments = [str(scene), "--model", str(model), "--out", str(tmp_path / "labels.tif"), "--qml"]
+    arguments += ["--polygons", str(tmp_path / "p.geojson")]
+    killed = subprocess.run([sys.executable, "-c", KILLED, "segment", *arguments], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    labels = (tmp_path / "labels.tif").read_bytes()
+    again = subprocess.run(
+        [sys.executable, "-m", "geohp", "segment", *arguments], capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "labels.tif").read_bytes() == labels
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.qml", "labels.tif", "p.geojson"]
+
+
+@pytest.mark.parametrize("change", ["overwritten", "replaced", "removed"])
+def test_a_scene_that_changes_while_it_is_mapped_gives_no_map_of_both(scene, model, tmp_path, monkeypatch, change):
+    copy, out = tmp_path / "scene.tif", tmp_path / "labels.tif"
+    copy.write_bytes(scene.read_bytes())
+    plain = segmenting.label_blocks
+
+    def changing(*arguments, **keywords):
+        for number, block in enumerate(plain(*arguments, **keywords)):
+            if number == 1:
+                content = copy.read_bytes()
+                if change != "overwritten":
+                    copy.unlink()
+                if change != "removed":
+                    copy.write_bytes(content)
+                    os.utime(copy, (5, 5))
+            yield block
+
+    monkeypatch.setattr(segmenting, "label_blocks", changing)
+    with pytest.raises(SceneError, match="has changed while it was read"):
+        segment_file(copy, out, geohp.Segmenter.load(model))
+    assert not out.exists()

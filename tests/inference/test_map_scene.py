@@ -62,7 +62,7 @@ def test_the_item_lies_where_it_is_asked_for(scene, tmp_path):
 
 
 def test_nothing_begins_where_anything_is_in_the_way(scene, tmp_path, monkeypatch):
-    monkeypatch.setattr("geohp.inference.rasters.write_rasters", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr("geohp.inference.rasters.written_rasters", lambda *_: pytest.fail("work has begun"))
     products = Products(tmp_path / "a.tif", polygons=tmp_path / "a.geojson", qml=True, stac=True)
     for name in ("a.qml", "a.json", "a.geojson"):
         (tmp_path / name).write_text("precious")

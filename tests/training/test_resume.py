@@ -266,3 +266,50 @@ def test_a_sweep_is_gone_on_with_even_from_its_end(photograph, tmp_path, monkeyp
     again = geohp.train(resume=tmp_path / "run")
     assert same(whole.model, again.model)
     assert (whole.folder / "config.yaml").read_text() == (again.folder / "config.yaml").read_text()
+
+
+def test_killed_before_its_first_checkpoint_the_same_command_begins_anew(photograph, tmp_path):
+    out = tmp_path / "run"
+    whole = train(photograph, tmp_path / "whole")
+    (out / "unfinished").mkdir(parents=True)  # as kill -9 leaves it
+    (out / "unfinished" / "lock").touch()
+    (out / "unfinished" / "0").mkdir()
+    (out / "config.yaml").write_text("half a conf")
+    run = train(photograph, out)
+    assert same(run.model, whole.model)
+    assert {p.name for p in run.folder.iterdir()} == {p.name for p in whole.folder.iterdir()}
+
+
+def test_killed_after_a_checkpoint_the_same_command_says_how_to_go_on(photograph, tmp_path):
+    with pytest.raises(Stopped):
+        train(photograph, tmp_path / "run", stop_at=3)
+    with pytest.raises(OutputError, match=r"holds a training that was stopped; resume=.*run.* goes on with it"):
+        train(photograph, tmp_path / "run")
+
+
+def test_killed_at_its_very_end_a_run_is_tidied_up(photograph, tmp_path):
+    run = train(photograph, tmp_path / "run")
+    (run.folder / "unfinished").mkdir()
+    (run.folder / "unfinished" / "checkpoint.ckpt").write_bytes(b"kept")
+    with pytest.raises(ConfigError, match="is finished"):
+        geohp.train(resume=run.folder)
+    assert not (run.folder / "unfinished").exists()
+    with pytest.raises(OutputError, match="exists already"):
+        train(photograph, run.folder)
+
+
+def test_killed_as_it_wrote_the_last_files_it_goes_on_with_the_configuration_it_began_with(photograph, tmp_path):
+    with pytest.raises(Stopped):
+        train(photograph, tmp_path / "run", stop_at=3)
+    (tmp_path / "run" / "config.yaml").write_text("half a conf")
+    run = geohp.train(resume=tmp_path / "run")
+    assert same(run.model, train(photograph, tmp_path / "whole").model)
+
+
+def test_torch_s_word_for_a_full_disk_is_made_a_sentence(photograph, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr("lightning.Trainer.save_checkpoint", full)
+    with pytest.raises(OutputError, match=r"checkpoint.ckpt could not be written"):
+        train(photograph, tmp_path / "run")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from geohp.errors import DataError, OutputError
-from geohp.files import atomic_write, write_failure
+from geohp.files import atomic_write, remove_drafts, write_failure
 
 MANIFEST = "geohp-prepared.json"
 _FORMAT = 1
@@ -77,6 +77,7 @@ class PreparedFolder:
         """Names of the files of a subfolder, which is made where it does not exist."""
         try:
             (self.folder / part).mkdir(exist_ok=True)
+            remove_drafts(self.folder / part)
         except OSError as error:
             raise write_failure(self.folder / part, error) from error
         return list_names(self.folder / part)

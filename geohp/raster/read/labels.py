@@ -15,10 +15,11 @@ from rasterio.vrt import WarpedVRT
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_from_json, default_classes, is_colour
 from geohp.errors import SceneError, VectorError
 from geohp.raster.block import BLOCK_PX, Block, BlockGrid
-from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, numpy_dtype, open_raster
+from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, numpy_dtype, open_env, open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.arrays import array_label, to_memory_file, unmasked
 from geohp.raster.read.opened import check_readable, readable
+from geohp.raster.read.unchanged import UnchangedFiles
 from geohp.raster.read.validity import ValidityPlan, alpha_bands
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ class LabelRaster:
         labels: all labels that it says it has; ``None`` where it says nothing, or has a mere colour table.
         scaled: whether its integers stand for other numbers, by a scale or an offset: quantities, no labels.
         model_sha256: tells its labels from those of other models; ``None`` where it does not say.
+        unchanged: tells whether its files are still what they were when it was opened.
     """
+
+    unchanged = UnchangedFiles("", ())
 
     def __init__(self, dataset: Any, name: str, attributes: Mapping[str, Any] | None = None) -> None:
         """Look at an open rasterio dataset.
@@ -73,6 +77,7 @@ class LabelRaster:
             )
         self._dataset, self.band = dataset, bands[0]
         self.name, self.grid = name, Grid.of(dataset)
+        self.unchanged = UnchangedFiles(name, dataset.files)
         try:
             self.classes = _declared_classes(dataset, bands[0], name) or _parse(declared, name)
             listed = _parse(dataset.tags(bands[0]).get("classes"), name) or _parse(declared, name)
@@ -246,7 +251,7 @@ def opened_raster(source: str | Path | DataArray) -> Iterator[tuple[Any, str]]:
     Raises:
         SceneError: a raster that cannot be opened, or of which GDAL cannot read what it was opened for.
     """
-    with gdal_env():
+    with open_env(str(source)) if isinstance(source, str | Path) else gdal_env():
         if isinstance(source, str | Path):
             name = str(source)
             try:

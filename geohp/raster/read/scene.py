@@ -20,6 +20,7 @@ from geohp.raster.read.arrays import to_memory_file
 from geohp.raster.read.bands import BandSelection, BandTable, select_bands
 from geohp.raster.read.opened import check_readable, readable
 from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
+from geohp.raster.read.unchanged import UnchangedFiles
 from geohp.raster.read.validity import ValidityPlan
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Scene:
         band_request: the bands as asked for; with them, and not with ``bands``, the same file opens as the same scene.
         scaling: the range settled for the whole scene.
         files: the files it consists of, where it consists of any.
+        unchanged: tells whether they are still what they were when it was opened.
     """
 
     def __init__(self, dataset: Any, path: str, *, bands: BandRequest = None, scaling: ScalingRequest = "auto"):
@@ -81,6 +83,7 @@ class Scene:
             self.height: int = dataset.height
             self.width: int = dataset.width
             self.files = tuple(str(name) for name in dataset.files)
+            self.unchanged = UnchangedFiles(path, self.files)
             selection = _select(dataset, path, bands)
             self.band_request = bands
             self.bands = selection.numbers

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from geohp.files import JOURNAL, MOVING
 from geohp.raster.write.stored_blocks import StoredBlock
-
-NAME = "journal.jsonl"
 
 Origin = tuple[int, int]
 """First row and column of a block."""
@@ -34,7 +33,7 @@ class Journal:
     def __init__(self, folder: Path):
         """Read what is there; a line torn by a kill or a full disk, and whatever follows it, is cut off."""
         self.entries: dict[Origin, JournalEntry] = {}
-        self._path = folder / NAME
+        self._path = folder / JOURNAL
         self._append_lock = threading.Lock()
         self._length = self._read()
         self._file = self._path.open("ab", buffering=0)
@@ -50,19 +49,18 @@ class Journal:
         line: dict[str, Any] = {"row": row, "col": col, "parts": entry.blocks}
         if entry.note is not None:
             line["note"] = dict(entry.note)
-        self._append(line)
+        self._append(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         self.entries[row, col] = entry
 
     def append_moving(self) -> None:
         """Record that all outputs are complete and are about to move into place."""
-        self._append({"moving": True})
+        self._append(MOVING)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def _append(self, line: Mapping[str, Any]) -> None:
-        text = json.dumps(line, ensure_ascii=False).encode() + b"\n"
+    def _append(self, text: bytes) -> None:
         with self._append_lock:
             try:
                 written = self._file.write(text)
@@ -96,12 +94,3 @@ class Journal:
             return
         blocks = tuple(StoredBlock(*map(int, part)) for part in line["parts"])
         self.entries[int(line["row"]), int(line["col"])] = JournalEntry(blocks, line.get("note"))
-
-
-def was_moving(folder: Path) -> bool:
-    """Whether work in a folder was stopped while its complete outputs moved into place; changes nothing there."""
-    try:
-        lines = (folder / NAME).read_bytes().splitlines()
-        return any(json.loads(line).get("moving", False) for line in lines[-1:])
-    except (OSError, ValueError, AttributeError):
-        return False

@@ -13,11 +13,19 @@ from typing import Any
 from numpy.typing import NDArray
 
 from geohp.errors import OutputError
-from geohp.files import LOCK, FolderLock, check_output, remove_drafts, wait_for_disk, write_bytes, write_failure
+from geohp.files import (
+    FolderLock,
+    check_output,
+    clear_folder,
+    remove_drafts,
+    store,
+    wait_for_disk,
+    work_folder,
+    write_failure,
+)
 from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES
 from geohp.raster.grid import Grid
-from geohp.raster.write import journal as journals
 from geohp.raster.write import resume_identity
 from geohp.raster.write.assemble import PlacedBlock
 from geohp.raster.write.cog import assemble, remove_side_files
@@ -31,7 +39,8 @@ class ResumableRasterWriter:
 
     They lie in a hidden folder beside the first output, named after it, so that the same run finds them again after
     an interrupt, a kill or a power failure. The outputs appear together, in :meth:`publish`; until then whatever stood
-    at their places stays as it was. Leaving the ``with`` block otherwise keeps finished blocks, and removes the folder
+    at their places stays as it was. The folder goes when the ``with`` block is left well after that: what is made of
+    the outputs within it can be gone on with, too. Leaving it otherwise keeps finished blocks, and removes the folder
     if there are none; the exception that ends it takes :attr:`resume_note` along. Blocks may come in any order and from
     any thread, and must not overlap.
 
@@ -91,8 +100,10 @@ class ResumableRasterWriter:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
-        if error is not None and self.resume_note is not None:
-            error.add_note(self.resume_note)
+        if error is not None:
+            self._published = False
+            if self.resume_note is not None:
+                error.add_note(self.resume_note)
         self.close()
 
     @property
@@ -187,15 +198,14 @@ class ResumableRasterWriter:
             for cog in cogs:
                 cog.unlink(missing_ok=True)
         self._published = True
-        self.close()
 
     def close(self) -> None:
-        """Let go of the folder; it goes too where all is published or nothing finished."""
+        """Let go of the folder; it goes too where all is published, or nothing finished."""
         self._journal.close()
         finished_with = self._published or not self._entries
         if finished_with and self._lock.held:
             with suppress(OSError):
-                _clear(self.folder)
+                clear_folder(self.folder)
         self._lock.release(remove=finished_with)
 
     def _move(self, cogs: Sequence[Path]) -> None:
@@ -258,23 +268,10 @@ class ResumableRasterWriter:
             )
 
 
-def work_folder(output: Path) -> Path:
-    """Where the unfinished work of a run lies whose first output this is."""
-    return output.with_name(f".{output.name}.geohp")
-
-
-def is_half_published(output: Path) -> bool:
-    """Whether a run was stopped just as its complete outputs moved into place.
-
-    Then an output may exist that the same command must be allowed to replace, so as to finish.
-    """
-    return journals.was_moving(work_folder(Path(output)))
-
-
 def _prepare(folder: Path, described: Mapping[str, Any], *, restart: bool) -> Journal:
     """Make a locked folder ready for the work described: as it is if it holds the same, else empty."""
     if restart:
-        _clear(folder)
+        clear_folder(folder)
     before = resume_identity.read_identity(folder)
     differs = "no legible description" if before is None else resume_identity.difference(before, described)
     journal = Journal(folder)
@@ -283,9 +280,9 @@ def _prepare(folder: Path, described: Mapping[str, Any], *, restart: bool) -> Jo
         raise _unusable(f"{folder} holds unfinished work with {differs}")
     if differs:
         journal.close()
-        _clear(folder)
+        clear_folder(folder)
         content = json.dumps(described, ensure_ascii=False, indent=1).encode()
-        write_bytes(folder / resume_identity.NAME, content, durable=True)
+        store(folder / resume_identity.NAME, content)
         return Journal(folder)
     remove_drafts(folder)
     return journal
@@ -294,15 +291,6 @@ def _prepare(folder: Path, described: Mapping[str, Any], *, restart: bool) -> Jo
 def _unusable(problem: str) -> OutputError:
     remedy = "begin anew with {option}, or choose another name for the output"
     return OutputError(problem, remedy, option="restart", value=True)
-
-
-def _clear(folder: Path) -> None:
-    """Empty a locked folder; the journal goes first, so that it never names parts that are gone."""
-    journal = folder / journals.NAME
-    journal.unlink(missing_ok=True)
-    for path in folder.iterdir():
-        if path.name != LOCK:
-            path.unlink(missing_ok=True)
 
 
 def _relocate(source: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
-from geohp.files import write_bytes, write_failure
+from geohp.files import store, write_failure
 from geohp.raster.gdal import FAILURES, gdal_env
 from geohp.raster.write.layer import Layer
 
@@ -62,7 +62,7 @@ def write_block(
         content = _encode(values)
     except FAILURES as error:
         raise write_failure(path, error) from error
-    write_bytes(path, content, durable=True)
+    store(path, content)
     _, rows, cols = values.shape
     return StoredBlock(number, rows, cols, len(content), zlib.crc32(content))
 

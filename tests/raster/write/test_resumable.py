@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 
 from geohp.errors import OutputError
+from geohp.files import is_half_published, work_folder
 from geohp.raster.grid import Grid
 from geohp.raster.write.layer import Layer
-from geohp.raster.write.resumable import ResumableRasterWriter, is_half_published, work_folder
+from geohp.raster.write.resumable import ResumableRasterWriter
 from geohp.raster.write.stored_blocks import StoredBlock, block_path, write_block
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -297,6 +298,7 @@ import sys
 from pathlib import Path
 from affine import Affine
 from geohp.errors import OutputError
+from geohp.files import is_half_published, work_folder
 from geohp.raster.grid import Grid
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.resumable import ResumableRasterWriter
@@ -407,6 +409,7 @@ from pathlib import Path
 import numpy as np
 from affine import Affine
 from geohp.errors import OutputError
+from geohp.files import is_half_published, work_folder
 from geohp.raster.grid import Grid
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.resumable import ResumableRasterWriter

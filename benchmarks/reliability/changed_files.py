@@ -1,0 +1,182 @@
+"""Inputs that are removed, cut, overwritten or replaced while they are read, or between stopping and going on.
+
+The result is that of the old file or of the new one, or there is a sentence; never half of one and half of the other.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reliability.commands import Command, contents, half_made, inputs
+from benchmarks.reliability.isolation import Limits
+from benchmarks.reliability.part import Case, Outcome, Part, Record
+from benchmarks.reliability.scenes import fields, write_raster
+
+_SIDE_PX = 96
+_LINES = {
+    "segment": ("scene.tif", "segment {here}/scene.tif --model {inputs}/model.safetensors --out labels.tif"),
+    "segment a folder": ("scene.tif", "segment {here}/scene.tif {inputs}/tiles/east.tif --model "
+                         "{inputs}/model.safetensors --out-dir maps"),
+    "model": ("model.safetensors", "segment {inputs}/scene.tif --model {here}/model.safetensors --out labels.tif"),
+    "polygonize": ("labels.tif", "polygonize {here}/labels.tif --out p.geojson"),
+    "recode": ("labels.tif", "recode {here}/labels.tif --legend {inputs}/l.yaml --out r.tif"),
+    "change": ("scene.tif", "change {here}/scene.tif {inputs}/later.tif --model {inputs}/model.safetensors "
+               "--out c.tif --matrix m.csv"),
+    "change of maps": ("labels.tif", "change {here}/labels.tif {inputs}/labels.tif --out c.tif --matrix m.csv"),
+}  # fmt: skip
+"""What changes, and the command that reads it."""
+_HOW = ("removed", "cut", "overwritten", "replaced", "touched back")
+_WHEN = ("under way", "after a kill", "after a kill with the clock set back")
+
+
+def case(number: int) -> Case:
+    """A command, what becomes of its input, and when."""
+    name = list(_LINES)[number % len(_LINES)]
+    rest = number // len(_LINES)
+    how, when = _HOW[rest % len(_HOW)], _WHEN[rest // len(_HOW) % len(_WHEN)]
+    draw = random.Random(f"changed-files {number}")
+    return Case(f"{name}: {_LINES[name][0]} {how} {when}", lambda folder: _attack(name, how, when, folder, draw))
+
+
+def _attack(name: str, how: str, when: str, folder: Path, draw: random.Random) -> Outcome:
+    file, _ = _LINES[name]
+    here = folder.with_name("here")
+    here.mkdir()
+    target = shutil.copy2(_versions()[0] / file, here / file)
+    os.utime(target, (time.time() - 1000,) * 2)
+    command = _command(name, here)
+    at_block = draw.randrange(1, 7)
+    if when == "under way":
+        ended = command.run(folder, Limits(120), _at_read(at_block, lambda: _change(Path(target), how)))
+    else:
+        killed = command.run(folder, Limits(120), _at_read(at_block, lambda: os.kill(os.getpid(), 9)))
+        if killed.code == 0:
+            return Outcome("right", "complete before it could be killed")
+        _change(Path(target), how)
+        ended = command.run(folder, Limits(120), _clock_set_back if "clock" in when else None)
+    measures = {"noticed": float(ended.code == 2), "seconds": ended.seconds}
+    if ended.broke or ended.code not in (0, 2) or ended.traceback:
+        return Outcome("failed", f"code {ended.code}{ended.broke}: {ended.err.strip()[-700:]}", measures)
+    possible = [_result(name, version) for version in (0, 1)]
+    made = {path: content for path, content in contents(folder).items() if path.endswith((".tif", ".geojson", ".csv"))}
+    visible = {path: content for path, content in made.items() if not path.startswith(".")}
+    if ended.code == 0:
+        if any(_comparable(visible) == _comparable(result) for result in possible):
+            return Outcome("right", "", measures)
+        return Outcome("failed", "neither the old file's nor the new one's", measures)
+    if problem := half_made(command, folder, {**possible[0], **possible[1]}) if "maps" not in name else "":
+        return Outcome("failed", f"{problem}: {ended.err.strip()[-300:]}", measures)
+    return Outcome("refused", ended.err.strip().splitlines()[-1][:400], measures)
+
+
+def _change(path: Path, how: str) -> None:
+    """Do something to an input."""
+    other = (_versions()[1] / path.name).read_bytes()
+    if how == "removed":
+        path.unlink()
+    elif how == "cut":
+        os.truncate(path, path.stat().st_size // 2)
+    elif how == "overwritten":
+        path.write_bytes(other)
+    elif how == "replaced":
+        beside = path.with_name("beside")
+        beside.write_bytes(other)
+        beside.replace(path)
+    else:  # the same again, in the future: a clock that was wrong
+        os.utime(path, (time.time() + 10**6,) * 2)
+
+
+def _at_read(number: int, act: Callable[[], None]) -> Callable[[], None]:
+    """Have something done as a raster is read for that many times."""
+
+    def install() -> None:
+        from geohp.raster.read.labels import LabelRaster
+        from geohp.raster.read.scene import Scene
+
+        reads = 0
+
+        def counting(function: Callable[..., Any]) -> Callable[..., Any]:
+            def read(*arguments: Any, **options: Any) -> Any:
+                nonlocal reads
+                reads += 1
+                if reads == number:
+                    act()
+                return function(*arguments, **options)
+
+            return read
+
+        Scene.read = counting(Scene.read)  # type: ignore[method-assign]
+        LabelRaster.read = counting(LabelRaster.read)  # type: ignore[method-assign]
+
+    return install
+
+
+def _clock_set_back() -> None:
+    plain = time.time
+    time.time = lambda: plain() - 10**6
+
+
+@cache
+def _versions() -> tuple[Path, Path]:
+    """Two folders with the same names of files, the first as :func:`inputs` has them."""
+    other = inputs() / "other"
+    other.mkdir()
+    write_raster(other / "scene.tif", fields(7, _SIDE_PX)[0], tiled=True, blockxsize=32, blockysize=32)
+    line = "segment {inputs}/other/scene.tif --model {inputs}/model.safetensors --out other/labels.tif"
+    made = Command("other", tuple(line.split())).run(inputs())
+    line = "recode {inputs}/model.safetensors --legend {inputs}/l.yaml --out other/model.safetensors"
+    made = made if made.code else Command("other", tuple(line.split())).run(inputs())
+    if made.code:
+        raise RuntimeError(f"inputs cannot be made: {made.err}")
+    return inputs(), other
+
+
+@cache
+def _result(name: str, version: int) -> Mapping[str, object]:
+    """What a command makes of a version of its input that nothing happens to."""
+    place = inputs() / f"result-{name.replace(' ', '-')}-{version}"
+    (place / "here").mkdir(parents=True)
+    (place / "case").mkdir()
+    file, _ = _LINES[name]
+    shutil.copy2(_versions()[version] / file, place / "here" / file)
+    ended = _command(name, place / "here").run(place / "case")
+    if ended.code:
+        raise RuntimeError(f"{name} undisturbed: {ended.err}")
+    made = contents(place / "case")
+    return {path: content for path, content in made.items() if path.endswith((".tif", ".geojson", ".csv"))}
+
+
+def _comparable(files: Mapping[str, object]) -> dict[str, object]:
+    """Pixels of rasters, whose tags name the folder of their input, and the bytes of all else."""
+    import rasterio
+
+    compared: dict[str, object] = {}
+    for name, content in files.items():
+        if name.endswith(".tif"):
+            with rasterio.MemoryFile(content) as memory, memory.open() as dataset:
+                compared[name] = dataset.read().tobytes()
+        else:
+            compared[name] = content
+    return compared
+
+
+def _command(name: str, here: Path) -> Command:
+    return Command(name, tuple(_LINES[name][1].replace("{here}", str(here)).split()))
+
+
+def _figures(records: Sequence[Record]) -> str:
+    noticed = sum(record.outcome.measures.get("noticed", 0) > 0 for record in records)
+    return f"{noticed} changes noticed, the others did no harm"
+
+
+PART = Part(
+    "changed-files", "inputs removed, cut, overwritten or replaced under way", case,
+    len(_LINES) * len(_HOW) * len(_WHEN), _figures,
+)  # fmt: skip
