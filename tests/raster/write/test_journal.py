@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from affine import Affine
 
+from geohp.files import is_half_published, work_folder
 from geohp.raster.grid import Grid
-from geohp.raster.write.journal import Journal, JournalEntry, was_moving
+from geohp.raster.write.journal import Journal, JournalEntry
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.resumable import ResumableRasterWriter
 from geohp.raster.write.stored_blocks import StoredBlock
@@ -81,20 +82,23 @@ def test_what_follows_a_torn_line_is_cut_off_and_does_not_come_back(tmp_path: Pa
 
 
 def test_whether_outputs_were_moving(tmp_path: Path) -> None:
-    assert not was_moving(tmp_path / "nowhere")
-    assert not was_moving(tmp_path)
-    journal = Journal(tmp_path)
-    assert not was_moving(tmp_path)
+    output = tmp_path / "labels.tif"
+    folder = work_folder(output)
+    assert not is_half_published(output)
+    folder.mkdir()
+    assert not is_half_published(output)
+    journal = Journal(folder)
+    assert not is_half_published(output)
     journal.append(0, 0, FIRST)
-    assert not was_moving(tmp_path)
+    assert not is_half_published(output)
     journal.append_moving()
-    assert was_moving(tmp_path)
+    assert is_half_published(output)
     journal.append(1, 0, FIRST)  # begun anew
-    assert not was_moving(tmp_path)
+    assert not is_half_published(output)
     journal.close()
     for content in (b"[]\n", b"{", b"\xff\n"):
-        (tmp_path / "journal.jsonl").write_bytes(content)
-        assert not was_moving(tmp_path)
+        (folder / "journal.jsonl").write_bytes(content)
+        assert not is_half_published(output)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux for the names of open files")
