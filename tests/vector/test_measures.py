@@ -121,3 +121,32 @@ def test_there_is_no_ground_where_a_system_does_not_reach():
     beyond = Grid(2, 2, Affine(1, 0, 5e5, 0, -1, 5e6), CRS.from_wkt(MOON))
     with pytest.raises(VectorError, match="does not reach"):
         PixelAreas(beyond)
+
+
+def test_areas_of_large_blocks_are_those_of_small_ones():
+    """Corners are placed some rows at a time."""
+    transform = Affine.translation(9, 50) @ Affine.rotation(20) @ Affine.scale(1e-4, -1e-4)
+    areas = PixelAreas(Grid(1500, 1200, transform, CRS.from_epsg(4326)))
+    whole = areas.units(Block(0, 0, 1200, 1500))
+    assert whole.shape == (1200, 1500)
+    for row in range(0, 1200, 400):
+        part = areas.units(Block(row, 300, 400, 100))
+        np.testing.assert_array_equal(part, whole[row : row + 400, 300:400])
+    assert areas.mean_m2(Block(0, 0, 1200, 1500)) == pytest.approx(whole.mean() * areas.unit_m2)
+    assert not areas.uniform
+    aligned = PixelAreas(Grid(1500, 1200, Affine(1e-4, 0, 9, 0, -1e-4, 50), CRS.from_epsg(4326)))
+    assert aligned.units(Block(5, 7, 30, 40)).shape == (30, 1)
+    metres = PixelAreas(Grid(9, 9, Affine(0.5, 0, 5e5, 0, -0.25, 5.5e6), CRS.from_epsg(32631)))
+    assert (metres.uniform, metres.unit_m2, metres.units(Block(0, 0, 3, 3)).tolist()) == (True, 0.125, [[1]])
+    assert metres.mean_m2(Block(0, 0, 3, 3)) == 0.125
+
+
+@pytest.mark.parametrize("crs", [None, "EPSG:25832", "EPSG:4326", "EPSG:3857"])
+def test_figures_of_several_polygons_are_each_ones_own(crs):
+    one, two, three = (shapely.box(x, 50, x + 0.01, 50.02) for x in (9, 9.5, 10))
+    holed = shapely.Polygon(one.exterior, [shapely.box(9.002, 50.002, 9.004, 50.004).exterior])
+    polygons = np.array([three, shapely.MultiPolygon([holed, two]), one])
+    for measure in (areas_m2, perimeters_m):
+        parts = [measure(np.array([polygon]), crs)[0] for polygon in (three, holed, two, one)]
+        np.testing.assert_allclose(measure(polygons, crs), [parts[0], parts[1] + parts[2], parts[3]])
+    assert len(perimeters_m(np.array([], object), crs)) == 0
