@@ -24,8 +24,8 @@ def damage(folder: Path, base: Path, others: list[Path], rng: Random) -> Subject
         rng: that decides.
     """
     for companion in base.parent.glob(f"{base.stem}.*"):
-        shutil.copyfile(companion, folder / companion.name)
-    target = folder / base.name
+        shutil.copyfile(companion, folder / companion.name.replace(base.stem, "damaged", 1))
+    target = folder / base.name.replace(base.stem, "damaged", 1)
     content = target.read_bytes()
     way = pick(rng, tuple(_WAYS) + ("tags",) * (4 if content[:2] in (b"II", b"MM") else 0))
     mutated = _tags(content, rng) if way == "tags" else _WAYS[way](content, rng)

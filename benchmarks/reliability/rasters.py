@@ -101,12 +101,15 @@ def _maybe(rng: Random, share: float, *words: str) -> tuple[str, ...]:
     return words if rng.random() < share else ()
 
 
+_MODEL = ("--model", "model.safetensors")
+
+
 def _info(source: str, rng: Random) -> Call:
     return Call((*_maybe(rng, 0.3, "--json"), _argument(source)), ())
 
 
 def _segment(source: str, rng: Random) -> Call:
-    model = ("--classes", "3") if rng.random() < 0.3 else ("--model", "model.safetensors")
+    model = pick(rng, (("--classes", "3"), _MODEL, _MODEL, (*_MODEL, "--bands", "1,1,1")))
     outputs = ["map.tif"]
     words: list[str] = []
     if rng.random() < 0.2:
@@ -119,7 +122,6 @@ def _segment(source: str, rng: Random) -> Call:
         words.append("--stac")
         outputs.append("map.json")
     words += [
-        *_maybe(rng, 0.1, "--bands", "1"),
         *_maybe(rng, 0.15, "--on-read-error", "nodata"),
         *_maybe(rng, 0.1, "--scaling", str(pick(rng, ("0,100", "type", "percentiles-per-band:1,99")))),
         *_maybe(rng, 0.1, "--pixel-size", "2"),
