@@ -458,6 +458,7 @@ def _wrapped(sketch: Sketch, path: Path, rng: Random) -> Path | str:
         return _virtual(sketch, path, rng)
     if way == "renamed" and path.suffix == ".tif":
         sketch.traits.append("renamed")
+        sketch.exact &= sketch.masking != "mask file"
         return path.rename(path.with_name(pick(rng, ("a b.jpg", "ü&é'.png", "x", "weird;name$(id).tif", "-dash.tif"))))
     if way == "gzip" and path.suffix == ".tif":
         import gzip

@@ -49,6 +49,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command asked for."""
+        terminal.ignore_undecodable_warnings()  # here, for typer sets a hook of its own when it begins
         with _interrupts_told():
             return super().invoke(ctx)
 

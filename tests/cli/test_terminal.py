@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from geohp.cli import terminal
+from geohp.cli.app import app
 from geohp.errors import Note, OutputError, SceneError
 
 
@@ -56,9 +57,16 @@ def test_what_gdal_warns_of_is_said_once_and_a_flood_of_it_cut_short(capsys, mon
 def test_a_warning_that_is_no_text_is_passed_over_and_a_crash_is_not(capsys, monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    terminal.ignore_undecodable_warnings()
+
+    def warn(path):
+        sys.excepthook(UnicodeDecodeError, undecodable, None)
+        raise SceneError(f"{path} is damaged")
+
+    monkeypatch.setattr("geohp.inspection.rasters.raster_info", warn)
     undecodable = UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "invalid start byte")
-    sys.excepthook(UnicodeDecodeError, undecodable, None)
+    monkeypatch.setattr(sys, "argv", ["geohp", "info", "a.tif"])
+    with pytest.raises(SceneError):
+        app()
     assert capsys.readouterr().err == ""
     with pytest.raises(UnicodeDecodeError) as caught:
         b"\xe9".decode()
