@@ -7,7 +7,7 @@ Windows of 448 px of the labelled images are encoded once and kept in the folder
 by place: so many pixels of each class are drawn from one side, ``geohp probe``'s classifier is taught on them with the
 strength that it chooses by itself, and every labelled pixel of the other side (each seventh in row and column) is
 classified from the interpolated logits. Nothing of the other side is looked at but the score. HP is trained on the
-images of the first side alone, without labels.
+images of the first side alone, without labels. Kinds of features joined by a + are taken side by side.
 
 Prints a table in Markdown: mean and deviation over the seeds, of each direction and of both.
 """
@@ -122,6 +122,12 @@ def encode(place: Path, kind: str, encoders: dict[str, Callable[[], Any]], folde
     )
 
 
+def encode_joined(place: Path, kinds: str, encoders: dict[str, Callable[[], Any]], folder: Path) -> Windows:
+    """The windows of a place with features of all kinds (joined by +), and the affinities of the first."""
+    parts = [encode(place, kind, encoders, folder) for kind in kinds.split("+")]
+    return Windows(torch.cat([part.features for part in parts], 1), parts[0].affinities, parts[0].labels)
+
+
 def draw(labels: NDArray[np.uint8], classes: int, points: int, seed: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """(3, n) window, row and column of points, as many of each class as there are up to a number; and their classes."""
     rng = np.random.default_rng(seed)
@@ -221,7 +227,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder named czech or dubai, of ../shared/data")
     parser.add_argument("--weights", type=Path, help="of vit_small_patch14_dinov2")
     parser.add_argument("--features", type=Path, default=Path("few_labels_features"), help="where they are kept")
-    parser.add_argument("--kinds", nargs="+", default=["colour", "vit5", "aerial"], help="of vit8, too")
+    parser.add_argument("--kinds", nargs="+", default=["colour", "vit5", "aerial", "vit5+aerial"])
     parser.add_argument("--hp-steps", type=int, default=0, help="on codes of HP instead, trained for so many steps")
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
@@ -229,7 +235,8 @@ def main() -> None:
 
     def vit(block: int) -> Callable[[Tensor], PatchFeatures]:
         name = "vit_small_patch14_dinov2"
-        return encoder(create_backbone(name, weights=arguments.weights, block=block, norm=False))
+        options = {"block": block, "norm": False, "remove_position_bias": True}
+        return encoder(create_backbone(name, weights=arguments.weights, **options))
 
     encoders = {
         "colour": lambda: colour,
@@ -242,7 +249,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for kind in arguments.kinds:
         both = [
-            Windows.of([encode(arguments.data / place, kind, encoders, arguments.features) for place in side])
+            Windows.of([encode_joined(arguments.data / place, kind, encoders, arguments.features) for place in side])
             for side in sides
         ]
         scores: dict[int, list[list[float]]] = {points: [[], []] for points in POINTS}

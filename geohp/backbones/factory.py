@@ -13,8 +13,9 @@ from geohp.backbones.aerial import AerialNetwork, load_aerial_weights
 from geohp.backbones.base import Backbone
 from geohp.backbones.colour import Colour
 from geohp.backbones.hosted_weights import HOSTED
-from geohp.backbones.names import OWN, VARIANTS, check_backbone, suggestion
+from geohp.backbones.names import JOINED, OWN, VARIANTS, check_backbone, check_joined, suggestion
 from geohp.backbones.rcf import RandomConvolutionalFeatures
+from geohp.backbones.side_by_side import SideBySide
 from geohp.backbones.vit import VisionTransformer
 from geohp.backbones.weight_paths import HUB, RANDOM
 from geohp.backbones.weights import load_weights
@@ -22,19 +23,27 @@ from geohp.errors import ConfigError
 
 
 def create_backbone(
-    name: str, *, weights: str | os.PathLike[str] | None = None, block: int = -1, **options: Any
+    name: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    block: int = -1,
+    weights_beside: str | None = None,
+    **options: Any,
 ) -> Backbone:
     """Build a backbone by name.
 
     Args:
         name: ``"rcf"``, ``"aerial"``, ``"colour"``, or a vision transformer by timm's name, e.g.
             ``vit_small_patch8_224.dino``, or a plain one's with a tag of our own
-            (:data:`geohp.backbones.vit.VARIANTS`, :mod:`geohp.backbones.hosted_weights`).
+            (:data:`geohp.backbones.vit.VARIANTS`, :mod:`geohp.backbones.hosted_weights`). ``"NAME+aerial"``,
+            ``"NAME+colour"`` and ``"NAME+aerial+colour"`` take the features of several side by side
+            (:class:`geohp.backbones.side_by_side.SideBySide`); weights, block and options are then the first's.
         weights: ``None`` or ``"hub"`` downloads the pretrained weights of that name (or takes them from the cache of
             Hugging Face or torch); a path loads a local file, see :func:`geohp.backbones.weights.load_weights`;
             ``"random"`` is for tests and benchmarks. ``rcf`` has none: it is fitted, or its state is loaded. ``aerial``
             takes those of the installed package geoembed, or a file like its own.
         block: which block's output to use, counted from 0, negative from the end; backbones of our own have none.
+        weights_beside: ``"random"`` where the state of those beside the first is about to be loaded.
         **options: further arguments of the backbone's class.
 
     Returns:
@@ -44,6 +53,8 @@ def create_backbone(
         ConfigError: for an unknown name, block or option.
         WeightsError: when the weights cannot be had or do not fit.
     """
+    if JOINED in name:
+        return _create_side_by_side(name, weights, block, weights_beside, options)
     check_backbone(name, weights)
     if name == RandomConvolutionalFeatures.name:
         _check_options(name, RandomConvolutionalFeatures, options)
@@ -82,11 +93,12 @@ def create_backbone_for_bands(
         ConfigError: when the backbone takes another number of bands, and as :func:`create_backbone` does.
         WeightsError: when the weights cannot be had or do not fit.
     """
-    if name == RandomConvolutionalFeatures.name:
+    first = name.partition(JOINED)[0]
+    if first == RandomConvolutionalFeatures.name:
         options = {"in_channels": bands, "seed": seed, **options}
-    if name == Colour.name:
+    if first == Colour.name:
         options = {"in_channels": bands, **options}
-    if remove_position_bias and name not in OWN:
+    if remove_position_bias and first not in OWN:
         options = {"remove_position_bias": True, **options}
     backbone = create_backbone(name, weights=weights, block=block, **options)
     if backbone.in_channels != bands:
@@ -95,6 +107,32 @@ def create_backbone_for_bands(
             f"choose as many, or the {RandomConvolutionalFeatures.name} backbone, which takes any number",
         )
     return backbone
+
+
+def _create_side_by_side(
+    name: str,
+    weights: str | os.PathLike[str] | None,
+    block: int,
+    weights_beside: str | None,
+    options: dict[str, Any],
+) -> SideBySide:
+    check_joined(name)
+    share = options.pop("share", 0.5)
+    if not isinstance(share, int | float) or isinstance(share, bool) or not 0 < share < float("inf"):
+        raise ConfigError(f"backbone {name}: share must be a number above 0, not {share!r}")
+    names = name.split(JOINED)
+    first = create_backbone(names[0], weights=weights, block=block, **options)
+    others = []
+    for other in names[1:]:
+        bands = {"in_channels": first.in_channels} if other == Colour.name else {}
+        beside = create_backbone(other, weights=weights_beside, patch_size=first.patch_size, **bands)
+        if beside.in_channels != first.in_channels:
+            raise ConfigError(
+                f"backbone {name}: {other} takes {beside.in_channels} bands, {names[0]} {first.in_channels}",
+                f"leave {other} out, or choose as many bands",
+            )
+        others.append(beside)
+    return SideBySide(first, others, share=share)
 
 
 def _create_aerial(weights: str | os.PathLike[str] | None, options: dict[str, Any]) -> AerialNetwork:

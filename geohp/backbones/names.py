@@ -29,6 +29,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 OWN = ("rcf", "aerial", "colour")
 """Backbones that are not timm's."""
 
+JOINED = "+"
+"""Between the names of backbones whose features are taken side by side."""
+BESIDE = ("aerial", "colour")
+"""Backbones that may stand beside another."""
+
 _OWN_PATCH_SIZE, _USUAL_PATCH_SIZE = 8, 16
 
 _SHOWN = re.compile(r"vit_\w+$|vit_[\w.]*dino")
@@ -42,6 +47,13 @@ def check_backbone(name: str, weights: str | os.PathLike[str] | None) -> None:
         WeightsError: see :func:`geohp.backbones.weight_paths.check_weight_file`, and where the package with the
             weights of ``aerial`` is not installed.
     """
+    first, *others = name.split(JOINED)
+    if others:
+        check_joined(name)
+        for other in others:
+            check_backbone(other, None)
+        check_backbone(first, weights)
+        return
     check_backbone_name(name)
     if name == "aerial" and (weights is None or str(weights) == HUB):
         packaged_weights()
@@ -54,12 +66,28 @@ def check_backbone(name: str, weights: str | os.PathLike[str] | None) -> None:
         check_weight_file(Path(weights))
 
 
+def check_joined(name: str) -> None:
+    """Refuse backbones that cannot be side by side: others than :data:`BESIDE` after the first, or one twice.
+
+    Raises:
+        ConfigError: with what may stand there.
+    """
+    parts = name.split(JOINED)
+    for other in parts[1:]:
+        if other not in BESIDE:
+            raise ConfigError(
+                f"backbone {name}: {other or 'nothing'} cannot stand after a +", f"there may be {' or '.join(BESIDE)}"
+            )
+    if len(set(parts)) < len(parts):
+        raise ConfigError(f"backbone {name}: names a backbone twice", "leave one of them out")
+
+
 def patch_size_of(name: str, options: Mapping[str, Any]) -> int:
     """Side in pixels of the patches of a backbone, as its options or its name tell; 16 where neither does."""
     size = options.get("patch_size")
     if isinstance(size, int):
         return size
-    if name in OWN:
+    if name.partition(JOINED)[0] in OWN:
         return _OWN_PATCH_SIZE
     told = re.search(r"patch(\d+)", name)
     return int(told.group(1)) if told else _USUAL_PATCH_SIZE

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from geohp.backbones.base import Backbone
 from geohp.backbones.factory import create_backbone
+from geohp.backbones.side_by_side import OTHERS, SideBySide
 from geohp.backbones.vit import VisionTransformer
 from geohp.backbones.weight_paths import RANDOM
 from geohp.backbones.weights import fingerprint
@@ -37,6 +38,9 @@ _ROOM = 8
 
 Module = TypeVar("Module", bound=nn.Module)
 
+_BESIDE = f"backbone.{OTHERS}"
+"""Prefix of backbones beside one whose weights lie elsewhere."""
+
 
 def save_model(model: LandCoverModel, path: str | Path, *, embed_backbone: bool = False) -> Path:
     """Write the model file whole or not at all.
@@ -54,6 +58,8 @@ def save_model(model: LandCoverModel, path: str | Path, *, embed_backbone: bool 
         parts["linear_probe"] = model.linear_probe
     if embed_backbone or model.backbone.embedded:
         parts["backbone"] = model.backbone
+    elif isinstance(model.backbone, SideBySide):
+        parts[_BESIDE] = model.backbone.others
     tensors = {
         f"{part}.{name}": tensor for part, module in parts.items() for name, tensor in module.state_dict().items()
     }
@@ -188,13 +194,18 @@ def _filled(build: Callable[[], Module], part: str, tensors: Mapping[str, Tensor
 
 
 def _backbone(card: BackboneCard, tensors: Mapping[str, Tensor], path: Path, weights: str | Path | None) -> Backbone:
-    embedded = any(name.startswith("backbone.") for name in tensors)
+    stored = [name for name in tensors if name.startswith("backbone.")]
+    embedded = any(not name.startswith(f"{_BESIDE}.") for name in stored)
     source = RANDOM if embedded else backbone_weights(card, path, weights)
 
     def create() -> Backbone:
-        return create_backbone(card.name, weights=source, block=card.block, **card.options)
+        beside = RANDOM if stored else None
+        return create_backbone(card.name, weights=source, block=card.block, weights_beside=beside, **card.options)
 
     backbone = _filled(create, "backbone", tensors) if embedded else create()
+    if isinstance(backbone, SideBySide) and not embedded:
+        own = {name.removeprefix(f"{_BESIDE}."): tensors[name] for name in stored}
+        backbone.others.load_state_dict(own)
     if embedded:
         backbone.embedded = True  # what is saved of this model must hold the weights, too
     elif fingerprint(backbone) != card.fingerprint:
