@@ -29,7 +29,10 @@ def probe(
     layer: ReferenceLayer = None,
     backbone: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Without a model: raw features of aerial, rcf or a timm vision transformer."),
+        typer.Option(
+            metavar="NAME",
+            help="Without a model: raw features of aerial, rcf or a timm vision transformer; NAME+aerial for both.",
+        ),
     ] = None,
     weights: Weights = None,
     block: Annotated[int | None, typer.Option(help="Block of the backbone, counted from 0; -1 is the last.")] = None,

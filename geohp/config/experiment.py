@@ -24,7 +24,8 @@ class BackboneConfig(Strict):
     """The frozen feature extractor."""
 
     name: str = "rcf"
-    """``rcf`` (random convolutional features, no download), the timm name of a vision transformer, or one of ours."""
+    """``rcf`` (random convolutional features, no download), the timm name of a vision transformer, or one of ours;
+    ``NAME+aerial`` and ``NAME+colour`` for the features of both side by side."""
     weights: str | None = None
     """File with pretrained weights; ``null`` asks the model hub, or their authors' address for a name of ours."""
     block: int = -1

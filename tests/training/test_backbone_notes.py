@@ -7,6 +7,7 @@ import pytest
 
 import geohp
 from geohp.config.loading import load_config
+from geohp.model.file import load_model
 from geohp.training.backbone_notes import backbone_notes
 
 
@@ -36,3 +37,14 @@ def test_pixels_are_those_that_the_backbone_sees(write_scene, tmp_path, caplog):
         patches.remove("data.input_px=128")
         geohp.train("orthophotos", [f"data.images={scene}", *settings, *patches], out=tmp_path / "as-it-is")
     assert "sees some of 0.5 m" in caplog.text
+
+
+def test_features_side_by_side_are_fitted_kept_and_trained_on(write_scene, tmp_path):
+    scene = write_scene(np.random.default_rng(0).integers(0, 255, (4, 96, 96), dtype=np.uint8))
+    settings = ["backbone.name=rcf+colour", "backbone.options={filters: 16, share: 0.3}", "data.bands=[1, 2, 3, 4]"]
+    settings += ["data.patches=4", "data.patch_px=32", "method.name=kmeans", "classes.count=2", "train.device=cpu"]
+    run = geohp.train("orthophotos", [f"data.images={scene}", *settings, "train.cache=disk"], out=tmp_path / "run")
+    model = load_model(run.folder)
+    assert (model.backbone.name, model.backbone.share) == ("rcf+colour", 0.3)
+    assert model.card.in_channels == model.backbone.channels == model.backbone.first.channels + 8
+    assert not model.backbone.needs_fit

@@ -171,6 +171,14 @@ def test_raw_features_need_no_training_and_remember_the_pixel_size(scene, tmp_pa
     assert (geohp.segment(scene, out).values == np.array([1, 2, 0])[truth()]).mean() > 0.93
 
 
+def test_features_side_by_side_are_learnt_from_and_map_alone(scene, tmp_path):
+    out = tmp_path / "beside.safetensors"
+    result = geohp.probe(None, [scene], squares(), backbone="rcf+colour", out=out)
+    assert result.accuracy.value > 95
+    assert load_model(out).card.backbone.name == "rcf+colour"
+    assert (geohp.segment(scene, out).values == np.array([1, 2, 0])[truth()]).mean() > 0.93
+
+
 def test_scenes_beside_the_labels_are_counted_and_those_of_the_training_are_the_default(scene, run, write_scene):
     elsewhere = write_scene(np.full((3, 60, 60), 90, np.uint8), "far.tif", transform=(0.5, 0, 5e5, 0, -0.5, 5.9e6))
     result = geohp.probe(run, [scene, elsewhere], squares())
