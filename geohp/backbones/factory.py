@@ -124,7 +124,7 @@ def _create_side_by_side(
     first = create_backbone(names[0], weights=weights, block=block, **options)
     others = []
     for other in names[1:]:
-        bands = {"in_channels": first.in_channels} if other == Colour.name else {}
+        bands: dict[str, Any] = {"in_channels": first.in_channels} if other == Colour.name else {}
         beside = create_backbone(other, weights=weights_beside, patch_size=first.patch_size, **bands)
         if beside.in_channels != first.in_channels:
             raise ConfigError(
