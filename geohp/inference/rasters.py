@@ -70,7 +70,7 @@ def written_rasters(
     grid = scene.grid.crop(extent.frame)
     with ResumableRasterWriter.open(layers, grid, identity, restart=options.restart) as work:
         layout = settings.blocks(settings.grid(scene.height, scene.width), segmenter.model.clusters)
-        blocks = extent.blocks(layout)
+        blocks = [block for block in extent.blocks(layout) if scene.may_hold_data(block)]
         unfinished = [block for block in blocks if extent.place(block).origin not in work.finished]
         if options.client is not None:
             from geohp.inference.cluster.client import run_blocks

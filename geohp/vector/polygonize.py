@@ -198,8 +198,11 @@ class Polygons:
         blocks, stitcher = self.survey.blocks.blocks, Stitcher()
         blocks_left = self.survey.blocks_left.copy()
         for number, block in enumerate(blocks):
-            outlines = self.shaper.outlines(self.survey.regions(number), block)
             here = self.survey.regions_in(number)
+            if not len(here):
+                self.progress("polygons", len(blocks) + number + 1, 2 * len(blocks))
+                continue
+            outlines = self.shaper.outlines(self.survey.regions(number), block)
             if self.zonal:
                 parts = self.survey.parts(number)
                 for statistics in self.zonal:

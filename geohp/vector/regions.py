@@ -88,6 +88,9 @@ def find_regions(values: NDArray[Any], valid: NDArray[np.bool_]) -> Regions:
         values: (rows, cols) integer labels, neither of these 0.
         valid: (rows, cols) False where there is no data.
     """
+    if not valid.any():  # most of a scene may be empty
+        none = np.zeros(1, np.int64), np.zeros(1, np.int32), np.empty(0, values.dtype)
+        return Regions((values.shape[0], values.shape[1]), *none)
     begins = np.ones(values.shape, bool)
     begins[:, 1:] = (values[:, 1:] != values[:, :-1]) | (valid[:, 1:] != valid[:, :-1])
     starts = np.flatnonzero(begins)

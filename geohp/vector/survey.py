@@ -188,6 +188,9 @@ class _Margin(NamedTuple):
     def of(cls, pieces: Regions, offset: int) -> _Margin:
         """That of a block whose pieces are numbered on from ``offset``."""
         rows, cols = pieces.shape
+        if not pieces.count:  # most of a raster may be empty: no memory for that
+            none = np.zeros(1, np.int64)
+            return cls(*(np.broadcast_to(none, side) for side in (cols, cols, rows, rows)))
         top, left = np.arange(cols), np.arange(rows) * cols
         sides = (pieces.at(pixels).astype(np.int64) for pixels in (top, top + left[-1], left, left + top[-1]))
         return cls(*(np.where(ids > 0, ids + offset, 0) for ids in sides))
@@ -244,7 +247,7 @@ class _Pieces:
         self._tables.append(_PieceTable(pieces.values, pieces.pixel_counts(), units, first))
         index.runs.append(pieces.of_run, pieces.lengths)
         index.margins.append(_Margin.of(pieces, offset))
-        if self._borders is not None:
+        if self._borders is not None and pieces.count:
             low, high, length = shared_borders(pieces.ids)
             self._borders.append(Borders(low + offset, high + offset, length))
         for down, right in ((-1, 0), (0, -1)):

@@ -58,6 +58,9 @@ def survey_clusters(inputs: MapInputs, progress: Progress, *, block_px: int = BL
     pixels, places, tallies = pixel_areas(grid), _Places(grid.shape), []
     blocks = BlockGrid(grid.height, grid.width, block_px).blocks
     for number, block in enumerate(blocks):
+        progress("looking at clusters", number, len(blocks))
+        if not inputs.labels.may_hold_data(block):
+            continue
         labels = inputs.read_labels(block)
         steps = np.zeros_like(labels)
         if inputs.confidence is not None:
@@ -65,7 +68,7 @@ def survey_clusters(inputs: MapInputs, progress: Progress, *, block_px: int = BL
             steps[steps == NODATA_LABEL] = 0
         tallies.append(tally(block, {"labels": labels, "confidence": steps}, pixels))
         places.add(block, labels, None if inputs.confidence is None else steps / QUANTITY_STEPS)
-        progress("looking at clusters", number + 1, len(blocks))
+    progress("looking at clusters", len(blocks), len(blocks))
     present = np.array([int(label) for counts in tallies for label in counts], np.int64)
     classes = complete_classes(inputs.labels.classes, present)
     areas = class_areas(tallies, classes, grid)

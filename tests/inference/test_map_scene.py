@@ -11,6 +11,8 @@ import rasterio
 import rasterio.features
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.transform import from_origin
+from rasterio.windows import Window
 
 import geohp
 from geohp.errors import ConfigError, OutputError
@@ -139,3 +141,28 @@ def test_every_option_is_a_keyword_of_its_own(function):
     assert parameters["overlap"].default == 0.25
     assert parameters["model"].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
     assert "overlap" in function.__doc__
+
+
+def test_blocks_without_stored_pixels_are_not_even_blocks_of_the_map(tmp_path, monkeypatch, tall_model):
+    monkeypatch.setattr("geohp.inference.engine.settings.BLOCK_PX", 448)
+    data = np.zeros((3, 2688, 2688), np.uint8)
+    data[:, :300, :300] = np.random.default_rng(0).integers(1, 255, (3, 300, 300))
+    options = {"driver": "GTiff", "width": 2688, "height": 2688, "count": 3, "dtype": "uint8", "nodata": 0}
+    place = {"crs": "EPSG:32633", "transform": from_origin(3e5, 5e6, 0.5, 0.5)}
+    for name, sparse in (("sparse", True), ("dense", False)):
+        with rasterio.open(tmp_path / f"{name}.tif", "w", **options, **place, tiled=True, sparse_ok=sparse) as out:
+            out.write(data[:, :512, :512] if sparse else data, window=Window(0, 0, 512, 512) if sparse else None)
+    finished = []
+
+    def progress(stage, done, total, detail=""):
+        if stage == "segmenting":
+            finished.append(total)
+
+    totals = {}
+    for name in ("sparse", "dense"):
+        geohp.segment_file(tmp_path / f"{name}.tif", tmp_path / f"{name}_labels.tif", tall_model, progress=progress)
+        totals[name] = finished[-1]
+    maps = [rasterio.open(tmp_path / f"{name}_labels.tif").read() for name in ("sparse", "dense")]
+    np.testing.assert_array_equal(*maps)
+    assert (maps[0] != 255).sum() == 300 * 300
+    assert totals["sparse"] < totals["dense"] / 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, numpy_dtype, ope
 from geohp.raster.grid import Grid
 from geohp.raster.read.arrays import array_label, to_memory_file, unmasked
 from geohp.raster.read.opened import check_readable, readable
+from geohp.raster.read.stored_tiles import StoredTiles, known_tiles
 from geohp.raster.read.unchanged import UnchangedFiles
 from geohp.raster.read.validity import ValidityPlan, alpha_bands
 
@@ -102,6 +104,9 @@ class LabelRaster:
             SceneError: it cannot be read.
             VectorError: labels of 2^63 and more.
         """
+        if not self.may_hold_data(block):
+            dtype = np.dtype(self._dataset.dtypes[self.band - 1])
+            return np.zeros(shape, np.int64 if dtype == np.uint64 else dtype), np.zeros(shape, bool)
         try:
             values = self._dataset.read(self.band, window=block.window, out_shape=shape)
             valid = self._validity.of_block(self._dataset, block, values[None])
@@ -112,6 +117,15 @@ class LabelRaster:
                 raise VectorError(f"{self.name} has label {largest}", "number the labels anew, from 0 on")
             values = values.astype(np.int64)
         return values, valid
+
+    def may_hold_data(self, block: Block) -> bool:
+        """Whether a block can hold labels, as far as is known without reading it."""
+        return self._tiles is None or self._tiles.touch(block)
+
+    @cached_property
+    def _tiles(self) -> StoredTiles | None:
+        """The tiles that are stored; ``None`` where all are, or where the others hold labels, too."""
+        return known_tiles(self._dataset, self._validity, [self.band])
 
     def read_bytes(self, block: Block) -> NDArray[np.uint8]:
         """A block as maps are stored: labels (rows, cols) uint8, 255 without data.

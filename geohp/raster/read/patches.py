@@ -120,9 +120,10 @@ def sample_origins(
         # The best of the rest; a stable sort keeps the draw's order among equals.
         rest = np.flatnonzero((share < min_valid - 1e-6) & (share > 0))
         good = np.concatenate([good, rest[np.argsort(-share[rest], kind="stable")]])
-    if not len(good):
-        return _search(scene, side, count, allowed)
-    return [(int(rows[i]), int(cols[i])) for i in good[:count]]
+    origins = [(int(rows[i]), int(cols[i])) for i in good[:count]]
+    if len(origins) < count and possible > draws:  # so little is valid that few draws meet it
+        origins += _around_valid(valid, side, (scene.height, scene.width), count - len(origins), rng, allowed)
+    return origins or _search(scene, side, count, allowed)
 
 
 def grid_origins(height: int, width: int, side: int, stride: int) -> list[tuple[int, int]]:
@@ -159,6 +160,20 @@ def _allowed_origins(
         chosen.append((rows[fit], cols[fit]))
         drawn += _DRAWS
     return np.concatenate([r for r, _ in chosen]), np.concatenate([c for _, c in chosen])
+
+
+def _around_valid(
+    valid: Bool, side: int, shape: tuple[int, int], count: int, rng: np.random.Generator, allowed: Allowed | None
+) -> list[tuple[int, int]]:
+    """Up to ``count`` origins of patches whose middles lie in valid pixels of a scene's thumbnail."""
+    steps = np.array(shape) / np.array(valid.shape)
+    cells = rng.choice(np.argwhere(valid), size=4 * count)
+    corners = ((cells + rng.random(cells.shape)) * steps - side / 2).astype(np.int64)
+    rows, cols = np.clip(corners, 0, np.maximum(0, np.array(shape) - side)).T
+    if allowed is not None:
+        fit = allowed(rows, cols)
+        rows, cols = rows[fit], cols[fit]
+    return list(zip(rows[:count].tolist(), cols[:count].tolist(), strict=True))
 
 
 def valid_share(

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
+from rasterio.windows import Window
 
 from geohp.errors import ReadError, SceneError
-from geohp.raster.block import Block, check_size
+from geohp.raster.block import Block, BlockGrid, check_size
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, numpy_dtype, open_env, open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.arrays import to_memory_file
 from geohp.raster.read.bands import BandSelection, BandTable, select_bands
 from geohp.raster.read.opened import check_readable, readable
 from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
+from geohp.raster.read.stored_tiles import StoredTiles, known_tiles
 from geohp.raster.read.unchanged import UnchangedFiles
 from geohp.raster.read.validity import ValidityPlan
 
@@ -31,6 +35,7 @@ ScalingRequest = str | Sequence[Any] | Scaling
 
 _SAMPLE_PX = 1024 * 1024
 _SAMPLE_PATCHES = 16  # a lattice of 16 x 16 patches where a scene has no overviews
+_PIECE_PX = 16  # in which a scene that is mostly empty is read reduced
 
 
 def open_scene(path: str | Path, *, bands: BandRequest = None, scaling: ScalingRequest = "auto") -> Scene:
@@ -89,6 +94,7 @@ class Scene:
             self.bands = selection.numbers
             self._palette = _palette(dataset, selection, path)
             distinct = list(dict.fromkeys(selection.numbers))
+            self._distinct = distinct
             self._plan = ValidityPlan.of(dataset, distinct)
             # What one read fetches: the bands of the channels, each once, and any alpha band besides.
             self._numbers = distinct + [number for number in self._plan.alphas if number not in distinct]
@@ -177,6 +183,18 @@ class Scene:
         resampling = Resampling.nearest if self._palette is not None else Resampling.average
         return self._scaled(*self._stored(block, shape, resampling))
 
+    def may_hold_data(self, block: Block) -> bool:
+        """Whether a block can have valid pixels, as far as is known without reading it."""
+        return self._tiles is None or self._tiles.touch(block)
+
+    @cached_property
+    def _tiles(self) -> StoredTiles | None:
+        """The tiles that are stored; ``None`` where all are, or where the others hold data, too."""
+        with self._lock, gdal_env():
+            if self._dataset.closed:
+                return None
+            return known_tiles(self._dataset, self._plan, self._distinct)
+
     def _scaled(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         data = self.scaling.apply(values)
         if not valid.all():
@@ -187,12 +205,35 @@ class Scene:
         self, block: Block, shape: tuple[int, int] | None = None, resampling: Resampling = Resampling.nearest
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Stored values ``(channels, rows, columns)`` and validity of a block, decimated to ``shape``."""
-        shape = shape or block.shape
+        if self._tiles is not None and (shape not in (None, block.shape) or not self._tiles.touch(block)):
+            return self._stored_in_pieces(block, shape or block.shape, resampling)
+        return self._read_stored(block, block.window, shape or block.shape, resampling)
+
+    def _stored_in_pieces(
+        self, block: Block, shape: tuple[int, int], resampling: Resampling
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """:meth:`_stored` of a scene that is not stored everywhere: what may hold data is read, and nothing else."""
+        stored = [np.dtype(self._dataset.dtypes[number - 1]) for number in self._distinct]
+        dtype = np.result_type(*stored) if self._palette is None else self._palette.dtype
+        values, valid = np.zeros((len(self.bands), *shape), dtype), np.zeros(shape, bool)
+        pieces = BlockGrid(*shape, _PIECE_PX).blocks if self.may_hold_data(block) else []
+        for piece in pieces:
+            window = _enlarged(piece, block, shape)
+            around = _around(window).intersect(block)
+            if around is not None and self.may_hold_data(around):
+                read = self._read_stored(around, window, piece.shape, resampling)
+                values[:, *piece.slices], valid[piece.slices] = read
+        return values, valid
+
+    def _read_stored(
+        self, block: Block, window: Window, shape: tuple[int, int], resampling: Resampling
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """A window, decimated to ``shape``; it lies in the block, which is for messages."""
         with self._reading(block):
-            planes = self._read_planes(block, shape, resampling)
-            masks = [self._dataset.read_masks(n, window=block.window, out_shape=shape) for n in self._plan.masks]
+            planes = self._read_planes(window, shape, resampling)
+            masks = [self._dataset.read_masks(n, window=window, out_shape=shape) for n in self._plan.masks]
             if self._mask_file is not None:
-                masks.append(self._mask_file.read(1, window=block.window, out_shape=shape))
+                masks.append(self._mask_file.read(1, window=window, out_shape=shape))
         masks += [planes[self._numbers.index(number)] for number in self._plan.alphas]
         valid = self._plan.of_planes(planes, masks)
         if self._palette is not None:
@@ -232,9 +273,9 @@ class Scene:
                 self._mask_file.close()
                 self._mask_file = _open_mask_file(fresh)
 
-    def _read_planes(self, block: Block, shape: tuple[int, int], resampling: Resampling) -> Any:
+    def _read_planes(self, window: Window, shape: tuple[int, int], resampling: Resampling) -> Any:
         """An array ``(planes, rows, columns)``, or a list of planes where their dtypes differ."""
-        options = {"window": block.window, "resampling": resampling}
+        options = {"window": window, "resampling": resampling}
         if len({self._dataset.dtypes[number - 1] for number in self._numbers}) == 1:
             return self._dataset.read(self._numbers, out_shape=(len(self._numbers), *shape), **options)
         return [self._dataset.read(number, out_shape=shape, **options) for number in self._numbers]
@@ -281,6 +322,8 @@ class Scene:
     def _lattice(self, px: int = _SAMPLE_PX) -> list[Block]:
         # Without overviews a decimated read decodes every block of the file; patches decode a few of them.
         count = _SAMPLE_PATCHES
+        if self._tiles is not None:
+            return self._tiles.blocks(count**2, self.grid.shape)
         side = max(1, int(px**0.5) // count)
         tall, wide = min(side, self.height), min(side, self.width)
         rows = np.unique(np.linspace(0, self.height - tall, count).astype(int))
@@ -291,6 +334,19 @@ class Scene:
 def _shrunk(shape: tuple[int, int], factor: float) -> tuple[int, int]:
     """Rows and columns of what is decimated, never more than there are."""
     return max(1, round(shape[0] * min(1.0, factor))), max(1, round(shape[1] * min(1.0, factor)))
+
+
+def _enlarged(piece: Block, block: Block, shape: tuple[int, int]) -> Window:
+    """What a piece of a block that was decimated to ``shape`` shows, to fractions of pixels."""
+    down, right = block.height / shape[0], block.width / shape[1]
+    corner = (block.col + piece.col * right, block.row + piece.row * down)
+    return Window(*corner, piece.width * right, piece.height * down)
+
+
+def _around(window: Window) -> Block:
+    """The pixels that a window touches."""
+    top, left = math.floor(window.row_off), math.floor(window.col_off)
+    return Block.between(top, left, math.ceil(window.row_off + window.height), math.ceil(window.col_off + window.width))
 
 
 def array_name(array: Any) -> str:

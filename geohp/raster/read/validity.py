@@ -56,6 +56,26 @@ class ValidityPlan:
         """Plan for values of which nothing is known: what is no finite number is invalid."""
         return cls((None,) * bands, (), ())
 
+    def unstored_is_invalid(self, dataset: Any, bands: Sequence[int]) -> bool:
+        """Whether pixels that an open rasterio dataset does not store are without data.
+
+        Such pixels hold the nodata value, or 0 where there is none.
+
+        Args:
+            dataset: as it was planned for.
+            bands: the planned ones.
+        """
+
+        def pixel(band: int) -> NDArray[Any]:
+            value = dataset.nodatavals[band - 1]
+            return np.full((1, 1), 0 if value is None else value).astype(dataset.dtypes[band - 1])
+
+        try:
+            planes, alphas = ([pixel(band) for band in of] for of in (bands, self.alphas))
+        except (ValueError, TypeError, OverflowError):
+            return False
+        return not self.of_planes(planes, alphas).any()
+
     def of_block(self, dataset: Any, block: Block, planes: NDArray[Any]) -> NDArray[np.bool_]:
         """Validity of a block of which the planned bands have been read; masks and alpha bands are read here.
 
