@@ -25,7 +25,7 @@ _NEW_NETWORK = 0x40000000
 _UNWRITABLE = "/sys/geohp"
 """Where not even root can make a folder."""
 _MARK = "ASKED FOR "
-_LIMITS = Limits(seconds=300)
+_LIMITS = Limits(seconds=1800)
 
 _SET = [f"--set={setting}" for setting in ("data.images=scene.tif", *TRAINING)]
 COMMANDS: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,51 @@
+"""Much of everything, in small: the same work on fewer scenes, pixels and areas, and growth that would be noticed."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from benchmarks.reliability import load
+from benchmarks.reliability.usage import Usage
+
+SMALL = {
+    "scenes": partial(load.scenes_one_by_one, 12),
+    "folder": partial(load.scenes_as_a_folder, 12),
+    "polygons": partial(load.million_polygons, 60),
+    "classes": partial(load.many_classes, 254),
+    "sparse": partial(load.mostly_empty, virtual=False, side=20_000),
+    "virtual": partial(load.mostly_empty, virtual=True, side=20_000),
+    "images": partial(load.many_images, 60),
+    "areas": partial(load.many_areas, 50),
+}
+
+
+@pytest.mark.parametrize("work", SMALL.values(), ids=SMALL)
+def test_little_of_everything(tmp_path, work, monkeypatch):
+    monkeypatch.setattr(load, "_MOST_MB", 1e6)  # too few scenes for slopes
+    folder = tmp_path / "case"
+    folder.mkdir()
+    outcome = load.attempt(work, folder)
+    assert outcome.verdict == "right", outcome.detail
+
+
+def test_growth_is_noticed():
+    scenes = [50 * n for n in range(40)]
+    steady = [Usage(900, 800 + n % 3, 12, 4, 0) for n in range(40)]
+    assert load.growth(scenes, steady)["handles_slope"] == 0
+    leaking = [Usage(900, 800 + n % 3, 12 + n, 4, 0) for n in range(40)]
+    with pytest.raises(AssertionError, match="handles grows by"):
+        load.growth(scenes, leaking)
+    swelling = [Usage(900, 800 + 0.5 * n, 12, 4, 0) for n in range(40)]
+    with pytest.raises(AssertionError, match="trimmed_mb grows by"):
+        load.growth(scenes, swelling)
+
+
+def test_a_wrong_result_is_a_failure(tmp_path):
+    def wrong():
+        raise AssertionError("one polygon too few")
+
+    folder = tmp_path / "case"
+    folder.mkdir()
+    assert load.attempt(wrong, folder).detail == "AssertionError: one polygon too few"
