@@ -115,6 +115,6 @@ class StoredTiles:
     def blocks(self, most: int, shape: tuple[int, int]) -> list[Block]:
         """Stored tiles, up to so many spread over all of them, of a raster of so many rows and columns."""
         rows, cols = np.nonzero(self.stored)
-        chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)) if len(rows) else []
+        chosen = np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)
         tall, wide = self.tile
         return [Block(int(rows[i]) * tall, int(cols[i]) * wide, tall, wide).clip(shape) for i in chosen]
