@@ -192,9 +192,22 @@ class Workshop:
             sys.path.insert(0, str(self.copy))
             for name in [name for name in sys.modules if name.partition(".")[0] in (self._top, "tests")]:
                 del sys.modules[name]
+            _be_patient()
             raise SystemExit(function())
 
         return run_function(run, folder, Limits(seconds=3600 + processor_s, memory_mb=6000))
+
+
+def _be_patient() -> None:
+    """Have hypothesis draw the same examples each time, and not take a busy machine for a slow test.
+
+    Profiles that tests register themselves begin from this one.
+    """
+    from hypothesis import HealthCheck, settings
+
+    too_slow = [HealthCheck.too_slow]
+    settings.register_profile("mutants", derandomize=True, deadline=None, database=None, suppress_health_check=too_slow)
+    settings.load_profile("mutants")
 
 
 def _first_failure(batches: Sequence[Sequence[str]]) -> int:

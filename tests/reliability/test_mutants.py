@@ -160,6 +160,20 @@ def test_what_goes_on_without_end_is_noticed_and_tests_that_cannot_run_are_not_t
         workshop.attempt(mutant, tmp_path / "case")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forks")
+def test_a_busy_machine_is_not_taken_for_a_slow_test(workshop: mutants.Workshop, tmp_path: Path) -> None:
+    def profile() -> int:
+        from hypothesis import settings
+
+        settings.register_profile("theirs", max_examples=7)
+        settings.load_profile("theirs")
+        print(settings().deadline, settings().derandomize, [check.name for check in settings().suppress_health_check])
+        return 0
+
+    ended = workshop._fork(profile, tmp_path / "case", 60)
+    assert ended.out == "None True ['too_slow']\n", ended.err
+
+
 def test_figures_leave_out_what_no_test_can_notice() -> None:
     ends = [("right", "FAILED a"), ("failed", "survived"), ("right", "explained: the same"), ("right", "hung")]
     records = [Record("mutants", 6 * n, "", Outcome(verdict, detail)) for n, (verdict, detail) in enumerate(ends)]
