@@ -116,7 +116,7 @@ class Measurement:
         document = {"card": self.record.card, "seconds": wall, "kernels": rows[:_TOP_KERNELS], "timeline": spans}
         (self.folder / f"{name}.profile.json").write_text(json.dumps(document))
         for row in rows[:3]:
-            self.note(f"{name}: {row['name'][:60]} takes {row['ms'] / wall / 10:.0f} % of the time")
+            self.note(f"{row['name'][:60]} takes {row['ms'] / wall / 10:.0f} % of the time")
         return min(1.0, busy / wall)
 
     def _write(self) -> None:

@@ -12,9 +12,9 @@ _VERDICTS = {True: "met", False: "MISSED", None: ""}
 
 def text(records: Sequence[Record]) -> str:
     """Figures, what they are held against, and whether they keep it; then errors and notes."""
-    rows = [["part", "figure", "value", "held against", ""]]
+    rows = [["figure", "value", "held against", ""]]
     for record in records:
-        rows += [[record.part, f.name, _value(f), _bound(f), _VERDICTS[f.met]] for f in record.figures]
+        rows += [[f"{record.part}: {f.name}", _value(f), _bound(f), _VERDICTS[f.met]] for f in record.figures]
     lines = align_rows(rows)
     for record in records:
         if not record.finished:
