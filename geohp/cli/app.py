@@ -137,7 +137,6 @@ def main() -> None:
     os.environ.setdefault("CPL_VSIL_GZIP_WRITE_PROPERTIES", "NO")
     try:
         terminal.show_log()
-        terminal.ignore_undecodable_warnings()
         for name in ("SIGTERM", "SIGHUP"):  # Windows knows no hang-up
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
