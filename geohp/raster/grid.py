@@ -56,6 +56,18 @@ class Grid:
         logger.warning("%s: its georeference places nothing, so it is taken for an image without one", dataset.name)
         return replace(grid, transform=type(grid.transform).identity(), gcps=())
 
+    def __eq__(self, other: object) -> bool:
+        """The same numbers and system; control points have no equality of their own."""
+        return isinstance(other, Grid) and self._numbers == other._numbers
+
+    def __hash__(self) -> int:
+        return hash(self._numbers)
+
+    @property
+    def _numbers(self) -> tuple[Any, ...]:
+        points = tuple((p.row, p.col, p.x, p.y, p.z) for p in self.gcps)
+        return self.width, self.height, self.transform, self.crs, points
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""

@@ -54,6 +54,15 @@ def test_sound_control_points_are_kept(tmp_path: Path) -> None:
     assert len(grid_of(tmp_path / "a.tif", None, points).gcps) == 3
 
 
+def test_grids_of_the_same_control_points_are_equal(tmp_path: Path) -> None:
+    points = [GroundControlPoint(row, col, 5e5 + col, 5e6 - row, 0) for row, col in ((0, 0), (0, 4), (3, 0))]
+    grid = grid_of(tmp_path / "a.tif", None, points)
+    assert grid == grid_of(tmp_path / "b.tif", None, points) == grid.crop(grid.block)
+    assert len({grid, grid.crop(grid.block)}) == 1
+    points[0].x += 1
+    assert grid != grid_of(tmp_path / "c.tif", None, points)
+
+
 def test_nothing_leads_from_a_building_site_to_the_earth() -> None:
     with pytest.raises(VectorError, match=r"nothing leads from .* 'site' to 'WGS 84"):
         transformer('LOCAL_CS["site",UNIT["metre",1]]', "EPSG:32633")
