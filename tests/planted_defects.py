@@ -71,12 +71,12 @@ DEFECTS = [
     ),
     Defect("probes train the head", BASE, "        codes = codes.detach()\n", ""),
     Defect("the linear probe's rate is the clusters'", BASE, "lr=linear_rate", "lr=cluster_rate"),
-    Defect("average never updated", HP, "        self.averaged.update(self.head)\n", ""),
+    Defect("average never updated", HP, "        self.averaged.update(self.head, batch.share)\n", ""),
     Defect(
         "average follows with the wrong share",
         "geohp/methods/hp/head.py",
-        "alpha=1 - self.momentum",
-        "alpha=self.momentum",
+        "alpha=1 - momentum",
+        "alpha=momentum",
         PARTS,
     ),
     Defect(
@@ -176,22 +176,22 @@ DEFECTS = [
     Defect(
         "kernels count columns by the rows' bound",
         KERNELS,
-        "by_cols = cosines > of_cols[None, :]",
-        "by_cols = cosines > of_rows[:, None]",
+        "by_cols = (cosines > bound_of_cols) & pairs",
+        "by_cols = (cosines > bound_of_rows) & pairs",
         KERNEL_TESTS,
     ),
     Defect(
         "kernels weigh columns by the rows' positives",
         KERNELS,
-        "tl.sum(weights_of_cols * logits, 0)",
-        "tl.sum(weights * logits, 0)",
+        "pulled = logits * _weights(col_marks,",
+        "pulled = logits * _weights(row_marks,",
         KERNEL_TESTS,
     ),
     Defect(
         "kernels pull columns by the rows' positives",
         KERNELS,
-        "weights * pull_of_rows + weights_of_cols * pull_of_cols",
-        "weights * (pull_of_rows + pull_of_cols)",
+        "both += _weights(col_marks,",
+        "both += _weights(row_marks,",
         KERNEL_TESTS,
     ),
     Defect(
@@ -253,7 +253,7 @@ DEFECTS = [
     Defect(
         "a confidence raster passes for labels",
         "geohp/raster/read/labels.py",
-        "if raster.scaled and not any_values:",
+        "if self.scaled:",
         "if False:",
         "tests/vector/test_polygonize.py",
     ),
@@ -275,13 +275,11 @@ DEFECTS = [
     Defect(
         "unpredicted pixels cost nothing",
         SCORES,
-        "true = matched.sum(0) + unlabelled",
-        "true = matched.sum(0)",
+        "confusion.sum(-2) + unlabelled - right",
+        "confusion.sum(-2) - right",
         METRICS,
     ),
-    Defect(
-        "undefined IoU counts as 0", SCORES, "np.full(self.num_classes, np.nan)", "np.zeros(self.num_classes)", METRICS
-    ),
+    Defect("undefined IoU counts as 0", SCORES, "np.full(union.shape, np.nan)", "np.zeros(union.shape)", METRICS),
     Defect(
         "ignored labels are counted",
         SCORES,

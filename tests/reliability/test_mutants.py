@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -191,3 +193,17 @@ def test_a_case_is_the_same_mutant_whenever_it_is_asked_for() -> None:
     mutants.package_mutants.cache_clear()
     assert first == [mutants.case(number).name for number in range(12)]
     assert [name.split()[0].rpartition("/")[0].removeprefix("geohp/") for name in first[:6]] == list(mutants.PACKAGES)
+
+
+def test_defects_that_are_planted_by_hand_have_their_place() -> None:
+    """tests/planted_defects.py, which is too slow for the suite."""
+    spec = importlib.util.spec_from_file_location("planted_defects", mutants.ROOT / "tests" / "planted_defects.py")
+    assert spec is not None
+    assert spec.loader is not None
+    planted = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = planted  # its dataclass asks for it
+    spec.loader.exec_module(planted)
+    sources = {defect.file: (mutants.ROOT / defect.file).read_text() for defect in planted.DEFECTS}
+    assert [defect.name for defect in planted.DEFECTS if sources[defect.file].count(defect.right) != 1] == []
+    tests = {file for defect in planted.DEFECTS for file in defect.tests.split()}
+    assert all((mutants.ROOT / file).is_file() for file in tests)
