@@ -19,6 +19,7 @@ from benchmarks.reliability import (
     signals,
     soak,
     stalls,
+    supply_chain,
     vectors,
     workers,
 )
@@ -42,5 +43,6 @@ PARTS: tuple[Part, ...] = (
     load.PART,
     soak.PART,
     offline.PART,
+    supply_chain.PART,
     mutants.PART,
 )

@@ -1,0 +1,162 @@
+"""What geohp stands on: known vulnerabilities of it, and its licences."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from benchmarks.reliability.part import Case, Outcome, Part, Record
+
+ANSWERS = Path(__file__).with_name("advisories.csv")
+"""Known vulnerabilities that stay, each with the reason: package, advisory, answer."""
+_PACKAGE = "geohp"
+_EXTRAS = ("", "distributed", "notebook")
+"""What users install; tools of developers are no part of it."""
+_FREE = re.compile(
+    r"\b(MIT|BSD|APACHE|ISC|PSF|PYTHON SOFTWARE|HPND|MPL|MOZILLA|UNLICENSE|ZLIB|CC0|0BSD|HISTORICAL PERMISSION)"
+)
+"""Licences that ask for no more than their text, and of the MPL, the source of its own files."""
+_OF_TORCH = re.compile(r"(nvidia|cuda)-")
+"""Libraries that torch brings for GPUs, under terms of NVIDIA's; torch for the CPU comes without them."""
+
+
+@dataclass(frozen=True)
+class Advisory:
+    """A known vulnerability of an installed package."""
+
+    package: str
+    version: str
+    advisory: str
+
+
+def dependencies(package: str = _PACKAGE) -> dict[str, Distribution]:
+    """All that is installed because of a package, by name, without itself."""
+    found: dict[str, Distribution] = {}
+    waiting = [*_requirements(distribution(package), _EXTRAS)]
+    while waiting:
+        need = waiting.pop()
+        name = re.sub(r"[-_.]+", "-", need.name).lower()
+        if name == package or name in found:
+            continue
+        try:
+            found[name] = distribution(need.name)
+        except PackageNotFoundError:  # of another platform
+            continue
+        waiting += _requirements(found[name], ("", *need.extras))
+    return dict(sorted(found.items()))
+
+
+def _requirements(package: Distribution, extras: Sequence[str]) -> Iterator[Requirement]:
+    for need in map(Requirement, package.requires or ()):
+        if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in extras):
+            yield need
+
+
+def licence(package: Distribution) -> str:
+    """What a package says of its licence, shortly."""
+    about = package.metadata
+    if expression := about.get("License-Expression"):
+        return str(expression)
+    classifiers = [line.rsplit(" :: ", 1)[-1] for line in about.get_all("Classifier") or () if "License ::" in line]
+    return ", ".join(classifiers) or (about.get("License") or "").strip().split("\n")[0][:60] or "not said"
+
+
+def is_free(text: str) -> bool:
+    """Whether a licence lets geohp, under the MIT licence, depend on what it is of."""
+    return bool(_FREE.search(text.upper()))
+
+
+def audit(packages: Sequence[tuple[str, str]]) -> tuple[list[Advisory], list[str]]:
+    """Ask PyPI by pip-audit for known vulnerabilities.
+
+    Args:
+        packages: names and versions.
+
+    Returns:
+        What is known, and the packages of which PyPI knew nothing at all.
+    """
+    needs = "\n".join(f"{name}=={version.partition('+')[0]}" for name, version in packages)
+    command = [sys.executable, "-m", "pip_audit", "--no-deps", "--disable-pip", "--format", "json", "-r", "/dev/stdin"]
+    ended = subprocess.run(
+        [*command, "--progress-spinner", "off"], input=needs, capture_output=True, text=True, check=False
+    )
+    try:
+        entries = json.loads(ended.stdout)["dependencies"]
+    except ValueError as error:
+        raise OSError((ended.stderr.strip().splitlines() or ["no answer"])[-1]) from error
+    known = [
+        Advisory(entry["name"], entry["version"], item["id"]) for entry in entries for item in entry.get("vulns", ())
+    ]
+    return known, [entry["name"] for entry in entries if "skip_reason" in entry]
+
+
+def answers() -> dict[tuple[str, str], str]:
+    """Why a vulnerability stays, by package and advisory."""
+    with ANSWERS.open(newline="") as file:
+        return {(row["package"], row["advisory"]): row["answer"] for row in csv.DictReader(file)}
+
+
+def _vulnerabilities(folder: Path) -> Outcome:
+    installed = [(name, package.version) for name, package in dependencies().items()]
+    known, unknown = audit(installed)
+    answered = answers()
+    open_ones = [entry for entry in known if (entry.package, entry.advisory) not in answered]
+    measures = {"packages": len(installed), "not_asked": len(unknown), "known": len(known), "open": len(open_ones)}
+    if open_ones:
+        texts = (f"{entry.package} {entry.version}: {entry.advisory}" for entry in open_ones)
+        return Outcome("failed", "; ".join(texts), measures)
+    if len(unknown) == len(installed):
+        return Outcome("refused", "the index has no answers about versions: nothing is known", measures)
+    return Outcome("right", measures=measures)
+
+
+def _licences(folder: Path) -> Outcome:
+    all_of_them = {name: licence(package) for name, package in dependencies().items()}
+    unclear = {name: text for name, text in all_of_them.items() if not is_free(text)}
+    strange = [f"{name}: {text}" for name, text in unclear.items() if not _OF_TORCH.match(name)]
+    of_torch = len(unclear) - len(strange)
+    measures = {"packages": len(all_of_them), "of_torch": of_torch, "not_free": len(strange)}
+    return Outcome("failed" if strange else "right", "; ".join(strange), measures)
+
+
+_CASES = {"known vulnerabilities": _vulnerabilities, "licences": _licences}
+
+
+def _case(number: int) -> Case:
+    name = list(_CASES)[number]
+    return Case(name, _CASES[name])
+
+
+def _figures(records: Sequence[Record]) -> str:
+    texts = []
+    for record in records:
+        m = record.outcome.measures
+        if "known" in m:
+            asked = m["packages"] - m["not_asked"]
+            texts.append(f"{asked:.0f} of {m['packages']:.0f} packages asked about, {m['known']:.0f} advisories")
+        else:
+            nvidia = f"{m['of_torch']:.0f} of them NVIDIA's, which torch brings"
+            texts.append(f"{m['packages']:.0f} licences read, {m['not_free']:.0f} not free ({nvidia})")
+    return "; ".join(texts)
+
+
+PART = Part("supply-chain", "Known vulnerabilities and licences of what it needs", _case, len(_CASES), _figures)
+
+
+def main() -> None:
+    """Print the licences of all that is installed because of geohp."""
+    for name, package in dependencies().items():
+        print(f"{name:28} {package.version:16} {licence(package)}")
+
+
+if __name__ == "__main__":
+    main()
