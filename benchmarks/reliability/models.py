@@ -144,9 +144,9 @@ TENSORS: Mapping[str, Callable[[dict[str, np.ndarray[Any, Any]]], None]] = {
     "complex": lambda tensors: _each(tensors, lambda values: values.astype(np.complex64)),
     "turned": lambda tensors: _each(tensors, lambda values: np.ascontiguousarray(values.T)),
     "flat": lambda tensors: _each(tensors, lambda values: values.reshape(-1)),
-    "no probe": lambda tensors: tensors.pop("probe.clusters") and None,
-    "no head": lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith("head.")] and None,
-    "no backbone": lambda tensors: [tensors.pop(n) for n in list(tensors) if n.startswith("backbone.")] and None,
+    "no probe": lambda tensors: tensors.__delitem__("probe.clusters"),
+    "no head": lambda tensors: _drop(tensors, "head."),
+    "no backbone": lambda tensors: _drop(tensors, "backbone."),
     "nothing": lambda tensors: tensors.clear(),
     "a stranger": lambda tensors: tensors.update({"head.more": np.zeros(3, np.float32)}),
     "a stranger of nowhere": lambda tensors: tensors.update({"../../x": np.zeros(3, np.float32)}),
@@ -482,6 +482,11 @@ def _changed(header: Header, offset: int | None = None, **fields: Any) -> Header
     """The header with the entry of one tensor changed."""
     entry = header["probe.clusters"]
     return header | {"probe.clusters": (entry if offset is None else _moved(entry, offset)) | fields}
+
+
+def _drop(tensors: dict[str, Any], prefix: str) -> None:
+    for name in [name for name in tensors if name.startswith(prefix)]:
+        del tensors[name]
 
 
 def _each(tensors: dict[str, Any], change: Callable[[Any], Any]) -> None:
