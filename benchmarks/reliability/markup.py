@@ -82,7 +82,7 @@ def _all_of_a_map(folder: Path, labels: Path, scene: Path, names: list[str]) -> 
         "page.html": ["view", labels, "--scene", scene, "--out", folder / "page.html"],
         "info": ["info", labels, "--json"],
         "plain": ["info", labels],
-        "change.tif": ["change", labels, labels, "--out", folder / "change.tif"],
+        "change.tif": ["change", labels, shutil.copy(labels, folder / "later.tif"), "--out", folder / "change.tif"],
     }
     outcome = Outcome("failed", "nothing was tried")
     for out, arguments in commands.items():

@@ -43,6 +43,11 @@ class Specimens:
         return self.folder / "labels.tif"
 
     @property
+    def later(self) -> Path:
+        """The same map, as if of another date."""
+        return self.folder / "later.tif"
+
+    @property
     def run(self) -> Path:
         """A run folder."""
         return self.folder / "run"
@@ -62,6 +67,7 @@ def specimens() -> Specimens:
     settings = [word for setting in TINY for word in ("--set", setting)]
     must(run_command(["train", "orthophotos", *settings, "--out", made.run], made.folder, Limits(seconds=300)))
     must(run_command(["segment", made.scene, "--model", made.run, "--out", made.labels], made.folder, Limits(300)))
+    shutil.copy(made.labels, made.later)
     return made
 
 

@@ -223,7 +223,7 @@ def attack(command: Command, folder: Path, path: str | Path, mask: NDArray[np.bo
     arguments: Mapping[Command, list[str | Path]] = {
         "segment": ["segment", scene, "--model", made.run, f"--aoi={path}", "--out", out],
         "polygonize": ["polygonize", made.labels, f"--aoi={path}", "--out", out],
-        "change": ["change", made.labels, made.labels, f"--aoi={path}", "--out", out],
+        "change": ["change", made.labels, made.later, f"--aoi={path}", "--out", out],
         "train": [*train, f"--aoi={path}", "--out", run],
         "labels": [*train, "--set", f"data.labels={json.dumps([str(path)])}", "--out", run],
         "legend": ["legend", made.labels, f"--reference={path}", "--out", out],
@@ -271,7 +271,7 @@ def _shape(number: int) -> Case:
     command, suffix = _COMMANDS[times % len(_COMMANDS)], FORMATS[(place + 3 * times) % len(FORMATS)]
 
     def run(folder: Path) -> Outcome:
-        mask = inside(wkts, 5 if command == "polygonize" else 1)
+        mask = inside(wkts, 7 if command == "polygonize" else 1)
         return attack(command, folder, write_shapes(folder, wkts, suffix), mask)
 
     return Case(f"shape: {name} as {suffix} for {command}", run)

@@ -281,7 +281,8 @@ def on_grid(parts: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
     reached = np.isfinite(x) & np.isfinite(y)
     placed = np.ones(len(parts), bool)
     placed[part[~reached]] = False
-    on_pixels = np.column_stack([a * x + b * y + c, d * x + e * y + f])[placed[part]]
+    x, y = x[placed[part]], y[placed[part]]
+    on_pixels = np.column_stack([a * x + b * y + c, d * x + e * y + f])
     result = np.full(len(parts), None, object)
     result[placed] = shapely.set_coordinates(parts[placed].copy(), on_pixels)
     return result

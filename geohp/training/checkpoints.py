@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import signal
 import threading
 import time
@@ -27,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that ask a training to stop; Windows knows no hang-up."""
+
+
+_ENTRIES = {"pytorch-lightning_version", "state_dict", "loops", "optimizer_states", "callbacks"}
+"""Of a checkpoint, without which nothing goes on."""
 
 
 class StoppedError(Exception):
@@ -107,10 +110,12 @@ def check_readable(path: Path) -> None:
         ModelError: it is damaged.
     """
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # archives and pickles fail in their own ways, and all mean the same to the user
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise damaged_checkpoint(path, reason) from error
+    if not isinstance(content, dict) or not content.keys() >= _ENTRIES:
+        raise damaged_checkpoint(path, "it is none of a training")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a user sees of a run beside its results."""
 
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -133,3 +134,25 @@ def test_a_note_names_the_command_that_goes_on(capsys):
     terminal.show_error(error)
     assert capsys.readouterr().err.splitlines()[1] == "geohp: kept; geohp train --resume 'runs/my run' goes on"
     assert error.__notes__ == ["kept; resume='runs/my run' goes on"]
+
+
+def test_a_terminal_is_told_no_commands_and_no_secrets(capsys):
+    terminal.say("\x1b[31mred\x07 \x9b1m https://u:p@h/a?sig=x\nnext\tline \ud800")
+    shown = capsys.readouterr().err
+    assert shown == "geohp:  [31mred   1m https://***@h/a?sig=***\nnext\tline  \n"
+    terminal.echo("\x1b]0;title\x07é 🌲")
+    assert capsys.readouterr().out == " ]0;title é 🌲\n"
+
+
+def test_sentences_stay_sentences_whatever_a_file_is_called(capsys):
+    terminal.show_error(SceneError(f"{'x' * 50_000}.tif: not there", "check the path"))
+    shown = capsys.readouterr().err
+    assert len(shown) < 3_000
+    assert shown.endswith("not there; check the path\n")
+
+
+def test_what_the_system_says_of_a_file_is_the_sentence():
+    done = subprocess.run([sys.executable, "-m", "geohp", "train", "x" * 5_000], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "File name too long" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -208,12 +208,14 @@ def test_of_two_at_once_one_computes(squares, make_source, cached, tmp_path, kil
     assert chunks(tmp_path / "cache") == chunks(tmp_path / "alone")
 
 
-@pytest.mark.parametrize("damage", ["cut off", "empty", "other contents"])
+@pytest.mark.parametrize("damage", ["a flipped bit", "cut off", "empty", "other contents"])
 def test_a_damaged_chunk_is_computed_anew(squares, cached, train_on, tmp_path, damage):
     source, _ = cached(squares(), tmp_path)
     right, end = chunks(tmp_path), train_on(source)
     victim = chunks_of(tmp_path)[2]
     data = victim.read_bytes()
+    if damage == "a flipped bit":
+        data = data[:-5] + bytes([data[-5] ^ 1]) + data[-4:]
     if damage == "other contents":
         data = chunks_of(tmp_path)[4].read_bytes()
     victim.write_bytes({"cut off": data[:-100], "empty": b""}.get(damage, data))

@@ -12,8 +12,8 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
-from geohp.errors import DataError
-from geohp.legend.features import extent_in, feature_number, natural, read_features
+from geohp.errors import DataError, VectorError
+from geohp.legend.features import extent_in, feature_number, natural, on_grid, read_features
 from geohp.raster.grid import Grid
 
 UTM = "EPSG:25832"
@@ -132,3 +132,31 @@ def test_the_extent_of_a_map_in_its_own_and_another_crs():
     assert degrees[2] - degrees[0] < 1.1 * (square[2] - square[0])
     turned = Grid(20, 10, Affine(0, 2, 5e5, 2, 0, 5537980), CRS.from_epsg(25832))
     assert extent_in(turned, None) == pytest.approx((5e5 - 0.2, 5537980 - 0.4, 500020 + 0.2, 5538020 + 0.4))
+
+
+def test_features_that_cannot_be_placed_are_left_out_and_counted():
+    huge = shapely.set_coordinates(shapely.box(0, 0, 1, 1), [(0, 0), (1e308, 0), (1e308, 1), (0, 1), (0, 0)])
+    features = read(frame([SQUARE, huge], cover=["wood", "lake"]))
+    assert features.names == ("wood",)
+    assert len(features.geometries) == 1
+    assert "1 of 2 features have coordinates that are no numbers and were left out." in features.notes
+
+
+def test_features_beyond_the_projection_are_left_out():
+    there = shapely.box(9, 49.9, 9.001, 50)
+    beyond = shapely.Polygon([(9, 49.9), (9.1, 49.9), (189, 89.99), (9, 50)])
+    placed = on_grid(np.array([there, None, beyond], object), "EPSG:4326", MAP.grid)
+    assert shapely.is_valid(placed[0])
+    assert placed[1] is None
+    # Where only one side of the Earth has places, what reaches to the other has none.
+    ortho = Grid(20, 10, Affine(2, 0, 0, 0, -2, 0), CRS.from_string("+proj=ortho +lat_0=50 +lon_0=9"))
+    antipode = shapely.box(-171, -50, -170, -49)
+    placed = on_grid(np.array([there, antipode], object), "EPSG:4326", ortho)
+    assert placed[1] is None
+    assert shapely.is_valid(placed[0])
+
+
+def test_a_reference_on_the_moon_is_refused_in_a_sentence():
+    with pytest.raises(VectorError, match="there is no way from") as caught:
+        read(frame(crs="+proj=longlat +R=1737400 +no_defs", cover=["wood"]))
+    assert "\n" not in str(caught.value)

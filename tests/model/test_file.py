@@ -75,7 +75,9 @@ def test_cards_that_ask_for_the_impossible_are_refused(saved, tmp_path, changes)
     assert peak < 50 << 20
 
 
-@pytest.mark.parametrize("options", [{"filters": 10**9}, {"filters": "many"}, {"filters": -1}, {"kernel": 10**6}])
+@pytest.mark.parametrize(
+    "options", [{"filters": 10**9}, {"filters": "many"}, {"filters": -1}, {"kernel": 10**6}, {"patch_size": 10**9}]
+)
 def test_backbones_of_any_size_are_not_built(saved, tmp_path, options):
     def change(card):
         card["backbone"]["options"] |= options
