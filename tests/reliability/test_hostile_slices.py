@@ -22,14 +22,14 @@ SLICES = [
         "'method.name=[hp]'",
     ),
     *cases(
-        models.PART, "model flip", "a card of depth 100,000", "patch_px 1000000000", "one NaN", "complex",
+        models.PART, "model flip", "a card of depth 100,000", "card: patch_px", "one NaN", "complex",
         "weights at '../../x'", "system, archive", "legend: billion laughs", "features 3",
     ),
     *cases(
         vectors.PART, "a multipolygon whose parts overlap as", "a TIN as", "1e308 as", "of the Moon", "mutated gpkg",
         "a name that is none",
     ),
-    *cases(markup.PART, "class of a legend: '</script>", "file: \"\\x1b", "attribute: '=HYPERLINK"),
+    *cases(markup.PART, "class of a legend: '</script>", "file: '\\x1b", "attribute: '=HYPERLINK"),
     *cases(secrets.PART, "SAS for segment, open", "basic for info, 403", "token for train, open"),
 ]  # fmt: skip
 
