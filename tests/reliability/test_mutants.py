@@ -154,8 +154,9 @@ def test_what_goes_on_without_end_is_noticed_and_tests_that_cannot_run_are_not_t
     pytest.importorskip("coverage")
     (mutant,) = (m for m in mutants_of("small/code.py", CODE.encode()) if m.after == "if (a != b):")
     endless = replace(mutant, replacement="all(1 for _ in iter(int, 1))")
-    monkeypatch.setattr(mutants, "_LEAST_S", 1)
-    assert workshop.attempt(endless, tmp_path / "case").detail == "hung"
+    with monkeypatch.context() as patched:
+        patched.setattr(mutants, "_LEAST_S", 1)
+        assert workshop.attempt(endless, tmp_path / "case").detail == "hung"
     monkeypatch.setattr(mutants.Tests, "of", lambda *_: [["tests/test_both.py::test_that_is_not_there"]])
     monkeypatch.setattr(mutants.Tests, "total", lambda *_: 0)
     with pytest.raises(RuntimeError, match="not found"):
