@@ -137,6 +137,10 @@ def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
     if len(os.fsencode(path.name)) > _LONGEST_NAME:
         raise OutputError(f"{path}: the name has more than {_LONGEST_NAME} bytes", "choose a shorter one")
     try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise OutputError(f"{path}: is not UTF-8, which GDAL asks of names", "choose another name") from error
+    try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -174,6 +175,14 @@ def test_names_too_long_for_a_disk_are_refused_in_a_sentence(tmp_path: Path) -> 
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(OutputError):
         check_output(tmp_path / "loop" / "a.tif")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are text there")
+def test_names_that_are_no_text_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    with pytest.raises(OutputError, match="is not UTF-8"):
+        check_output(folder / "a.tif")
 
 
 def test_a_folder_that_goes_as_another_wants_it_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

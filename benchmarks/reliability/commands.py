@@ -155,7 +155,8 @@ def commands() -> tuple[Command, ...]:
 
 def contents(folder: Path) -> dict[str, object]:
     """What lies in a folder, hidden files too, by its path; of files that hold times what else they hold."""
-    files = sorted(path for path in folder.rglob("*") if not path.is_dir() or not any(path.iterdir()))
+    # Of folders those that are empty; a link is what it says.
+    files = sorted(p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir() or not any(p.iterdir()))
     return {_name(path, folder): _content(path) for path in files}
 
 
@@ -217,6 +218,8 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _content(path: Path) -> object:
+    if path.is_symlink():
+        return str(path.readlink())
     if path.is_dir() or _UNLIKE.search(path.name):
         return None
     if path.suffix == ".gpkg":
@@ -234,7 +237,7 @@ def _tables(path: Path) -> dict[str, list[tuple[Any, ...]]]:
 def _rows(database: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
     cursor = database.execute(f'SELECT * FROM "{table}"')
     kept = [number for number, column in enumerate(cursor.description) if column[0] not in _PASSING]
-    return [tuple(row[number] for number in kept) for row in cursor]
+    return sorted((tuple(row[number] for number in kept) for row in cursor), key=repr)
 
 
 @cache

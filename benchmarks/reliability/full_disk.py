@@ -23,7 +23,7 @@ from benchmarks.reliability.part import Case, Outcome, Part, Record
 _PAGE = 4096
 _MESSAGE = 1024
 """Bytes that a command may always write, to say what is wrong."""
-_ROOMY = "64m"
+_ROOMY = "640m"
 _OLD = b"what was there before"
 
 
@@ -146,4 +146,4 @@ def _figures(records: Sequence[Record]) -> str:
 
 
 _TITLE = "a disk, or files, of any size that does not suffice, for every command that writes"
-PART = Part("full-disk", _TITLE, case, 300, _figures)
+PART = Part("full-disk", _TITLE, case, 96, _figures)

@@ -62,4 +62,4 @@ def _figures(records: Sequence[Record]) -> str:
     return f"in {refused} one was refused, in the others both completed"
 
 
-PART = Part("races", "two processes at the same output, run, store or cache at once", case, 128, _figures)
+PART = Part("races", "two processes at the same output, run, store or cache at once", case, 32, _figures)

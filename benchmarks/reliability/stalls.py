@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import rasterio
 
-from benchmarks.reliability.commands import Command, commands, contents, expected_contents, inputs
+from benchmarks.reliability.commands import Command, contents, inputs
 from benchmarks.reliability.isolation import Limits
 from benchmarks.reliability.part import Case, Outcome, Part, Record
 
@@ -233,21 +235,35 @@ def _served(kind: str, name: str, folder: Path, *, set_by_user: bool) -> Outcome
 
 def _right(kind: str, name: str, folder: Path, measures: dict[str, float]) -> Outcome:
     """Whether a result is that of the file itself; a lie that does no harm is none."""
-    if name == "segment":
-        segment = next(c for c in commands() if c.name == "segment")
-        same = _pixels(folder / "labels.tif") == _pixels_of(expected_contents(segment)["labels.tif"])
-        return Outcome("right" if same else "failed", "" if same else f"another map from a server: {kind}", measures)
-    harmless = kind in RIGHT or kind in ("says less", "says more") or name == "info"
-    return Outcome("right" if harmless else "failed", "" if harmless else f"a result from a server: {kind}", measures)
+    expected, made = _of_file(name), _comparable(contents(folder))
+    other = [path for path in expected if made.get(path) != expected[path]]
+    detail = f"another {other[0]} from a server: {kind}" if other else ""
+    return Outcome("failed" if other else "right", detail, measures)
 
 
-def _pixels(path: Path) -> bytes:
-    return _pixels_of(path.read_bytes())
+@cache
+def _of_file(name: str) -> Mapping[str, object]:
+    """What a command makes of the file that servers serve."""
+    scene = inputs() / ("labels.tif" if name == "legend" else "scene.tif")
+    with tempfile.TemporaryDirectory(prefix="local-") as folder:
+        (Path(folder) / "case").mkdir()
+        command = Command(name, tuple(_LINES[name].replace("{scene}", str(scene)).split()))
+        ended = command.run(Path(folder) / "case", Limits(600))
+        if ended.code:
+            raise RuntimeError(f"{name} of a file: {ended.err}")
+        return _comparable(contents(Path(folder) / "case"))
 
 
-def _pixels_of(content: object) -> bytes:
-    with rasterio.MemoryFile(content) as memory, memory.open() as dataset:
-        return bytes(dataset.read(1).tobytes())
+def _comparable(files: Mapping[str, object]) -> dict[str, object]:
+    """Pixels of rasters, and pages and legends as they are: what tells of the place of the input is left out."""
+    compared: dict[str, object] = {}
+    for name, content in files.items():
+        if name.endswith(".tif"):
+            with rasterio.MemoryFile(content) as memory, memory.open() as dataset:
+                compared[name] = dataset.read().tobytes()
+        elif name.endswith((".html", ".yaml")) and not name.startswith("run/"):
+            compared[name] = content
+    return compared
 
 
 def _piped(name: str, folder: Path) -> Outcome:

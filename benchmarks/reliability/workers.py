@@ -108,4 +108,4 @@ def _happen(fault: str, workers: list[int]) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-PART = Part("workers", "workers that die, hang or run another version, and a main process that ends", case, 24)
+PART = Part("workers", "workers that die, hang or run another version, and a main process that ends", case, 8)

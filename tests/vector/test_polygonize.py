@@ -27,6 +27,7 @@ from geohp.legend.recode_raster import recode_file
 from geohp.raster.read.labels import open_labels
 from geohp.vector.measures import areas_m2
 from geohp.vector.polygonize import polygonize
+from geohp.vector.writing import polygonize_file
 
 UTM = "EPSG:25832"
 NORTH_UP = Affine(0.2, 0, 500000, 0, -0.2, 5500000)
@@ -424,3 +425,14 @@ def test_statistics_of_an_image_that_nothing_places(tmp_path):
     labels, heights = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", PATTERN + 5)
     assert polygonize(labels, stats=[f"{heights}:mean"])["b_mean"].tolist() == [5, 6]
     assert len(polygonize(labels, confidence=heights)) == 2
+
+
+def test_labels_that_change_while_they_are_read_give_no_polygons(write_scene, tmp_path):
+    labels = write_scene(np.zeros((1, 40, 60), np.uint8), "labels.tif", nodata=255)
+
+    def changing(stage, done, total, detail=""):
+        labels.write_bytes(labels.read_bytes() + b"more")
+
+    with pytest.raises(SceneError, match="has changed while it was read"):
+        polygonize_file(labels, tmp_path / "p.geojson", block_px=20, progress=changing)
+    assert not (tmp_path / "p.geojson").exists()
