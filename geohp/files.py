@@ -201,8 +201,9 @@ def atomic_write(
     """
     lock = FolderLock(work_folder(path), wait=wait)
     drafts = {target: lock.folder / target.name for target in (path, *also)}
+    half = is_half_published(path)
     try:
-        clear_folder(lock.folder)
+        clear_folder(lock.folder, but_journal=half)
         yield drafts[path]
         for target, draft in drafts.items():
             draft.chmod(_mode_of(target, lock.folder))
@@ -210,15 +211,17 @@ def atomic_write(
                 wait_for_disk(draft)
         if also:
             (lock.folder / JOURNAL).write_bytes(MOVING)
+            half = True
         for target, draft in drafts.items():
             draft.replace(target)
+        half = False
     except failures as error:
         if isinstance(error, GeohpError):
             raise
         raise write_failure(path, error) from error
     finally:
         with suppress(OSError):
-            clear_folder(lock.folder)
+            clear_folder(lock.folder, but_journal=half)
         lock.release(remove=True)
 
 
@@ -265,11 +268,12 @@ def remove_abandoned_folder(folder: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def clear_folder(folder: Path) -> None:
-    """Empty a folder that is locked; the journal goes first, so that it never names what is gone."""
-    (folder / JOURNAL).unlink(missing_ok=True)
+def clear_folder(folder: Path, *, but_journal: bool = False) -> None:
+    """Empty a folder that is locked; the journal goes first, so that it never names what is gone, or stays."""
+    if not but_journal:
+        (folder / JOURNAL).unlink(missing_ok=True)
     for path in folder.iterdir():
-        if path.name == LOCK:
+        if path.name in (LOCK, JOURNAL):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -137,6 +137,11 @@ def test_killed_between_two_outputs_the_same_command_may_replace_the_first(tmp_p
     assert path.read_text() == "new"
     assert not path.with_suffix(".qml").exists()
     assert is_half_published(path)
+    kill(path, 0)  # and again, before it comes to that
+    assert is_half_published(path)
+    with pytest.raises(DataError):
+        fail(path, DataError("a bad image"))
+    assert is_half_published(path)
     check_output(path, overwrite=is_half_published(path))
     with atomic_write(path) as draft:
         draft.write_text("newer")

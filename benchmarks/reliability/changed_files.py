@@ -21,10 +21,12 @@ from benchmarks.reliability.scenes import fields, write_raster
 
 _SIDE_PX = 96
 _LINES = {
-    "segment": ("scene.tif", "segment {here}/scene.tif --model {inputs}/model.safetensors --window 32 --out labels.tif"),
+    "segment": ("scene.tif", "segment {here}/scene.tif --window 32 --model {inputs}/model.safetensors "
+                "--out labels.tif"),
     "segment a folder": ("scene.tif", "segment {here}/scene.tif {inputs}/tiles/east.tif --window 32 --model "
                          "{inputs}/model.safetensors --out-dir maps"),
-    "model": ("model.safetensors", "segment {inputs}/scene.tif --model {here}/model.safetensors --window 32 --out labels.tif"),
+    "model": ("model.safetensors", "segment {inputs}/scene.tif --window 32 --model {here}/model.safetensors "
+              "--out labels.tif"),
     "polygonize": ("labels.tif", "polygonize {here}/labels.tif --out p.geojson"),
     "recode": ("labels.tif", "recode {here}/labels.tif --legend {inputs}/l.yaml --out r.tif"),
     "change": ("scene.tif", "change {here}/scene.tif {inputs}/later.tif --model {inputs}/model.safetensors "
@@ -66,7 +68,9 @@ def _attack(name: str, how: str, when: str, folder: Path, draw: random.Random) -
         return Outcome("failed", f"code {ended.code}{ended.broke}: {ended.err.strip()[-700:]}", measures)
     possible = [_result(name, version) for version in (0, 1)]
     made = {path: content for path, content in contents(folder).items() if path.endswith((".tif", ".geojson", ".csv"))}
-    visible = {path: content for path, content in made.items() if not path.startswith(".")}
+    visible = {
+        path: content for path, content in made.items() if not any(part.startswith(".") for part in Path(path).parts)
+    }
     whole = [_comparable(result) for result in possible]
     if ended.code == 0 and _comparable(visible) not in whole:
         return Outcome("failed", "neither the old file's nor the new one's", measures)

@@ -44,17 +44,19 @@ def gdal_env(**options: Any) -> Any:
     that do not answer are given up, unless the user has set these options otherwise.
     """
     usual = {"GDAL_CACHEMAX": _CACHE_BYTES, **_PATIENCE}
-    return rasterio.Env(**{name: value for name, value in usual.items() if not _is_set(name)}, **options)
+    return rasterio.Env(**{**{name: value for name, value in usual.items() if not _is_set(name)}, **options})
 
 
 def open_env(name: str) -> Any:
     """The environment to open a raster in for reading.
 
     Beside a raster on a server nothing is looked for, unless the user has set what GDAL shall do: it would ask for the
-    folder and for some forty files that may lie there, one by one.
+    folder and for some forty files that may lie there, one by one. There, and in a VRT, which may lead there, one
+    thread decodes: where several do, GDAL takes what a server did not deliver for zeros without a word.
     """
-    options = {"GDAL_NUM_THREADS": "ALL_CPUS"}
-    if any(mark in name for mark in _ON_SERVERS) and not _is_set("GDAL_DISABLE_READDIR_ON_OPEN"):
+    remote = any(mark in name for mark in _ON_SERVERS)
+    options = {"GDAL_NUM_THREADS": "1" if remote or name.lower().endswith(".vrt") else "ALL_CPUS"}
+    if remote and not _is_set("GDAL_DISABLE_READDIR_ON_OPEN"):
         options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
     return gdal_env(**options)
 
