@@ -15,7 +15,18 @@ from benchmarks.gpu.parts import PARTS, Part
 from benchmarks.gpu.record import Figure, Record
 from benchmarks.gpu.sizes import FULL, TINY
 
-ABSENT = ["pydantic", "rasterio", "rioxarray", "geopandas", "shapely", "pyproj", "pyogrio", "dask", "torchgeo"]
+ABSENT = [
+    "pydantic",
+    "affine",
+    "rasterio",
+    "rioxarray",
+    "geopandas",
+    "shapely",
+    "pyproj",
+    "pyogrio",
+    "dask",
+    "torchgeo",
+]
 
 
 def measured(name, folder):
