@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -92,7 +93,12 @@ def _verify(attempt: Attempt) -> str:
     check = _CHECKS.get(attempt.command)
     if check is None:
         return ""
-    ended = run_function(lambda: print(json.dumps(check(attempt))), attempt.folder, Limits())
+
+    def look() -> None:
+        os.chdir(attempt.folder)
+        print(json.dumps(check(attempt)))
+
+    ended = run_function(look, attempt.folder, Limits())
     if ended.code or ended.broke:
         return f"the result cannot be checked: {ended.err.strip()[-300:]}"
     return str(json.loads(ended.out.splitlines()[-1]))

@@ -141,7 +141,8 @@ class Grid:
         """Ground sampling distance at the middle, in metres: the side of a square of a pixel's true area.
 
         Measured on the ellipsoid, so that degrees, feet and the inflated metres of Mercator maps all come out right;
-        ``None`` where the raster has no CRS, or one that does not lie on the Earth.
+        ``None`` where the raster has no CRS, or one that does not lie on the Earth, and of pixels so small that their
+        corners coincide in numbers.
         """
         if self.crs is None:
             return None
@@ -162,7 +163,7 @@ class Grid:
         except ProjError:
             return None
         area, _ = geod.polygon_area_perimeter(lon, lat)
-        return math.sqrt(abs(area)) if math.isfinite(area) else None
+        return math.sqrt(abs(area)) if math.isfinite(area) and area else None
 
 
 def _is_invertible(transform: Affine) -> bool:

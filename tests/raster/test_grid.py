@@ -63,6 +63,11 @@ def test_grids_of_the_same_control_points_are_equal(tmp_path: Path) -> None:
     assert grid != grid_of(tmp_path / "c.tif", None, points)
 
 
+def test_the_size_of_pixels_whose_corners_coincide_is_unknown() -> None:
+    assert Grid(4, 3, PLACE["transform"] * Affine.scale(1e-12), CRS.from_epsg(32633)).pixel_size_m is None
+    assert Grid(4, 3, PLACE["transform"], CRS.from_epsg(32633)).pixel_size_m == pytest.approx(1, rel=1e-3)
+
+
 def test_nothing_leads_from_a_building_site_to_the_earth() -> None:
     with pytest.raises(VectorError, match=r"nothing leads from .* 'site' to 'WGS 84"):
         transformer('LOCAL_CS["site",UNIT["metre",1]]', "EPSG:32633")
