@@ -229,13 +229,16 @@ def _stripes(width: int, height: int) -> bytes:
     return (np.indices((height, width))[1] // 9 * 40 % 251).astype(np.uint8).tobytes()
 
 
+_PLACE = "<SRS>EPSG:32633</SRS><GeoTransform>500000, 1, 0, 5000000, 0, -1</GeoTransform>"
+
+
 def _vrt(
-    body: str, width: int = 64, height: int = 48, name: str = "absurd.vrt", attributes: str = ""
+    body: str, width: int = 96, height: int = 80, name: str = "absurd.vrt", attributes: str = ""
 ) -> Callable[[Path, Random], str]:
+    size = f"rasterXSize='{width}' rasterYSize='{height}'"
+
     def write(folder: Path, rng: Random) -> str:
-        (folder / name).write_text(
-            f"<VRTDataset rasterXSize='{width}' rasterYSize='{height}'{attributes}>{body}</VRTDataset>"
-        )
+        (folder / name).write_text(f"<VRTDataset {size}{attributes}>{_PLACE}{body}</VRTDataset>")
         return name
 
     return write
@@ -320,7 +323,7 @@ def _raw(folder: Path, rng: Random) -> str:
     body = (
         f"<VRTRasterBand dataType='Byte' band='1' subClass='VRTRawRasterBand'><SourceFilename relativeToVRT='0'>{name}"
         f"</SourceFilename><ImageOffset>{pick(rng, (0, 10**15))}</ImageOffset><PixelOffset>1</PixelOffset>"
-        f"<LineOffset>{pick(rng, (64, -64, 2**31))}</LineOffset></VRTRasterBand>"
+        f"<LineOffset>{pick(rng, (96, -96, 2**31))}</LineOffset></VRTRasterBand>"
     )
     return _vrt(body)(folder, rng)
 

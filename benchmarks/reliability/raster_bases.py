@@ -27,8 +27,8 @@ _REAL = (
     "cogeo.tif",
     "201404_13SED190110_201404_0x1500m_CL_1_mask.tif",
 )
-_COMPANIONS = ("scene.tif", "labels.tif", "model.safetensors", "legend.yaml")
-"""What lies beside every hostile raster: a scene, its map, the model that made it, names."""
+_COMPANIONS = ("scene.tif", "labels.tif", "numbers.tif", "model.safetensors", "legend.yaml")
+"""What lies beside every hostile raster: a scene, its map, numbers that say nothing of a model, a model, and names."""
 
 
 @functools.cache
@@ -78,7 +78,7 @@ def _make(folder: Path) -> None:
         segmenter = Segmenter.fit(opened, FitOptions(classes=3))
     save_model(segmenter.model, folder / "model.safetensors")
     _map(scene, folder)
-    (folder / "legend.yaml").write_text("classes:\n  0: water\n  1: {name: wood, colour: '#00aa00'}\n  2: wood\n")
+    (folder / "legend.yaml").write_text("0: water\n1: wood\n2: wood\n")
     _formats(folder)
     for path in (SHARED / "odd" / name for name in _REAL):
         if path.exists():

@@ -85,16 +85,17 @@ class Sketch:
     exact: bool = True
 
 
-def draw(folder: Path, rng: Random, *, labels: bool) -> Subject:
+def draw(folder: Path, rng: Random, *, labels: bool, fitting: bool = False) -> Subject:
     """A raster at random, in a file of a folder.
 
     Args:
         folder: to write to.
         rng: that decides.
         labels: one band of few integers, as a label map has.
+        fitting: on the grid of the scene and the map that it is held against.
     """
-    sketch = _labels(rng) if labels else _picture(rng)
-    _place(sketch, rng)
+    sketch = _labels(rng, fitting) if labels else _picture(rng, fitting)
+    _place(sketch, rng, fitting)
     _mask(sketch, rng)
     _store(sketch, rng)
     path = _written(sketch, folder, rng)
@@ -111,10 +112,10 @@ def pick(rng: Random, choices: Any) -> Any:
     return choices[int(rng.integers(len(choices)))]
 
 
-def _picture(rng: Random) -> Sketch:
-    size, dtype = pick(rng, SIZES), pick(rng, DTYPES)
+def _picture(rng: Random, fitting: bool) -> Sketch:
+    size, dtype = SIDES if fitting else pick(rng, SIZES), pick(rng, DTYPES)
     count = pick(rng, BANDS)
-    if rng.random() < 0.03:
+    if not fitting and rng.random() < 0.03:
         size, count = (9, 14), pick(rng, (100, 300, 500))
     content = pick(rng, CONTENTS)
     values = _content(rng, content, (count, *size), dtype)
@@ -122,9 +123,8 @@ def _picture(rng: Random) -> Sketch:
     return Sketch(values, np.zeros(size, dtype=bool), {"driver": "GTiff", "dtype": dtype}, traits)
 
 
-def _labels(rng: Random) -> Sketch:
-    on_grid = rng.random() < 0.5
-    size = (80, 96) if on_grid else pick(rng, SIZES)
+def _labels(rng: Random, fitting: bool) -> Sketch:
+    size = SIDES if fitting else pick(rng, SIZES)
     dtype = pick(rng, ("uint8", "uint8", "uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "uint64"))
     most = pick(rng, (1, 2, 5, 60, 127))
     rows, cols = np.indices(size)
@@ -195,7 +195,7 @@ _SYSTEMS = (
 )
 
 
-def _place(sketch: Sketch, rng: Random) -> None:
+def _place(sketch: Sketch, rng: Random, fitting: bool) -> None:
     """Where it lies: all that is odd about systems and transforms."""
     system = pick(rng, _SYSTEMS)
     degrees = system in ("EPSG:4326", "EPSG:4269", "EPSG:4979", "EPSG:9705")
@@ -215,7 +215,7 @@ def _place(sketch: Sketch, rng: Random) -> None:
         sketch.rpcs, transform = _rational(), Affine.identity()
     elif odd == "identity":
         transform = Affine.identity()
-    if sketch.traits[0].startswith("labels 80x96") and rng.random() < 0.7:
+    if fitting:
         odd, system, transform, sketch.gcps, sketch.rpcs = "plain", "EPSG:32633", PLAIN, [], None
     sketch.traits += [str(system)[:12], odd]
     with suppress(rasterio.errors.CRSError):
@@ -223,8 +223,8 @@ def _place(sketch: Sketch, rng: Random) -> None:
     sketch.profile["transform"] = transform
 
 
-PLAIN = Affine(1, 0, 500000, 0, -1, 5000000)
-"""Where the scene and the map lie that hostile ones are held against."""
+PLAIN, SIDES = Affine(1, 0, 500000, 0, -1, 5000000), (80, 96)
+"""Where the scene and the map lie that hostile ones are held against, and their rows and columns."""
 
 _TRANSFORMS: Mapping[str, Affine] = {
     "rotated": Affine.rotation(33),

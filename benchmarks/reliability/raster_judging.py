@@ -210,7 +210,7 @@ def _no_json(word: str) -> None:
 def _check_change(attempt: Attempt) -> str:
     """The raster of transitions can be read and has the size of the first date."""
     with (
-        rasterio.open(attempt.folder / attempt.arguments[0]) as first,
+        rasterio.open(attempt.arguments[0]) as first,
         rasterio.open(attempt.folder / "map.tif") as made,
     ):
         made.read(1)

@@ -64,11 +64,12 @@ def run(command: str, kind: str, rng: Random, folder: Path) -> Outcome:
 def _made(command: str, kind: str, rng: Random, folder: Path) -> Subject:
     """The raster, written in a fork: drivers that fail hurt nobody there, and no thread of GDAL's is left here."""
     labels = command in _LABEL_COMMANDS and rng.random() < 0.6
+    fitting = command in (*_LABEL_COMMANDS, "probe") and rng.random() < 0.7
     damageable_files, kept = damageable(), folder.parent / "subject.npz"
 
     def make() -> None:
         if kind == "generated":
-            subject = draw(folder, rng, labels=labels)
+            subject = draw(folder, rng, labels=labels, fitting=fitting)
         elif kind == "absurd":
             subject = lie(folder, rng)
         else:
@@ -109,7 +110,8 @@ def _info(source: str, rng: Random) -> Call:
 
 
 def _segment(source: str, rng: Random) -> Call:
-    model = pick(rng, (("--classes", "3"), _MODEL, _MODEL, (*_MODEL, "--bands", "1,1,1")))
+    of_one_band = (*_MODEL, "--bands", "1,1,1")
+    model = pick(rng, (("--classes", "3"), _MODEL, of_one_band, of_one_band))
     outputs = ["map.tif"]
     words: list[str] = []
     if rng.random() < 0.2:
@@ -153,11 +155,16 @@ def _recode(source: str, rng: Random) -> Call:
 
 
 def _change(source: str, rng: Random) -> Call:
-    pair = ("labels.tif", _argument(source)) if rng.random() < 0.6 else (_argument(source), "labels.tif")
-    words: tuple[str, ...] = ("--labels",)
-    if rng.random() < 0.3:
-        pair = tuple("scene.tif" if name == "labels.tif" else name for name in pair)  # type: ignore[assignment]
-        words = pick(rng, (("--classes", "3"), ("--model", "model.safetensors")))
+    other, words = pick(
+        rng,
+        (
+            ("labels.tif", ("--labels",)),
+            ("numbers.tif", ("--labels",)),
+            ("scene.tif", ("--classes", "3")),
+            ("scene.tif", (*_MODEL, "--bands", "1,1,1")),
+        ),
+    )
+    pair = (other, _argument(source)) if rng.random() < 0.6 else (_argument(source), other)
     return Call((*pair, "-o", "map.tif", *words), ("map.tif",))
 
 

@@ -26,6 +26,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -319,9 +320,14 @@ class _Document(Strict):
     classes: list[_Entry] = Field(min_length=1)
 
 
+@cache
+def _palette() -> tuple[str, ...]:
+    return tuple(entry.colour for entry in default_classes(2 * NODATA_LABEL))
+
+
 def _free_colour(preferred: str, used: set[str]) -> str:
     """The colour preferred, or the first of the palette that is not used."""
-    candidates = (preferred, *(entry.colour for entry in default_classes(2 * NODATA_LABEL)))
+    candidates = (preferred, *_palette())
     return next((colour for colour in candidates if colour.lower() not in used), preferred)
 
 

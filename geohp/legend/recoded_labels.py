@@ -55,21 +55,24 @@ class RecodedLabels(LabelRaster):
         values, valid = self._raster.read(block)
         recoded = np.full(values.shape, NODATA_LABEL, np.uint8)
         present, ranks = ranked(values[valid])
-        recoded[valid] = np.array([self._number(label) for label in present.tolist()], np.uint8)[ranks]
+        recoded[valid] = self._numbers(present.tolist())[ranks]
         return recoded, valid
 
-    def _number(self, label: int) -> int:
-        if label not in self._lookup:
-            raise VectorError(
-                f"{self.name} has label {label}, which {self._legend.name} does not name, and none of the numbers 0 to "
-                f"{NODATA_LABEL - 1} is left for it",
-                "name it in the legend",
-            )
-        if label not in self._seen:
-            self._seen.add(label)
-            self._others = (*self._others, _unnamed(label))
+    def _numbers(self, labels: list[int]) -> NDArray[np.uint8]:
+        """(n,) numbers of the classes of different labels, of which note is taken."""
+        for label in labels:
+            if label not in self._lookup:
+                raise VectorError(
+                    f"{self.name} has label {label}, which {self._legend.name} does not name, and none of the numbers "
+                    f"0 to {NODATA_LABEL - 1} is left for it",
+                    "name it in the legend",
+                )
+        unseen = [label for label in labels if label not in self._seen]
+        if unseen:
+            self._seen.update(unseen)
+            self._others = (*self._others, *map(_unnamed, unseen))
             self.classes = self._legend.all_classes(self._raster.classes, self._others)
-        return self._lookup[label]
+        return np.array([self._lookup[label] for label in labels], np.uint8)
 
 
 def ranked(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:

@@ -196,3 +196,13 @@ def test_ranks_are_those_of_sorting(values):
     found, ranks = ranked(values)
     assert found.tolist() == sorted(set(values.tolist()))
     assert found[ranks].tolist() == values.tolist()
+
+
+def test_classes_are_put_together_once_a_block_not_once_a_label(write_scene, tmp_path, monkeypatch):
+    calls, all_classes = [], Legend.all_classes
+    monkeypatch.setattr(Legend, "all_classes", lambda *given: calls.append(1) or all_classes(*given))
+    labels = write_scene(np.arange(250, dtype=np.uint8).reshape(1, 10, 25), "labels.tif", nodata=255)
+    recode_file(labels, tmp_path / "out.tif", Legend.named({3: "water"}))
+    assert len(calls) <= 2
+    with open_labels(tmp_path / "out.tif") as raster:
+        assert len(raster.classes) == len({entry.colour for entry in raster.classes}) == 250
