@@ -294,9 +294,9 @@ _CHECKS: Mapping[str, Callable[[Path, list[str]], str]] = {
 }
 
 _PLACES: Mapping[str, tuple[Callable[[str, Path], Outcome], tuple[str, ...]]] = {
-    "class of a legend": (_class_names, NAMES),
+    "class of a legend": (_class_names, NAMES[::2]),
     "class of a configuration": (_trained_names, NAMES[::8]),
-    "class of a foreign map": (_foreign_map, NAMES[::2]),
+    "class of a foreign map": (_foreign_map, NAMES[1::4]),
     "file": (_file_names, NAMES[::2]),
     "layer": (_layers, NAMES[1::2]),
     "attribute": (_attributes, NAMES),

@@ -36,8 +36,8 @@ Header = dict[str, Any]
 
 
 def _damaged_model(number: int) -> Case:
-    kind, content = mutate(specimens().model.read_bytes(), random.Random(f"models damaged {number}"))
-    return _segment(f"model {kind} {number}", content, same=True)
+    rng = random.Random(f"models damaged {number}")
+    return _segment(f"model damaged {number}", lambda: mutate(specimens().model.read_bytes(), rng)[1], same=True)
 
 
 HEADERS: Mapping[str, Callable[[Header, bytes], bytes]] = {
@@ -94,7 +94,7 @@ HEADERS: Mapping[str, Callable[[Header, bytes], bytes]] = {
 
 def _header(number: int) -> Case:
     name, change = list(HEADERS.items())[number]
-    return _segment(f"header: {name}", change(*_sound()), same=name == "twins")
+    return _segment(f"header: {name}", lambda: change(*_sound()), same=name == "twins")
 
 
 CARD_VALUES: tuple[Any, ...] = (
@@ -106,24 +106,25 @@ CARD_VALUES: tuple[Any, ...] = (
 
 def _card(number: int) -> Case:
     """A card that says something else, in a file without a checksum, as they were before."""
-    rng = random.Random(f"models card {number}")
-    header, data = _sound()
-    card = json.loads(header["__metadata__"]["geohp"])
-    paths = [*((name,) for name in card), *(("backbone", name) for name in card["backbone"])]
-    paths += [("backbone", "options", name) for name in card["backbone"]["options"]]
-    paths += [("classes", place, name) for place in (0, 2) for name in ("id", "name", "colour")]
-    path, value = paths[number % len(paths)], rng.choice(CARD_VALUES)
-    node: Any = card
-    for step in path[:-1]:
-        node = node[step]
-    if rng.random() < 0.1:
-        del node[path[-1]]
-        what = "left out"
-    else:
-        node[path[-1]] = value
-        what = repr(value)[:40]
-    content = _packed(_json(header | _with_card(json.dumps(card))), data)
-    return _segment(f"card: {'.'.join(map(str, path))} {what}", content)
+
+    def content() -> bytes:
+        rng = random.Random(f"models card {number}")
+        header, data = _sound()
+        card = json.loads(header["__metadata__"]["geohp"])
+        paths = [*((name,) for name in card), *(("backbone", name) for name in card["backbone"])]
+        paths += [("backbone", "options", name) for name in card["backbone"]["options"]]
+        paths += [("classes", place, name) for place in (0, 2) for name in ("id", "name", "colour")]
+        path, value = paths[number % len(paths)], rng.choice(CARD_VALUES)
+        node: Any = card
+        for step in path[:-1]:
+            node = node[step]
+        if rng.random() < 0.1:
+            del node[path[-1]]
+        else:
+            node[path[-1]] = value
+        return _packed(_json(header | _with_card(json.dumps(card))), data)
+
+    return _segment(f"card changed {number}", content)
 
 
 TENSORS: Mapping[str, Callable[[dict[str, np.ndarray[Any, Any]]], None]] = {
@@ -159,21 +160,24 @@ TENSORS: Mapping[str, Callable[[dict[str, np.ndarray[Any, Any]]], None]] = {
 
 def _tensors(number: int) -> Case:
     """Tensors that are others, saved with the library that models are saved with, without a checksum."""
-    from safetensors.numpy import load_file, save
-
     name, change = list(TENSORS.items())[number]
-    tensors = load_file(specimens().model)
-    change(tensors)
-    metadata = _sound()[0]["__metadata__"]
-    return _segment(f"tensors: {name}", save(tensors, {"geohp": metadata["geohp"]}))
+
+    def content() -> bytes:
+        from safetensors.numpy import load_file, save
+
+        tensors = load_file(specimens().model)
+        change(tensors)
+        return bytes(save(tensors, {"geohp": _sound()[0]["__metadata__"]["geohp"]}))
+
+    return _segment(f"tensors: {name}", content)
 
 
-def _segment(name: str, content: bytes, *, same: bool = False) -> Case:
+def _segment(name: str, content: Callable[[], bytes], *, same: bool = False) -> Case:
     """Map the scene with a model file; ``same``: as the undamaged one does, or not at all."""
 
     def attack(folder: Path) -> Outcome:
         path, out = folder / "model.safetensors", folder / "labels.tif"
-        path.write_bytes(content)
+        path.write_bytes(content())
         info = judge(run_command(["info", path], folder, _LIMITS))
         if info.verdict == "failed":
             return Outcome("failed", f"info: {info.detail}", info.measures)

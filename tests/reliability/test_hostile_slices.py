@@ -22,7 +22,7 @@ SLICES = [
         "'method.name=[hp]'",
     ),
     *cases(
-        models.PART, "model flip", "a card of depth 100,000", "card: patch_px", "one NaN", "complex",
+        models.PART, "model damaged 4", "a card of depth 100,000", "card changed 9", "one NaN", "complex",
         "weights at '../../x'", "system, archive", "legend: billion laughs", "features 3",
     ),
     *cases(
