@@ -12,7 +12,9 @@ HIDDEN = "***"
 
 _END = r"[^\s\"'<>\\|]"  # what an address in a text goes on with
 _USER = re.compile(r"(:/{1,2})[^\s/@\"'<>?]+@")  # one slash where the address was taken for a path
-_QUERY = re.compile(rf"((?:[a-z][a-z0-9+.-]+:/|/vsi[a-z0-9_]+)(?:(?!\?){_END})*\?)({_END}+)", re.IGNORECASE)
+_ADDRESS = rf"(?:[a-z][a-z0-9+.-]+:/|/vsi[a-z0-9_]+)(?:(?!\?){_END})*\?"
+_FILE = r"\.[a-z0-9]{1,8}\?(?=[^\s=?]{1,100}=)"  # GDAL names the last part of an address alone
+_QUERY = re.compile(rf"({_ADDRESS}|{_FILE})({_END}+)", re.IGNORECASE)
 _VALUE = re.compile(r"(?<==)[^&=;,)\]}]+(?:=+(?=$|[&;,)\]}]))?")
 
 
@@ -22,7 +24,7 @@ def without_credentials(text: str) -> str:
     ``https://host/a.tif?X-Amz-Signature=1f3a`` becomes ``https://host/a.tif?X-Amz-Signature=***``. The same of what is
     such already.
     """
-    if ":/" not in text and "/vsi" not in text:
+    if "?" not in text and "@" not in text:
         return text
     return _QUERY.sub(_hidden, _USER.sub(rf"\1{HIDDEN}@", text))
 

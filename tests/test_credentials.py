@@ -21,6 +21,8 @@ from geohp.errors import SceneError
         ("['https://u:p@h/a.tif?x=1', 'b']", "['https://***@h/a.tif?x=***', 'b']"),
         ("https:/user:pass@host/a.tif?sig=x", "https:/***@host/a.tif?sig=***"),
         ("https://token@host/a.tif", "https://***@host/a.tif"),
+        ("a.tif?sig=x%2Fy, band 1: failed", "a.tif?sig=***, band 1: failed"),
+        ("is it a.tif? or b=c", "is it a.tif? or b=c"),
         ("https://host/a.tif?secret", "https://host/a.tif?***"),
         ("C:/data/a.tif, is it there? a=b", "C:/data/a.tif, is it there? a=b"),
         ("user@host:/data, s3://bucket/key@2x.tif", "user@host:/data, s3://bucket/key@2x.tif"),

@@ -122,7 +122,7 @@ def _trained_names(name: str, folder: Path) -> Outcome:
 def _foreign_map(name: str, folder: Path) -> Outcome:
     """The name in a map that another program wrote, unchecked."""
     labels = Path(shutil.copy(specimens().labels, folder / "l.tif"))
-    with rasterio.open(labels, "r+") as dataset:
+    with rasterio.open(labels, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
         entries = [{"id": i, "name": f"{name}{i or ''}", "colour": default_classes(3)[i].colour} for i in range(3)]
         dataset.update_tags(1, classes=json.dumps(entries))
         dataset.update_tags(NOTE=name.replace("\0", ""))

@@ -8,8 +8,8 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import active_children
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,10 +106,11 @@ def merge_metrics(parts: Sequence[Path], out: Path) -> None:
     for part in parts:
         if not part.is_file():
             continue
-        with part.open(newline="", encoding="utf-8") as file:
+        new: list[dict[str, str]] = []
+        # The last row may have been cut off by what ended the attempt, and a disk may give back anything.
+        with part.open(newline="", encoding="utf-8", errors="replace") as file, suppress(csv.Error):
             reader = csv.DictReader(file)
-            # The last row may have been cut off by what ended the attempt.
-            new = [row for row in reader if None not in row.values() and row["step"].isdigit()]
+            new.extend(row for row in reader if _is_complete(row))
             names.update(dict.fromkeys(reader.fieldnames or ()))
         if new:
             first = int(new[0]["step"])
@@ -120,6 +121,11 @@ def merge_metrics(parts: Sequence[Path], out: Path) -> None:
         writer = csv.DictWriter(file, sorted(names), restval="")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _is_complete(row: Mapping[str | None, str | None]) -> bool:
+    """Whether a row has a value for each name, and a step."""
+    return None not in row and None not in row.values() and (row.get("step") or "").isdecimal()
 
 
 def _attempts(unfinished: Path) -> list[Path]:

@@ -231,6 +231,16 @@ def test_metrics_of_several_attempts_are_one_table(tmp_path):
     assert not (tmp_path / "none.csv").exists()
 
 
+@pytest.mark.parametrize(
+    "damaged", [b"\xc9\xff,\n", b"loss\n1\n", b"loss,step\n1,2,3,4\n", "loss,step\n1,²\n".encode(), b"\0" * 100]
+)
+def test_metrics_that_a_disk_has_damaged_are_left_out(tmp_path, damaged):
+    (tmp_path / "0.csv").write_bytes(damaged)
+    (tmp_path / "1.csv").write_text("loss,step\n1,0\n")
+    merge_metrics([tmp_path / "0.csv", tmp_path / "1.csv"], tmp_path / "all.csv")
+    assert "1,0" in (tmp_path / "all.csv").read_text()
+
+
 def test_a_full_disk_keeps_the_checkpoint_before(photograph, tmp_path, monkeypatch):
     import lightning as L
 
