@@ -21,7 +21,7 @@ from benchmarks.reliability.isolation import Limits
 from benchmarks.reliability.part import Case, Outcome, Part, Record
 
 _PAGE = 4096
-_MESSAGE = 1024
+_MESSAGE = 8192
 """Bytes that a command may always write, to say what is wrong."""
 _ROOMY = "640m"
 _OLD = b"what was there before"

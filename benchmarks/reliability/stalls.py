@@ -279,7 +279,7 @@ def _piped(name: str, folder: Path) -> Outcome:
 
 
 def _figures(records: Sequence[Record]) -> str:
-    longest = max(record.outcome.measures.get("seconds", 0) for record in records)
+    longest = max((record.outcome.measures.get("seconds", 0) for record in records), default=0)
     return f"{longest:.0f} s at most until a word"
 
 
