@@ -117,7 +117,11 @@ def _shares_in(shape: Any, tile: Block) -> NDArray[np.float64]:
     shapely.prepare(local)
     shares: NDArray[np.float64] = shapely.covers(local, pixels).astype(float)
     partly = (shares == 0) & shapely.intersects(local, pixels)
-    shares[partly] = shapely.area(shapely.intersection(pixels[partly], local))
+    # Part by part: of many small areas, each pixel meets one or two.
+    parts, rim = shapely.get_parts(local), pixels[partly]
+    pixel, part = shapely.STRtree(parts).query(rim, predicate="intersects")
+    inside = shapely.area(shapely.intersection(rim[pixel], parts[part]))
+    shares[partly] = np.bincount(pixel, inside, len(rim))
     return np.where(shares > _DUST, shares, 0)
 
 

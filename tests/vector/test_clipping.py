@@ -15,7 +15,7 @@ from geohp.errors import DataError, VectorError
 from geohp.raster.area_of_interest import AreaOfInterest
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid
-from geohp.vector.clipping import Coverage
+from geohp.vector.clipping import Coverage, _shares_in
 
 LEFT, TOP, PIXEL = 380000, 5800000, 0.5
 
@@ -155,3 +155,21 @@ def test_shares_of_pixels_add_up(corners, side):
     block = Block(3, 5, min(side, 60), min(side, 70))
     expected = shapely.intersection(shape, shapely.box(block.col, block.row, block.right, block.bottom)).area
     assert coverage.of(block).sum() == pytest.approx(expected, abs=1e-3)
+
+
+def test_of_many_areas_pixels_are_cut_by_those_that_they_meet(monkeypatch):
+    cols, rows = np.meshgrid(np.arange(0.5, 60, 6), np.arange(0.25, 60, 6))
+    area = shapely.multipolygons(shapely.box(cols, rows, cols + 4, rows + 4).ravel())
+    cutters = []
+    intersection = shapely.intersection
+
+    def spied(first, second, **options):
+        if isinstance(first, np.ndarray):
+            cutters.extend(np.atleast_1d(shapely.get_num_geometries(second)).tolist())
+        return intersection(first, second, **options)
+
+    monkeypatch.setattr(shapely, "intersection", spied)
+    shares = _shares_in(area, Block(0, 0, 60, 60))
+    assert set(cutters) == {1}
+    assert shares.sum() == pytest.approx(area.area)
+    assert shares[0, :6].tolist() == pytest.approx([0.375, 0.75, 0.75, 0.75, 0.375, 0])
