@@ -12,7 +12,7 @@ HIDDEN = "***"
 
 _END = r"[^\s\"'<>\\|]"  # what an address in a text goes on with
 _USER = re.compile(r"(:/{1,2})[^\s/@\"'<>?]+@")  # one slash where the address was taken for a path
-_ADDRESS = rf"(?:[a-z][a-z0-9+.-]+:/|/vsi[a-z0-9_]+)(?:(?!\?){_END})*\?"
+_ADDRESS = rf"(?:[a-z][a-z0-9+.-]+:/|/?vsi[a-z0-9_]+)(?:(?!\?){_END})*\?"
 _FILE = r"\.[a-z0-9]{1,8}\?(?=[^\s=?]{1,100}=)"  # GDAL names the last part of an address alone
 _QUERY = re.compile(rf"({_ADDRESS}|{_FILE})({_END}+)", re.IGNORECASE)
 _VALUE = re.compile(r"(?<==)[^&=;,)\]}]+(?:=+(?=$|[&;,)\]}]))?")

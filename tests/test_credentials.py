@@ -22,6 +22,7 @@ from geohp.errors import SceneError
         ("https:/user:pass@host/a.tif?sig=x", "https:/***@host/a.tif?sig=***"),
         ("https://token@host/a.tif", "https://***@host/a.tif"),
         ("a.tif?sig=x%2Fy, band 1: failed", "a.tif?sig=***, band 1: failed"),
+        ("vsicurl?header.X=y%2Fz&url=http%3A%2F%2Fh, band 1", "vsicurl?header.X=***&url=***, band 1"),
         ("is it a.tif? or b=c", "is it a.tif? or b=c"),
         ("https://host/a.tif?secret", "https://host/a.tif?***"),
         ("C:/data/a.tif, is it there? a=b", "C:/data/a.tif, is it there? a=b"),

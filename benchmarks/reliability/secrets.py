@@ -158,7 +158,7 @@ def secret(number: int) -> Case:
         traces = ended.err.replace("Traceback (most recent call last)", "Trace")  # of --verbose, which is asked for
         outcome = judge(replace(ended, err=traces))
         places = [*leaks(folder), *(name for name in ("out", "err") if _holds(getattr(ended, name).encode()))]
-        if outcome.verdict == "right" and mode in ("404", "403", "page") and command != "train":
+        if outcome.verdict == "right" and mode in ("404", "403", "page") and command not in ("train", "info"):
             return Outcome("failed", "it succeeded without the scene", outcome.measures)
         return Outcome("failed", f"the secret is in {', '.join(places)}", outcome.measures) if places else outcome
 
