@@ -438,6 +438,7 @@ def _converted(sketch: Sketch, path: Path, rng: Random) -> Path:
         rasterio.shutil.copy(path, target, driver=driver, strict=False)
         with rasterio.open(target) as dataset:
             kept = dataset.count == len(sketch.values) and dataset.dtypes[0] == sketch.profile["dtype"]
+            kept &= dataset.nodata == sketch.profile.get("nodata")  # some formats have one of their own
             if not dataset.count:
                 raise ValueError
     except Exception:
