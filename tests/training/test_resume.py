@@ -259,7 +259,12 @@ def test_a_full_disk_keeps_the_checkpoint_before(photograph, tmp_path, monkeypat
         with pytest.raises(OutputError, match="No space left") as stopped:
             train(photograph, tmp_path / "run")
     assert "goes on from there" in stopped.value.__notes__[0]
-    assert {p.name for p in (tmp_path / "run" / "unfinished").iterdir()} == {"0", "checkpoint.ckpt", "lock"}
+    assert {p.name for p in (tmp_path / "run" / "unfinished").iterdir()} == {
+        "0",
+        "checkpoint.ckpt",
+        "config.yaml",
+        "lock",
+    }
     assert same(whole.model, geohp.train(resume=tmp_path / "run").model)
 
 
