@@ -25,7 +25,7 @@ from benchmarks.runs import Reading, Row, Run, Scores, read_rows, train_and_scor
 from geohp.cli import terminal
 from geohp.errors import GeohpError
 from geohp.evaluation.tables import ScoreRow, percent, scores_table
-from geohp.files import write_text
+from geohp.files.atomic import write_text
 from geohp.progress import Progress, no_progress
 from geohp.reporting.pages import as_text
 

@@ -39,7 +39,7 @@ from geohp.config.loading import load_config
 from geohp.data.base import ImageSet
 from geohp.errors import ConfigError, GeohpError
 from geohp.evaluation.tables import percent
-from geohp.files import write_bytes, write_text
+from geohp.files.atomic import write_bytes, write_text
 from geohp.progress import Progress, no_progress
 
 CONFIG = "orthophotos"

@@ -15,7 +15,7 @@ import yaml
 
 from geohp.config.loading import dump_config, load_config
 from geohp.errors import ConfigError, OutputError
-from geohp.files import write_text
+from geohp.files.atomic import write_text
 from geohp.progress import Progress, no_progress
 
 _RESTARTS = 5

@@ -7,7 +7,8 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from geohp.classes import LandCoverClass
-from geohp.files import check_output, write_text
+from geohp.files.atomic import write_text
+from geohp.files.checks import check_output
 
 RAMPS = {
     "confidence": ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725"),

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from geohp.errors import OutputError, WeightsError
-from geohp.files import atomic_write, write_failure, write_text
+from geohp.files.atomic import atomic_write, write_failure, write_text
 
 logger = logging.getLogger(__name__)
 

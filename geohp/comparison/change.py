@@ -20,7 +20,8 @@ from geohp.comparison.matrix import ChangeMatrix, Counter
 from geohp.comparison.options import LAYER, ChangeOptions
 from geohp.comparison.reading import DatePair, TrustedChange, open_pair
 from geohp.comparison.transitions import NODATA, Transitions
-from geohp.files import file_state, write_bytes, write_text
+from geohp.files.atomic import write_bytes, write_text
+from geohp.files.state import file_state
 from geohp.inference.extent import read_area
 from geohp.options import keywords
 from geohp.raster.area_of_interest import asked_area

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from geohp.errors import ConfigError
-from geohp.files import RASTERS, check_output, check_suffix, is_half_published, remove_abandoned_folder
+from geohp.files.checks import RASTERS, check_output, check_suffix
+from geohp.files.unfinished import is_half_published, remove_abandoned_folder
 from geohp.inference.map_options import MapOptions
 from geohp.vector.targets import check_target
 
@@ -64,7 +65,7 @@ class ChangeProducts:
         """Refuse what could not be written, before work begins.
 
         Raises:
-            OutputError: a suffix of another format, or see :func:`geohp.files.check_output` and
+            OutputError: a suffix of another format, or see :func:`geohp.files.checks.check_output` and
                 :func:`geohp.vector.targets.check_target`.
         """
         sources = list(inputs)

@@ -13,7 +13,7 @@ from geohp.data.benchmarks.photograph_source import PhotographSource
 from geohp.data.benchmarks.potsdam import Potsdam
 from geohp.data.factory import open_data
 from geohp.errors import DataError
-from geohp.files import expand_home
+from geohp.files.checks import expand_home
 from geohp.progress import Progress, no_progress
 
 _MOST_WORKERS = 8

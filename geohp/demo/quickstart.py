@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from geohp.classes import NODATA_LABEL, LandCoverClass
 from geohp.config.loading import load_config
-from geohp.files import check_new_folder, write_bytes, write_failure
+from geohp.files.atomic import write_bytes, write_failure
+from geohp.files.checks import check_new_folder
 from geohp.progress import Progress, no_progress
 
 if TYPE_CHECKING:

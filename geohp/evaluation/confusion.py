@@ -16,7 +16,7 @@ from geohp.data.base import ImageSet, Item, reader_options
 from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
 from geohp.evaluation.predict import PredictionMode, Predictor
 from geohp.evaluation.stored_features import StoredCodes
-from geohp.files import atomic_write
+from geohp.files.atomic import atomic_write
 from geohp.progress import Progress, no_progress
 
 _SAVED_EVERY = 20

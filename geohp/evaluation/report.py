@@ -18,7 +18,7 @@ from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.predict import Predictor
 from geohp.evaluation.results import LAST, Evaluation
 from geohp.evaluation.tables import percent
-from geohp.files import folder_in_progress
+from geohp.files.atomic import folder_in_progress
 from geohp.reporting.figures import Pixels, as_rgb, colourise, draw_samples, legend_handles, spread
 from geohp.reporting.pages import Picture, render_page
 from geohp.reporting.plots import draw_confusion

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from geohp.files import expand_home
+from geohp.files.checks import expand_home
 
 
 def default_folder() -> Path:

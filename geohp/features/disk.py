@@ -20,7 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 
 from geohp.features.store import FeatureLayout, MappedFile, Tensors
-from geohp.files import FolderInUseError, FolderLock, remove_drafts, store
+from geohp.files.atomic import store
+from geohp.files.locks import FolderInUseError, FolderLock
+from geohp.files.unfinished import remove_drafts
 
 logger = logging.getLogger(__name__)
 

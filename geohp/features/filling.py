@@ -13,7 +13,7 @@ import torch
 from geohp.features.cache_folder import default_folder
 from geohp.features.disk import FeatureCache, spans
 from geohp.features.store import FeatureLayout, FeatureStore, MappedStore, MemoryStore, Tensors
-from geohp.files import expand_home
+from geohp.files.checks import expand_home
 from geohp.progress import Progress
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geohp.errors import ConfigError, SceneError, SourceError
-from geohp.files import check_output
+from geohp.files.checks import check_output
 from geohp.inference.checks import check_mapping
 from geohp.inference.extent import read_area
 from geohp.inference.folder_record import FolderRecord, output_folder

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from geohp.classes import LandCoverClass
 from geohp.errors import Note, ReadError, SceneError, VectorError
-from geohp.files import check_output, work_folder
+from geohp.files.checks import check_output
+from geohp.files.unfinished import work_folder
 from geohp.inference.areas import ClassArea, area_columns, total_areas
 from geohp.inference.engine.settings import engine_settings
 from geohp.inference.extent import Extent

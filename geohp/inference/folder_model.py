@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from geohp.errors import OutputError
-from geohp.files import check_output
+from geohp.files.checks import check_output
 from geohp.inference.folder_record import FolderRecord
 from geohp.inference.map_options import MapOptions
 from geohp.inference.segmenter import Segmenter

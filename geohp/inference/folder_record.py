@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from geohp.errors import OutputError
-from geohp.files import RECORD, FolderLock, file_state, store
+from geohp.files.atomic import store
+from geohp.files.locks import FolderLock
+from geohp.files.state import file_state
+from geohp.files.unfinished import RECORD
 
 _NAME = "record.json"
 _FORMAT = 1

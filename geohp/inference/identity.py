@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from geohp.credentials import without_credentials
-from geohp.files import file_state
+from geohp.files.state import file_state
 from geohp.inference.engine.settings import EngineSettings
 from geohp.inference.extent import Extent
 from geohp.model.digest import model_sha256

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from geohp.classes import LandCoverClass
 from geohp.errors import ConfigError, Note, ReadError
-from geohp.files import is_half_published
+from geohp.files.unfinished import is_half_published
 from geohp.inference.checks import check_scene_mapping
 from geohp.inference.extent import read_area
 from geohp.inference.map_options import MapOptions

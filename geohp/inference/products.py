@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from geohp.errors import ConfigError, OutputError
-from geohp.files import RASTERS, check_output, check_suffix, is_half_published
+from geohp.files.checks import RASTERS, check_output, check_suffix
+from geohp.files.unfinished import is_half_published
 from geohp.model.runs import MODEL_NAME
 from geohp.options import QUANTITIES
 from geohp.raster.sources.paths import scene_name
@@ -79,7 +80,7 @@ class Products:
 
         Raises:
             ConfigError: one name for two files.
-            OutputError: a suffix of another format, or see :func:`geohp.files.check_output` and
+            OutputError: a suffix of another format, or see :func:`geohp.files.checks.check_output` and
                 :func:`geohp.vector.targets.check_target`.
         """
         sources, names = list(inputs), dict[Path, str]()

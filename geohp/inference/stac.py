@@ -20,7 +20,7 @@ import numpy as np
 from geohp.classes import LandCoverClass, classes_from_json
 from geohp.credentials import without_credentials
 from geohp.errors import SceneError
-from geohp.files import write_text
+from geohp.files.atomic import write_text
 from geohp.inference.acquisition import Acquisition, parse_moment
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
 from geohp.raster.grid import Grid

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from geohp.errors import OutputError
 from geohp.features.cache_folder import default_folder
-from geohp.files import LOCK, FolderInUseError, FolderLock, expand_home
+from geohp.files.checks import expand_home
+from geohp.files.locks import LOCK, FolderInUseError, FolderLock
 
 _FEATURES = re.compile("[0-9a-f]{32}")
 """Name of a folder of features: a hash of all that they depend on."""

@@ -37,7 +37,8 @@ from geohp.config.documents import DocumentError, read_yaml, write_yaml
 from geohp.config.loading import nearest
 from geohp.config.strict import Strict
 from geohp.errors import ConfigError
-from geohp.files import check_output, write_text
+from geohp.files.atomic import write_text
+from geohp.files.checks import check_output
 
 logger = logging.getLogger(__name__)
 

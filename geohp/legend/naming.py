@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from geohp.classes import LandCoverClass, is_colour
 from geohp.errors import ConfigError, DataError
-from geohp.files import check_output
+from geohp.files.checks import check_output
 from geohp.legend.file import Legend
 from geohp.legend.naming_report import Naming
 from geohp.legend.recoded_labels import ranked

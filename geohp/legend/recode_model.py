@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geohp.files import MODELS, check_output, check_suffix
+from geohp.files.checks import MODELS, check_output, check_suffix
 from geohp.legend.file import Legend
 from geohp.model.card import check_backbone_weights, read_card
 from geohp.model.digest import model_sha256

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from geohp.classes import NODATA_LABEL
-from geohp.files import RASTERS, check_output, check_suffix, file_state, is_half_published
+from geohp.files.checks import RASTERS, check_output, check_suffix
+from geohp.files.state import file_state
+from geohp.files.unfinished import is_half_published
 from geohp.legend.file import Legend
 from geohp.legend.recoded_labels import RecodedLabels
 from geohp.progress import Progress, default_progress

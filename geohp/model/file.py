@@ -23,7 +23,7 @@ from geohp.backbones.vit import VisionTransformer
 from geohp.backbones.weight_paths import RANDOM
 from geohp.backbones.weights import fingerprint
 from geohp.errors import GeohpError, ModelError
-from geohp.files import atomic_write
+from geohp.files.atomic import atomic_write
 from geohp.methods.factory import build_head
 from geohp.methods.probes import ClusterProbe, LinearProbe
 from geohp.model.card import BACKBONE_ENTRY, CARD_ENTRY, BackboneCard, ModelCard, backbone_weights, read_card

@@ -16,7 +16,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from geohp.errors import SourceError
-from geohp.files import expand_home
+from geohp.files.checks import expand_home
 from geohp.options import AreaOptions
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid

@@ -15,7 +15,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from geohp.files import atomic_write
+from geohp.files.atomic import atomic_write
 from geohp.training.checks import damaged_checkpoint
 from geohp.training.figures import FiguresReader
 

@@ -17,7 +17,9 @@ from geohp.config.documents import write_yaml
 from geohp.config.experiment import Config
 from geohp.config.loading import dump_config, load_config, public_config
 from geohp.errors import ConfigError, Note, OutputError
-from geohp.files import FolderLock, check_new_folder, clear_folder
+from geohp.files.checks import check_new_folder
+from geohp.files.locks import FolderLock
+from geohp.files.unfinished import clear_folder
 from geohp.model.runs import CHECKPOINT_NAME, FIGURES_NAME, KMEANS_ENTRY, MODEL_NAME, TENSORBOARD, UNFINISHED
 from geohp.progress import Progress, default_progress
 from geohp.raster.area_of_interest import AreaOfInterest

@@ -20,7 +20,7 @@ from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.predict import Predictor
 from geohp.evaluation.results import BEST_NAME
 from geohp.features.sampler import FeatureSampler
-from geohp.files import atomic_write
+from geohp.files.atomic import atomic_write
 from geohp.methods.base import Method
 from geohp.model.runs import UNFINISHED
 from geohp.progress import Progress, no_progress

@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from geohp.errors import VectorError
-from geohp.files import temporary_failure
+from geohp.files.atomic import temporary_failure
 from geohp.progress import Progress, no_progress
 from geohp.raster.block import Block, BlockGrid
 from geohp.raster.read.labels import LabelRaster, too_many_values

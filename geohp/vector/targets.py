@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from geohp.errors import OutputError
-from geohp.files import check_output, check_suffix
+from geohp.files.checks import check_output, check_suffix
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
 """What GDAL calls the formats, by suffix."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import geopandas
 
 from geohp.classes import LandCoverClass, classes_from_json
-from geohp.files import atomic_write, check_output, is_half_published
+from geohp.files.atomic import atomic_write
+from geohp.files.checks import check_output
+from geohp.files.unfinished import is_half_published
 from geohp.options import keywords
 from geohp.raster.read.labels import complete_classes
 from geohp.style import categorised_qml

@@ -21,7 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from geohp.credentials import without_credentials
-from geohp.files import atomic_write
+from geohp.files.atomic import atomic_write
 from geohp.raster.grid import Grid, parse_crs
 from geohp.raster.read.labels import LabelRaster
 from geohp.version import __version__

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from geohp.classes import LandCoverClass
 from geohp.errors import ConfigError, SourceError
-from geohp.files import check_output, check_suffix
+from geohp.files.checks import check_output, check_suffix
 from geohp.options import keywords
 from geohp.progress import Progress, default_progress
 

@@ -105,7 +105,7 @@ def test_roles_become_links_to_what_is_documented():
     assert link_roles(":func:`segment_file` of ``x``", "geohp.inference.map_scene") == (
         "[`segment_file`][geohp.segment_file] of `x`"
     )
-    assert link_roles(":func:`geohp.files.check_output`") == "`check_output`"
+    assert link_roles(":func:`geohp.files.checks.check_output`") == "`check_output`"
 
 
 def test_options_objects_are_shown_as_keywords():

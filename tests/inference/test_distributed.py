@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geohp.errors import ClusterError, ConfigError, ModelError, OutputError, ReadError, SceneError
-from geohp.files import work_folder
+from geohp.files.unfinished import work_folder
 from geohp.inference.cluster import client as distributing
 from geohp.inference.cluster import workers
 from geohp.inference.cluster.connection import connect

@@ -3,7 +3,7 @@
 import torch
 
 from geohp.features.cache_folder import default_folder
-from geohp.files import FolderLock
+from geohp.files.locks import FolderLock
 from geohp.inspection.caches import caches, clear_features, torch_hub_folder
 
 

@@ -210,7 +210,7 @@ def test_changed_images_are_noticed(photograph, tmp_path):
 
 
 def test_two_at_once_are_kept_apart(photograph, tmp_path):
-    from geohp.files import FolderLock
+    from geohp.files.locks import FolderLock
 
     with pytest.raises(Stopped):
         train(photograph, tmp_path / "run", stop_at=8)

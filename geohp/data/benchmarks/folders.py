@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from geohp.errors import DataError, OutputError
-from geohp.files import atomic_write, remove_drafts, write_failure
+from geohp.files.atomic import atomic_write, write_failure
+from geohp.files.unfinished import remove_drafts
 
 MANIFEST = "geohp-prepared.json"
 _FORMAT = 1

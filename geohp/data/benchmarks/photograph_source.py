@@ -23,7 +23,7 @@ from geohp.data.benchmarks.folders import PreparedFolder, list_names, read_manif
 from geohp.data.benchmarks.framing import CROPS, five_boxes
 from geohp.data.benchmarks.photographs import Photograph, Photographs, decode
 from geohp.errors import DataError
-from geohp.files import expand_home
+from geohp.files.checks import expand_home
 from geohp.progress import Progress, no_progress
 
 _AS_STORED = np.arange(256, dtype=np.uint8)

@@ -20,7 +20,7 @@ from geohp.data.benchmarks.photographs import label_table
 from geohp.data.benchmarks.potsdam_patches import ALL, TEST, TRAIN, UNLABELLED, MatPatches, write_mat
 from geohp.data.benchmarks.potsdam_tiles import LABELLED_TILES, TILE_PX, TILES, TilePatches, Tiles
 from geohp.errors import DataError
-from geohp.files import expand_home
+from geohp.files.checks import expand_home
 from geohp.progress import Progress, no_progress
 
 POTSDAM_CLASSES: Final = (

@@ -9,7 +9,7 @@ from geohp.data.benchmarks.folders import list_names, read_list, shortened
 from geohp.data.benchmarks.photograph_source import pair
 from geohp.data.benchmarks.photographs import Photograph, Photographs, label_table
 from geohp.errors import DataError
-from geohp.files import expand_home
+from geohp.files.checks import expand_home
 from geohp.progress import Progress, no_progress
 
 # Names and colours of the data set's own label images; the first is what is none of the twenty.

@@ -17,7 +17,7 @@ from pyproj import CRS
 
 from geohp.data.orthophotos.footprints import Footprint, outline, read_footprints
 from geohp.errors import DataError
-from geohp.files import expand_home
+from geohp.files.checks import expand_home
 from geohp.raster.sources.paths import IMAGE_SUFFIXES, is_remote, list_files
 from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layers_with_geometry
 

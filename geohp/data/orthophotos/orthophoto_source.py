@@ -29,7 +29,7 @@ from geohp.data.orthophotos.pixel_labels import LabelReading, texts_in
 from geohp.data.orthophotos.polygons import PolygonLayers
 from geohp.data.orthophotos.splits import Split, make_split
 from geohp.errors import DataError
-from geohp.files import expand_home
+from geohp.files.checks import expand_home
 from geohp.legend.features import natural
 from geohp.progress import Progress, no_progress
 from geohp.raster.area_of_interest import AreaOfInterest

@@ -11,7 +11,7 @@ from geohp.classes import NODATA_LABEL, classes_to_json
 from geohp.demo.town.canvas import PIXEL_M
 from geohp.demo.town.drawing import SyntheticScene
 from geohp.demo.town.town_classes import SIX_CLASSES
-from geohp.files import atomic_write
+from geohp.files.atomic import atomic_write
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetWriter

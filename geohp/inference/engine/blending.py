@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geohp.files import temporary_failure
+from geohp.files.atomic import temporary_failure
 from geohp.inference.engine.windows import Origin
 from geohp.raster.block import Block
 

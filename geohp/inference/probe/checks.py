@@ -7,7 +7,7 @@ from typing import Any
 
 from geohp.errors import ConfigError
 from geohp.evaluation.checks import check_models
-from geohp.files import MODELS, check_output, check_suffix
+from geohp.files.checks import MODELS, check_output, check_suffix
 from geohp.inference.checks import model_path
 from geohp.inference.map_options import ModelOptions
 from geohp.legend.references import check_reference

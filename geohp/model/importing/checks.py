@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from geohp.errors import ModelError
-from geohp.files import MODELS, check_output, check_suffix
+from geohp.files.checks import MODELS, check_output, check_suffix
 
 
 def check_import(path: str | Path, out: str | Path, *, overwrite: bool) -> Path:
@@ -16,7 +16,7 @@ def check_import(path: str | Path, out: str | Path, *, overwrite: bool) -> Path:
 
     Raises:
         ModelError: no such checkpoint.
-        OutputError: see :func:`geohp.files.check_suffix` and :func:`geohp.files.check_output`.
+        OutputError: see :func:`geohp.files.checks.check_suffix` and :func:`geohp.files.checks.check_output`.
     """
     out = check_suffix(out, MODELS, "models")
     check_output(out, overwrite=overwrite, inputs=[path])

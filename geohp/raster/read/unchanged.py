@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geohp.errors import SceneError
-from geohp.files import file_state
+from geohp.files.state import file_state
 
 
 class UnchangedFiles:

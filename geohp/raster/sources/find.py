@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geohp.errors import SourceError
-from geohp.files import expand_home
+from geohp.files.checks import expand_home
 from geohp.raster.sources.paths import IMAGE_SUFFIXES, is_remote, list_files
 from geohp.raster.sources.remote import is_remote_pattern, list_remote
 

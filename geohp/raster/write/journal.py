@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from geohp.files import JOURNAL, MOVING
+from geohp.files.unfinished import JOURNAL, MOVING
 from geohp.raster.write.stored_blocks import StoredBlock
 
 Origin = tuple[int, int]

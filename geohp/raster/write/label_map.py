@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geohp.classes import NODATA_LABEL, LandCoverClass
-from geohp.files import RASTERS, check_output, check_suffix
+from geohp.files.checks import RASTERS, check_output, check_suffix
 from geohp.progress import Progress, no_progress
 from geohp.raster.block import BLOCK_PX, Block, BlockGrid
 from geohp.raster.read.label_array import open_label_array

@@ -13,16 +13,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from geohp.errors import OutputError
-from geohp.files import (
-    FolderLock,
-    check_output,
-    clear_folder,
-    remove_drafts,
-    store,
-    wait_for_disk,
-    work_folder,
-    write_failure,
-)
+from geohp.files.atomic import store, wait_for_disk, write_failure
+from geohp.files.checks import check_output
+from geohp.files.locks import FolderLock
+from geohp.files.unfinished import clear_folder, remove_drafts, work_folder
 from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES
 from geohp.raster.grid import Grid

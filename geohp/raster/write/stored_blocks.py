@@ -10,7 +10,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
-from geohp.files import store, write_failure
+from geohp.files.atomic import store, write_failure
 from geohp.raster.gdal import FAILURES, gdal_env
 from geohp.raster.write.layer import Layer
 

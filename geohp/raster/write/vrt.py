@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 from affine import Affine
 
-from geohp.files import write_bytes
+from geohp.files.atomic import write_bytes
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid
 from geohp.raster.write.assemble import add_source, virtual_raster

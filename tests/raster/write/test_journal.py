@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from geohp.files import is_half_published, work_folder
+from geohp.files.unfinished import is_half_published, work_folder
 from geohp.raster.grid import Grid
 from geohp.raster.write.journal import Journal, JournalEntry
 from geohp.raster.write.layer import Layer

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 
 from geohp.errors import OutputError
-from geohp.files import is_half_published, work_folder
+from geohp.files.unfinished import is_half_published, work_folder
 from geohp.raster.grid import Grid
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.resumable import ResumableRasterWriter
@@ -298,7 +298,7 @@ import sys
 from pathlib import Path
 from affine import Affine
 from geohp.errors import OutputError
-from geohp.files import is_half_published, work_folder
+from geohp.files.unfinished import is_half_published, work_folder
 from geohp.raster.grid import Grid
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.resumable import ResumableRasterWriter
@@ -409,7 +409,7 @@ from pathlib import Path
 import numpy as np
 from affine import Affine
 from geohp.errors import OutputError
-from geohp.files import is_half_published, work_folder
+from geohp.files.unfinished import is_half_published, work_folder
 from geohp.raster.grid import Grid
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.resumable import ResumableRasterWriter

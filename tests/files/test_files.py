@@ -11,24 +11,15 @@ from pathlib import Path
 import pytest
 
 from geohp.errors import DataError, OutputError
-from geohp.files import (
-    RASTERS,
-    FolderInUseError,
-    FolderLock,
-    atomic_write,
-    check_output,
-    check_suffix,
-    folder_in_progress,
-    is_half_published,
-    store,
-    work_folder,
-    write_text,
-)
+from geohp.files.atomic import atomic_write, folder_in_progress, store, write_text
+from geohp.files.checks import RASTERS, check_output, check_suffix
+from geohp.files.locks import FolderInUseError, FolderLock
+from geohp.files.unfinished import is_half_published, work_folder
 
 LOCKED = """
 import sys, time
 from pathlib import Path
-from geohp.files import FolderLock
+from geohp.files.locks import FolderLock
 lock = FolderLock(Path(sys.argv[1]))
 print("locked", flush=True)
 time.sleep(60)
@@ -93,7 +84,7 @@ def test_a_folder_is_one_process_s_until_it_ends(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from geohp.files import atomic_write
+from geohp.files.atomic import atomic_write
 path, replaces = Path(sys.argv[1]), int(sys.argv[2])
 def replace(*arguments, plain=os.replace):
     global replaces
