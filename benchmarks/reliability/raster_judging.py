@@ -21,9 +21,9 @@ from benchmarks.reliability.raster_generated import Subject
 NODATA = 255
 _NOISE = re.compile(r"CPLE_|\bERROR \d|\bWarning \d|[A-Z]\w+Warning|Exception|^(?!geohp: |  |$)", re.MULTILINE)
 """What a user is not to see: the words of libraries, and lines that nobody signed."""
-_UNCATCHABLE = re.compile(r"(?:HDF5-DIAG:|_tiffSeekProc: |.*/resource_tracker\.py:).*\n(?:  .*\n)*")
-"""What HDF5 and libtiff print past GDAL, so that nothing in Python can keep it from the user; and what Python says of a
-fork that ends without cleaning up, as only the forks of these runs do."""
+_UNCATCHABLE = re.compile(r"(?:HDF5-DIAG:|_tiffSeekProc: |Error: Key \w+ |.*/resource_tracker\.py:).*\n(?:  .*\n)*")
+"""What HDF5, libtiff and libgeotiff print past GDAL, so that nothing in Python can keep it from the user; and what
+Python says of a fork that ends without cleaning up, as only the forks of these runs do."""
 _MOST_LETTERS = 4000
 
 
@@ -167,7 +167,7 @@ def _check_polygons(attempt: Attempt) -> str:
 
     frame = geopandas.read_file(attempt.folder / "polygons.gpkg")
     values, valid = attempt.subject.values, attempt.subject.valid
-    if values is None or valid is None or len(values) != 1 or attempt.arguments[0] == "labels.tif":
+    if values is None or valid is None or len(values) != 1 or {"labels.tif", "--min-area"} & {*attempt.arguments}:
         return ""
     labels = values[0][valid & (values[0] != NODATA)] if _undeclared(attempt) else values[0][valid]
     expected = dict(zip(*(column.tolist() for column in np.unique(labels, return_counts=True)), strict=True))

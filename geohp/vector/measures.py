@@ -74,7 +74,8 @@ def perimeters_m(polygons: NDArray[Any], crs: Any) -> NDArray[np.float64]:
     """
     surface = Surface.of(crs)
     if surface.ellipsoid is None:
-        return np.asarray(shapely.length(polygons) * surface.unit_m)
+        with np.errstate(over="ignore"):  # of coordinates that lie beyond everything
+            return np.asarray(shapely.length(polygons) * surface.unit_m)
     parts, polygon_of_part = shapely.get_parts(polygons, return_index=True)
     rings, part_of_ring = shapely.get_rings(parts, return_index=True)
     corners, ring = shapely.get_coordinates(rings, return_index=True)

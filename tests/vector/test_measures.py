@@ -114,6 +114,11 @@ def test_pixel_areas_are_the_areas_of_pixels(crs, transform, with_gcps):
     np.testing.assert_array_equal(part, found[1:, 1:])
 
 
+def test_lengths_beyond_everything_are_infinite_without_a_word(recwarn):
+    assert perimeters_m(np.array([shapely.box(0, 0, 1e308, 1e308)]), None) == [np.inf]
+    assert not recwarn.list
+
+
 def test_there_is_no_ground_where_a_system_does_not_reach():
     across = Grid(4, 400, Affine(1e4, 0, 0, 0, -2e4, 4e6), CRS.from_wkt(MOON))  # its poles lie at 2.7e6
     areas = PixelAreas(across).units(Block(0, 0, 400, 4))

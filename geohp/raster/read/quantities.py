@@ -23,13 +23,17 @@ class QuantityRaster:
         name: the raster in messages.
 
     Raises:
-        SceneError: it holds no bands, or complex values.
+        SceneError: it holds no bands, complex values, or ones that nothing finite scales.
     """
 
     def __init__(self, dataset: Any, name: str) -> None:
         check_readable(dataset, name)
         if dataset.dtypes[0].startswith("complex"):
             raise SceneError(f"{name} holds complex values, no quantities", "convert it to amplitudes first")
+        if not np.isfinite([dataset.scales[0], dataset.offsets[0]]).all():
+            raise SceneError(
+                f"{name} has a scale or offset that is no finite number", "correct it (gdal_edit.py -scale)"
+            )
         self._dataset, self.name = dataset, name
         self._validity = ValidityPlan.of(dataset, [1])
 

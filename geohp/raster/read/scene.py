@@ -396,6 +396,9 @@ def _palette(dataset: Any, selection: BandSelection, path: str) -> NDArray[np.ui
     """The colour table as ``(channels + 1, entries)``, opacity last; ``None`` where bands are read as they are."""
     if selection.palette_columns is None:
         return None
+    if numpy_dtype(dataset.dtypes[0]).kind not in "ui":
+        problem = f"{path} is marked as having a colour table but holds {dataset.dtypes[0]} values"
+        raise SceneError(problem, "choose its bands by number")
     try:
         table = dataset.colormap(1)
     except ValueError as error:

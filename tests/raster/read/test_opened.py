@@ -69,6 +69,27 @@ def test_complex_values_are_no_quantities(tmp_path: Path) -> None:
         QuantityRaster(dataset, "a.tif")
 
 
+def test_a_scale_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    path = image(tmp_path)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales = (float("nan"),)
+    with rasterio.open(path) as dataset, pytest.raises(SceneError, match="no finite number"):
+        QuantityRaster(dataset, "a.tif")
+
+
+def test_a_colour_table_of_fractions_is_refused(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "a.vrt",
+        "<VRTDataset rasterXSize='4' rasterYSize='3'><VRTRasterBand dataType='Float32' band='1'>"
+        "<ColorInterp>Palette</ColorInterp><ColorTable><Entry c1='1' c2='2' c3='3' c4='255'/></ColorTable>"
+        "</VRTRasterBand></VRTDataset>",
+    )
+    with pytest.raises(SceneError, match="colour table but holds float32 values; choose its bands"), open_scene(path):
+        pass
+    with open_scene(path, bands=[1]) as scene:
+        assert scene.read(0, 0, 3, 4)[0].shape == (1, 3, 4)
+
+
 def image(folder: Path, dtype: str = "uint8", bands: int = 1) -> Path:
     path = folder / "a.tif"
     profile = {"width": 4, "height": 3, "count": bands, "dtype": dtype, "transform": rasterio.Affine(1, 0, 9, 0, -1, 9)}
