@@ -21,9 +21,11 @@ from benchmarks.reliability.raster_generated import Subject
 NODATA = 255
 _NOISE = re.compile(r"CPLE_|\bERROR \d|\bWarning \d|[A-Z]\w+Warning|Exception|^(?!geohp: |  |$)", re.MULTILINE)
 """What a user is not to see: the words of libraries, and lines that nobody signed."""
-_UNCATCHABLE = re.compile(r"(?:HDF5-DIAG:|_tiffSeekProc: |Error: Key \w+ |.*/resource_tracker\.py:).*\n(?:  .*\n)*")
-"""What HDF5, libtiff and libgeotiff print past GDAL, so that nothing in Python can keep it from the user; and what
-Python says of a fork that ends without cleaning up, as only the forks of these runs do."""
+_UNCATCHABLE = re.compile(
+    r"(?:HDF5-DIAG:|_tiffSeekProc: |Error: Key \w+ |internal_proj_\w+: |.*/resource_tracker\.py:).*\n(?:  .*\n)*"
+)
+"""What HDF5, libtiff, libgeotiff and PROJ print past GDAL, so that nothing in Python can keep it from the user; and
+what Python says of a fork that ends without cleaning up, as only the forks of these runs do."""
 _MOST_LETTERS = 4000
 
 

@@ -127,6 +127,13 @@ def engine_settings(model: LandCoverModel, scene: Scene, options: WindowOptions)
     input_scale = model.input_scale * _resampling(model, scene, options.pixel_size_m)
     target_px = options.window_px * input_scale if options.window_px else max(model.card.input_px, _INPUT_PX)
     input_px = default_input_px(patch_px, target_px)
+    if input_scale > input_px:
+        raise ModelError(
+            f"{scene.path}: a pixel of the scene would be shown to the model at {input_scale:,.0f} times its size, "
+            "larger than a window",
+            "choose a {option} nearer to the scene's own",
+            option="pixel_size_m",
+        )
     window_px = max(1, round(input_px / input_scale))
     settings = EngineSettings(
         window_px=window_px,

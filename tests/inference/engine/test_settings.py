@@ -142,6 +142,12 @@ def test_pixel_sizes_far_from_the_scenes_own_are_refused(pixel_size):
         engine_settings(model(pixel_size_m=0.5), scene(0.5), WindowOptions(pixel_size_m=pixel_size))
 
 
+def test_pixels_that_would_fill_more_than_a_window_are_refused():
+    with pytest.raises(ModelError, match="at 1,000 times its size, larger than a window"):
+        engine_settings(model(), scene(0.5), WindowOptions(pixel_size_m=0.0005))
+    assert engine_settings(model(), scene(0.5), WindowOptions(pixel_size_m=0.005)).window_px > 1
+
+
 @pytest.mark.parametrize("window_px", [10**6, 10**19])
 def test_a_window_larger_than_the_scene_is_the_scene(window_px):
     settings = engine_settings(model(patch=16), scene(), WindowOptions(window_px=window_px))
