@@ -82,7 +82,7 @@ def _conduct(attempt: Attempt) -> str:
         return f"exit code {ended.code}: {ended.err[-300:]}"
     if ended.code == 2 and new:
         return f"refused, and left {', '.join(sorted(new))}: {ended.err[-200:]}"
-    if ended.code == 2 and (ended.err.count("error: ") != 1 or len(ended.err) > _MOST_LETTERS):
+    if ended.code == 2 and (ended.err.count("geohp: error: ") != 1 or len(ended.err) > _MOST_LETTERS):
         return f"not one sentence: {ended.err[:300]}"
     if ended.code == 0 and {name.split("/")[0] for name in new} != set(attempt.outputs):
         return f"left {', '.join(sorted(new))} instead of {', '.join(attempt.outputs)}"
@@ -195,7 +195,9 @@ def _check_recoded(attempt: Attempt) -> str:
 
 
 def _check_info(attempt: Attempt) -> str:
-    """The size told is that of the file."""
+    """The size told is that of the file; a folder is a run, if it has a model."""
+    if (attempt.folder / attempt.subject.source).is_dir():
+        return ""
     with rasterio.open(_path(attempt)) as dataset:
         size = f"{dataset.width} x {dataset.height} px"
     said = attempt.ended.out.replace(",", "")

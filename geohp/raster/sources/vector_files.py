@@ -33,7 +33,8 @@ def layers_with_geometry(path: str | Path) -> list[str] | None:
     if is_parquet(path):
         return [Path(path).stem]
     try:
-        return [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+        with warnings.catch_warnings(record=True):  # of servers that do not answer, which opening it as a raster tells
+            return [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
     except VECTOR_FAILURES:
         return None
 
