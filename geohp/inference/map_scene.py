@@ -21,7 +21,8 @@ from geohp.inference.map_options import MapOptions
 from geohp.inference.products import Products
 from geohp.model.digest import model_sha256
 from geohp.options import keywords
-from geohp.raster.read.labels import holds_data
+from geohp.raster.grid import Grid
+from geohp.raster.read.labels import holds_data, opened_raster
 from geohp.raster.read.scene import Scene
 
 if TYPE_CHECKING:
@@ -218,6 +219,19 @@ def check_map(scene: str | Path | Scene, products: Products, options: MapOptions
     name = scene.path if isinstance(scene, Scene) else str(scene)
     products.check(overwrite=options.overwrite, inputs=[name])
     check_scene_mapping(scene, options)
+    if products.polygons is not None:
+        _check_measuring(scene)
+
+
+def _check_measuring(scene: str | Path | Scene) -> None:
+    """Refuse polygons where their areas cannot be told, before the hours that the raster takes."""
+    from geohp.vector.measures import PixelAreas
+
+    if isinstance(scene, Scene):
+        PixelAreas(scene.grid)
+        return
+    with opened_raster(scene) as (dataset, _):
+        PixelAreas(Grid.of(dataset))
 
 
 def _write_the_rest(

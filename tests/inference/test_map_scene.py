@@ -15,7 +15,7 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 import geohp
-from geohp.errors import ConfigError, OutputError
+from geohp.errors import ConfigError, OutputError, VectorError
 from geohp.inference.map_options import MapOptions
 from geohp.inference.map_scene import map_scene
 from geohp.inference.products import Products
@@ -166,3 +166,17 @@ def test_blocks_without_stored_pixels_are_not_even_blocks_of_the_map(tmp_path, m
     np.testing.assert_array_equal(*maps)
     assert (maps[0] != 255).sum() == 300 * 300
     assert totals["sparse"] < totals["dense"] / 4
+
+
+def test_polygons_that_cannot_be_measured_are_refused_before_the_map_is_made(write_scene, three_fields, tmp_path):
+    moon = (
+        'PROJCS["moon",GEOGCS["moon",DATUM["moon",SPHEROID["moon",1737400,0]],PRIMEM["here",0],'
+        'UNIT["degree",0.0174532925199433]],PROJECTION["Equirectangular"],UNIT["metre",1]]'
+    )
+    beyond = write_scene(three_fields, crs=moon, transform=from_origin(5e5, 5e6, 1, 1))
+    out = tmp_path / "map.tif"
+    with pytest.raises(VectorError, match="does not reach"):
+        geohp.segment_file(beyond, out, classes=3, polygons=tmp_path / "map.gpkg")
+    assert not [path for path in tmp_path.iterdir() if "map" in path.name]
+    geohp.segment_file(beyond, out, classes=3)
+    assert out.exists()
