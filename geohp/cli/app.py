@@ -135,6 +135,8 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Or GDAL leaves a file beside every gzipped input, to find its way in it the next time.
     os.environ.setdefault("CPL_VSIL_GZIP_WRITE_PROPERTIES", "NO")
+    # In threads of its own GDAL prints its complaints, which come as exceptions besides.
+    os.environ.setdefault("CPL_LOG", os.devnull)
     try:
         terminal.show_log()
         for name in ("SIGTERM", "SIGHUP"):  # Windows knows no hang-up

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+from affine import Affine
 from typer.testing import CliRunner
 
 from geohp.cli.app import app
@@ -92,3 +93,16 @@ def test_nothing_is_left_beside_a_gzipped_raster(write_scene, tmp_path, monkeypa
     command = [sys.executable, "-m", "geohp", *map(str, words)]
     assert "3 bands" in subprocess.run(command, capture_output=True, text=True, check=False).stderr
     assert [path.name for path in folder.iterdir()] == ["a.tif.gz"]
+
+
+def test_what_gdal_complains_of_in_threads_of_its_own_is_not_printed(write_scene, tmp_path, monkeypatch):
+    monkeypatch.delenv("CPL_LOG", raising=False)
+    one = np.zeros((1, 1, 1), np.uint8)
+    vast = write_scene(one, "vast.tif", crs="EPSG:4326", transform=Affine(1e7, 0, 14, 0, -1e7, 50))
+    labels = write_scene(
+        np.ones((1, 9, 9), np.uint8), "labels.tif", crs="EPSG:32633", transform=Affine(1, 0, 5e5, 0, -1, 5e6)
+    )
+    words = ["legend", vast, "--reference", labels, "-o", tmp_path / "legend.yaml"]
+    command = [sys.executable, "-m", "geohp", *map(str, words)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert all(line.startswith("geohp: ") for line in said.splitlines()), said
