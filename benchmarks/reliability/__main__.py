@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.reliability import journal, table
 from benchmarks.reliability.isolation import import_everything
 from benchmarks.reliability.part import Outcome, Part, Record
-from benchmarks.reliability.parts import PARTS
+from benchmarks.reliability.parts import PARTS, part_named
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 _TURN_S = 60.0
@@ -30,7 +30,10 @@ _TURN_S = 60.0
 
 
 def attempt(part: Part, number: int) -> Record:
-    """Try a case, in a folder of its own that is removed."""
+    """Try a case, in a folder of its own that is removed.
+
+    The calling process should have no threads: forks of one that has wait without end for those that they lack.
+    """
     case = part.case(number)
     folder = Path(tempfile.mkdtemp(prefix=f"{part.name}-"))
     try:
@@ -42,6 +45,11 @@ def attempt(part: Part, number: int) -> Record:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Record(part.name, number, case.name, outcome)
+
+
+def attempt_named(name: str, number: int) -> Record:
+    """Try a case of the part of a name, as another process may ask for it."""
+    return attempt(part_named(name), number)
 
 
 def run(parts: Sequence[Part], path: Path, end: float, *, again: bool) -> None:

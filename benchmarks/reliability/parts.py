@@ -46,3 +46,8 @@ PARTS: tuple[Part, ...] = (
     supply_chain.PART,
     mutants.PART,
 )
+
+
+def part_named(name: str) -> Part:
+    """A part by its name."""
+    return next(part for part in PARTS if part.name == name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.reliability import configurations, markup, models, secrets, vectors
+from benchmarks.reliability.__main__ import attempt_named
 from benchmarks.reliability.part import Part
 
 
@@ -35,8 +36,6 @@ SLICES = [
 
 
 @pytest.mark.parametrize(("part", "number"), SLICES)
-def test_a_case_ends_right_or_in_a_sentence(part: Part, number: int, tmp_path):
-    folder = tmp_path / "case"
-    folder.mkdir()
-    outcome = part.case(number).run(folder)
+def test_a_case_ends_right_or_in_a_sentence(apart, part: Part, number: int):
+    outcome = apart(attempt_named, part.name, number).outcome
     assert outcome.verdict in ("right", "refused"), outcome.detail

@@ -22,11 +22,10 @@ SMALL = {
 
 
 @pytest.mark.parametrize("work", SMALL.values(), ids=SMALL)
-def test_little_of_everything(tmp_path, work, monkeypatch):
-    monkeypatch.setattr(load, "_MOST_MB", 1e6)  # too few scenes for slopes
+def test_little_of_everything(apart, tmp_path, work):
     folder = tmp_path / "case"
     folder.mkdir()
-    outcome = load.attempt(work, folder)
+    outcome = apart(load.attempt, work, folder)
     assert outcome.verdict == "right", outcome.detail
 
 

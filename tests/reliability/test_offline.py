@@ -9,14 +9,15 @@ from contextlib import suppress
 import pytest
 
 from benchmarks.reliability import offline
+from benchmarks.reliability.__main__ import attempt_named
 from benchmarks.reliability.isolation import Limits, run_function
 
 
 @pytest.fixture(autouse=True)
-def _may_leave_the_network(tmp_path):
+def _may_leave_the_network(tmp_path, apart):
     folder = tmp_path / "probe"
     folder.mkdir()
-    if sys.platform != "linux" or run_function(offline.without_network, folder, Limits()).code:
+    if sys.platform != "linux" or apart(run_function, offline.without_network, folder, Limits()).code:
         pytest.skip("needs to be root on Linux")
 
 
@@ -29,8 +30,8 @@ def number(command: str, surroundings: int) -> int:
     [number("segment", 0), number("train, features on disk", 3), number("cache", 3), number("change", 1)],
     ids=lambda case: offline.PART.case(case).name,
 )
-def test_a_command_does_what_it_always_does(tmp_path, case):
-    outcome = offline.PART.case(case).run(tmp_path / "case")
+def test_a_command_does_what_it_always_does(apart, case):
+    outcome = apart(attempt_named, "offline", case).outcome
     assert outcome.verdict == "right", outcome.detail
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.reliability import rasters
-from benchmarks.reliability.isolation import import_everything
+from benchmarks.reliability.__main__ import attempt_named
 from benchmarks.reliability.raster_generated import Subject, draw
 from geohp.classes import NODATA_LABEL
 from geohp.errors import GeohpError
@@ -24,16 +26,9 @@ FIRST = {rasters.case(number).name: number for number in reversed(range(400))}
 seeds = st.integers(0, 2**32 - 1)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def imported() -> None:
-    import_everything()
-
-
 @pytest.mark.parametrize("number", sorted(FIRST.values()), ids=lambda number: f"{number}-{rasters.case(number).name}")
-def test_the_right_result_or_a_sentence(number: int, tmp_path: Path) -> None:
-    folder = tmp_path / "case"
-    folder.mkdir()
-    outcome = rasters.case(number).run(folder)
+def test_the_right_result_or_a_sentence(apart: Callable[..., Any], number: int) -> None:
+    outcome = apart(attempt_named, "rasters", number).outcome
     assert outcome.verdict in ("right", "refused"), outcome.detail
 
 
