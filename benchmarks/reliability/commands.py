@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import re
 import shutil
@@ -222,9 +223,21 @@ def _content(path: Path) -> object:
         return str(path.readlink())
     if path.is_dir() or _UNLIKE.search(path.name):
         return None
-    if path.suffix == ".gpkg":
+    content = path.read_bytes()
+    if content.startswith(b"SQLite format 3\0"):
         return _tables(path)
-    return path.read_bytes()
+    if path.suffix == ".safetensors" and len(content) > 8:
+        return _header_and_weights(content)
+    return content
+
+
+def _header_and_weights(content: bytes) -> object:
+    """A file of weights; the entries of its header come in any order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    try:
+        return json.loads(content[8:end]), content[end:]
+    except ValueError:
+        return content
 
 
 def _tables(path: Path) -> dict[str, list[tuple[Any, ...]]]:

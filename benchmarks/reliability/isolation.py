@@ -17,7 +17,17 @@ from pathlib import Path
 
 import geohp
 
-_LAZY = ("geopandas", "pyarrow.parquet", "pyogrio", "rasterio.shutil", "rich.progress", "rich.table", "PIL.ImageDraw")
+_LAZY = (
+    "geopandas",
+    "pyarrow.parquet",
+    "pyogrio",
+    "rasterio.shutil",
+    "rich.progress",
+    "rich.table",
+    "PIL.ImageDraw",
+    "encodings.raw_unicode_escape",
+    "encodings.unicode_escape",
+)
 _POLL_S = 0.005
 _PATIENCE_S = 10
 """Seconds that processes may take to notice that the one which started them has ended."""

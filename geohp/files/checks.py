@@ -48,9 +48,34 @@ def expand_home(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
-def check_new_folder(path: str | Path) -> Path:
-    """Refuse a folder that holds anything already."""
+def check_name(path: str | Path) -> Path:
+    """Refuse a file or folder that no disk or no library takes by this name, and a link to nowhere.
+
+    Raises:
+        OutputError: with the remedy.
+    """
     path = Path(path)
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise OutputError(f"{path}: the name has more than {_LONGEST_NAME} bytes", "choose a shorter one")
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise OutputError(f"{path}: is not UTF-8, which GDAL asks of names", "choose another name") from error
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})", "choose another") from error
+    if path.is_symlink() and not path.exists():
+        # What is written takes the name: the link would be lost, and its target still not be there.
+        raise OutputError(f"{path}: is a symbolic link that leads nowhere", "remove it or choose another name")
+    return path
+
+
+def check_new_folder(path: str | Path) -> Path:
+    """Refuse a folder that holds anything already, or cannot be made by this name."""
+    path = check_name(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path}: exists already", "choose another folder or remove it")
     return path
@@ -67,20 +92,8 @@ def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
     Raises:
         OutputError: with the remedy.
     """
-    path = Path(path)
+    path = check_name(path)
     folder = path.parent
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
-        raise OutputError(f"{path}: the name has more than {_LONGEST_NAME} bytes", "choose a shorter one")
-    try:
-        str(path.absolute()).encode()
-    except UnicodeEncodeError as error:
-        raise OutputError(f"{path}: is not UTF-8, which GDAL asks of names", "choose another name") from error
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})", "choose another") from error
     if path.is_dir():
         raise OutputError(f"{path}: is a folder", "give the name of a file in it")
     if not folder.is_dir():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geohp.errors import ConfigError, SceneError, SourceError
-from geohp.files.checks import check_output
+from geohp.files.checks import check_name, check_output
 from geohp.inference.checks import check_mapping
 from geohp.inference.extent import read_area
 from geohp.inference.folder_record import FolderRecord, output_folder
@@ -81,7 +81,7 @@ def map_scenes(
     scenes: str | Path | Iterable[str | Path], out_dir: str | Path, products: Iterable[str], options: MapOptions
 ) -> BatchResult:
     """:func:`segment_files` with its options as an object."""
-    folder, products = Path(out_dir), list(products)
+    folder, products = check_name(out_dir), list(products)
     paths = find_images([scenes] if isinstance(scenes, (str, Path)) else scenes, leave_out=folder)
     options = read_area(options)
     paths = _in_area(paths, options)

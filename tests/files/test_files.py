@@ -12,7 +12,7 @@ import pytest
 
 from geohp.errors import DataError, OutputError
 from geohp.files.atomic import atomic_write, folder_in_progress, store, write_text
-from geohp.files.checks import RASTERS, check_output, check_suffix
+from geohp.files.checks import RASTERS, check_new_folder, check_output, check_suffix
 from geohp.files.locks import FolderInUseError, FolderLock
 from geohp.files.unfinished import is_half_published, work_folder
 
@@ -161,6 +161,16 @@ def test_a_folder_killed_between_going_and_coming_is_back_with_the_next_run(tmp_
         raise DataError("a bad image")
     assert (folder / "a.txt").read_text() == "before"
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("target", ["out.tif", "elsewhere/missing.tif"])
+def test_a_link_that_leads_nowhere_is_refused_and_stays(tmp_path: Path, target: str) -> None:
+    link = tmp_path / "out.tif"
+    link.symlink_to(tmp_path / target)  # to itself, or dangling
+    for check in (check_output, check_new_folder):
+        with pytest.raises(OutputError, match="is a symbolic link that leads nowhere; remove it or choose"):
+            check(link)
+    assert link.is_symlink()
 
 
 def test_names_too_long_for_a_disk_are_refused_in_a_sentence(tmp_path: Path) -> None:
