@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import tempfile
@@ -90,6 +91,8 @@ def atomic_write(
         FolderInUseError: another process writes it.
         OutputError: it cannot be written.
     """
+    if not path.parent.is_dir():  # which locking would make
+        raise write_failure(path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
     lock = FolderLock(work_folder(path), wait=wait)
     drafts = {target: lock.folder / target.name for target in (path, *also)}
     half = is_half_published(path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
+from rasterio.windows import Window
 
 from geohp.raster.block import Block
 from geohp.raster.gdal import open_raster
@@ -85,13 +86,14 @@ class LazyScene(Scene):
         computed = compute(*(self.planes[:, *block.slices] for block in blocks))
         return [(planes[self._channels], self._plan.of_values(planes)) for planes in computed]
 
-    def _read_planes(self, block: Block, shape: tuple[int, int], resampling: Resampling) -> Any:
+    def _read_planes(self, window: Window, shape: tuple[int, int], resampling: Resampling) -> Any:
+        spans = (window.row_off, window.height, shape[0]), (window.col_off, window.width, shape[1])
         rows, cols = (
             # Decimated, GDAL takes the pixel under the middle of each new one.
             slice(start, start + length)
             if length == out
             else start + ((np.arange(out) + 0.5) * length / out).astype(int)
-            for start, length, out in ((block.row, block.height, shape[0]), (block.col, block.width, shape[1]))
+            for start, length, out in spans
         )
         return self.planes[:, rows][:, :, cols].compute()
 
