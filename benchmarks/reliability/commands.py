@@ -223,7 +223,10 @@ def _content(path: Path) -> object:
         return str(path.readlink())
     if path.is_dir() or _UNLIKE.search(path.name):
         return None
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:  # the journal of a database's draft goes with the first look at that
+        return None
     if content.startswith(b"SQLite format 3\0"):
         return _tables(path)
     if path.suffix == ".safetensors" and len(content) > 8:

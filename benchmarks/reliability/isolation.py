@@ -148,8 +148,12 @@ def import_everything() -> None:
     for name in _LAZY:
         importlib.import_module(name)
     import torch
+    from typer.testing import CliRunner
+
+    from geohp.cli.app import app
 
     torch.set_num_threads(1)
+    CliRunner().invoke(app, ["info", "--help"])  # what typer imports as it parses
 
 
 def resident_mb(process: int) -> float:

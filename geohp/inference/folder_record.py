@@ -12,7 +12,7 @@ from geohp.errors import OutputError
 from geohp.files.atomic import store
 from geohp.files.locks import FolderLock
 from geohp.files.state import file_state
-from geohp.files.unfinished import RECORD
+from geohp.files.unfinished import RECORD, remove_drafts
 
 _NAME = "record.json"
 _FORMAT = 1
@@ -45,6 +45,7 @@ class FolderRecord:
         self.notes: dict[str, Any] = {}
         self._files: dict[str, dict[str, Any]] = {}
         try:
+            remove_drafts(self._path.parent)
             self._read()
         except BaseException:
             self._lock.release()

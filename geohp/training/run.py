@@ -19,7 +19,7 @@ from geohp.config.loading import dump_config, load_config, public_config
 from geohp.errors import ConfigError, Note, OutputError
 from geohp.files.checks import check_new_folder
 from geohp.files.locks import FolderLock
-from geohp.files.unfinished import clear_folder
+from geohp.files.unfinished import clear_folder, remove_drafts
 from geohp.model.runs import CHECKPOINT_NAME, FIGURES_NAME, KMEANS_ENTRY, MODEL_NAME, TENSORBOARD, UNFINISHED
 from geohp.progress import Progress, default_progress
 from geohp.raster.area_of_interest import AreaOfInterest
@@ -197,7 +197,10 @@ def _new_run(folder: Path) -> Path:
 def _tidy(folder: Path) -> None:
     """Remove from a finished run what only going on with its training needed, where it was killed before it did."""
     unfinished = folder / UNFINISHED
-    if (folder / MODEL_NAME).is_file() and unfinished.is_dir():
+    if not (folder / MODEL_NAME).is_file():
+        return
+    remove_drafts(folder)
+    if unfinished.is_dir():
         FolderLock(unfinished).release()  # nobody is at work there
         shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -14,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyogrio
+import pyogrio.errors
+import pyogrio.raw
 import shapely
 
 _ROWS = 2**16  # in a row group of a Parquet file
@@ -117,6 +121,27 @@ def write_batches(batches: Batches, draft: Path, layer: str, driver: str) -> Non
         raise
     if batches.failure is not None:
         raise batches.failure
+    if driver != "GPKG":  # whose writes are transactions
+        _check_end(draft, driver, batches.rows)
+
+
+def _check_end(draft: Path, driver: str, rows: int) -> None:
+    """Make sure that the last polygon is there: where the last kilobytes find no room as it closes, GDAL is silent.
+
+    Raises:
+        OSError: it is not.
+    """
+    if driver == "GeoJSON":
+        with draft.open("rb") as file:
+            file.seek(max(0, draft.stat().st_size - 16))
+            whole = file.read().rstrip().endswith(b"}")
+    else:
+        try:
+            whole = not rows or len(pyogrio.raw.read(draft, fids=[rows - 1], columns=[])[2]) == 1
+        except (pyogrio.errors.DataSourceError, pyogrio.errors.FeatureError, ValueError):
+            whole = False
+    if not whole:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def write_parquet(batches: Batches, draft: Path) -> None:

@@ -393,3 +393,12 @@ def test_the_results_are_not_taken_for_scenes(tiles, tmp_path):
         assert [Path(one.scene).name for one in made.maps] == ["nw.tif", "se.tif"]
     record = json.loads((tmp_path / "in" / "maps" / ".geohp" / "record.json").read_text())
     assert set(record["files"]) == {"nw.tif", "se.tif", "mosaic.vrt", "model.safetensors"}
+
+
+def test_what_a_killed_run_left_of_its_record_goes_with_the_next(tiles, tmp_path):
+    folder = tmp_path / "maps"
+    geohp.segment_files(tiles, folder, classes=2)
+    left = folder / ".geohp" / ".draft-record.0badcafe.json"
+    left.write_text("{")
+    geohp.segment_files(tiles, folder, classes=2)
+    assert not left.exists()

@@ -306,9 +306,12 @@ def test_killed_at_its_very_end_a_run_is_tidied_up(photograph, tmp_path):
     run = train(photograph, tmp_path / "run")
     (run.folder / "unfinished").mkdir()
     (run.folder / "unfinished" / "checkpoint.ckpt").write_bytes(b"kept")
+    (run.folder / ".model.safetensors.geohp").mkdir()
+    (run.folder / ".model.safetensors.geohp" / "ordinary").touch()
     with pytest.raises(ConfigError, match="is finished"):
         geohp.train(resume=run.folder)
     assert not (run.folder / "unfinished").exists()
+    assert not (run.folder / ".model.safetensors.geohp").exists()
     with pytest.raises(OutputError, match="exists already"):
         train(photograph, run.folder)
 

@@ -12,6 +12,7 @@ import pytest
 import shapely
 
 from geohp.classes import LandCoverClass
+from geohp.errors import OutputError
 from geohp.vector import formats
 from geohp.vector.formats import Batches, write_parquet
 from geohp.vector.writing import write_layer
@@ -127,3 +128,20 @@ def test_a_geopackage_has_its_classes_and_the_style_that_qgis_takes(tmp_path):
             (0, "road", "#ff0000"), (1, "wood", "#00ff00"),
         ]  # fmt: skip
     assert list(tmp_path.iterdir()) == [tmp_path / "a.gpkg"]
+
+
+@pytest.mark.parametrize("suffix", [".fgb", ".geojson"])
+@pytest.mark.parametrize("left", [0, 0.5, 0.97])
+def test_a_file_whose_end_found_no_room_is_not_taken_for_whole(tmp_path, monkeypatch, suffix, left):
+    """GDAL says nothing where the last kilobytes do not fit as it closes a file."""
+    write = formats.pyogrio.write_arrow
+
+    def cut(reader, path, **options):
+        write(reader, path, **options)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(left * len(content))])
+
+    monkeypatch.setattr(formats.pyogrio, "write_arrow", cut)
+    with pytest.raises(OutputError, match="No space left on device"):
+        write_layer(batches(frame(0, 40)), tmp_path / f"a{suffix}", CLASSES, "landcover")
+    assert not list(tmp_path.iterdir())
