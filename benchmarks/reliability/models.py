@@ -12,6 +12,7 @@ import random
 import shutil
 import struct
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import rasterio
 from benchmarks.reliability import bombs, unfinished
 from benchmarks.reliability.isolation import Limits, run_command
 from benchmarks.reliability.mutations import mutate
-from benchmarks.reliability.part import Case, Outcome, Part
+from benchmarks.reliability.part import Case, Outcome, Part, case_of_kinds
 from benchmarks.reliability.specimens import ORIGIN, PIXEL_M, SCENE_PX, specimens
 from benchmarks.reliability.unfinished import Unfinished
 from benchmarks.reliability.verdicts import judge, usual_figures
@@ -526,19 +527,10 @@ _KINDS: tuple[tuple[int, Callable[[int], Case]], ...] = (
 )  # fmt: skip
 
 
-def model(number: int) -> Case:
-    """The case of a number."""
-    for count, kind in _KINDS:
-        if number < count:
-            return kind(number)
-        number -= count
-    raise IndexError(number)
-
-
 PART = Part(
     name="models",
     title="Models, checkpoints, legends, unfinished work: cut, flipped, rewritten, renamed, armed",
-    case=model,
+    case=partial(case_of_kinds, _KINDS),
     count=sum(count for count, _ in _KINDS),
     figures=usual_figures,
 )

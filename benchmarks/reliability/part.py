@@ -66,3 +66,16 @@ class Part:
     case: Callable[[int], Case]
     count: int
     figures: Callable[[Sequence[Record]], str] = lambda records: ""
+
+
+def case_of_kinds(kinds: Sequence[tuple[int, Callable[[int], Case]]], number: int) -> Case:
+    """The case of a number where so many are of the first kind, so many of the second, and so on.
+
+    Raises:
+        IndexError: there are not so many.
+    """
+    for count, kind in kinds:
+        if number < count:
+            return kind(number)
+        number -= count
+    raise IndexError(number)

@@ -15,7 +15,7 @@ import sqlite3
 import struct
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from benchmarks.reliability.isolation import Limits, run_command, run_function
 from benchmarks.reliability.mutations import mutate
-from benchmarks.reliability.part import Case, Outcome, Part
+from benchmarks.reliability.part import Case, Outcome, Part, case_of_kinds
 from benchmarks.reliability.specimens import CRS, ORIGIN, PIXEL_M, SCENE_PX, TINY, specimens
 from benchmarks.reliability.verdicts import judge, usual_figures
 from geohp.legend.file import Legend
@@ -618,19 +618,10 @@ _KINDS: tuple[tuple[int, Callable[[int], Case]], ...] = (
 )  # fmt: skip
 
 
-def vector(number: int) -> Case:
-    """The case of a number."""
-    for count, kind in _KINDS:
-        if number < count:
-            return kind(number)
-        number -= count
-    raise IndexError(number)
-
-
 PART = Part(
     name="vectors",
     title="Polygons as areas, references and labels: shapes, attributes, CRS, broken files, mutated bytes",
-    case=vector,
+    case=partial(case_of_kinds, _KINDS),
     count=sum(count for count, _ in _KINDS),
     figures=usual_figures,
 )
