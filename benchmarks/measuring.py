@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
 import threading
@@ -91,6 +92,9 @@ class PeakMemory:
             self.gigabytes = max(self.gigabytes, (resident_bytes() - self._before) / 1e9)
 
 
-def resident_bytes() -> int:
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[1]) * 4096 if statm.exists() else 0
+def resident_bytes(process: int | str = "self") -> int:
+    """Resident memory of a process; 0 once it is gone. Linux only."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.commands import Command, contents, inputs
+from benchmarks.reliability.commands import Command, contents, inputs, pixels
 from benchmarks.reliability.isolation import Limits
 from benchmarks.reliability.part import Case, Outcome, Part, Record
 from benchmarks.reliability.scenes import fields, write_raster
@@ -160,17 +160,8 @@ def _result(name: str, version: int) -> Mapping[str, object]:
 
 
 def _comparable(files: Mapping[str, object]) -> dict[str, object]:
-    """Pixels of rasters, whose tags name the folder of their input, and the bytes of all else."""
-    import rasterio
-
-    compared: dict[str, object] = {}
-    for name, content in files.items():
-        if name.endswith(".tif"):
-            with rasterio.MemoryFile(content) as memory, memory.open() as dataset:
-                compared[name] = dataset.read().tobytes()
-        else:
-            compared[name] = content
-    return compared
+    """Pixels of rasters, and the bytes of all else."""
+    return {name: pixels(content) if name.endswith(".tif") else content for name, content in files.items()}
 
 
 def _command(name: str, here: Path) -> Command:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 
 from benchmarks.reliability.isolation import Ended, Limits, run_function
 from benchmarks.reliability.scenes import fields, write_raster
@@ -167,6 +168,12 @@ def difference(expected: Mapping[str, object], actual: Mapping[str, object]) -> 
     other = [name for name in expected.keys() & actual.keys() if expected[name] != actual[name]]
     kinds = (("missing", missing), ("left over", further), ("other content", other))
     return "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in kinds if names)
+
+
+def pixels(content: object) -> bytes:
+    """Of a raster's bytes, without tags, which name the folder of its input."""
+    with rasterio.MemoryFile(content) as memory, memory.open() as dataset:
+        return bytes(dataset.read().tobytes())
 
 
 def half_made(command: Command, folder: Path, expected: Mapping[str, object], old: object = None) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import geohp
+from benchmarks.measuring import resident_bytes
 
 _LAZY = (
     "geopandas",
@@ -31,7 +32,6 @@ _LAZY = (
 _POLL_S = 0.005
 _PATIENCE_S = 10
 """Seconds that processes may take to notice that the one which started them has ended."""
-_TICKS = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -158,10 +158,7 @@ def import_everything() -> None:
 
 def resident_mb(process: int) -> float:
     """Resident memory of a process in MiB; 0 once it is gone. Linux only."""
-    try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * _TICKS / 2**20
-    except (OSError, IndexError):
-        return 0.0
+    return resident_bytes(process) / 2**20
 
 
 def _become(out: Path, err: Path, function: Callable[[], object]) -> None:

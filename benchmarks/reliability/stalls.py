@@ -13,9 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import rasterio
-
-from benchmarks.reliability.commands import Command, contents, inputs
+from benchmarks.reliability.commands import Command, contents, inputs, pixels
 from benchmarks.reliability.isolation import Limits
 from benchmarks.reliability.part import Case, Outcome, Part, Record
 
@@ -256,14 +254,9 @@ def _of_file(name: str) -> Mapping[str, object]:
 
 def _comparable(files: Mapping[str, object]) -> dict[str, object]:
     """Pixels of rasters, and pages and legends as they are: what tells of the place of the input is left out."""
-    compared: dict[str, object] = {}
-    for name, content in files.items():
-        if name.endswith(".tif"):
-            with rasterio.MemoryFile(content) as memory, memory.open() as dataset:
-                compared[name] = dataset.read().tobytes()
-        elif name.endswith((".html", ".yaml")) and not name.startswith("run/"):
-            compared[name] = content
-    return compared
+    rasters = {name: pixels(content) for name, content in files.items() if name.endswith(".tif")}
+    others = {name: content for name, content in files.items() if name.endswith((".html", ".yaml"))}
+    return rasters | {name: content for name, content in others.items() if not name.startswith("run/")}
 
 
 def _piped(name: str, folder: Path) -> Outcome:

@@ -11,6 +11,7 @@ from benchmarks.reliability.isolation import Ended
 from benchmarks.reliability.part import Outcome, Record
 from geohp.cli import terminal
 from geohp.errors import GeohpError
+from geohp.files.unfinished import JOURNAL, work_folder
 
 _LONGEST_MESSAGE = 3000  # characters; more is no sentence
 _USAGE = re.compile(r"^Usage: |^╭─ Error", re.MULTILINE)  # the command line's own words, where arguments are no such
@@ -42,9 +43,11 @@ def judge(
 def left_behind(outputs: Sequence[Path]) -> str:
     """What there is of outputs, or of unfinished ones beside them, though there should be nothing."""
     for path in outputs:
-        drafts = [*path.parent.glob(f".draft-*{path.stem}*"), *path.parent.glob(f".{path.name}.part")]
-        if path.exists() or drafts:
-            return f"left {(path if path.exists() else drafts[0]).name} behind"
+        draft = work_folder(path)
+        if path.exists():
+            return f"left {path.name} behind"
+        if draft.exists() and not (draft / JOURNAL).exists():  # finished blocks are kept, to go on with
+            return f"left {draft.name} behind"
     return ""
 
 

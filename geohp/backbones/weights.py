@@ -70,13 +70,18 @@ def load_weights(backbone: VisionTransformer, weights: str | os.PathLike[str] | 
 
 
 def fingerprint(backbone: nn.Module) -> str:
-    """SHA-256 over names, types, shapes and bytes of the parameters and stored buffers, wherever they are."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(backbone.state_dict().items()):
+    """The :func:`digest` of the parameters and stored buffers, wherever they are."""
+    return digest(backbone.state_dict())
+
+
+def digest(tensors: Mapping[str, Tensor], before: bytes = b"") -> str:
+    """SHA-256, in hexadecimal, over some bytes and the names, types, shapes and bytes of tensors in order of names."""
+    sha = hashlib.sha256(before)
+    for name, tensor in sorted(tensors.items()):
         values = tensor.detach().cpu().contiguous()
-        digest.update(f"{name}\0{values.dtype}\0{tuple(values.shape)}\0".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+        sha.update(f"{name}\0{values.dtype}\0{tuple(values.shape)}\0".encode())
+        sha.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 def load_state(backbone: VisionTransformer, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -30,6 +30,11 @@ class DocumentError(ValueError):
         super().__init__(problem)
         self.problem, self.line = problem, line
 
+    @property
+    def place(self) -> str:
+        """The line in messages, after what it is a line of; empty where there is none."""
+        return f" at line {self.line}" if self.line else ""
+
 
 def read_yaml(text: str) -> Any:
     """What a YAML document says; of tags only YAML's own have a meaning.

@@ -80,8 +80,7 @@ def read_document(text: str, where: str) -> Any:
     try:
         return read_yaml(text)
     except DocumentError as error:
-        line = f" at line {error.line}" if error.line else ""
-        raise ConfigError(f"{where}: not valid YAML{line}: {error.problem}") from error
+        raise ConfigError(f"{where}: not valid YAML{error.place}: {error.problem}") from error
 
 
 def dump_config(config: Config) -> str:

@@ -130,9 +130,8 @@ class Legend:
         try:
             document = read_yaml(path.read_text(encoding="utf-8"))
         except DocumentError as error:
-            where = f" at line {error.line}" if error.line else ""
             remedy = "" if "twice" in error.problem else "colours, and names with special characters, need quotes"
-            raise ConfigError(f"{path}: not a valid legend{where}: {error.problem}", remedy) from error
+            raise ConfigError(f"{path}: not a valid legend{error.place}: {error.problem}", remedy) from error
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "not UTF-8 text"
             raise ConfigError(f"{path}: cannot be read ({why})", "give a legend as a YAML file in UTF-8") from error

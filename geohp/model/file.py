@@ -6,7 +6,6 @@ or the caller embeds them; a fingerprint in the card makes sure that the right o
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +20,7 @@ from geohp.backbones.factory import create_backbone
 from geohp.backbones.side_by_side import OTHERS, SideBySide
 from geohp.backbones.vit import VisionTransformer
 from geohp.backbones.weight_paths import RANDOM
-from geohp.backbones.weights import fingerprint
+from geohp.backbones.weights import digest, fingerprint
 from geohp.errors import GeohpError, ModelError
 from geohp.files.atomic import atomic_write
 from geohp.methods.factory import build_head
@@ -159,18 +158,13 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _impossible(tensors: Mapping[str, Tensor]) -> str:
     """What cannot be right about tensors; empty where all may be."""
-    infinite = (name for name, tensor in tensors.items() if not torch.isfinite(tensor).all())
-    return "".join(f"{name} is not finite" for name in list(infinite)[:1])
+    infinite = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
+    return "" if infinite is None else f"{infinite} is not finite"
 
 
 def _checksum(card: str, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of all that a file holds: formats like this one notice no flipped bit."""
-    digest = hashlib.sha256(card.encode())
-    for name, tensor in sorted(tensors.items()):
-        values = tensor.detach().cpu().contiguous()
-        digest.update(f"{name}\0{values.dtype}\0{tuple(values.shape)}\0".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    """Of all that a file holds: formats like this one notice no flipped bit."""
+    return digest(tensors, card.encode())
 
 
 def _filled(build: Callable[[], Module], part: str, tensors: Mapping[str, Tensor]) -> Module:

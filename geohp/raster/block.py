@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from geohp.errors import SceneError
+
 if TYPE_CHECKING:
     from rasterio.windows import Window
-
-from geohp.errors import SceneError
 
 BLOCK_PX = 2048
 """Side of a block, unless asked otherwise."""
@@ -104,11 +104,7 @@ class BlockGrid:
     def __init__(self, height: int, width: int, side_px: int = BLOCK_PX) -> None:
         self.height, self.width, self.side_px = height, width, side_px
         self.columns = -(-width // side_px)
-        if self.columns * -(-height // side_px) > MOST_BLOCKS:
-            problem = f"a raster of {width:,} x {height:,} px is too large to go through"
-            raise SceneError(
-                problem, "cut it into several (gdal_translate -srcwin); a damaged header may declare so much"
-            )
+        check_size(height, width, side_px)
         self.blocks = [
             Block(row, col, side_px, side_px).clip((height, width))
             for row in range(0, height, side_px)
@@ -123,12 +119,12 @@ class BlockGrid:
         return row * self.columns + col if inside else None
 
 
-def check_size(height: int, width: int) -> None:
+def check_size(height: int, width: int, side_px: int = BLOCK_PX) -> None:
     """Refuse a raster so large that going through its blocks, even empty ones, would never end.
 
     Raises:
         SceneError: with the remedy.
     """
-    if -(-height // BLOCK_PX) * -(-width // BLOCK_PX) > MOST_BLOCKS:
+    if -(-height // side_px) * -(-width // side_px) > MOST_BLOCKS:
         problem = f"a raster of {width:,} x {height:,} px is too large to go through, or its header is damaged"
         raise SceneError(problem, "cut it into several, for instance with gdal_translate -srcwin")
