@@ -29,7 +29,6 @@ _LIMITS = Limits(seconds=1800)
 
 _SET = [f"--set={setting}" for setting in ("data.images=scene.tif", *TRAINING)]
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "quickstart": ("quickstart", "--out", "quick"),
     "train": ("train", "orthophotos", *_SET, "--out", "other"),
     "train, features on disk": ("train", "orthophotos", *_SET, "--set", "train.cache=disk", "--out", "other"),
     "segment": (
@@ -48,6 +47,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "info, a model": ("info", "run/model.safetensors"),
     "doctor": ("doctor",),
     "cache": ("cache",),
+    "quickstart": ("quickstart", "--out", "quick"),
 }  # fmt: skip
 """What is run, in a folder with a scene, a later one, a reference, a run and its map."""
 

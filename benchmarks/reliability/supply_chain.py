@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
+import requests
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from benchmarks.reliability.part import Case, Outcome, Part, Record
 
 ANSWERS = Path(__file__).with_name("advisories.csv")
 """Known vulnerabilities that stay, each with the reason: package, advisory, answer."""
 _PACKAGE = "geohp"
-_EXTRAS = ("", "distributed", "notebook")
+_PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
+_EXTRAS = ("distributed", "notebook")
 """What users install; tools of developers are no part of it."""
 _FREE = re.compile(
     r"\b(MIT|BSD|APACHE|ISC|PSF|PYTHON SOFTWARE|HPND|MPL|MOZILLA|UNLICENSE|ZLIB|CC0|0BSD|HISTORICAL PERMISSION)"
@@ -27,6 +29,8 @@ _FREE = re.compile(
 """Licences that ask for no more than their text, and of the MPL, the source of its own files."""
 _OF_TORCH = re.compile(r"(nvidia|cuda)-")
 """Libraries that torch brings for GPUs, under terms of NVIDIA's; torch for the CPU comes without them."""
+
+_PATIENCE_S = 60
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,14 @@ class Advisory:
     advisory: str
 
 
-def dependencies(package: str = _PACKAGE) -> dict[str, Distribution]:
-    """All that is installed because of a package, by name, without itself."""
+def dependencies() -> dict[str, Distribution]:
+    """All that is installed because of geohp as pyproject.toml describes it, by name."""
     found: dict[str, Distribution] = {}
-    waiting = [*_requirements(distribution(package), _EXTRAS)]
+    waiting = _direct()
     while waiting:
         need = waiting.pop()
-        name = re.sub(r"[-_.]+", "-", need.name).lower()
-        if name == package or name in found:
+        name = _plain(need.name)
+        if name == _PACKAGE or name in found:
             continue
         try:
             found[name] = distribution(need.name)
@@ -53,6 +57,17 @@ def dependencies(package: str = _PACKAGE) -> dict[str, Distribution]:
             continue
         waiting += _requirements(found[name], ("", *need.extras))
     return dict(sorted(found.items()))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _direct() -> list[Requirement]:
+    """What geohp names itself."""
+    project = tomllib.loads(_PROJECT.read_text())["project"]
+    further = [text for extra in _EXTRAS for text in project["optional-dependencies"][extra]]
+    return [Requirement(text) for text in (*project["dependencies"], *further)]
 
 
 def _requirements(package: Distribution, extras: Sequence[str]) -> Iterator[Requirement]:
@@ -82,21 +97,28 @@ def audit(packages: Sequence[tuple[str, str]]) -> tuple[list[Advisory], list[str
         packages: names and versions.
 
     Returns:
-        What is known, and the packages of which PyPI knew nothing at all.
+        What is known, and the packages of whose versions PyPI knew nothing at all.
     """
-    needs = "\n".join(f"{name}=={version.partition('+')[0]}" for name, version in packages)
-    command = [sys.executable, "-m", "pip_audit", "--no-deps", "--disable-pip", "--format", "json", "-r", "/dev/stdin"]
-    ended = subprocess.run(
-        [*command, "--progress-spinner", "off"], input=needs, capture_output=True, text=True, check=False
-    )
-    try:
-        entries = json.loads(ended.stdout)["dependencies"]
-    except ValueError as error:
-        raise OSError((ended.stderr.strip().splitlines() or ["no answer"])[-1]) from error
-    known = [
-        Advisory(entry["name"], entry["version"], item["id"]) for entry in entries for item in entry.get("vulns", ())
-    ]
-    return known, [entry["name"] for entry in entries if "skip_reason" in entry]
+    from pip_audit._service.interface import ResolvedDependency
+    from pip_audit._service.pypi import PyPIService
+
+    service = PyPIService(timeout=_PATIENCE_S)
+    service.session.hooks["response"].append(_page_of_the_newest)
+    known, unknown = [], []
+    for name, version in packages:
+        asked, items = service.query(ResolvedDependency(name, Version(version.partition("+")[0])))
+        known += dict.fromkeys(Advisory(name, version, item.id) for item in items)
+        unknown += [name] if asked.is_skipped() else []
+    return known, unknown
+
+
+def _page_of_the_newest(response: requests.Response, **options: object) -> requests.Response:
+    """In place of the page of a version, where an index has none of those: its project's, if it is the newest one."""
+    project, _, version = response.url.removesuffix("/json").rpartition("/")
+    if response.status_code != 404:
+        return response
+    page = requests.get(f"{project}/json", timeout=_PATIENCE_S)
+    return page if page.ok and page.json()["info"]["version"] == version else response
 
 
 def answers() -> dict[tuple[str, str], str]:
@@ -105,18 +127,19 @@ def answers() -> dict[tuple[str, str], str]:
         return {(row["package"], row["advisory"]): row["answer"] for row in csv.DictReader(file)}
 
 
-def _vulnerabilities(folder: Path) -> Outcome:
-    installed = [(name, package.version) for name, package in dependencies().items()]
-    known, unknown = audit(installed)
+def _vulnerabilities(folder: Path, *, direct: bool) -> Outcome:
+    named = {_plain(need.name) for need in _direct()}
+    asked = [(name, package.version) for name, package in dependencies().items() if (name in named) == direct]
+    known, unknown = audit(asked)
     answered = answers()
     open_ones = [entry for entry in known if (entry.package, entry.advisory) not in answered]
-    measures = {"packages": len(installed), "not_asked": len(unknown), "known": len(known), "open": len(open_ones)}
+    measures = {"packages": len(asked), "not_asked": len(unknown), "known": len(known), "open": len(open_ones)}
     if open_ones:
         texts = (f"{entry.package} {entry.version}: {entry.advisory}" for entry in open_ones)
         return Outcome("failed", "; ".join(texts), measures)
-    if len(unknown) == len(installed):
+    if len(unknown) == len(asked):
         return Outcome("refused", "the index has no answers about versions: nothing is known", measures)
-    return Outcome("right", measures=measures)
+    return Outcome("right", "; ".join(f"unknown: {name}" for name in unknown), measures)
 
 
 def _licences(folder: Path) -> Outcome:
@@ -128,7 +151,11 @@ def _licences(folder: Path) -> Outcome:
     return Outcome("failed" if strange else "right", "; ".join(strange), measures)
 
 
-_CASES = {"known vulnerabilities": _vulnerabilities, "licences": _licences}
+_CASES: dict[str, Callable[[Path], Outcome]] = {
+    "known vulnerabilities of what geohp names": partial(_vulnerabilities, direct=True),
+    "licences": _licences,
+    "known vulnerabilities of what those need": partial(_vulnerabilities, direct=False),
+}
 
 
 def _case(number: int) -> Case:
@@ -141,8 +168,9 @@ def _figures(records: Sequence[Record]) -> str:
     for record in records:
         m = record.outcome.measures
         if "known" in m:
-            asked = m["packages"] - m["not_asked"]
-            texts.append(f"{asked:.0f} of {m['packages']:.0f} packages asked about, {m['known']:.0f} advisories")
+            answered = m["packages"] - m["not_asked"]
+            of = record.case.removeprefix("known vulnerabilities ")
+            texts.append(f"{of}: {m['known']:.0f} advisories, PyPI knew {answered:.0f} of {m['packages']:.0f} versions")
         else:
             nvidia = f"{m['of_torch']:.0f} of them NVIDIA's, which torch brings"
             texts.append(f"{m['packages']:.0f} licences read, {m['not_free']:.0f} not free ({nvidia})")
