@@ -119,13 +119,13 @@ def scenes_as_a_folder(count: int = SCENES) -> Measures:
 
 
 def scenes_by_dask(count: int = SCENES) -> Measures:
-    """All scenes by two workers, in twenty calls: what client and workers hold after each."""
+    """All scenes by two workers, in forty calls: what client and workers hold after each."""
     import geohp
     from geohp.inference.cluster.connection import connect
 
     scenes, model, numbers = _write_scenes(count), _model(), []
     held: dict[str, list[Usage]] = {}
-    step = max(1, count // 20)
+    step = max(1, count // 40)
     with connect(workers=2) as client:
         for first in range(0, count, step):
             maps = geohp.segment_files(scenes[first : first + step], f"maps{first}", model=model, client=client)

@@ -32,6 +32,7 @@ from benchmarks.reliability.mutations import mutate
 from benchmarks.reliability.part import Case, Outcome, Part, case_of_kinds
 from benchmarks.reliability.specimens import CRS, ORIGIN, PIXEL_M, SCENE_PX, TINY, specimens
 from benchmarks.reliability.verdicts import judge, usual_figures
+from geohp.comparison.transitions import NODATA
 from geohp.legend.file import Legend
 
 _LIMITS = Limits(seconds=300)
@@ -230,7 +231,9 @@ def attack(command: Command, folder: Path, path: str | Path, mask: NDArray[np.bo
         "probe": ["probe", scene, "--model", made.run, f"--reference={path}", "--out", out.with_suffix(".safetensors")],
     }
     outputs = {"train": [run], "labels": [run], "probe": [out.with_suffix(".safetensors")]}.get(command, [out])
-    wrong = {"segment": _wrong_labels, "polygonize": _wrong_polygons, "legend": _wrong_legend}.get(command)
+    wrong = {
+        "segment": _wrong_labels, "polygonize": _wrong_polygons, "legend": _wrong_legend, "change": _wrong_change,
+    }.get(command)  # fmt: skip
     ended = run_command([*arguments[command], *more], folder, _LIMITS)
     return judge(ended, outputs, lambda: "" if wrong is None or mask is None else wrong(out, mask))
 
@@ -242,6 +245,17 @@ def _wrong_labels(path: Path, mask: NDArray[np.bool_]) -> str:
     if differ.any():
         return f"{int(differ.sum())} pixels inside and outside are not those that are meant ({int(mask.sum())})"
     return "" if np.array_equal(values[mask], expected[mask]) else "other labels inside than without an area"
+
+
+def _wrong_change(path: Path, mask: NDArray[np.bool_]) -> str:
+    """Nothing has changed between a map and its copy, inside."""
+    with rasterio.open(path) as change, rasterio.open(specimens().labels) as labels:
+        values, expected = change.read(1), labels.read(1).astype(int)
+        base = int(change.tags()["GEOHP_CHANGE_CODE"].split()[0])
+    differ = (values != NODATA) != mask
+    if differ.any():
+        return f"{int(differ.sum())} pixels inside and outside are not those that are meant ({int(mask.sum())})"
+    return "" if np.array_equal(values[mask], (base + 1) * expected[mask]) else "change between a map and its copy"
 
 
 def _wrong_polygons(path: Path, mask: NDArray[np.bool_]) -> str:
@@ -262,13 +276,13 @@ def _wrong_legend(path: Path, mask: NDArray[np.bool_]) -> str:
 
 # --- the cases ------------------------------------------------------------------------------------------------------
 
-_COMMANDS = ("polygonize", "legend", "segment", "legend", "polygonize", "change")
+_COMMANDS = ("polygonize", "legend", "segment", "change")
 
 
 def _shape(number: int) -> Case:
     place, times = number % len(SHAPES), number // len(SHAPES)
     name, wkts = list(SHAPES.items())[place]
-    command, suffix = _COMMANDS[times % len(_COMMANDS)], FORMATS[(place + 3 * times) % len(FORMATS)]
+    command, suffix = _COMMANDS[times], FORMATS[(place + 3 * times) % len(FORMATS)]
 
     def run(folder: Path) -> Outcome:
         mask = inside(wkts, 7 if command == "polygonize" else 1)
@@ -399,7 +413,7 @@ SYSTEMS: Mapping[str, str | None] = {
 
 
 def _system(number: int) -> Case:
-    place, command = number % len(SYSTEMS), _COMMANDS[number // len(SYSTEMS) % 3]
+    place, command = number % len(SYSTEMS), _COMMANDS[number // len(SYSTEMS)]
     name, crs = list(SYSTEMS.items())[place]
 
     def run(folder: Path) -> Outcome:
@@ -614,7 +628,8 @@ def _bounds(number: int) -> Case:
 
 _KINDS: tuple[tuple[int, Callable[[int], Case]], ...] = (
     (3 * len(SHAPES), _shape), (2 * len(ATTRIBUTES), _attribute), (3 * len(SYSTEMS), _system), (2 * len(FILES), _file),
-    (3 * len(BOXES), _bounds), (260, _mutated),
+    (3 * len(BOXES), _bounds), (260, _mutated), (len(SHAPES), lambda number: _shape(number + 3 * len(SHAPES))),
+    (len(SYSTEMS), lambda number: _system(number + 3 * len(SYSTEMS))),
 )  # fmt: skip
 
 

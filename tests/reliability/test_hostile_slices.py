@@ -28,7 +28,7 @@ SLICES = [
     ),
     *cases(
         vectors.PART, "a multipolygon whose parts overlap as", "a TIN as", "1e308 as", "of the Moon", "mutated gpkg",
-        "a name that is none",
+        "a name that is none", "a square as csv for change",
     ),
     *cases(markup.PART, "class of a legend: \"<script", "file: '\\x1b", "attribute: '=HYPERLINK"),
     *cases(secrets.PART, "SAS for segment, open", "basic for info, 403", "token for train, open"),
