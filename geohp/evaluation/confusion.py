@@ -67,7 +67,7 @@ class ConfusionCounts:
             with np.load(path, allow_pickle=False) as file:
                 images = int(file["images"])
                 saved = {mode: torch.from_numpy(file[str(mode)]) for mode in self._metrics}
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        except (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile):
             return
         if all(saved[mode].shape == metrics.confusion.shape for mode, metrics in self._metrics.items()):
             self.images = images
@@ -118,7 +118,8 @@ Prediction = tuple[Mapping[PredictionMode, Tensor], Tensor]
 
 def _read_stored(predictor: Predictor, stored: StoredCodes, rest: range, batch_size: int) -> Iterator[Prediction]:
     """Predictions without a look at the images."""
-    for numbers in torch.split(torch.arange(rest.start, rest.stop), batch_size):
+    for first in rest[::batch_size]:
+        numbers = torch.arange(first, min(first + batch_size, rest.stop))
         masks = stored.labels(numbers)
         yield predictor.read(stored.codes(numbers), masks.shape[-2:]), masks
 

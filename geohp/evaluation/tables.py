@@ -46,7 +46,6 @@ def percent(values: Sequence[float], *, deviation: bool = True) -> str:
 def scores_table(rows: Sequence[ScoreRow]) -> Table:
     """A line for each row, remarks below by letters."""
     table = _table("In percent", "", ["accuracy", "mIoU", "linear: accuracy", "mIoU"])
-    table.add_column("")
     remarks = list(dict.fromkeys(row.remark for row in rows if row.remark))
     letters = dict(zip(remarks, "abcdefgh", strict=False))
     for row, following in zip(rows, [*rows[1:], rows[-1]], strict=True):

@@ -21,7 +21,9 @@ def register_accessors() -> None:
     if xarray is not None:
         _register(xarray)
     else:
-        sys.meta_path.insert(0, _XarrayFinder())
+        # Two of them, where geohp is imported anew, would ask each other without end.
+        others = (finder for finder in sys.meta_path if type(finder).__qualname__ != _XarrayFinder.__qualname__)
+        sys.meta_path[:] = _XarrayFinder(), *others
 
 
 class _XarrayFinder(MetaPathFinder):

@@ -12,6 +12,9 @@ import pytest
         "import geohp, sys; assert 'xarray' not in sys.modules; import xarray",
         "import geohp, importlib.util; importlib.util.find_spec('xarray'); import xarray",
         "import xarray, geohp",
+        "import geohp, importlib; importlib.reload(geohp); import xarray",
+        "import geohp, sys; [sys.modules.pop(name) for name in [*sys.modules] if name.startswith('geohp')]; "
+        "import geohp, xarray",
     ],
 )
 def test_either_may_come_first(first):

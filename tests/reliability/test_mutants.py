@@ -157,10 +157,12 @@ def test_what_goes_on_without_end_is_noticed_and_tests_that_cannot_run_are_not_t
     with monkeypatch.context() as patched:
         patched.setattr(mutants, "_LEAST_S", 1)
         assert workshop.attempt(endless, tmp_path / "case").detail == "hung"
-    monkeypatch.setattr(mutants.Tests, "of", lambda *_: [["tests/test_both.py::test_that_is_not_there"]])
     monkeypatch.setattr(mutants.Tests, "total", lambda *_: 0)
-    with pytest.raises(RuntimeError, match="not found"):
-        workshop.attempt(mutant, tmp_path / "case")
+    (workshop.copy / "tests" / "test_broken.py").write_text("import nothing_of_this_name")
+    for test, problem in (("both.py::test_that_is_not_there", "not found"), ("broken.py::test_any", "broken.py")):
+        monkeypatch.setattr(mutants.Tests, "of", lambda *_, test=test: [[f"tests/test_{test}"]])
+        with pytest.raises(RuntimeError, match=rf"they do not pass either: [\s\S]*{problem}"):
+            workshop.attempt(mutant, tmp_path / "case")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forks")
