@@ -84,6 +84,13 @@ def segment(
     classes: Annotated[
         int | None, _model(min=2, max=254, help="Find this many classes on the scenes themselves, without a model.")
     ] = None,
+    split_vegetation: Annotated[
+        bool,
+        _model(
+            "--split-vegetation",
+            help="Let vegetation be several classes also where it covers much of the ground, and would be gathered.",
+        ),
+    ] = False,
     backbone: Annotated[
         str | None, _model(metavar="NAME", help="Features to find them on: rcf (default) or a timm vision transformer.")
     ] = None,
@@ -156,6 +163,7 @@ def segment(
         options = MapOptions(
             model=model,
             classes=classes,
+            gather_vegetation=not split_vegetation,
             backbone=backbone,
             weights=weights,
             block=block,

@@ -95,7 +95,7 @@ def count_confusion(
     caller removes it. Where codes of the images are ``stored``, the predictor's encoder is not asked. Images done are
     reported under ``stage``.
     """
-    counts = ConfusionCounts(classes, len(predictor.probe.clusters), predictor.modes)
+    counts = ConfusionCounts(classes, predictor.probe.classes, predictor.modes)
     if counts_file is not None:
         counts.load(counts_file)
     rest = range(counts.images, len(images))

@@ -18,6 +18,7 @@ from geohp.inference import scene_sampler
 from geohp.inference.engine.settings import default_input_px
 from geohp.inference.scene_sampler import SampledPatch, SceneSampler, Window
 from geohp.methods.kmeans.method import KMeans
+from geohp.methods.kmeans.vegetation import gather_vegetation, name_vegetation
 from geohp.model.appearance import CHANNELS, coloured_by_look, patch_colours
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
@@ -75,6 +76,12 @@ def fit_kmeans(
     method = KMeans(net.channels, count, seed=seed).to(device)
     if len(rows):
         method.prepare(lambda _: iter([rows.T[None, :, :, None]]))
+    named = default_classes(count)
+    if options.gather_vegetation and len(rows):
+        gathered = gather_vegetation(rows, colours, count, seed=seed)
+        if gathered is not None:
+            method.probe = gathered.probe.to(method.probe.clusters)
+            named = name_vegetation(named, gathered.classes)
     side = default_input_px(net.patch_size)
     shown = slice(None, None, max(1, len(rows) // _SHOWN))
     card = ModelCard(
@@ -82,7 +89,7 @@ def fit_kmeans(
         backbone=BackboneCard.of(net),
         in_channels=net.channels,
         code_channels=net.channels,
-        classes=coloured_by_look(default_classes(count), colours[shown], _clusters(method, rows[shown])),
+        classes=coloured_by_look(named, colours[shown], _clusters(method, rows[shown])),
         bands=sampler.bands,
         scaling=sampler.rule,
         patch_px=side,

@@ -8,26 +8,49 @@ from torch import Tensor, nn
 
 
 class ClusterProbe(nn.Module):
-    """K centroids over the codes, compared by cosine: one class each.
+    """Centroids over the codes, compared by cosine: K classes of one each, or of several.
 
     Args:
         code_channels: width D of the codes.
-        clusters: number K of centroids.
+        clusters: number P of centroids.
+        members: (P,) int64, the class of each, from 0 to K - 1, where classes have several; by default K is P.
 
     Attributes:
-        clusters: (K, D), of any length.
+        clusters: (P, D), of any length.
+        classes: number K of classes.
+
+    Raises:
+        ValueError: there are not as many members as centroids, or a class has none.
     """
 
-    def __init__(self, code_channels: int, clusters: int) -> None:
+    members: Tensor | None
+
+    def __init__(self, code_channels: int, clusters: int, members: Tensor | None = None) -> None:
         super().__init__()
         self.clusters = nn.Parameter(torch.randn(clusters, code_channels))
+        self.classes = clusters if members is None else _count_classes(members, clusters)
+        self.register_buffer("members", members)
 
     def scores(self, codes: Tensor) -> Tensor:
-        """Dot products with the unit centroids: (B, D, h, w) to (B, K, h, w).
+        """Dot products with the unit centroids, of a class with several the largest: (B, D, h, w) to (B, K, h, w).
 
-        Linear in the codes, so they may be interpolated in the codes' place; their order is that of the cosines.
+        Their order is that of the cosines. Linear in the codes where each class has one, so that they may be
+        interpolated in the codes' place; else as good as that, for neighbours mostly share their nearest centroid.
         """
-        return torch.einsum("bdhw,kd->bkhw", codes, F.normalize(self.clusters, dim=1))
+        scores = torch.einsum("bdhw,kd->bkhw", codes, F.normalize(self.clusters, dim=1))
+        if self.members is None:
+            return scores
+        batch, _, height, width = scores.shape
+        smallest = scores.new_full((batch, self.classes, height, width), -torch.inf)
+        return smallest.scatter_reduce(1, self.members[:, None, None].expand_as(scores), scores, "amax")
+
+    def directions(self) -> Tensor:
+        """Unit vectors (K, D): each class's centroid, or the mean of its several."""
+        centroids = F.normalize(self.clusters.detach().float(), dim=1)
+        if self.members is None:
+            return centroids
+        sums = centroids.new_zeros(self.classes, centroids.shape[1]).index_add_(0, self.members, centroids)
+        return F.normalize(sums, dim=1)
 
     def cosines(self, codes: Tensor) -> Tensor:
         """Cosines with the centroids, (B, K, h, w)."""
@@ -91,3 +114,10 @@ def _membership(cosines: Tensor, sharpness: float | None, log: bool) -> Tensor:
         return torch.zeros_like(cosines, dtype=torch.float32).scatter_(1, cosines.argmax(1, keepdim=True), 1.0)
     logits = cosines * sharpness
     return logits.log_softmax(1) if log else logits.softmax(1)
+
+
+def _count_classes(members: Tensor, clusters: int) -> int:
+    numbers = sorted(set(members.tolist()))
+    if members.shape != (clusters,) or members.is_floating_point() or numbers != list(range(len(numbers))):
+        raise ValueError(f"{clusters} centroids cannot have the classes {numbers[:10]}")
+    return len(numbers)

@@ -97,7 +97,7 @@ def load_model(path: str | Path, *, weights: str | Path | None = None) -> LandCo
     tensors = _read_tensors(path)
     try:
         head = _filled(lambda: build_head(card.method, card.in_channels, card.code_channels, tensors), "head", tensors)
-        probe = _filled(lambda: ClusterProbe(card.code_channels, len(tensors["probe.clusters"])), "probe", tensors)
+        probe = _filled(lambda: _cluster_probe(card, tensors), "probe", tensors)
         linear_probe = _linear_probe(card, tensors)
         backbone = _backbone(card.backbone, tensors, path, weights)
     except GeohpError:
@@ -127,6 +127,10 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
     with atomic_write(path, failures=(OSError, SafetensorError)) as draft:
         save_file(plain, draft, metadata={"format": "pt", **metadata})
     return path
+
+
+def _cluster_probe(card: ModelCard, tensors: Mapping[str, Tensor]) -> ClusterProbe:
+    return ClusterProbe(card.code_channels, len(tensors["probe.clusters"]), tensors.get("probe.members"))
 
 
 def _linear_probe(card: ModelCard, tensors: Mapping[str, Tensor]) -> LinearProbe | None:

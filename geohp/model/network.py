@@ -53,7 +53,7 @@ class LandCoverModel(nn.Module):
     @property
     def clusters(self) -> int:
         """Number K of clusters, or classes, that the predicting probe tells apart."""
-        return self._classifier.classifier.out_channels if self._classifier else len(self.probe.clusters)
+        return self._classifier.classifier.out_channels if self._classifier else self.probe.classes
 
     @property
     def _classifier(self) -> LinearProbe | None:
@@ -83,9 +83,9 @@ class LandCoverModel(nn.Module):
             varying in the code, so they may be interpolated and blended, and the argmax over the first K is the
             class.
 
-            - Of the cluster probe: the dot products of each patch's code with the K unit centroids, and the length
-              of the code. The argmax equals that of the interpolated codes' cosines, since dividing by the length
-              changes no order.
+            - Of the cluster probe: the dot products of each patch's code with the K unit centroids (the largest of a
+              class that has several), and the length of the code. The argmax equals that of the interpolated codes'
+              cosines, since dividing by the length changes no order.
             - Of the linear probe: its K logits, and 1 / ``CONFIDENCE_TEMPERATURE``, so that the confidence is the
               softmax of the logits themselves.
 

@@ -167,7 +167,7 @@ def compare_with_kmeans(
         DataError, SceneError: no image can be read any more.
     """
     generator = Generator().manual_seed(seed)
-    clusters = len(model.probe.clusters)
+    clusters = model.probe.classes
     most = min(len(features), _IMAGES if features.place else _IMAGES_ANEW)
     rows, image = draw_patches(features.sample, most, _ROWS, generator)
     images = int(image.max()) + 1
@@ -176,13 +176,12 @@ def compare_with_kmeans(
         return None
     codes = _codes(model, rows)
     centroids = _cluster(rows, clusters, seed)
-    settled = F.normalize(model.probe.clusters.float().cpu(), dim=1)
     progress("comparing with k-means", 1, 3)
     of_model = _Map(lambda maps: model.probe.scores(model.head(maps)), clusters, label_classes)
     of_kmeans = _Map(lambda maps: torch.einsum("bchw,kc->bkhw", maps, centroids.to(maps)), clusters, label_classes)
     shown = _look(features, (of_model, of_kmeans))
     progress("comparing with k-means", 2, 3)
-    result = of_model.figures(codes, (codes @ settled.T).argmax(1), splits, seed)
+    result = of_model.figures(codes, _classes_of(model, codes), splits, seed)
     kmeans = of_kmeans.figures(rows, (rows @ centroids.T).argmax(1), splits, seed)
     progress("comparing with k-means", 3, 3)
     return KMeansComparison(clusters, result, kmeans, of_kmeans.edges.chance, len(rows), images, shown)
@@ -197,6 +196,11 @@ def _codes(model: LandCoverModel, rows: Tensor) -> Tensor:
     maps = rows.T[None, :, None].to(model.device)
     codes: Tensor = model.head(maps)[0, :, 0].T.float().cpu()
     return codes
+
+
+def _classes_of(model: LandCoverModel, codes: Tensor) -> Tensor:
+    """Classes (n,) of codes (n, D)."""
+    return model.probe.scores(codes.T[None, :, None].to(model.device))[0, :, 0].argmax(0).cpu()
 
 
 def _cluster(rows: Tensor, clusters: int, seed: int) -> Tensor:

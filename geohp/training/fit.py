@@ -12,7 +12,7 @@ import torch
 from geohp.backbones.base import Backbone
 from geohp.backbones.factory import create_backbone_for_bands
 from geohp.classes import LandCoverClass
-from geohp.config.experiment import Config, TrainConfig
+from geohp.config.experiment import ClassesConfig, Config, TrainConfig
 from geohp.config.loading import public_config
 from geohp.data.augment import Augmentation
 from geohp.data.base import ImageSet
@@ -35,7 +35,7 @@ from geohp.training.checkpoints import preserve_rng_state
 from geohp.training.comparison import KMeansComparison, compare_with_kmeans
 from geohp.training.health import Health
 from geohp.training.linear_probe import fit_linear_probe
-from geohp.training.looks import colour_by_look
+from geohp.training.looks import colour_by_look, gather_by_look, sample_looks
 from geohp.training.loop import run_training
 from geohp.training.relay import Relay
 from geohp.training.scoring import LabelScores
@@ -121,8 +121,8 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
     if config.classes.sweep:
         config = _sweep(config, method, features, work, progress)
     card = _card(config, features, method, data.pixel_size_m)
-    model = _finished(method, features, card)
-    best = _finished(best_method, features, card) if best_method is not None else None
+    model = _finished(method, features, card, config.classes)
+    best = _finished(best_method, features, card, config.classes) if best_method is not None else None
     if data.label_classes and (model.linear_probe is None or not method.probe_is_final):
         model.linear_probe = fit_linear_probe(
             model.head,
@@ -252,15 +252,20 @@ def _comparison(
     return comparison
 
 
-def _finished(method: Method, features: FeatureSampler, card: ModelCard) -> LandCoverModel:
+def _finished(method: Method, features: FeatureSampler, card: ModelCard, classes: ClassesConfig) -> LandCoverModel:
     """The model that a method has come to, with as many clusters as the card has classes."""
+    seed = int(card.config["train"]["seed"])
     with preserve_rng_state(features):
         if len(method.probe.clusters) != len(card.classes):
-            refit_probe(method, features.sample, len(card.classes), seed=int(card.config["train"]["seed"]))
+            refit_probe(method, features.sample, len(card.classes), seed=seed)
         else:
             method.finish(features.sample)
+        looks = sample_looks(method, features)
+        if looks is not None and classes.gather_vegetation:
+            card = gather_by_look(method, looks, card, classes, seed)
         model = LandCoverModel(features.backbone, method.head, method.probe, card, method.linear_probe)
-        colour_by_look(model, features, card.config["classes"]["colours"] or ())
+        if looks is not None:
+            colour_by_look(model, looks, classes.colours or ())
     return model
 
 

@@ -100,9 +100,9 @@ def cluster_warnings(codes: Tensor, probe: ClusterProbe) -> list[str]:
         codes: (n, D) a sample of patches.
         probe: its clusters.
     """
-    directions = F.normalize(probe.clusters.detach().float(), dim=1).to(codes.device)
-    clusters = len(directions)
-    counts = torch.bincount((codes.float() @ directions.T).argmax(1), minlength=clusters).cpu()
+    directions, clusters = probe.directions().to(codes.device), probe.classes
+    nearest = probe.scores(codes.to(probe.clusters).T[None, :, None])[0, :, 0].argmax(0)
+    counts = torch.bincount(nearest, minlength=clusters).cpu()
     sentences = []
     share = float(counts.max() / counts.sum().clamp_min(1))
     if share > DOMINANT_SHARE:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from geohp.classes import LandCoverClass
@@ -208,7 +207,7 @@ class _Clusters:
 
 def _clusters(source: FeatureSampler, model: LandCoverModel) -> _Clusters:
     names = [entry.name for entry in model.card.classes]
-    centroids = F.normalize(model.probe.clusters.detach(), dim=1)
+    centroids = model.probe.directions()
     cosines = (centroids @ centroids.T).cpu().numpy()
     others = cosines - 4 * np.eye(len(cosines), dtype=np.float32)
     rows = [
@@ -222,7 +221,7 @@ def _clusters(source: FeatureSampler, model: LandCoverModel) -> _Clusters:
 @torch.no_grad()
 def _shares(source: FeatureSampler, model: LandCoverModel) -> NDArray[np.float32]:
     """Share of each cluster (K,) in the patches of some images."""
-    counts = torch.zeros(len(model.probe.clusters))
+    counts = torch.zeros(model.probe.classes)
     for maps in source.sample(_COUNTED_IMAGES):
         clusters = model.probe.scores(model.head(maps.to(model.device).float())).argmax(1)
         counts += torch.bincount(clusters.flatten(), minlength=len(counts)).cpu()
