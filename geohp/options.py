@@ -36,7 +36,7 @@ class FitOptions:
         bands: by number, name or colour.
         scaling: ``auto``, ``type``, ``percentiles``, ``percentiles:2,98`` or ``LOW,HIGH``.
         seed: of everything random.
-        gather_vegetation: where vegetation covers much of the ground, which its colour tells, it is one class.
+        split_vegetation: let vegetation be several classes also where it covers much of the ground, and would be one.
     """
 
     classes: int | None = None
@@ -46,7 +46,7 @@ class FitOptions:
     bands: Sequence[int | str] | None = None
     scaling: str | None = None
     seed: int = 0
-    gather_vegetation: bool = True
+    split_vegetation: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,7 @@ def segment(
         bool,
         _model(
             "--split-vegetation",
-            help="Let vegetation be several classes also where it covers much of the ground, and would be gathered.",
+            help="Let vegetation be several of these classes also where it covers much of the ground.",
         ),
     ] = False,
     backbone: Annotated[
@@ -163,7 +163,7 @@ def segment(
         options = MapOptions(
             model=model,
             classes=classes,
-            gather_vegetation=not split_vegetation,
+            split_vegetation=split_vegetation,
             backbone=backbone,
             weights=weights,
             block=block,

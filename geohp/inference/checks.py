@@ -20,7 +20,7 @@ from geohp.raster.read.scene import Scene, open_scene
 if TYPE_CHECKING:
     from geohp.inference.map_options import MapOptions, ModelOptions
 
-_ONLY_FOR_A_FIT = ("classes", "backbone", "block")
+_ONLY_FOR_A_FIT = ("classes", "backbone", "block", "split_vegetation")
 """Options that ask for classes to be found on the scene itself."""
 
 _UNMEASURED = "0,1"  # opens any scene without reading a pixel
@@ -84,7 +84,8 @@ def model_path(options: ModelOptions) -> str | Path | None:
         ConfigError: a model together with what only a new fit can heed, or weights without a backbone.
         WeightsError: a file of weights that is missing, or none.
     """
-    asked = [name for name in _ONLY_FOR_A_FIT if getattr(options, name) is not None]
+    values = {name: getattr(options, name) for name in _ONLY_FOR_A_FIT}
+    asked = [name for name, value in values.items() if value is not None and value is not False]
     if options.model is not None and asked:
         remedy = "leave it out, or leave the model out to find classes anew"
         raise ConfigError("{option}: the model has its own", remedy, option=asked[0])

@@ -77,7 +77,7 @@ def fit_kmeans(
     if len(rows):
         method.prepare(lambda _: iter([rows.T[None, :, :, None]]))
     named = default_classes(count)
-    if options.gather_vegetation and len(rows):
+    if len(rows) and not options.split_vegetation:
         gathered = gather_vegetation(rows, colours, count, seed=seed)
         if gathered is not None:
             method.probe = gathered.probe.to(method.probe.clusters)

@@ -117,7 +117,7 @@ def _membership(cosines: Tensor, sharpness: float | None, log: bool) -> Tensor:
 
 
 def _count_classes(members: Tensor, clusters: int) -> int:
-    numbers = sorted(set(members.tolist()))
+    numbers = sorted(set(members.flatten().tolist()))
     if members.shape != (clusters,) or members.is_floating_point() or numbers != list(range(len(numbers))):
         raise ValueError(f"{clusters} centroids cannot have the classes {numbers[:10]}")
     return len(numbers)

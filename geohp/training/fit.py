@@ -261,7 +261,7 @@ def _finished(method: Method, features: FeatureSampler, card: ModelCard, classes
         else:
             method.finish(features.sample)
         looks = sample_looks(method, features)
-        if looks is not None and classes.gather_vegetation:
+        if looks is not None and not classes.split_vegetation:
             card = gather_by_look(method, looks, card, classes, seed)
         model = LandCoverModel(features.backbone, method.head, method.probe, card, method.linear_probe)
         if looks is not None:

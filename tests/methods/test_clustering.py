@@ -3,7 +3,9 @@
 import torch
 import torch.nn.functional as F
 
-from geohp.methods.kmeans.clustering import spherical_kmeans
+from geohp.methods.kmeans.clustering import refit_probe, spherical_kmeans
+from geohp.methods.kmeans.method import KMeans
+from geohp.methods.probes import ClusterProbe
 
 
 def test_no_cluster_is_lost_where_directions_are_fewer():
@@ -19,3 +21,13 @@ def test_the_best_run_wins():
     rows = rows + 0.2 * torch.randn(120, 8, generator=generator)
     single = [spherical_kmeans(rows, 6, restarts=1, seed=seed)[1] for seed in range(12)]
     assert spherical_kmeans(rows, 6, restarts=12)[1] >= max(single) - 1e-3
+
+
+def test_clusters_settled_anew_are_one_a_class():
+    method = KMeans(4, 3)
+    method.probe = ClusterProbe(4, 3, torch.tensor([0, 0, 1]))
+    refit_probe(method, lambda count: iter([torch.randn(2, 4, 5, 5)]), 3)
+    assert (method.probe.classes, method.probe.members) == (3, None)
+    method.probe = ClusterProbe(4, 3, torch.tensor([0, 0, 1]))
+    refit_probe(method, lambda count: iter([torch.randn(2, 4, 5, 5)]))
+    assert (method.probe.classes, len(method.probe.clusters)) == (2, 2)

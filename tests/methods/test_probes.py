@@ -76,3 +76,25 @@ def test_linear_probe_ignores_what_is_no_class():
     torch.testing.assert_close(probe.loss(codes, labels), probe.loss(codes[1:], labels[1:]))
     labels[:] = -1
     assert probe.loss(codes, labels) == 0
+
+
+def test_a_class_of_several_centroids_scores_as_the_nearest_of_them():
+    members = torch.tensor([0, 2, 0, 1, 0])
+    probe, codes = ClusterProbe(6, 5, members), torch.randn(2, 6, 3, 4)
+    every = torch.einsum("bdhw,kd->bkhw", codes, F.normalize(probe.clusters, dim=1))
+    scores = probe.scores(codes)
+    assert probe.classes == 3
+    torch.testing.assert_close(scores, torch.stack([every[:, [0, 2, 4]].amax(1), every[:, 3], every[:, 1]], 1))
+    assert torch.equal(probe.probabilities(codes).argmax(1), members[every.argmax(1)])
+    directions = probe.directions()
+    torch.testing.assert_close(directions.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(directions[2], F.normalize(probe.clusters[1].detach(), dim=0))
+    alone = ClusterProbe(6, 5)
+    assert alone.classes == 5
+    assert "members" not in alone.state_dict()
+
+
+@pytest.mark.parametrize("members", [[0, 1], [0, 2, 2], [1, 2, 3], [-1, 0, 1], [0.0, 1.0, 2.0], [[0], [1], [2]]])
+def test_centroids_that_belong_to_no_class_are_refused(members):
+    with pytest.raises(ValueError, match="3 centroids"):
+        ClusterProbe(4, 3, torch.tensor(members))

@@ -12,8 +12,11 @@ from safetensors.torch import load_file, save_file
 from geohp.errors import GeohpError, ModelError
 from geohp.inference.map_options import ModelOptions
 from geohp.inference.segment import resolve_segmenter
+from geohp.methods.probes import ClusterProbe
 from geohp.model.card import read_card
+from geohp.model.digest import model_file_sha256, model_sha256
 from geohp.model.file import load_model, save_model
+from geohp.model.network import LandCoverModel
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +116,21 @@ def test_a_probe_without_clusters_is_refused(saved, tmp_path):
 
     with pytest.raises(ModelError):
         load_model(rewritten(saved, tmp_path / "m.safetensors", card, tensors))
+
+
+def test_classes_of_several_centroids_come_back_and_impossible_ones_are_refused(saved, tmp_path):
+    model = load_model(saved)
+    several = ClusterProbe(model.card.code_channels, 5, torch.tensor([0, 0, 1, 2, 2]))
+    path = save_model(LandCoverModel(model.backbone, model.head, several, model.card), tmp_path / "m.safetensors")
+    again = load_model(path)
+    image = torch.rand(1, 3, 64, 64)
+    assert again.clusters == 3
+    assert torch.equal(again(image), LandCoverModel(model.backbone, model.head, several, model.card)(image))
+    assert model_file_sha256(path) == model_sha256(again)
+    for members in ([0, 0, 1, 2], [0, 0, 1, 3, 3], [-1, 0, 0, 1, 2], [0, 1, 2, 3, 4], [0.0, 0.0, 1.0, 2.0, 2.0]):
+        wrong = rewritten(path, tmp_path / "w.safetensors", tensors=lambda values, m=members: values.update(
+            {"probe.members": torch.tensor(m)}
+        ))  # fmt: skip
+        with pytest.raises(ModelError) as caught:
+            load_model(wrong)
+        assert "\n" not in str(caught.value)

@@ -56,7 +56,7 @@ def refit_probe(
     Args:
         method: trained, in eval mode; its probe is changed, or replaced where the number of clusters differs.
         sample: of the backbone's features.
-        clusters: how many; as many as there are by default.
+        clusters: how many, one a class; as many as there are classes by default.
         rows: patches drawn to fit the centroids.
         restarts: independent seedings, the best of which wins.
         seed: of the draw and of the seedings.
@@ -66,8 +66,8 @@ def refit_probe(
     """
     codes = gather_rows(lambda count: (method.head(maps) for maps in sample(count)), rows, seed)
     present = method.probe.clusters
-    centroids, _ = spherical_kmeans(codes, clusters or len(present), restarts=restarts, seed=seed)
-    if len(centroids) != len(present):
+    centroids, _ = spherical_kmeans(codes, clusters or method.probe.classes, restarts=restarts, seed=seed)
+    if len(centroids) != len(present) or method.probe.members is not None:
         method.probe = ClusterProbe(present.shape[1], len(centroids)).to(present)
     method.probe.clusters.copy_(centroids)
 

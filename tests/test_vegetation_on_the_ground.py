@@ -1,0 +1,81 @@
+"""Vegetation is one class on images that it covers most of, whichever way the classes are found."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+
+import geohp
+from geohp.classes import classes_from_json
+from geohp.model.card import read_card
+from geohp.model.file import load_model
+
+GREENS = ((70, 92, 48), (45, 66, 38), (112, 132, 70), (58, 84, 60))
+OTHERS = ((128, 128, 128), (205, 90, 70), (222, 212, 192))
+SIDE, FIELD = 384, 32
+TRAINING = [
+    "data.patches=24", "data.patch_px=64", "train.batch_size=4", "train.epochs=2", "train.device=cpu",
+    "method.code_channels=16", "method.pool_size=24", "method.warmup_steps=2", "classes.count=4",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def country(tmp_path_factory):
+    """A scene, three quarters of it fields of four greens, with a texture each; and where they are."""
+    folder = tmp_path_factory.mktemp("country")
+    rng = np.random.default_rng(1)
+    kind = rng.choice(7, (SIDE // FIELD,) * 2, p=[0.19] * 4 + [0.08] * 3).repeat(FIELD, 0).repeat(FIELD, 1)
+    texture = rng.normal(0, 1, (SIDE, SIDE, 1)) * np.array([4, 8, 12, 16, 3, 6, 9])[kind][..., None]
+    image = np.clip(np.array([*GREENS, *OTHERS])[kind] + texture, 1, 255).astype(np.uint8)
+    profile = {"driver": "GTiff", "width": SIDE, "height": SIDE, "dtype": "uint8", "crs": "EPSG:32633",
+               "transform": rasterio.transform.from_origin(3e5, 5e6, 0.5, 0.5)}  # fmt: skip
+    for name, bands in (("scene", image.transpose(2, 0, 1)), ("scene_labels", (kind < 4)[None].astype(np.uint8))):
+        with rasterio.open(folder / f"{name}.tif", "w", count=len(bands), **profile) as dataset:
+            dataset.write(bands)
+    return folder / "scene.tif", kind
+
+
+def agreement(labels, kind):
+    return float(((labels == 0) == (kind < 4)).mean())
+
+
+def largest(labels):
+    return float(np.bincount(np.asarray(labels).ravel()).max() / np.size(labels))
+
+
+def test_classes_found_on_the_scene_itself(country):
+    scene, kind = country
+    labels = geohp.segment(str(scene), classes=4)
+    assert classes_from_json(labels.attrs["classes"])[0].name == "vegetation"
+    assert agreement(labels.values, kind) > 0.9
+    split = geohp.segment(str(scene), classes=4, split_vegetation=True)
+    assert json.loads(split.attrs["classes"])[0]["name"] == "class 0"
+    assert largest(split.values) < 0.6 < largest(labels.values)
+
+
+@pytest.mark.parametrize("method", ["hp", "kmeans"])
+def test_a_trained_model_and_its_figures(country, tmp_path, method):
+    scene, kind = country
+    name = [] if method == "hp" else ["method.name=kmeans"]
+    shared = [setting for setting in TRAINING if method == "hp" or not setting.startswith("method.")]
+    labelled = ["data.labels='{stem}_labels.tif'", "data.label_classes=[other, vegetation]", "data.split=none"]
+    run = geohp.train("orthophotos", [f"data.images={scene}", *labelled, *shared, *name], out=tmp_path / "run")
+    model = load_model(run.folder)
+    assert (model.clusters, len(model.probe.clusters)) == (4, 11)
+    assert [entry.name for entry in read_card(run.folder).classes] == ["vegetation", "class 1", "class 2", "class 3"]
+    assert agreement(geohp.segment(str(scene), run.folder).values, kind) > 0.9
+    report = (run.folder / "report.html").read_text()
+    assert report.count("vegetation") > 1
+    evaluation = geohp.evaluate(run.folder)
+    cluster = next(result for result in evaluation.results if result.mode.probe == "cluster")
+    assert len(cluster.scores["counts"]) == 4  # classes, not centroids
+    assert cluster.scores["class_iou"][1] > 80
+
+
+def test_the_published_way_splits_it(country, tmp_path):
+    scene, _ = country
+    settings = [f"data.images={scene}", *TRAINING, "classes.split_vegetation=true"]
+    run = geohp.train("orthophotos", settings, out=tmp_path / "run")
+    assert load_model(run.folder).probe.members is None
+    assert read_card(run.folder).classes[0].name == "class 0"
