@@ -40,7 +40,8 @@ class AerialNetwork(Backbone):
 
     Args:
         stages: which stages, 1 to 4, side by side; later ones than needed are not computed.
-        patch_size: side of a patch in pixels, a multiple of the stride of every stage (1, 2, 4, 8).
+        patch_size: side of a patch in pixels, at least the stride of every stage (1, 2, 4, 8). Where it is no multiple
+            of one, neighbouring patches share the activations between them.
 
     Raises:
         ConfigError: for stages that there are not, or a patch size that does not fit them.
@@ -59,9 +60,9 @@ class AerialNetwork(Backbone):
         if not self.stages or not set(self.stages) <= {1, 2, 3, 4}:
             raise ConfigError(f"backbone aerial: stages must be some of 1, 2, 3 and 4, not {list(stages)}")
         stride = STRIDES[self.stages[-1] - 1]
-        if patch_size < 1 or patch_size % stride:
+        if patch_size < stride:
             raise ConfigError(
-                f"backbone aerial: patch_size must be a multiple of {stride}, the stride of stage {self.stages[-1]}, "
+                f"backbone aerial: patch_size must be at least {stride}, the stride of stage {self.stages[-1]}, "
                 f"not {patch_size}"
             )
         self.patch_size = patch_size
@@ -70,6 +71,11 @@ class AerialNetwork(Backbone):
         self.layers = nn.ModuleList(_stage(number) for number in range(1, self.stages[-1] + 1))
         self.requires_grad_(False)
         self.eval()
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """One for each stage."""
+        return tuple(WIDTHS[stage - 1] for stage in self.stages)
 
     def options(self) -> dict[str, Any]:
         """All constructor arguments."""
@@ -87,10 +93,10 @@ class AerialNetwork(Backbone):
         Raises:
             ValueError: when the sides are no multiples of the patch size, or there are not three bands.
         """
-        self.grid_of(images)  # refuses what has none
+        grid = self.grid_of(images)
         # One by one on a CPU, so that no image's bits depend on its company.
         images_at_once = 1 if images.device.type == "cpu" else len(images)
-        features = torch.cat([self._patch_means(part) for part in torch.split(images, images_at_once)])
+        features = torch.cat([self._patch_means(part, grid) for part in torch.split(images, images_at_once)])
         centred = features - features.mean((2, 3), keepdim=True)
         return PatchFeatures(features, cosine_affinities(centred) if affinities else None)
 
@@ -101,10 +107,9 @@ class AerialNetwork(Backbone):
             maps.append(layer(maps[-1]))
         return maps[1:]
 
-    def _patch_means(self, images: Tensor) -> Tensor:
+    def _patch_means(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         maps = self.stage_maps(images)
-        means = [F.avg_pool2d(maps[stage - 1], self.patch_size // STRIDES[stage - 1]) for stage in self.stages]
-        return torch.cat(means, 1)
+        return torch.cat([F.adaptive_avg_pool2d(maps[stage - 1], grid) for stage in self.stages], 1)
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take the weights of the package's file, by the names they have there.

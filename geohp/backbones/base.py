@@ -67,6 +67,11 @@ class Backbone(nn.Module, ABC):
         """True as long as :meth:`fit` has to be called (or a fitted state loaded) before the first use."""
         return False
 
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Channels of the features that belong together, such as those of a stage; their sum is ``channels``."""
+        return (self.channels,)
+
     def grid_of(self, images: Tensor) -> tuple[int, int]:
         """Rows and columns of patches of images (B, bands, H, W).
 

@@ -13,7 +13,7 @@ from geohp.backbones.aerial import AerialNetwork, load_aerial_weights
 from geohp.backbones.base import Backbone
 from geohp.backbones.colour import Colour
 from geohp.backbones.hosted_weights import HOSTED
-from geohp.backbones.names import JOINED, OWN, VARIANTS, check_backbone, check_joined, suggestion
+from geohp.backbones.names import AERIAL, JOINED, OWN, VARIANTS, check_backbone, check_joined, suggestion
 from geohp.backbones.rcf import RandomConvolutionalFeatures
 from geohp.backbones.side_by_side import SideBySide
 from geohp.backbones.vit import VisionTransformer
@@ -33,8 +33,8 @@ def create_backbone(
     """Build a backbone by name.
 
     Args:
-        name: ``"rcf"``, ``"aerial"``, ``"colour"``, or a vision transformer by timm's name, e.g.
-            ``vit_small_patch8_224.dino``, or a plain one's with a tag of our own
+        name: ``"rcf"``, ``"aerial"``, ``"aerial3"`` (its first three stages), ``"colour"``, or a vision transformer by
+            timm's name, e.g. ``vit_small_patch8_224.dino``, or a plain one's with a tag of our own
             (:data:`geohp.backbones.vit.VARIANTS`, :mod:`geohp.backbones.hosted_weights`). ``"NAME+aerial"``,
             ``"NAME+colour"`` and ``"NAME+aerial+colour"`` take the features of several side by side
             (:class:`geohp.backbones.side_by_side.SideBySide`); weights, block and options are then the first's.
@@ -62,8 +62,8 @@ def create_backbone(
     if name == Colour.name:
         _check_options(name, Colour, options)
         return Colour(**options)
-    if name == AerialNetwork.name:
-        return _create_aerial(weights, options)
+    if name in AERIAL:
+        return _create_aerial(name, weights, options)
     architecture, _, tag = name.partition(".")
     known = tag in ("", *VARIANTS) or name in HOSTED or name in timm.list_pretrained(f"{architecture}.*")
     if not timm.is_model(architecture) or not known:
@@ -135,9 +135,10 @@ def _create_side_by_side(
     return SideBySide(first, others, share=share)
 
 
-def _create_aerial(weights: str | os.PathLike[str] | None, options: dict[str, Any]) -> AerialNetwork:
-    _check_options(AerialNetwork.name, AerialNetwork, options)
-    network = AerialNetwork(**options)
+def _create_aerial(name: str, weights: str | os.PathLike[str] | None, options: dict[str, Any]) -> AerialNetwork:
+    _check_options(name, AerialNetwork, options)
+    network = AerialNetwork(**{"stages": AERIAL[name], **options})
+    network.name = name
     if weights is not None and str(weights) == RANDOM:
         network.weights_source = RANDOM
     else:

@@ -26,12 +26,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Tags of our own for plain transformers of timm, and in what they differ from these."""
 
-OWN = ("rcf", "aerial", "colour")
+AERIAL = {"aerial": (1,), "aerial3": (1, 2, 3)}
+"""Names of the network for aerial images, and the stages whose features they mean where nothing else is said."""
+
+OWN = ("rcf", *AERIAL, "colour")
 """Backbones that are not timm's."""
 
 JOINED = "+"
 """Between the names of backbones whose features are taken side by side."""
-BESIDE = ("aerial", "colour")
+BESIDE = (*AERIAL, "colour")
 """Backbones that may stand beside another."""
 
 _OWN_PATCH_SIZE, _USUAL_PATCH_SIZE = 8, 16
@@ -55,14 +58,14 @@ def check_backbone(name: str, weights: str | os.PathLike[str] | None) -> None:
         check_backbone(first, weights)
         return
     check_backbone_name(name)
-    if name == "aerial" and (weights is None or str(weights) == HUB):
+    if name in AERIAL and (weights is None or str(weights) == HUB):
         packaged_weights()
     if weights is None or str(weights) in (HUB, RANDOM):
         return
     if name in ("rcf", "colour"):
         why = "it is fitted to the imagery" if name == "rcf" else "it learns nothing"
         raise ConfigError(f"backbone {name}: takes no weights, {why}", "leave backbone.weights out")
-    if name != "aerial":  # whose file is of another kind
+    if name not in AERIAL:  # whose file is of another kind
         check_weight_file(Path(weights))
 
 
@@ -76,7 +79,8 @@ def check_joined(name: str) -> None:
     for other in parts[1:]:
         if other not in BESIDE:
             raise ConfigError(
-                f"backbone {name}: {other or 'nothing'} cannot stand after a +", f"there may be {' or '.join(BESIDE)}"
+                f"backbone {name}: {other or 'nothing'} cannot stand after a +",
+                f"there may be {', '.join(BESIDE[:-1])} or {BESIDE[-1]}",
             )
     if len(set(parts)) < len(parts):
         raise ConfigError(f"backbone {name}: names a backbone twice", "leave one of them out")

@@ -53,6 +53,11 @@ class SideBySide(Backbone):
         return self
 
     @property
+    def parts(self) -> tuple[int, ...]:
+        """Those of the first, then those of the others."""
+        return (*self.first.parts, *(width for other in self.others.backbones for width in other.parts))
+
+    @property
     def needs_fit(self) -> bool:
         """True until fitted, or a fitted state is loaded."""
         return self.first.needs_fit or not bool(self.others.fitted)
@@ -101,7 +106,7 @@ class _Others(nn.Module):
 
     def __init__(self, backbones: Sequence[Backbone]) -> None:
         super().__init__()
-        self.backbones = nn.ModuleList(backbones)
+        self.backbones: Sequence[Backbone] = nn.ModuleList(backbones)  # type: ignore[assignment]
         self._widths = [backbone.channels for backbone in backbones]
         self.register_buffer("centre", torch.zeros(sum(self._widths)))
         self.register_buffer("scale", torch.ones(sum(self._widths)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from geohp.backbones.names import check_backbone
+from geohp.backbones.names import AERIAL, check_backbone
 from geohp.errors import ConfigError, SceneError
 from geohp.inference.band_counts import check_band_count, check_channels
 from geohp.inference.extent import Extent
@@ -107,6 +107,8 @@ def _check_fit(options: ModelOptions) -> None:
             if getattr(options, name) is not None:
                 problem = f"{name}: random convolutional features (rcf), used where no backbone is named, have none"
                 raise ConfigError(problem, "name the backbone with {option}", option="backbone")
-    if backbone == "aerial" and options.block is not None:
-        raise ConfigError("block: the backbone aerial has stages in its place", "leave it out; training takes stages")
+    if backbone in AERIAL and options.block is not None:
+        raise ConfigError(
+            f"block: the backbone {backbone} has stages in its place", "leave it out; training takes stages"
+        )
     check_backbone(backbone, options.weights)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from safetensors import SafetensorError, safe_open
 
+from geohp.backbones.names import AERIAL
 from geohp.backbones.weight_paths import HUB, RANDOM, check_weight_file
 from geohp.classes import LandCoverClass, class_mistake
 from geohp.errors import ModelError, WeightsError
@@ -192,7 +193,7 @@ def check_backbone_weights(path: Path, card: BackboneCard, weights: str | Path |
         if any(name.startswith("backbone.") for name in file.keys()):  # noqa: SIM118 - not a mapping
             return
     source = backbone_weights(card, path, weights)
-    if source is not None and source not in (HUB, RANDOM) and card.name != "aerial":  # whose file is of another kind
+    if source is not None and source not in (HUB, RANDOM) and card.name not in AERIAL:  # whose file is of another kind
         check_weight_file(source)
 
 

@@ -51,6 +51,12 @@ class LandCoverModel(nn.Module):
         return self.mean.device
 
     @property
+    def code_parts(self) -> tuple[int, ...]:
+        """Channels of the codes that belong together: those of the backbone, where the head has learnt nothing."""
+        raw = next(self.head.parameters(), None) is None
+        return self.backbone.parts if raw else (self.card.code_channels,)
+
+    @property
     def clusters(self) -> int:
         """Number K of clusters, or classes, that the predicting probe tells apart."""
         return self._classifier.classifier.out_channels if self._classifier else self.probe.classes

@@ -110,6 +110,17 @@ def test_features_are_those_of_the_plain_network(stages, patch, weights, arrays)
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_patches_that_are_no_multiple_of_a_stride_share_what_lies_between_them(weights, arrays):
+    network = create_backbone("aerial3", weights=weights, patch_size=14)
+    images = noise(1, 3, 28, 28)
+    stage = plain_stages(images, arrays)[2]  # of 7 x 7 steps of 4 px: the fourth belongs to two patches
+    expected = torch.stack([stage[..., :4], stage[..., 3:]], -1).mean(3)
+    expected = torch.stack([expected[:, :, :4], expected[:, :, 3:]], 2).mean(3)
+    features = network(images).features
+    assert (network.name, network.parts, network.channels) == ("aerial3", (64, 128, 256), 448)
+    torch.testing.assert_close(features[:, 192:], expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.skipif(find_spec("geoembed") is None, reason="needs the weights of the package geoembed")
 def test_activations_are_those_that_the_package_computes():
     network = create_backbone("aerial", stages=(1, 2, 3, 4), patch_size=16)
@@ -183,7 +194,7 @@ def test_options_build_it_again(weights):
         ({"stages": ()}, "stages must be"),
         ({"stages": (0,)}, "stages must be"),
         ({"stages": (1, 5)}, "stages must be"),
-        ({"stages": (3,), "patch_size": 6}, "multiple of 4, the stride of stage 3"),
+        ({"stages": (3,), "patch_size": 3}, "at least 4, the stride of stage 3"),
         ({"patch_size": 0}, "patch_size"),
         ({"filters": 3}, "no option 'filters'"),
     ],

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import StratifiedGroupKFold
 
 SHRINKAGES = (0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.95)
@@ -22,6 +21,7 @@ _TEMPER, _LEAST = 0.5, 1e-3
 """Power of the eigenvalues of all codes' covariance, and the least of them as a share of their mean."""
 _ABSENT = -1e4  # logit of a class that a fold has not seen
 _SHARPNESS = (1e-3, 10.0)
+_NOTHING = 1e-12  # share of the largest eigenvalue below which one is none
 
 Codes = NDArray[np.float32]
 Numbers = NDArray[np.int64]
@@ -52,6 +52,9 @@ class Conditioning:
     labelled codes that is shrunk towards the identity there is shrunk, among the codes, towards the square root of the
     covariance of all: with few labels that beats the identity itself (docs/probe.md).
 
+    Parts of the codes that come from different networks or stages of one are conditioned each by itself, and divided by
+    the square root of their widths: a part of few channels counts as much as one of many.
+
     Attributes:
         mean: (D,) float64.
         matrix: (D, D) float64.
@@ -61,13 +64,21 @@ class Conditioning:
     matrix: NDArray[np.float64]
 
     @classmethod
-    def of(cls, mean: NDArray[np.float64], covariance: NDArray[np.float64]) -> Conditioning:
-        """Of mean (D,) and covariance (D, D) of codes; channels that do not vary do no harm."""
-        deviation = np.sqrt(np.diag(covariance))
-        deviation = np.maximum(deviation, 1e-6 * max(float(deviation.max()), 1e-12))
-        values, axes = np.linalg.eigh(covariance / np.outer(deviation, deviation))
-        values = np.maximum(values, _LEAST * max(float(values.mean()), 1e-12))
-        return cls(mean, axes * values ** (-_TEMPER / 2) / deviation[:, None])
+    def of(
+        cls, mean: NDArray[np.float64], covariance: NDArray[np.float64], parts: Sequence[int] | None = None
+    ) -> Conditioning:
+        """Of mean (D,) and covariance (D, D) of codes; channels that do not vary do no harm.
+
+        Args:
+            mean, covariance: of all codes.
+            parts: how many channels each part has, in their order; all are one by default.
+        """
+        matrix = np.zeros_like(covariance)
+        ends = np.cumsum(parts or [len(mean)])
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+            part = slice(begin, end)
+            matrix[part, part] = _tempered(covariance[part, part]) / (end - begin) ** 0.5
+        return cls(mean, matrix)
 
     def __call__(self, codes: Codes) -> Codes:
         """Codes (n, D), conditioned."""
@@ -92,10 +103,20 @@ class CrossValidation:
     tested: NDArray[np.bool_]
 
 
+def _tempered(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The map (D, D) that standardises channels and divides their principal axes by powers of the eigenvalues."""
+    deviation = np.sqrt(np.diag(covariance))
+    deviation = np.maximum(deviation, 1e-6 * max(float(deviation.max()), 1e-12))
+    values, axes = np.linalg.eigh(covariance / np.outer(deviation, deviation))
+    values = np.maximum(values, _LEAST * max(float(values.mean()), 1e-12))
+    return np.asarray(axes * values ** (-_TEMPER / 2) / deviation[:, None])
+
+
 def fit_classifier(codes: Codes, classes: Numbers, count: int, shrinkage: float) -> LinearClassifier:
     """Linear discriminant analysis with equal priors: a class counts the same however often it was labelled.
 
-    The classes' common covariance S becomes (1 - a) S + a tr(S) / D I, as Ledoit and Wolf (2004) shrink it.
+    The classes' common covariance S becomes (1 - a) S + a tr(S) / D I, as Ledoit and Wolf (2004) shrink it. (So does
+    scikit-learn, but anew for each a: seven of them take 0.95 s on 120 rows of 832 channels, and 0.004 s here.)
 
     Args:
         codes: (n, D), conditioned.
@@ -103,27 +124,51 @@ def fit_classifier(codes: Codes, classes: Numbers, count: int, shrinkage: float)
         count: number of classes K.
         shrinkage: the share a, above 0 and at most 1.
     """
-    seen = np.unique(classes)
-    weight, bias = np.zeros((count, codes.shape[1])), np.full(count, _ABSENT)
-    weight[seen], bias[seen] = _discriminants(codes.astype(np.float64), classes, len(seen), shrinkage)
-    return LinearClassifier(weight, bias)
+    return _Discriminants.of(codes, classes).classifier(count, shrinkage)
 
 
-def _discriminants(
-    rows: NDArray[np.float64], classes: Numbers, count: int, shrinkage: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Slopes (K, D) and offsets (K,) of the K classes that occur."""
-    if len(rows) == count:  # one row each, which have no covariance: the nearest one counts
-        slopes = rows[np.argsort(classes)]
-        return slopes, -(slopes**2).sum(1) / 2
-    analysis = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=np.full(count, 1 / count))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes with a single row
-        analysis.fit(rows, classes)
-    slopes, offsets = analysis.coef_, analysis.intercept_
-    if count == 2:  # of two classes it gives the difference
-        return np.concatenate([-slopes, slopes]) / 2, np.concatenate([-offsets, offsets]) / 2
-    return slopes, offsets
+@dataclass(frozen=True)
+class _Discriminants:
+    """What labelled codes say, whatever the shrinkage: one decomposition serves all of them.
+
+    Attributes:
+        seen: (k,) the classes that occur; middles: (k, D) their means.
+        values, axes: (m,) and (D, m) of the classes' common covariance, which is 0 in all other directions.
+    """
+
+    seen: Numbers
+    middles: NDArray[np.float64]
+    values: NDArray[np.float64]
+    axes: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, codes: Codes, classes: Numbers) -> _Discriminants:
+        rows = codes.astype(np.float64)
+        seen, place, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+        middles = np.stack([rows[place == number].mean(0) for number in range(len(seen))])
+        # Rows whose products add up to the covariance: those of a small class weigh more.
+        spread = (rows - middles[place]) / np.sqrt(len(seen) * sizes[place])[:, None]
+        return cls(seen, middles, *_principal_axes(spread))
+
+    def classifier(self, count: int, shrinkage: float) -> LinearClassifier:
+        """Of ``count`` classes, of which those that do not occur are never found."""
+        channels = self.middles.shape[1]
+        # Where all rows of a class are the same there is no covariance: the nearest class counts.
+        floor = shrinkage * (self.values.sum() / channels or 1.0)
+        inverse = 1 / ((1 - shrinkage) * self.values + floor) - 1 / floor
+        slopes = self.middles / floor + (self.middles @ self.axes * inverse) @ self.axes.T
+        weight, bias = np.zeros((count, channels)), np.full(count, _ABSENT)
+        weight[self.seen], bias[self.seen] = slopes, -(self.middles * slopes).sum(1) / 2
+        return LinearClassifier(weight, bias)
+
+
+def _principal_axes(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Eigenvalues (m,) and eigenvectors (D, m) of ``rows.T @ rows`` that are not 0, by the smaller of both products."""
+    wide = len(rows) < rows.shape[1]
+    values, vectors = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
+    kept = values > _NOTHING * max(float(values[-1]), 0.0)
+    values, vectors = values[kept], vectors[:, kept]
+    return values, rows.T @ vectors / np.sqrt(values) if wide else vectors
 
 
 def choose_shrinkage(codes: Codes, classes: Numbers, groups: Numbers, count: int, *, seed: int) -> float:
@@ -141,8 +186,9 @@ def choose_shrinkage(codes: Codes, classes: Numbers, groups: Numbers, count: int
     tested = np.zeros(len(codes), bool)
     for train, test in folds(classes, groups, INNER_FOLDS, seed):
         tested[test] = True
+        discriminants = _Discriminants.of(codes[train], classes[train])
         for strength in SHRINKAGES:
-            logits[strength][test] = fit_classifier(codes[train], classes[train], count, strength).logits(codes[test])
+            logits[strength][test] = discriminants.classifier(count, strength).logits(codes[test])
     if not tested.any():
         return SHRINKAGES[-2]
     recalls = {s: _mean_recall(logits[s][tested].argmax(1), classes[tested]) for s in SHRINKAGES}

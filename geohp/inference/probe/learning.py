@@ -66,7 +66,7 @@ def learn(
 
 
 def _learn(segmenter: Segmenter, labelled: LabelledCodes, seed: int, progress: Progress, *, tta: bool) -> Probe:
-    conditioning = Conditioning.of(labelled.mean, labelled.covariance)
+    conditioning = Conditioning.of(labelled.mean, labelled.covariance, segmenter.model.code_parts)
     rows = conditioning(labelled.codes), labelled.classes, labelled.groups, len(labelled.names)
     progress("validating", 0, 1)
     validation = cross_validate(*rows, seed=seed)

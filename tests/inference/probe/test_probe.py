@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import geohp
 from geohp.cli.app import app
 from geohp.errors import ConfigError, DataError, GeohpError, OutputError
+from geohp.inference.probe.discriminant import Conditioning
 from geohp.model.digest import model_sha256
 from geohp.model.file import load_model, save_model
 from geohp.options import FitOptions
@@ -177,6 +178,14 @@ def test_features_side_by_side_are_learnt_from_and_map_alone(scene, tmp_path):
     assert result.accuracy.value > 95
     assert load_model(out).card.backbone.name == "rcf+colour"
     assert (geohp.segment(scene, out).values == np.array([1, 2, 0])[truth()]).mean() > 0.93
+
+
+def test_features_side_by_side_count_as_the_parts_that_they_are(scene, monkeypatch):
+    parts = []
+    condition = Conditioning.of
+    monkeypatch.setattr(Conditioning, "of", lambda *of: parts.append(of[2]) or condition(*of))
+    backbone = geohp.probe(None, [scene], squares(), backbone="rcf+colour").segmenter.model.backbone
+    assert parts == [(backbone.channels - 6, 6)]
 
 
 def test_scenes_beside_the_labels_are_counted_and_those_of_the_training_are_the_default(scene, run, write_scene):
