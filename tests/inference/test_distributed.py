@@ -304,6 +304,14 @@ def test_another_version_is_refused(segmenter, scene, client, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_worker_lost_as_it_is_asked_for_its_version_does_not_count():
+    class Client:
+        def run(self, function, on_error):
+            return {"tcp://lost": OSError("Stream is closed"), "tcp://other": workers.WorkerInfo(workers_version(), 3)}
+
+    assert distributing._common_threads(Client()) == 3
+
+
 def workers_version():
     from geohp.version import __version__
 

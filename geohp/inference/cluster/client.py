@@ -212,6 +212,7 @@ def _common_threads(client: Client) -> int:
         infos = client.run(workers.worker_info, on_error="return")
     except (ImportError, AttributeError) as error:
         raise _missing("a worker", error) from error
+    infos = {worker: info for worker, info in infos.items() if not isinstance(info, OSError)}  # those just lost
     for worker, info in infos.items():
         if not isinstance(info, WorkerInfo):
             raise _missing(f"worker {worker}", info)

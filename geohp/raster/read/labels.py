@@ -300,11 +300,27 @@ def warped_to(grid: Grid, dataset: Any, name: str, **options: Any) -> Any:
     """
     options = {"crs": grid.crs, "transform": grid.affine, "width": grid.width, "height": grid.height, **options}
     try:
-        return WarpedVRT(dataset, **options)
+        return _Warped(dataset, **options)
     except (*FAILURES, ValueError) as error:
         raise SceneError(
             f"{name} cannot be brought to the other raster's grid ({gdal_message(error)}): warp it there first."
         ) from error
+
+
+class _Warped(WarpedVRT):  # type: ignore[misc]
+    """Holds no data where nothing of the source can be brought; GDAL 3.10 leaves memory there as it was."""
+
+    def read(self, indexes: Any = None, **options: Any) -> NDArray[Any]:
+        """As rasterio has it."""
+        if options.get("out") is None and not options.get("masked"):
+            bands = self.indexes if indexes is None else indexes
+            count, first = ((), bands) if isinstance(bands, int) else ((len(bands),), bands[0])
+            window, shape = options.get("window"), options.pop("out_shape", None)
+            size = self.shape if window is None else (round(window.height), round(window.width))
+            dtype = options.pop("out_dtype", None) or self.dtypes[first - 1]
+            with np.errstate(invalid="ignore"):  # a nodata value that the type cannot hold
+                options["out"] = np.full(shape or (*count, *size), self.nodata or 0, dtype)
+        return np.asarray(super().read(indexes, **options))
 
 
 def _unreadable(name: str, error: BaseException, block: Block | None = None) -> SceneError:

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
 
 from benchmarks.reliability.raster_absurd import plain, tiff
 from geohp.errors import SceneError, VectorError
 from geohp.inspection.rasters import raster_info
-from geohp.raster.block import BlockGrid
+from geohp.raster.block import Block, BlockGrid
+from geohp.raster.grid import Grid
 from geohp.raster.read.labels import open_labels, opened_raster
 from geohp.raster.read.quantities import QuantityRaster
 from geohp.raster.read.scene import open_scene
@@ -88,6 +92,18 @@ def test_a_colour_table_of_fractions_is_refused(tmp_path: Path) -> None:
         pass
     with open_scene(path, bands=[1]) as scene:
         assert scene.read(0, 0, 3, 4)[0].shape == (1, 3, 4)
+
+
+def test_where_nothing_can_be_brought_to_a_grid_there_is_no_data(tmp_path: Path) -> None:
+    labels = image(tmp_path)
+    with rasterio.open(labels, "r+") as dataset:
+        dataset.nodata, dataset.crs, dataset.transform = 255, "EPSG:32633", from_origin(5e5, 5e6, 1, 1)
+    # Pixels beyond where the projection reaches: GDAL finds no place for them, and returns what is in memory.
+    beyond = Grid(96, 80, Affine(1e12, 0, 5e5, 0, -1e12, 5e6), CRS.from_epsg(3857))
+    with open_labels(labels) as raster, raster.warped(beyond) as warped:
+        memory = [np.full((80, 96), number, np.uint8) for number in range(50)]
+        del memory
+        assert not warped.read(Block(0, 0, 80, 96))[1].any()
 
 
 def image(folder: Path, dtype: str = "uint8", bands: int = 1) -> Path:
