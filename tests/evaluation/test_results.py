@@ -119,6 +119,28 @@ def test_tables_of_text():
     assert ["[bog]", "75.0"] in [line.split() for line in table.splitlines()]
 
 
+def test_figures_stand_under_one_another():
+    rows = [ScoreRow("ours", ("1.0", "12.0", "", "100.0")), ScoreRow("best", ("2.0",) * 4, "why")]
+    rule = " " + "─" * 55
+    assert as_text([scores_table([*rows, ScoreRow("HP", ("82.4", "", "", ""), "other", published=True)])], 80) == (
+        "In percent\n\n"
+        "        accuracy   mIoU   linear: accuracy    mIoU\n"
+        f"{rule}\n"
+        " ours        1.0   12.0                      100.0\n"
+        " best        2.0    2.0                2.0     2.0   (a)\n\n"
+        " HP         82.4                                     (b)\n\n"
+        "(a) why\n(b) other\n"
+    )
+    ious = {"cluster": [np.array([50.0, np.nan]), np.array([60.0, 10.0])]}
+    assert as_text([class_table(["road", "bog"], np.array([0.25, 0.055]), ious)], 80) == (
+        "IoU by class, in percent\n\n"
+        " class   share      cluster\n"
+        f" {'─' * 26}\n"
+        " road     25.0   55.0 ± 7.1\n"
+        " bog       5.5\n\n"
+    )
+
+
 def test_the_report_of_text_is_of_the_last_checkpoint_and_keeps_brackets():
     text = TWO.report(120)
     assert "own data: 3 images of 64 px" in text

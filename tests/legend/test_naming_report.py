@@ -58,6 +58,30 @@ def test_classes_by_how_well_they_were_met():
     assert table(naming([[1]], ["a"], {0: "a"}, unit="points").report(), "Classes of")[0][1] == "points"
 
 
+def test_titles_stand_to_the_left_and_figures_under_one_another():
+    assert FEW.report(70).splitlines()[:16] == [
+        "Labels, in per cent of each one's pixels",
+        "┏━━━━━━━┳━━━━━━━━┳━━━━━━━┳━━━━━━━━┳━━━━━━━┓",
+        "┃ label ┃ name   ┃ share ┃ [wood] ┃  lake ┃",
+        "┡━━━━━━━╇━━━━━━━━╇━━━━━━━╇━━━━━━━━╇━━━━━━━┩",
+        "│     0 │ [wood] │  44.4 │   75.0 │  25.0 │",
+        "│     1 │ lake   │  44.4 │        │ 100.0 │",
+        "│     2 │ -      │   0.0 │        │       │",
+        "│     3 │ -      │  11.1 │   50.0 │  50.0 │",
+        "└───────┴────────┴───────┴────────┴───────┘",
+        "Classes of the reference",
+        "┏━━━━━━━━┳━━━━━━━━┳━━━━━━━━━━┳━━━━━━━┓",
+        "┃ class  ┃ pixels ┃ recall % ┃ IoU % ┃",
+        "┡━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━╇━━━━━━━┩",
+        "│ [wood] │  1,750 │     66.7 │  12.3 │",
+        "│ lake   │  2,750 │     67.7 │  12.3 │",
+        "└────────┴────────┴──────────┴───────┘",
+    ]
+    points = naming([[1]], ["a"], {0: "a"}, unit="points").report(70).splitlines()
+    assert points[0] == "Labels, in per cent of each"  # its table is no wider
+    assert points[1] == "one's points"
+
+
 def test_of_many_classes_those_with_most_overlap():
     classes = [f"c{number}" for number in range(9)]
     counts = [[0, 10, 0, 40, 20, 10, 20, 0, 0], [0] * 8 + [5]]

@@ -50,15 +50,45 @@ def test_geographic_like_geodesics(crs):
     np.testing.assert_allclose(perimeters_m(np.array([polygon]), crs), length, rtol=1e-9)
 
 
-@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:3395", "EPSG:4087"])
+GRADS = pyproj.crs.ProjectedCRS(
+    pyproj.crs.coordinate_operation.MercatorAConversion(), geodetic_crs="EPSG:4807"
+).to_wkt()
+"""A Mercator map whose angles, like those of the old maps of France, are grads from Paris."""
+
+
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:3395", "EPSG:4087", "ESRI:54001", "ESRI:54003", GRADS])
 def test_inflating_maps_give_true_figures(crs):
-    degrees = shapely.box(9, 50, 9.01, 50.02)
-    to_map = pyproj.Transformer.from_crs(4326, crs, always_xy=True)
-    polygon = shapely.transform(degrees, lambda x: np.column_stack(to_map.transform(x[:, 0], x[:, 1])))
-    true, inflated = areas_m2(np.array([degrees]), 4326), polygon.area
-    assert inflated / true > 1.5
-    np.testing.assert_allclose(areas_m2(np.array([polygon]), crs), true, rtol=1e-9)
-    np.testing.assert_allclose(perimeters_m(np.array([polygon]), crs), perimeters_m(np.array([degrees]), 4326))
+    base = pyproj.CRS.from_user_input(crs).geodetic_crs
+    unit = np.rad2deg(base.axis_info[0].unit_conversion_factor)
+    degrees = shapely.orient_polygons(shapely.box(9, 50, 9.01, 50.02))
+    to_map = pyproj.Transformer.from_crs(base, crs, always_xy=True)
+    polygon = shapely.transform(degrees, lambda x: np.column_stack(to_map.transform(*(x.T / unit))))
+    true, length = base.get_geod().geometry_area_perimeter(degrees)
+    assert polygon.area / true > 1.2
+    np.testing.assert_allclose(areas_m2(np.array([polygon]), crs), true, rtol=1e-5)
+    np.testing.assert_allclose(perimeters_m(np.array([polygon]), crs), length, rtol=1e-8)
+    in_degrees = areas_m2(np.array([degrees]), 4326)
+    if crs != GRADS:
+        np.testing.assert_allclose(areas_m2(np.array([polygon]), crs), in_degrees, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "crs", ["EPSG:3376", "EPSG:4326+5773", "+proj=longlat +R=6371000", "+proj=longlat +ellps=GRS80 +towgs84=1,2,3"]
+)
+def test_other_kinds_of_systems(crs):
+    """Oblique Mercator, which is fit for measuring; degrees with heights, on a sphere, bound to another datum."""
+    degrees = shapely.orient_polygons(shapely.box(115, 5, 115.01, 5.02))
+    parsed = pyproj.CRS.from_user_input(crs)
+    true, length = (parsed.get_geod() or pyproj.Geod(ellps="WGS84")).geometry_area_perimeter(degrees)
+    polygon = degrees
+    if parsed.is_projected:
+        to_map = pyproj.Transformer.from_crs(4326, crs, always_xy=True)
+        polygon = shapely.transform(degrees, lambda x: np.column_stack(to_map.transform(*x.T)))
+        assert areas_m2(np.array([polygon]), crs) == [polygon.area]
+    np.testing.assert_allclose(areas_m2(np.array([polygon]), crs), true, rtol=1e-3 if parsed.is_projected else 1e-5)
+    np.testing.assert_allclose(
+        perimeters_m(np.array([polygon]), crs), length, rtol=1e-3 if parsed.is_projected else 1e-9
+    )
 
 
 def test_transverse_mercator_is_planar():

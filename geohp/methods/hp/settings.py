@@ -138,7 +138,8 @@ def _pool_size(pool: int | None, images: int) -> tuple[int, list[str]]:
     """The rows of a pool, and what has been decided."""
     if pool is None:
         pool = pool_size_for(images)
-        return pool, [f"reference pools of {_counted(pool, 'patch', 'patches')}, one an image, from {images} images"]
+        rows = f"reference pools of {_counted(pool, 'patch', 'patches')}"
+        return pool, [f"{rows}, one an image, from {_counted(images, 'image')}"]
     if pool <= images:
         return pool, []
     return images, [
