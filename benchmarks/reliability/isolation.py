@@ -103,6 +103,8 @@ def run_command(arguments: Sequence[str | Path], folder: Path, limits: Limits | 
 def run_function(function: Callable[[], object], folder: Path, limits: Limits) -> Ended:
     """A function in a fork; what it prints is collected in files beside the folder."""
     out, err = (folder.with_name(f"{folder.name}.{name}") for name in ("out", "err"))
+    for path in (out, err):
+        path.touch()  # the fork may be killed before it comes to write
     start = time.perf_counter()
     child = os.fork()
     if child == 0:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _COLUMNS = ("class_id", "class_name", "n_pixels", "geometry")
+_MOST_ROWS = 2**16
+"""Polygons in memory at once: a block of noise has millions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +195,7 @@ class Polygons:
         """The polygons, as soon as a block completes them; the index is the region's number, from 1.
 
         Yields:
-            frames with the columns of :func:`polygonize`, none of them empty.
+            frames with the columns of :func:`polygonize`, none of them empty, and none too large for the memory.
         """
         blocks, stitcher = self.survey.blocks.blocks, Stitcher()
         blocks_left = self.survey.blocks_left.copy()
@@ -209,10 +211,9 @@ class Polygons:
                     statistics.add(block, parts, here)
             blocks_left[here] -= 1
             complete = stitcher.add(outlines, here[blocks_left[here] == 0])
-            regions, polygons = complete.polygons(self.shaper.placement)
+            for rings in complete.batches(_MOST_ROWS):
+                yield self._frame(*rings.polygons(self.shaper.placement))
             self.progress("polygons", len(blocks) + number + 1, 2 * len(blocks))
-            if len(regions):
-                yield self._frame(regions, polygons)
 
     def empty(self) -> geopandas.GeoDataFrame:
         """A frame without rows."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,6 +58,13 @@ class Rings(NamedTuple):
     def where(self, chosen: NDArray[np.bool_]) -> Rings:
         """Those of the rings."""
         return Rings(self.regions[chosen], self.lengths[chosen], self.corners[np.repeat(chosen, self.lengths)])
+
+    def batches(self, most: int) -> Iterator[Rings]:
+        """The rings of so many regions at a time, in ascending order of the regions."""
+        regions = np.unique(self.regions)
+        for first in range(0, len(regions), most):
+            batch = regions[first : first + most]
+            yield self.where((self.regions >= batch[0]) & (self.regions <= batch[-1]))
 
     def sorted(self) -> Rings:
         """Region by region, the shell first, then holes by their topmost, leftmost corner, with which all begin.

@@ -17,7 +17,7 @@ from rasterio.control import GroundControlPoint
 
 from geohp.errors import OutputError, VectorError
 from geohp.raster.block import BlockGrid
-from geohp.vector.polygonize import polygonize
+from geohp.vector.polygonize import PolygonizeOptions, open_polygons, polygonize
 
 PLACES = {
     "metres": ("EPSG:25832", Affine(0.5, 0, 5e5, 0, -0.5, 5538000)),
@@ -188,6 +188,19 @@ def test_ground_control_points_in_blocks():
     assert_same(polygonize(array, block_px=13), polygonize(array))
     for shape in ({"simplify_m": 100}, {"smooth": 2}, {"simplify_m": 100, "smooth": 2}):
         assert shapely.coverage_is_valid(polygonize(array, block_px=13, **shape).geometry.array)
+
+
+def test_a_block_of_noise_comes_a_few_polygons_at_a_time(monkeypatch):
+    """A block of noise has millions of polygons: all at once they would fill the memory."""
+    labels = raster(np.random.default_rng(0).integers(0, 3, (20, 20), np.uint8))
+    whole = polygonize(labels)
+    assert len(whole) > 100
+    monkeypatch.setattr("geohp.vector.polygonize._MOST_ROWS", 7)
+    with open_polygons(labels, PolygonizeOptions(block_px=15)) as polygons:
+        sizes = [len(batch) for batch in polygons.batches()]
+    assert max(sizes) == 7
+    assert sum(sizes) == len(whole)
+    assert_same(polygonize(labels, block_px=15), whole)
 
 
 def test_layout():
