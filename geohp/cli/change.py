@@ -64,6 +64,13 @@ def change(
     classes: Annotated[
         int | None, _model(min=2, max=254, help="Find this many classes on both dates together, without a model.")
     ] = None,
+    split_vegetation: Annotated[
+        bool,
+        _model(
+            "--split-vegetation",
+            help="Let vegetation be several of these classes also where it covers much of the ground.",
+        ),
+    ] = False,
     backbone: Annotated[
         str | None, _model(metavar="NAME", help="Features to find them on: rcf (default) or a timm vision transformer.")
     ] = None,
@@ -130,6 +137,7 @@ def change(
             min_area_m2=min_area,
             confidence=confidence,
             classes=classes,
+            split_vegetation=split_vegetation,
             backbone=backbone,
             weights=weights,
             block=block,

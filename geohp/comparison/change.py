@@ -94,7 +94,8 @@ def change(old: str | Path, new: str | Path, options: ChangeOptions) -> ChangeRe
             :class:`geohp.comparison.options.ChangeOptions`.
         min_area_m2: regions of one transition that are smaller count as no change.
         model, legend, device: see :class:`geohp.inference.map_options.ModelOptions`.
-        classes, backbone, weights, block, bands, scaling, seed: see :class:`geohp.options.FitOptions`; without a model,
+        classes, backbone, weights, block, bands, scaling, seed, split_vegetation: see
+            :class:`geohp.options.FitOptions`; without a model,
             classes are found on both dates together.
         overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.
         aoi, aoi_layer, crop: see :class:`geohp.options.ExtentOptions`.

@@ -33,6 +33,8 @@ _NOTED_BRIGHTNESS = 0.04
 """Of the range of values: NAIP's two dates, of which most seems to change, differ by 0.06 to 0.11."""
 
 _MODEL_OPTIONS = ("model", "classes", "backbone", "weights", "block", "bands", "scaling", "legend", "maps")
+_SCENE_SWITCHES = ("split_vegetation", "per_date_scaling")
+"""What means nothing where label maps are compared."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,10 @@ def check_dates(old: str, new: str, options: ChangeOptions) -> bool:
     check_overlap(grids[0], grids[1], (old, new))
     if are_labels:
         asked = [name for name in _MODEL_OPTIONS if getattr(options, name) is not None]
-        if asked or options.per_date_scaling:
+        asked += [name for name in _SCENE_SWITCHES if getattr(options, name)]
+        if asked:
             problem = f"{{option}}: is for scenes, but {old} and {new} are label maps"
-            raise ConfigError(problem, "leave it out", option=asked[0] if asked else "per_date_scaling")
+            raise ConfigError(problem, "leave it out", option=asked[0])
         if options.min_confidence and options.confidence is None:
             problem = "{option}: label maps do not say how sure they are"
             raise ConfigError(problem, "give their confidence rasters, too, or leave it out", option="min_confidence")

@@ -56,7 +56,8 @@ def segment_files(scenes: str | Path | Iterable[str | Path], out_dir: str | Path
             (``NAME_confidence.tif``, ...), ``polygons`` (``NAME.gpkg``), ``qml`` (``NAME.qml``, ... : QGIS's styles),
             ``stac`` (``NAME.json``, a STAC Item).
         model, legend, device: see :class:`geohp.inference.map_options.ModelOptions`.
-        classes, backbone, weights, block, bands, scaling, seed: see :class:`geohp.options.FitOptions`.
+        classes, backbone, weights, block, bands, scaling, seed, split_vegetation: see
+            :class:`geohp.options.FitOptions`.
         overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.
         aoi, aoi_layer, crop: see :class:`geohp.options.ExtentOptions`; scenes that lie elsewhere get no map.
         on_read_error: ``stop`` to give up a scene that cannot be read, or ``nodata`` to leave out the parts.

@@ -32,7 +32,8 @@ def segment(scene: Any, options: SegmentOptions) -> xr.DataArray:
             nothing is computed but what a fit or a measured scaling samples: 256 patches of 64 x 64 px, and the windows
             fitted on.
         model, legend, device: see :class:`geohp.inference.map_options.ModelOptions`.
-        classes, backbone, weights, block, bands, scaling, seed: see :class:`geohp.options.FitOptions`.
+        classes, backbone, weights, block, bands, scaling, seed, split_vegetation: see
+            :class:`geohp.options.FitOptions`.
         overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.
         aoi, aoi_layer, crop: see :class:`geohp.options.ExtentOptions`.
         progress: see :class:`geohp.inference.map_options.SegmentOptions`; of dask chunks it hears of a fit alone.

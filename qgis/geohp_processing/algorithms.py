@@ -107,6 +107,11 @@ class _Mapping(_WithPolygons):
             "--classes",
             "How many classes to find where there is no model; with a model this has no meaning.",
         )
+        self._advanced(
+            QgsProcessingParameterBoolean("SPLIT_VEGETATION", "Several classes of vegetation (without a model)", False),
+            "--split-vegetation",
+            "Otherwise vegetation is one class where it covers much of the ground.",
+        )
         self.add(
             QgsProcessingParameterFile("LEGEND", "Legend", _FILE, optional=True, fileFilter=_LEGENDS),
             "--legend",
@@ -177,7 +182,8 @@ class _Mapping(_WithPolygons):
     ) -> Options:
         options = super().options(parameters, context, feedback)
         has_model = dict(options)["--model"] is not None
-        chosen = [(flag, value) for flag, value in options if not (has_model and flag == "--classes")]
+        without_model = ("--classes", "--split-vegetation")
+        chosen = [(flag, value) for flag, value in options if not (has_model and flag in without_model)]
         return [*chosen, ("--qml", True), ("--overwrite", True)]
 
     def goes_on(self) -> str:
