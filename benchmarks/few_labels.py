@@ -7,7 +7,9 @@ Windows of 448 px of the labelled images are encoded once and kept in the folder
 by place: so many pixels of each class are drawn from one side, ``geohp probe``'s classifier is taught on them with the
 strength that it chooses by itself, and every labelled pixel of the other side (each seventh in row and column) is
 classified from the interpolated logits. Nothing of the other side is looked at but the score. HP is trained on the
-images of the first side alone, without labels. Kinds of features joined by a + are taken side by side.
+images of the first side alone, without labels. Kinds of features joined by a + are taken side by side, each stage of
+the network for aerial images a part that counts like any other. With --views features are means over so many flips and
+rotations of each window, as ``geohp probe --tta`` takes all eight.
 
 Prints a table in Markdown: mean and deviation over the seeds, of each direction and of both.
 """
@@ -31,9 +33,11 @@ from torch import Tensor, nn
 
 from benchmarks.measuring import optimise
 from benchmarks.places import PLACES, images_of
+from geohp.backbones.aerial import WIDTHS
 from geohp.backbones.base import Backbone, PatchFeatures
 from geohp.backbones.factory import create_backbone
 from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
+from geohp.inference.engine.forward import symmetries
 from geohp.inference.probe.discriminant import Conditioning, choose_shrinkage, fit_classifier
 from geohp.inference.probe.labelled_codes import interpolate
 from geohp.methods.base import Batch
@@ -42,7 +46,6 @@ from geohp.methods.hp.settings import HPSettings
 
 WINDOW_PX, LABEL_STEP = 448, 7
 HP_BATCH, HP_PATCHES = 8, 16
-POINTS = (5, 10, 20, 50, 200)
 SPLITS = {
     "czech": (("BOS", "MKRU", "VYSK"), ("KROM", "PROS")),
     "dubai": (("tile1", "tile3", "tile5"), ("tile2", "tile7")),
@@ -51,11 +54,15 @@ SPLITS = {
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of some places: features (n, C, h, w), affinities (n, N, 9) or none, labels (n, 64, 64)."""
+    """Windows of some places: features (n, C, h, w), affinities (n, N, 9) or none, labels (n, 64, 64).
+
+    ``parts`` are the channels of the features that belong together, in their order.
+    """
 
     features: Tensor
     affinities: Tensor | None
     labels: NDArray[np.uint8]
+    parts: tuple[int, ...]
 
     @classmethod
     def of(cls, parts: list[Windows]) -> Windows:
@@ -65,6 +72,7 @@ class Windows:
             torch.cat([part.features for part in parts]),
             torch.cat(affinities) if affinities else None,
             np.concatenate([part.labels for part in parts]),
+            parts[0].parts,
         )
 
 
@@ -102,11 +110,25 @@ def encoder(backbone: Backbone) -> Callable[[Tensor], PatchFeatures]:
     return lambda image: backbone(((image - mean) / std)[None])
 
 
-def encode(place: Path, kind: str, encoders: dict[str, Callable[[], Any]], folder: Path) -> Windows:
+def over_views(encode: Callable[[Tensor], PatchFeatures], views: int) -> Callable[[Tensor], PatchFeatures]:
+    """Means over the first so many of the eight flips and rotations of an image; affinities are the image's own."""
+    chosen = list(itertools.islice(symmetries(), views))
+
+    def run(image: Tensor) -> PatchFeatures:
+        outputs = [encode(turn(image[None])[0]) for turn, _ in chosen]
+        features = [back(out.features) for (_, back), out in zip(chosen, outputs, strict=True)]
+        return PatchFeatures(torch.stack(features).mean(0), outputs[0].affinities)
+
+    return run
+
+
+def encode(
+    place: Path, folder: Path, kind: str, create: Callable[[], Callable[[Tensor], PatchFeatures]], views: int
+) -> Windows:
     """The windows of a place, from the folder where they are there."""
-    path = folder / f"{place.parent.name}_{place.name}_{kind}.pt"
+    path = folder / f"{place.parent.name}_{place.name}_{kind}{'' if views == 1 else f'_{views}views'}.pt"
     if not path.exists():
-        run = encoders[kind]()
+        run = over_views(create(), views)
         windows = list(windows_of(place))
         outputs = [run(image) for image, _ in windows]
         affinities = [out.affinities.half() for out in outputs if out.affinities is not None]
@@ -116,16 +138,15 @@ def encode(place: Path, kind: str, encoders: dict[str, Callable[[], Any]], folde
         torch.save(content, path)
         print(f"encoded {path.name}", flush=True)
     content = torch.load(path, weights_only=True)
-    affinities = content.get("affinities")
-    return Windows(
-        content["features"].float(), None if affinities is None else affinities.float(), content["labels"].numpy()
-    )
+    affinities, features = content.get("affinities"), content["features"].float()
+    parts = WIDTHS[:3] if kind == "aerial3" else (features.shape[1],)
+    return Windows(features, None if affinities is None else affinities.float(), content["labels"].numpy(), parts)
 
 
-def encode_joined(place: Path, kinds: str, encoders: dict[str, Callable[[], Any]], folder: Path) -> Windows:
-    """The windows of a place with features of all kinds (joined by +), and the affinities of the first."""
-    parts = [encode(place, kind, encoders, folder) for kind in kinds.split("+")]
-    return Windows(torch.cat([part.features for part in parts], 1), parts[0].affinities, parts[0].labels)
+def side_by_side(windows: list[Windows]) -> Windows:
+    """The same windows with features of all kinds, and the affinities of the first."""
+    parts = tuple(itertools.chain.from_iterable(kind.parts for kind in windows))
+    return Windows(torch.cat([kind.features for kind in windows], 1), windows[0].affinities, windows[0].labels, parts)
 
 
 def draw(labels: NDArray[np.uint8], classes: int, points: int, seed: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -162,7 +183,8 @@ def score(train: Windows, test: Windows, classes: int, points: int, seed: int) -
     rows = codes_at(train.features, places)
     # Points of one window see one another: they are on one side where the strength is chosen.
     everything = train.features.permute(0, 2, 3, 1).flatten(0, 2).double()
-    conditioning = Conditioning.of(everything.mean(0).numpy(), torch.cov(everything.T, correction=0).numpy())
+    moments = everything.mean(0).numpy(), torch.cov(everything.T, correction=0).numpy()
+    conditioning = Conditioning.of(*moments, train.parts)
     conditioned = conditioning(rows)
     shrinkage = choose_shrinkage(conditioned, numbers, places[0].astype(np.int64), classes, seed=seed)
     classifier = conditioning.undo(fit_classifier(conditioned, numbers, classes, shrinkage))
@@ -211,7 +233,7 @@ def cut(features: Tensor, affinities: Tensor, generator: torch.Generator) -> tup
 @torch.inference_mode()
 def through(head: nn.Module, windows: Windows) -> Windows:
     codes = torch.cat([head(part) for part in torch.split(windows.features, 16)])
-    return Windows(codes, None, windows.labels)
+    return Windows(codes, None, windows.labels, (codes.shape[1],))
 
 
 def report(kind: str, scores: dict[int, list[list[float]]]) -> None:
@@ -227,7 +249,9 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder named czech or dubai, of ../shared/data")
     parser.add_argument("--weights", type=Path, help="of vit_small_patch14_dinov2")
     parser.add_argument("--features", type=Path, default=Path("few_labels_features"), help="where they are kept")
-    parser.add_argument("--kinds", nargs="+", default=["colour", "vit5", "aerial", "vit5+aerial"])
+    parser.add_argument("--kinds", nargs="+", default=["colour", "vit5", "aerial3", "vit5+aerial3"])
+    parser.add_argument("--points", nargs="+", type=int, default=[5, 10, 20, 50, 200], help="labelled points a class")
+    parser.add_argument("--views", type=int, choices=range(1, 9), default=1, help="flips and rotations averaged")
     parser.add_argument("--hp-steps", type=int, default=0, help="on codes of HP instead, trained for so many steps")
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
@@ -243,16 +267,19 @@ def main() -> None:
         "vit5": lambda: vit(5),
         "vit8": lambda: vit(8),
         "aerial": lambda: encoder(create_backbone("aerial", patch_size=14)),
+        "aerial3": lambda: encoder(create_backbone("aerial3", patch_size=14)),
     }
+
+    def windows(place: str, kinds: str) -> Windows:
+        stored = (arguments.data / place, arguments.features)
+        return side_by_side([encode(*stored, kind, encoders[kind], arguments.views) for kind in kinds.split("+")])
+
     sides, classes = SPLITS[arguments.data.name], len(PLACES[arguments.data.name].classes)
     print("| features | points a class | " + " | ".join(f"to {', '.join(side)}" for side in sides[::-1]) + " | mean |")
     print("|---|---|---|---|---|")
     for kind in arguments.kinds:
-        both = [
-            Windows.of([encode_joined(arguments.data / place, kind, encoders, arguments.features) for place in side])
-            for side in sides
-        ]
-        scores: dict[int, list[list[float]]] = {points: [[], []] for points in POINTS}
+        both = [Windows.of([windows(place, kind) for place in side]) for side in sides]
+        scores: dict[int, list[list[float]]] = {points: [[], []] for points in arguments.points}
         for direction, (train, test) in enumerate((both, both[::-1])):
             for seed in range(arguments.seeds):
                 if arguments.hp_steps:
@@ -260,7 +287,7 @@ def main() -> None:
                     learnt, unseen = through(head, train), through(head, test)
                 else:
                     learnt, unseen = train, test
-                for points in POINTS:
+                for points in arguments.points:
                     scores[points][direction].append(score(learnt, unseen, classes, points, seed))
         report(f"HP on {kind}" if arguments.hp_steps else kind, scores)
 

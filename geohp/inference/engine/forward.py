@@ -60,7 +60,7 @@ class Runner:
         tta: bool = False,
     ) -> None:
         self.model, self.input_shape, self.channels = model, input_shape, channels
-        self.views = list(_views()) if tta else [(_same, _same)]
+        self.views = list(symmetries()) if tta else [(_same, _same)]
         if model.device.type == "cpu":
             batch_size = min(batch_size, max(1, _CPU_PIXELS // math.prod(input_shape)))
         self.at_once = math.ceil(total / math.ceil(total / batch_size)) if total else batch_size
@@ -116,7 +116,7 @@ def _same(maps: Tensor) -> Tensor:
     return maps
 
 
-def _views() -> Iterator[tuple[View, View]]:
+def symmetries() -> Iterator[tuple[View, View]]:
     """The symmetries of the square: how to turn images, and how to turn maps of them back."""
     for turns in range(4):
         for flipped in (False, True):
