@@ -21,7 +21,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "probe": (
         "geohp probe runs/own scene.tif --reference fields.gpkg --field class -o fields.safetensors",
-        "geohp probe tiles/ --backbone aerial --reference points.gpkg --field class -o fields.safetensors",
+        "geohp probe tiles/ --backbone aerial3 --reference points.gpkg --field class -o fields.safetensors",
     ),
     "polygonize": (
         "geohp polygonize labels.tif -o landcover.gpkg --min-area 50 --simplify 1",

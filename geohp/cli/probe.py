@@ -31,7 +31,7 @@ def probe(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Without a model: raw features of aerial, rcf or a timm vision transformer; NAME+aerial for both.",
+            help="Without a model: raw features of aerial3, rcf or a timm vision transformer; NAME+aerial3 for both.",
         ),
     ] = None,
     weights: Weights = None,

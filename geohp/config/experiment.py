@@ -25,7 +25,7 @@ class BackboneConfig(Strict):
 
     name: str = "rcf"
     """``rcf`` (random convolutional features, no download), the timm name of a vision transformer, or one of ours;
-    ``NAME+aerial`` and ``NAME+colour`` for the features of both side by side."""
+    ``NAME+aerial``, ``NAME+aerial3`` and ``NAME+colour`` for the features of both side by side."""
     weights: str | None = None
     """File with pretrained weights; ``null`` asks the model hub, or their authors' address for a name of ours."""
     block: int = -1
