@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +16,11 @@ from typer.testing import CliRunner
 
 import geohp
 from geohp.cli.app import app
-from geohp.errors import ModelError, OutputError
-from geohp.evaluation.evaluate import evaluate
+from geohp.errors import DataError, ModelError, OutputError
+from geohp.evaluation.evaluate import _data_config, evaluate
+from geohp.evaluation.mask_clusters import score_mask_clusters
 from geohp.evaluation.metrics import SegmentationMetrics
-from geohp.evaluation.predict import PredictionMode
+from geohp.evaluation.predict import MASKS, PredictionMode, Predictor
 from geohp.evaluation.results import BEST, LAST
 from geohp.evaluation.tables import mean_and_deviation
 from geohp.model.file import load_model
@@ -205,3 +208,75 @@ def test_the_command_prints_the_tables(runs, tmp_path):
     assert "potsdam-3: 10 images of 96 px" in done.output
     assert "HP, ViT-B/8" in done.output
     assert "vegetation" in done.output
+
+
+def test_masks_that_come_with_the_images_are_clustered_and_scored_as_well(runs, tmp_path, monkeypatch):
+    source = geohp.data.factory.open_data(None)
+
+    class Segmented(type(source)):
+        def evaluation(self, progress=None):
+            images = super().evaluation()
+            images.segmented = True
+            original = type(images).__getitem__
+
+            class WithFields(type(images)):
+                def __getitem__(self, index):
+                    item = original(self, index)
+                    rows, cols = torch.meshgrid(torch.arange(96) // 24, torch.arange(96) // 24, indexing="ij")
+                    return {**item, "segments": torch.where(item["mask"] == 255, -1, 4 * rows + cols)}
+
+            images.__class__ = WithFields
+            return images
+
+    monkeypatch.setattr("geohp.data.factory.open_data", lambda config, seed=0: Segmented())
+    run, heard = without_best(runs[0], tmp_path), []
+    found = evaluate(run, progress=lambda stage, *_, **__: heard.append(stage))
+    assert [str(result.mode) for result in found.results] == ["cluster", "linear", "masks"]
+    model = load_model(run)
+    predictor = Predictor(model.codes, model.probe, patch_px=model.backbone.patch_size)
+    images = Segmented().evaluation()
+    alone = score_mask_clusters(predictor, images, 3, device=torch.device("cpu"))
+    (masks,) = found.of(LAST, MASKS)
+    np.testing.assert_array_equal(masks.scores["counts"], alone["counts"])
+    assert set(heard) == {"evaluating", "clustering masks"}
+    assert "last checkpoint, masks clustered" in found.report(140)
+
+
+def test_several_models_are_told_apart_in_progress_and_the_same_note_is_given_once(runs):
+    heard = []
+    found = evaluate([run.folder for run in runs], tta=None, progress=lambda stage, *_, **__: heard.append(stage))
+    assert list(dict.fromkeys(heard)) == [f"evaluating {number}/4" for number in (1, 2, 3, 4)]
+    assert len(found.notes) == len(set(found.notes))
+    assert [result.model.parent for result in found.results[:2]] == [runs[0].folder] * 2
+    assert (found.settings["crf"], found.settings["tta"]) == (False, None)
+    assert found.settings["data"]["source"] == "potsdam"
+
+
+def test_without_models_or_labelled_images_there_is_nothing_to_evaluate(runs, monkeypatch):
+    with pytest.raises(ModelError, match="no model to evaluate"):
+        evaluate([])
+    images = geohp.data.factory.open_data(None).evaluation()
+    images.count = 0
+    closed = []
+    monkeypatch.setattr(type(images), "close", lambda self: closed.append(True))
+    monkeypatch.setattr(
+        "geohp.data.factory.open_data", lambda config, seed=0: SimpleNamespace(evaluation=lambda progress: images)
+    )
+    with pytest.raises(DataError, match="no labelled image to evaluate on"):
+        evaluate(runs[0].folder)
+    assert closed == [True]
+
+
+def test_what_to_judge_on_is_the_configuration_asked_for_or_the_models_own(monkeypatch):
+    card = SimpleNamespace(config={"data": {"source": "potsdam", "root": "own"}})
+    monkeypatch.setattr("geohp.evaluation.evaluate.read_card", lambda file: card)
+    model, crops = Path("model.safetensors"), ["data.evaluation_px=64"]
+    own = _data_config(None, crops, model)
+    assert (own.data.root, own.data.evaluation_px) == ("own", 64)
+    named = _data_config("potsdam3", [*crops, "data.root=there"], model)
+    assert (named.data.root, named.data.evaluation_px) == ("there", 64)
+    assert _data_config(own, ["data.root=ignored"], model) is own
+    card.config = {}
+    with pytest.raises(ModelError, match="does not tell what it was trained on") as refused:
+        _data_config(None, [], model)
+    assert (refused.value.option, refused.value.value) == ("data", "potsdam3.yaml")
