@@ -226,7 +226,7 @@ def _walks(following: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.
     starts.sort()
 
     # One walk over one long chain: each cycle is cut before its first element, and each walk hung to the next.
-    tails = np.full(walk.max() + 1, -1, np.int64)
+    tails = np.empty(walk.max() + 1, np.int64)
     tails[walk[starts]] = preceding[starts]  # of cycles
     paths = np.flatnonzero(following < 0)
     tails[walk[paths]] = paths

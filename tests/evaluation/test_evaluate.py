@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import geohp
 from geohp.cli.app import app
 from geohp.errors import DataError, ModelError, OutputError
+from geohp.evaluation import judging
 from geohp.evaluation.evaluate import _data_config, evaluate
 from geohp.evaluation.mask_clusters import score_mask_clusters
 from geohp.evaluation.metrics import SegmentationMetrics
@@ -280,3 +281,52 @@ def test_what_to_judge_on_is_the_configuration_asked_for_or_the_models_own(monke
     with pytest.raises(ModelError, match="does not tell what it was trained on") as refused:
         _data_config(None, [], model)
     assert (refused.value.option, refused.value.value) == ("data", "potsdam3.yaml")
+
+
+def test_what_is_asked_for_reaches_whoever_does_the_work(runs, tmp_path, monkeypatch):
+    """Batches, workers, device, progress: what changes no figure, but how long they take."""
+    asked = {}
+
+    def spied(module, name):
+        function = getattr(module, name)
+
+        def call(*arguments, **options):
+            asked.setdefault(name, (arguments, options))
+            return function(*arguments, **{**options, "workers": 0})
+
+        monkeypatch.setattr(module, name, call)
+
+    source, opened = geohp.data.factory.open_data(None), []
+    monkeypatch.setattr("geohp.data.factory.open_data", lambda *arguments: opened.append(arguments) or source)
+    for name in ("count_confusion", "store_features", "score_mask_clusters"):
+        spied(judging, name)
+    images = source.evaluation()
+    images.segmented = True
+    segments = [
+        {**images[index], "segments": images[index]["mask"].where(images[index]["mask"] < 3, -1)} for index in range(10)
+    ]
+    monkeypatch.setattr(type(images), "__getitem__", lambda self, index: segments[index])
+    monkeypatch.setattr(type(source), "evaluation", lambda self, progress: images)
+
+    def progress(*_, **__):
+        pass
+
+    run = without_best(runs[0], tmp_path)
+    evaluate(run, batch_size=3, workers=2, progress=progress, device="cpu", overrides=["train.seed=7"])
+    ((config, seed),) = opened
+    assert (config.source, seed) == ("potsdam", 7)
+    arguments, options = asked["count_confusion"]
+    assert arguments[1:] == (images, 3)
+    assert options.pop("counts_file").parent == run
+    assert options == {
+        "device": torch.device("cpu"), "batch_size": 3, "workers": 2, "stored": None, "stage": "evaluating",
+        "progress": progress,
+    }  # fmt: skip
+    arguments, options = asked["score_mask_clusters"]
+    assert arguments[1:] == (images, 3)
+    assert options == {
+        "device": torch.device("cpu"), "batch_size": 3, "workers": 2, "stored": None, "progress": progress,
+    }  # fmt: skip
+    (_, backbone, cache), options = asked["store_features"]
+    assert (backbone.name, cache.one_pass) == ("rcf", True)
+    assert options == {"mirrored": False, "batch_size": 3, "workers": 2, "progress": progress}

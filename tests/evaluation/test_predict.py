@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from geohp.crf.mean_field import dense_crf
-from geohp.evaluation.predict import PredictionMode, Predictor
+from geohp.evaluation.predict import PredictionMode, Predictor, in_whole_patches
 from geohp.methods.probes import ClusterProbe, LinearProbe
 
 
@@ -70,3 +70,11 @@ def test_scores_that_the_model_averages_are_averaged_here_too():
         expected = F.interpolate(means, size=(40, 48), mode="bilinear", align_corners=False).argmax(1)
         assert (labels[PredictionMode(probe)] == expected).float().mean() > 0.999
         assert not torch.equal(labels[PredictionMode(probe)], plain[PredictionMode(probe)])
+
+
+def test_images_of_whole_patches_are_taken_as_they_are():
+    images = torch.rand(1, 3, 28, 42)
+    assert in_whole_patches(images, 14) is images
+    assert in_whole_patches(images, 7) is images
+    assert in_whole_patches(images, 28).shape == (1, 3, 28, 56)  # the nearest even of one and a half
+    assert in_whole_patches(images, 16).shape == (1, 3, 32, 48)

@@ -53,6 +53,29 @@ def test_values_become_names(values, name):
     assert read(frame(cover=values), field="cover").names == (name,)
 
 
+@pytest.mark.parametrize(
+    ("values", "may_be"),
+    [
+        (np.array(["wood"], object), True),
+        (pd.array(["wood"], "string"), True),
+        (pd.Categorical(["wood"]), True),
+        (np.array([3], "uint8"), True),
+        (pd.array([4], "Int64"), True),
+        (np.array([True]), True),
+        (np.array([3.0]), False),
+        (pd.array([4.0], "Float64"), False),
+        (pd.to_datetime(["2024-01-01"]), False),
+    ],
+)
+def test_fields_of_texts_and_whole_numbers_may_hold_the_class(tmp_path, values, may_be):
+    table = frame(cover=values)
+    if may_be:
+        assert read(table).names == read(table, field="cover").names
+    else:
+        with pytest.raises(DataError, match="does not tell which field"):
+            read(table)
+
+
 def test_fields_of_measures_are_passed_over_and_several_are_asked_about():
     assert read(frame(area_m2=[12.5], cover=["wood"])).names == ("wood",)
     for columns, fields in (({"a": ["x"], "b": [1]}, "a, b"), ({"height": [1.5]}, "height"), ({}, "none")):
@@ -74,6 +97,7 @@ def test_features_lie_on_the_pixel_grid_with_their_parts_and_numbers():
     assert features.keys.tolist() == [1, 0, 0, 2]
     assert feature_number(features.objects).tolist() == [0, 1, 1, 2]
     assert len(set(features.objects.tolist())) == 4
+    assert [number & 2**20 - 1 for number in features.objects.tolist()] == [0, 0, 1, 0]  # parts count from 0 in each
     assert not features.points
     assert features.geometries[0].equals(shapely.box(0, 0, 5, 5))
     assert features.geometries[3].equals(shapely.box(10, 5, 15, 10))

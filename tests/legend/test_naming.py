@@ -237,6 +237,14 @@ def test_labels_that_are_declared_but_not_touched():
     assert "Without any reference, and so without a name: 2 and 3." in naming.report()
 
 
+def test_labels_that_occur_beside_the_reference_have_a_row_and_no_name():
+    labels = raster(np.array([[0, 1, 5, 255]], np.uint8))
+    naming = name_classes(labels, raster(np.array([[7, 7, 255, 255]], np.uint8)))
+    assert naming.confusion.index.tolist() == [0, 1, 5]
+    assert naming.confusion.loc[5].tolist() == [0]
+    assert naming.unnamed == (5,)
+
+
 def test_classes_have_the_colour_of_the_label_that_shows_most_of_them():
     known = [LandCoverClass(number, "", f"#{number}{number}0000") for number in range(4)]
     labels = raster(np.array([[0, 0, 1, 1, 1, 2, 3]], np.uint8), classes=known)

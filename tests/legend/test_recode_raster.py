@@ -19,6 +19,7 @@ from rasterio.enums import ColorInterp
 
 from geohp.classes import LandCoverClass, classes_from_json, classes_to_json, default_classes
 from geohp.errors import ConfigError, OutputError, VectorError
+from geohp.legend import recode_raster
 from geohp.legend.file import Legend
 from geohp.legend.recode_raster import recode_file
 from geohp.legend.recoded_labels import ranked
@@ -206,3 +207,29 @@ def test_classes_are_put_together_once_a_block_not_once_a_label(write_scene, tmp
     assert len(calls) <= 2
     with open_labels(tmp_path / "out.tif") as raster:
         assert len(raster.classes) == len({entry.colour for entry in raster.classes}) == 250
+
+
+def test_a_style_that_exists_is_refused_before_any_work(tmp_path):
+    labels = write(tmp_path / "labels.tif", np.array([[0, 1, 2]], np.uint8))
+    (tmp_path / "out.qml").write_text("mine")
+    legend = Legend.named({0: "ice"})
+    with pytest.raises(OutputError, match=r"out\.qml: exists already"):
+        recode_file(labels, tmp_path / "out.tif", legend, qml=True, progress=lambda *_: pytest.fail("work"))
+    recode_file(labels, tmp_path / "out.tif", legend)
+    assert (tmp_path / "out.qml").read_text() == "mine"
+    recode_file(labels, tmp_path / "out.tif", legend, qml=True, overwrite=True)
+    assert "ice" in (tmp_path / "out.qml").read_text()
+
+
+def test_work_goes_on_from_wherever_the_raster_is_named_and_only_if_it_is_the_same(tmp_path, monkeypatch):
+    labels = write(tmp_path / "labels.tif", np.array([[0, 1, 2]], np.uint8))
+    legend, other = Legend.named({0: "ice", 1: "ice"}), Legend.named({0: "ice"})
+    identity = recode_raster._identity(labels, legend, 256)
+    monkeypatch.chdir(tmp_path)
+    assert recode_raster._identity("labels.tif", legend, 256) == identity
+    assert recode_raster._identity(labels, other, 256) != identity
+    assert recode_raster._identity(labels, legend, 512) != identity
+    write(labels, np.array([[0, 1, 2, 3]], np.uint8))
+    assert recode_raster._identity(labels, legend, 256) != identity
+    address = recode_raster._identity("https://example.org/labels.tif", legend, 256)
+    assert (address["input"], address["input file"]) == ("https://example.org/labels.tif", [])

@@ -140,6 +140,9 @@ def test_pixel_areas_are_the_areas_of_pixels(crs, transform, with_gcps):
     areas = PixelAreas(grid)
     found = np.broadcast_to(areas.units(Block(0, 0, rows, cols)) * areas.unit_m2, (rows, cols))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+    if not areas.uniform:  # the unit is told by the pixel in the middle
+        middle = areas.units(Block(rows // 2, cols // 2, 1, 1))
+        assert middle.tolist() == [[2**24]]
     part = np.broadcast_to(areas.units(Block(1, 1, rows - 1, cols - 1)) * areas.unit_m2, (rows - 1, cols - 1))
     np.testing.assert_array_equal(part, found[1:, 1:])
 

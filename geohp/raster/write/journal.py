@@ -49,7 +49,7 @@ class Journal:
         line: dict[str, Any] = {"row": row, "col": col, "parts": entry.blocks}
         if entry.note is not None:
             line["note"] = dict(entry.note)
-        self._append(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self._append(json.dumps(line).encode() + b"\n")
         self.entries[row, col] = entry
 
     def append_moving(self) -> None:

@@ -154,3 +154,10 @@ def test_a_window_larger_than_the_scene_is_the_scene(window_px):
     rows, cols = settings.grid(1000, 2000).shape
     assert 1000 <= rows < 1016
     assert 2000 <= cols < 2016
+
+
+def test_nothing_is_done_that_nobody_asks_for():
+    plain = EngineSettings(448, 112)
+    assert (plain.batch_size, plain.block_px, plain.input_scale, plain.patch_px) == (8, 1024, 1.0, 1)
+    assert (plain.tta, plain.cluster_to_class, plain.refine) == (False, None, None)
+    assert (CrfWindows().window_px, CrfWindows().overlap_px) == (512, 128)

@@ -346,7 +346,7 @@ def test_outputs_in_other_folders_and_on_other_disks(
 
 
 def test_replacing_takes_the_side_files_of_the_replaced_away(tmp_path: Path) -> None:
-    for name in ("labels.tif", "labels.tif.aux.xml", "labels.tif.ovr", "shares.tif.msk", "b.tif.msk"):
+    for name in ("labels.tif", "labels.tif.aux.xml", "labels.tif.ovr", "labels.tif.msk", "shares.tif.msk", "b.tif.msk"):
         (tmp_path / name).write_text("old")
     finish(tmp_path)
     assert names(tmp_path) == ["b.tif.msk", "labels.tif", "shares.tif"]
