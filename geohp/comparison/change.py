@@ -159,9 +159,10 @@ class _Comparison:
         """The transitions, and how much there is of each; stopped within the ``with`` block, it can be gone on with."""
         out, blocks = self.options.paths["out"], surveyed.blocks.blocks
         counter = Counter(pair.grid, pair.transitions)
-        layer = self._layer(shown, pair.transitions)
+        layer, identity = self._layer(shown, pair.transitions), self._identity()
+        pair.check_unchanged()  # or the identity would be of other files than the survey
         with ResumableRasterWriter.open(
-            {out: layer}, pair.grid, self._identity(), restart=self.options.restart
+            {out: layer}, pair.grid, identity, restart=self.options.restart, overwrite=self.options.overwrite
         ) as work:
             for number, block in enumerate(blocks):
                 if block.origin not in work.finished:
@@ -172,6 +173,7 @@ class _Comparison:
                     note = {_COUNTS: counter.count(block, compared, kept)}
                     work.put(block.row, block.col, {out: codes}, note)
                 self.options.progress(_STAGE, len(blocks) + number + 1, 2 * len(blocks))
+            pair.check_unchanged()
             work.publish()
             yield counter.matrix(note[_COUNTS] for note in work.notes)
 
@@ -234,7 +236,7 @@ class _Comparison:
             zonal=[sure] if pair.has_confidence else [],
             progress=self.options.progress,
         )
-        frames = _of_change(polygons, large, pair.transitions)
+        frames = _of_change(polygons, large, pair)
         batches = Batches(frames, _named(polygons.empty(), pair.transitions))
         changes = [entry for entry in shown if len({*pair.transitions.ids(entry.id)}) == 2]
         write_layer(batches, self.options.paths["polygons"], changes, LAYER)
@@ -262,12 +264,13 @@ def _kept(surveyed: Survey, number: int, large: NDArray[np.bool_]) -> NDArray[np
     return np.asarray(kept[surveyed.parts(number).ids], bool)
 
 
-def _of_change(polygons: Any, large: NDArray[np.bool_], transitions: Transitions) -> Iterator[geopandas.GeoDataFrame]:
+def _of_change(polygons: Any, large: NDArray[np.bool_], pair: DatePair) -> Iterator[geopandas.GeoDataFrame]:
     """The polygons of regions that are large enough."""
     for frame in polygons.batches():
         kept = frame[large[frame.index.to_numpy() - 1]]
         if len(kept):
-            yield _named(kept, transitions)
+            yield _named(kept, pair.transitions)
+    pair.check_unchanged()
 
 
 def _named(frame: geopandas.GeoDataFrame, transitions: Transitions) -> geopandas.GeoDataFrame:

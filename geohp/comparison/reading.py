@@ -15,11 +15,11 @@ from geohp.comparison.options import ChangeOptions
 from geohp.comparison.transitions import Transitions, common_classes
 from geohp.errors import VectorError
 from geohp.inference.extent import Extent
-from geohp.raster.area_of_interest import PixelArea, asked_area
 from geohp.raster.block import BLOCK_PX, Block, BlockGrid
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster, complete_classes, open_labels, opened_raster, warped_to
 from geohp.raster.read.quantities import QuantityRaster
+from geohp.raster.read.unchanged import UnchangedFiles
 
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -41,26 +41,35 @@ class Compared(NamedTuple):
 
 
 class DatePair:
-    """Both dates on the old one's grid.
+    """Both dates on the old one's grid, or the part of it that is compared.
 
     Attributes:
         name: in messages.
-        grid: of the old date.
+        grid: of the old date, or of that part.
         transitions: between the classes that occur.
         has_confidence: of both dates.
     """
 
     def __init__(
-        self, labels: tuple[LabelRaster, LabelRaster], sure: list[QuantityRaster], least: float, area: PixelArea | None
+        self, labels: tuple[LabelRaster, LabelRaster], sure: list[QuantityRaster], least: float, extent: Extent
     ) -> None:
-        """Look at open maps; see :func:`open_pair`."""
-        self._labels, self._sure, self._least, self._area = labels, sure, least, area
+        """Look at open maps on the old date's grid; see :func:`open_pair`."""
+        self._labels, self._sure, self._least, self._extent = labels, sure, least, extent
         old, new = labels
-        self.name, self.grid, self.has_confidence = old.name, old.grid, bool(sure)
+        self.name, self.grid, self.has_confidence = old.name, old.grid.crop(extent.frame), bool(sure)
         known = common_classes(old.classes, new.classes, (old.name, new.name))
         self.transitions = Transitions(complete_classes(known, np.array(sorted(self._occurring()), np.int64)))
         self._known = np.zeros(256, bool)
         self._known[[255, *(entry.id for entry in self.transitions.classes)]] = True
+
+    def check_unchanged(self) -> None:
+        """Make sure that what is read is still what was opened.
+
+        Raises:
+            SceneError: it is not.
+        """
+        for raster in (*self._labels, *self._sure):
+            raster.unchanged.check()
 
     def read(self, block: Block) -> Compared:
         """Both dates' labels in a block, and what to make of them.
@@ -68,10 +77,11 @@ class DatePair:
         Raises:
             SceneError: a raster cannot be read.
         """
-        (old, here), (new, there) = (raster.read(block) for raster in self._labels)
+        place = block.placed_in(self._extent.frame)
+        (old, here), (new, there) = (raster.read(place) for raster in self._labels)
         valid = here & there
-        if self._area is not None:
-            valid &= self._area.pixels(block)
+        if self._extent.area is not None:
+            valid &= self._extent.area.pixels(place)
         old, new = (np.where(valid, labels, 255).astype(np.uint8) for labels in (old, new))
         for raster, labels in zip(self._labels, (old, new), strict=True):
             if not self._known[labels].all():
@@ -84,7 +94,8 @@ class DatePair:
 
     def confidence(self, block: Block) -> tuple[Float32, Bool]:
         """Confidence (rows, cols) of the less certain of both dates, 0 where it is not known; and where it is."""
-        values, valid = zip(*(quantity.read(block) for quantity in self._sure), strict=True)
+        place = block.placed_in(self._extent.frame)
+        values, valid = zip(*(quantity.read(place) for quantity in self._sure), strict=True)
         known = valid[0] & valid[1]
         return np.where(known, np.minimum(*values), 0).astype(np.float32), known
 
@@ -95,14 +106,14 @@ class DatePair:
         occurring = set[int]()
         for block in BlockGrid(*self.grid.shape, BLOCK_PX).blocks:
             for raster in self._labels:
-                values, valid = raster.read(block)
+                values, valid = raster.read(block.placed_in(self._extent.frame))
                 occurring.update(np.unique(values[valid]).tolist())
         return occurring
 
 
 @contextmanager
 def open_pair(dates: Dates, options: ChangeOptions) -> Iterator[DatePair]:
-    """Open both dates' maps on one grid: the old one's, or the part of it that holds the area of interest.
+    """Open both dates' maps on one grid, the old one's, of which the area of interest may be but a part.
 
     Args:
         dates: which.
@@ -113,22 +124,20 @@ def open_pair(dates: Dates, options: ChangeOptions) -> Iterator[DatePair]:
     """
     with ExitStack() as stack:
         with open_labels(dates.old.labels) as raster:
-            extent = Extent.of(raster.grid, raster.name, options)
-            grid = raster.grid.crop(extent.frame)
-        asked = asked_area(options)
-        area = None if asked is None else asked.within(grid, dates.old.name)
+            grid, extent = raster.grid, Extent.of(raster.grid, dates.old.name, options)
         old, new = (stack.enter_context(_labels(date, grid)) for date in (dates.old, dates.new))
         sure = []
         if dates.old.confidence is not None and dates.new.confidence is not None:
             sure = [stack.enter_context(_quantity(date, grid)) for date in (dates.old, dates.new)]
-        yield DatePair((old, new), sure, options.min_confidence, area)
+        yield DatePair((old, new), sure, options.min_confidence, extent)
 
 
 @contextmanager
 def _labels(date: DateMap, grid: Grid) -> Iterator[LabelRaster]:
     """A date's labels on a grid, by the nearest pixels."""
     with open_labels(date.labels) as own, own.warped(grid) as labels:
-        labels.classes, labels.labels = own.classes, own.labels  # which a warped raster does not tell
+        # Which a warped raster does not tell.
+        labels.classes, labels.labels, labels.unchanged = own.classes, own.labels, own.unchanged
         yield labels
 
 
@@ -148,7 +157,9 @@ def _quantity(date: DateMap, grid: Grid) -> Iterator[QuantityRaster]:
             add_alpha=nodata is None,
             **_places(Grid.of(dataset), grid),
         ) as warped:
-            yield QuantityRaster(warped, name)
+            quantity = QuantityRaster(warped, name)
+            quantity.unchanged = UnchangedFiles(name, dataset.files)
+            yield quantity
 
 
 def _places(own: Grid, grid: Grid) -> dict[str, Any]:

@@ -104,7 +104,17 @@ def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
         if path.exists() and Path(source).exists() and path.samefile(source):
             raise OutputError(f"{path}: is the input itself", "choose another name for the output")
     remove_abandoned(path)
-    if path.exists() and not overwrite:
+    if not overwrite:
+        refuse_existing(path)
+    return path
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuse an output that is there already.
+
+    Raises:
+        OutputError: with the remedy.
+    """
+    if path.exists():
         remedy = "choose another name or replace it with {option}"
         raise OutputError(f"{path}: exists already", remedy, option="overwrite", value=True)
-    return path

@@ -175,7 +175,8 @@ def map_scene(
     from geohp.inference.rasters import written_rasters
     from geohp.inference.segment import resolve_segmenter
 
-    overwrite = options.overwrite or is_half_published(products.labels)
+    asked = options.overwrite
+    overwrite = asked or is_half_published(products.labels)
     options = replace(options, overwrite=overwrite, progress=partial(options.progress, detail=Path(name).name))
     if segmenter is None:
         forgiving = options.on_read_error == "nodata"
@@ -187,7 +188,8 @@ def map_scene(
         anew = record.lacks(products.rasters)
         if anew:
             with _advice_on_reading(options), record.making(products.rasters):
-                written = stack.enter_context(written_rasters(opened, segmenter, products, options))
+                rasters = written_rasters(opened, segmenter, products, options, overwrite=asked)
+                written = stack.enter_context(rasters)
             skipped, areas = written.skipped, written.areas
         polygons = _write_the_rest(name, segmenter, products, options, record, anew)
     classes = segmenter.classes if holds_data(products.labels) else ()

@@ -41,7 +41,7 @@ class WrittenRasters:
 
 @contextmanager
 def written_rasters(
-    scene: Scene, segmenter: Segmenter, products: Products, options: RasterOptions
+    scene: Scene, segmenter: Segmenter, products: Products, options: RasterOptions, *, overwrite: bool = True
 ) -> Iterator[WrittenRasters]:
     """A scene labelled into cloud-optimised GeoTIFFs, and for the ``with`` block what there is to say of them.
 
@@ -54,10 +54,11 @@ def written_rasters(
         segmenter: labels it.
         products: of which the rasters are written.
         options: how.
+        overwrite: replace files that exist.
 
     Raises:
         SceneError: the scene cannot be read.
-        OutputError: a file cannot be written, or unfinished work there is of another kind; what existed is as it was.
+        OutputError: a file exists or cannot be written, or unfinished work there is of another kind; what existed is as it was.
         ClusterError: the workers cannot do it.
     """
     if options.on_read_error not in get_args(OnReadError):
@@ -68,7 +69,8 @@ def written_rasters(
     extent = Extent.of(scene.grid, scene.path, options)
     identity = run_identity(scene, segmenter.model, settings, options.on_read_error, extent)
     grid = scene.grid.crop(extent.frame)
-    with ResumableRasterWriter.open(layers, grid, identity, restart=options.restart) as work:
+    scene.unchanged.check()  # or the identity would be of another file than the scaling
+    with ResumableRasterWriter.open(layers, grid, identity, restart=options.restart, overwrite=overwrite) as work:
         layout = settings.blocks(settings.grid(scene.height, scene.width), segmenter.model.clusters)
         blocks = [block for block in extent.blocks(layout) if scene.may_hold_data(block)]
         unfinished = [block for block in blocks if extent.place(block).origin not in work.finished]

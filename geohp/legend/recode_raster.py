@@ -65,10 +65,10 @@ def recode_file(
     """
     progress = progress or default_progress()
     check_suffix(out, RASTERS, "rasters")
-    overwrite = overwrite or is_half_published(Path(out))
-    out = check_output(out, overwrite=overwrite, inputs=[labels, *([] if isinstance(legend, Legend) else [legend])])
+    may_replace = overwrite or is_half_published(Path(out))
+    out = check_output(out, overwrite=may_replace, inputs=[labels, *([] if isinstance(legend, Legend) else [legend])])
     if qml:
-        check_output(out.with_suffix(".qml"), overwrite=overwrite)
+        check_output(out.with_suffix(".qml"), overwrite=may_replace)
     legend = Legend.of(legend)
     with open_labels(labels) as raster:
         blocks = BlockGrid(raster.grid.height, raster.grid.width, block_px).blocks
@@ -77,7 +77,9 @@ def recode_file(
             recoded.read(block)
             progress("recoding", number + 1, 2 * len(blocks))
         layer = _layer(labels, recoded)
-        with ResumableRasterWriter.open({out: layer}, raster.grid, _identity(labels, legend, block_px)) as work:
+        identity = _identity(labels, legend, block_px)
+        raster.unchanged.check()  # or the identity would be of another file than the classes
+        with ResumableRasterWriter.open({out: layer}, raster.grid, identity, overwrite=overwrite) as work:
             for number, block in enumerate(blocks):
                 if block.origin not in work.finished:
                     work.put(block.row, block.col, {out: _block(recoded, block)})
@@ -85,7 +87,7 @@ def recode_file(
             raster.unchanged.check()
             work.publish()
             if qml:
-                write_styles(out, recoded.classes, overwrite=overwrite)
+                write_styles(out, recoded.classes, overwrite=may_replace)
     return out
 
 

@@ -75,6 +75,10 @@ class Block(NamedTuple):
         """The same pixels, counted from the first pixel of another block."""
         return Block(self.row - frame.row, self.col - frame.col, self.height, self.width)
 
+    def placed_in(self, frame: Block) -> Block:
+        """The other way round: of pixels counted from the first of another block, where they lie."""
+        return Block(self.row + frame.row, self.col + frame.col, self.height, self.width)
+
     def intersect(self, other: Block) -> Block | None:
         """The pixels that both share; ``None`` where they share none."""
         shared = Block.between(

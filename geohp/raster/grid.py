@@ -107,9 +107,8 @@ class Grid:
         from affine import Affine
         from rasterio.control import GroundControlPoint
 
-        transform = (
-            self.transform * Affine.translation(block.col, block.row) if self.is_georeferenced else self.transform
-        )
+        placed = self.is_georeferenced and not self.gcps  # by the transform, that is
+        transform = self.transform * Affine.translation(block.col, block.row) if placed else self.transform
         points = tuple(
             GroundControlPoint(p.row - block.row, p.col - block.col, p.x, p.y, p.z, p.id, p.info) for p in self.gcps
         )

@@ -17,6 +17,7 @@ import geohp
 from geohp.classes import LandCoverClass, classes_from_json
 from geohp.comparison.transitions import NODATA, Transitions
 from geohp.errors import ConfigError, OutputError, SceneError, VectorError
+from geohp.files.unfinished import work_folder
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import MODEL_TAG
 from geohp.raster.write.layer import label_layer
@@ -205,6 +206,35 @@ def test_an_area_of_interest_bounds_what_is_compared(dates, tmp_path):
     assert result.matrix.changed.pixels == 6 * 10
 
 
+def test_control_points_bend_what_is_cropped_as_they_bend_the_whole(dates, tmp_path):
+    import shapely
+
+    old, new = dates
+    bent = [
+        (row, col, *(PLACE * (col + (row / 9) ** 2, row + col / 7))) for row in (0, 20, 40) for col in (0, 20, 40, 60)
+    ]
+    points = tuple(GroundControlPoint(*point, z=0) for point in bent)
+    old, sure = write(tmp_path / "bent.tif", read(old), transform=Affine.identity(), gcps=points), tmp_path / "s.tif"
+    for path in (sure, write_confidence(tmp_path / "new_s.tif", np.linspace(0, 1, 2400).reshape(40, 60))):
+        if path == sure:
+            with rasterio.open(old) as like, rasterio.open(sure, "w", **{**like.profile, "nodata": 255}) as dataset:
+                dataset.gcps = like.gcps
+                dataset.write(np.full((1, 40, 60), 200, np.uint8))
+    area = gpd.GeoSeries([shapely.box(380000 + 2 * 20, 5800000 - 2 * 36, 380000 + 2 * 58, 5800000 - 8)], crs=UTM)
+    options = {"aoi": area, "confidence": (sure, tmp_path / "new_s.tif"), "min_confidence": 0.4}
+    result = geohp.change(old, new, tmp_path / "whole.tif", **options)
+    cropped = geohp.change(old, new, tmp_path / "crop.tif", crop=True, **options)
+    for kind in ("compared", "changed", "unsure"):
+        assert getattr(cropped.matrix, kind).pixels == getattr(result.matrix, kind).pixels > 0
+    whole, part = read(tmp_path / "whole.tif"), read(tmp_path / "crop.tif")
+    rows, cols = np.nonzero(whole != NODATA)
+    np.testing.assert_array_equal(part, whole[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1])
+    with rasterio.open(tmp_path / "crop.tif") as dataset:
+        moved = [(p.row + rows.min(), p.col + cols.min(), p.x, p.y) for p in dataset.gcps[0]]
+        assert np.allclose(moved, bent)
+        assert Grid.of(dataset).transform.is_identity
+
+
 def test_what_cannot_be_compared_is_refused(dates, tmp_path, write_scene, three_fields):
     old, new = dates
     labels, out = read(old), tmp_path / "change.tif"
@@ -297,6 +327,27 @@ def test_interrupted_it_goes_on_and_leaves_nothing_behind(write_scene, three_fie
     geohp.change(old, new, tmp_path / "change.tif", classes=3)
     assert seen == [made]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("which", ["old", "new", "confidence"])
+@pytest.mark.parametrize("when", [1, 2])
+def test_maps_that_change_while_they_are_read_give_no_comparison(dates, tmp_path, which, when):
+    sure = [write_confidence(tmp_path / f"{name}_sure.tif", np.ones((40, 60))) for name in ("old", "new")]
+    moved = write(tmp_path / "moved.tif", read(dates[1]), transform=PLACE @ Affine.translation(3, 0))
+    changing = {"old": dates[0], "new": moved, "confidence": sure[1]}[which]
+
+    def change(stage, done, total, detail=""):
+        if done == when:
+            changing.write_bytes(changing.read_bytes() + b"more")
+
+    with pytest.raises(SceneError, match="has changed while it was read"):
+        geohp.change(dates[0], moved, tmp_path / "c.tif", confidence=sure, min_confidence=0.5, progress=change)
+    assert not (tmp_path / "c.tif").exists()
+    # Of blocks that were read before or after, none is taken for one of the files as they are now.
+    kept = work_folder(tmp_path / "c.tif")
+    if kept.exists():
+        with pytest.raises(OutputError, match="unfinished work with another input files"):
+            geohp.change(dates[0], moved, tmp_path / "c.tif", confidence=sure, min_confidence=0.5)
 
 
 def test_numbers_of_transitions_tell_both_classes():

@@ -288,6 +288,10 @@ def test_tasks_in_flight_are_bounded(segmenter, scene, client, tmp_path, monkeyp
     assert max(open_at_once) < 4  # two a worker
 
 
+def test_ctrl_c_is_left_to_the_main_process(client):
+    assert set(client.run(signal.getsignal, signal.SIGINT).values()) == {signal.SIG_IGN}
+
+
 def test_another_version_is_refused(segmenter, scene, client, tmp_path):
     def pretend(version):
         from geohp.inference.cluster import workers

@@ -72,6 +72,20 @@ def test_polygons_are_those_of_the_recoded_map(values, side, declared, minimum):
     assert {i: named[i] for i in found["class_id"]} == {i: names[i] for i in found["class_id"]}
 
 
+def test_of_two_at_once_the_later_is_refused_before_its_work(tmp_path):
+    labels = write(tmp_path / "labels.tif", np.zeros((40, 40), np.uint8))
+    out = tmp_path / "named.tif"
+
+    def another(stage, done, total):
+        if done == 1 and not out.exists():
+            recode_file(labels, out, Legend.named({0: "wood"}, "l"), qml=True)
+
+    with pytest.raises(OutputError, match="exists already"):
+        recode_file(labels, out, Legend.named({0: "water"}, "l"), qml=True, progress=another)
+    assert classes_of(out)[0].name == "wood"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.tif", "named.qml", "named.tif"]
+
+
 @given(values=label_arrays, side=st.integers(1, 9), declared=st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_recoding_then_polygons_is_polygons_with_the_legend(values, side, declared, tmp_path_factory):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from geohp.errors import ClusterError, ConfigError
+from geohp.inference.cluster import interrupts
 from geohp.inference.cluster.workers import release
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def connect(address: str | None = None, workers: int | None = None) -> Iterator[
 
 @contextmanager
 def _local_cluster(workers: int) -> Iterator[Any]:
+    import dask
     import distributed
 
     processors = os.cpu_count() or 1
@@ -79,6 +81,7 @@ def _local_cluster(workers: int) -> Iterator[Any]:
             dashboard_address=None,
             memory_limit=0,  # blocks are cut to fit; a limit of a worker's share would kill large models
             silence_logs=logging.ERROR,
+            preload=[*dask.config.get("distributed.worker.preload"), interrupts.__name__],
             env={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         )
     except (OSError, RuntimeError) as error:

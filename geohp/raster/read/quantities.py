@@ -12,6 +12,7 @@ from geohp.errors import SceneError
 from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_message
 from geohp.raster.read.opened import check_readable
+from geohp.raster.read.unchanged import UnchangedFiles
 from geohp.raster.read.validity import ValidityPlan
 
 
@@ -35,6 +36,7 @@ class QuantityRaster:
                 f"{name} has a scale or offset that is no finite number", "correct it (gdal_edit.py -scale)"
             )
         self._dataset, self.name = dataset, name
+        self.unchanged = UnchangedFiles(name, dataset.files)
         self._validity = ValidityPlan.of(dataset, [1])
 
     def read(self, block: Block, shape: tuple[int, int] | None = None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -54,7 +54,7 @@ def write_label_map(
         blocks = BlockGrid(raster.grid.height, raster.grid.width, BLOCK_PX).blocks
         tags = {name: str(value) for name, value in labels.attrs.items() if str(name).startswith(_TAGS)}
         layer = label_layer(_classes(raster, blocks), tags)
-        with ResumableRasterWriter.open({path: layer}, raster.grid, identity) as work:
+        with ResumableRasterWriter.open({path: layer}, raster.grid, identity, overwrite=overwrite) as work:
             for number, block in enumerate(blocks):
                 if block.origin not in work.finished:
                     work.put(*block.origin, {path: raster.read_bytes(block)})

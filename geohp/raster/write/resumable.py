@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from geohp.errors import OutputError
 from geohp.files.atomic import store, wait_for_disk, write_failure
-from geohp.files.checks import check_output
+from geohp.files.checks import check_output, refuse_existing
 from geohp.files.locks import FolderLock
-from geohp.files.unfinished import clear_folder, remove_drafts, work_folder
+from geohp.files.unfinished import clear_folder, is_half_published, remove_drafts, work_folder
 from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES
 from geohp.raster.grid import Grid
@@ -60,20 +60,28 @@ class ResumableRasterWriter:
 
     @classmethod
     def open(
-        cls, outputs: Mapping[Path, Layer], grid: Grid, identity: Mapping[str, Any], *, restart: bool = False
+        cls,
+        outputs: Mapping[Path, Layer],
+        grid: Grid,
+        identity: Mapping[str, Any],
+        *,
+        restart: bool = False,
+        overwrite: bool = True,
     ) -> ResumableRasterWriter:
         """Begin, or go on with what an earlier run of the same identity left.
 
         Args:
-            outputs: files to appear, and how they are stored. Existing ones will be replaced.
+            outputs: files to appear, and how they are stored.
             grid: size and georeference, kept exactly: transform or ground control points, and CRS.
             identity: all that the pixels and the cut into blocks depend on, JSON-able: input, model, window, block.
                 Where it differs from the earlier run's, the first differing key is named.
             restart: delete what an earlier run left.
+            overwrite: existing outputs will be replaced. If not, those are refused that another process has completed
+                since the caller looked, unless it was stopped before all was in place.
 
         Raises:
-            OutputError: a folder is missing or not writable, an output is a folder, another process works on the
-                same output, or what an earlier run left does not fit or cannot be read.
+            OutputError: a folder is missing or not writable, an output is a folder or exists, another process works on
+                the same output, or what an earlier run left does not fit or cannot be read.
             TypeError: the identity is not JSON-able.
         """
         outputs = {check_output(path, overwrite=True): layer for path, layer in outputs.items()}
@@ -83,6 +91,9 @@ class ResumableRasterWriter:
         folder = work_folder(next(iter(outputs))).absolute()  # workers may start elsewhere
         lock = FolderLock(folder)
         try:
+            if not overwrite and not is_half_published(next(iter(outputs))):
+                for path in outputs:
+                    refuse_existing(path)
             return cls(outputs, grid, lock, _prepare(folder, described, restart=restart))
         except BaseException as error:
             lock.release(remove=True)  # of a folder that is empty; others stay

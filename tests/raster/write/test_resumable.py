@@ -310,6 +310,14 @@ except OutputError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
+def test_what_another_process_has_completed_meanwhile_is_not_replaced(tmp_path: Path, whole: list[bytes]) -> None:
+    finish(tmp_path)
+    with pytest.raises(OutputError, match=r"labels\.tif: exists already"):
+        ResumableRasterWriter.open(outputs(tmp_path), GRID, {"input": "another"}, overwrite=False)
+    assert contents(tmp_path) == whole
+    assert not kept(tmp_path).exists()
+
+
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     with open_work(tmp_path) as work:
         put(work, (0, 0))
