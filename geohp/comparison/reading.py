@@ -68,8 +68,8 @@ class DatePair:
         Raises:
             SceneError: it is not.
         """
-        for raster in (*self._labels, *self._sure):
-            raster.unchanged.check()
+        for files in (*(raster.unchanged for raster in self._labels), *(raster.unchanged for raster in self._sure)):
+            files.check()
 
     def read(self, block: Block) -> Compared:
         """Both dates' labels in a block, and what to make of them.

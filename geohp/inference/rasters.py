@@ -58,7 +58,8 @@ def written_rasters(
 
     Raises:
         SceneError: the scene cannot be read.
-        OutputError: a file exists or cannot be written, or unfinished work there is of another kind; what existed is as it was.
+        OutputError: a file exists or cannot be written, or unfinished work there is of another kind; what existed is as
+            it was.
         ClusterError: the workers cannot do it.
     """
     if options.on_read_error not in get_args(OnReadError):
@@ -70,7 +71,8 @@ def written_rasters(
     identity = run_identity(scene, segmenter.model, settings, options.on_read_error, extent)
     grid = scene.grid.crop(extent.frame)
     scene.unchanged.check()  # or the identity would be of another file than the scaling
-    with ResumableRasterWriter.open(layers, grid, identity, restart=options.restart, overwrite=overwrite) as work:
+    restart = options.restart
+    with ResumableRasterWriter.open(layers, grid, identity, restart=restart, overwrite=overwrite) as work:
         layout = settings.blocks(settings.grid(scene.height, scene.width), segmenter.model.clusters)
         blocks = [block for block in extent.blocks(layout) if scene.may_hold_data(block)]
         unfinished = [block for block in blocks if extent.place(block).origin not in work.finished]

@@ -39,6 +39,7 @@ from geohp.config.strict import Strict
 from geohp.errors import ConfigError
 from geohp.files.atomic import write_text
 from geohp.files.checks import check_output
+from geohp.files.reading import read_text
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class Legend:
         """
         path = Path(path)
         try:
-            document = read_yaml(path.read_text(encoding="utf-8"))
+            document = read_yaml(read_text(path))
         except DocumentError as error:
             remedy = "" if "twice" in error.problem else "colours, and names with special characters, need quotes"
             raise ConfigError(f"{path}: not a valid legend{error.place}: {error.problem}", remedy) from error

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from geohp.errors import DataError, OutputError
 from geohp.files.atomic import atomic_write, write_failure
+from geohp.files.reading import read_text
 from geohp.files.unfinished import remove_drafts
 
 MANIFEST = "geohp-prepared.json"
@@ -40,7 +41,7 @@ def read_list(path: Path) -> list[str]:
         DataError: it is not there, empty, no text, or names something twice.
     """
     try:
-        ids = path.read_text(encoding="utf-8").split()
+        ids = read_text(path).split()
     except FileNotFoundError as error:
         lists = sorted(name for name in list_names(path.parent) if name.endswith(".txt"))
         remedy = f"lists there are {shortened(lists, 8)}" if lists else "there are no lists"

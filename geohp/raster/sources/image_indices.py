@@ -12,6 +12,7 @@ import geopandas
 import shapely
 
 from geohp.errors import SourceError
+from geohp.files.reading import read_text
 from geohp.raster.sources.paths import IMAGE_SUFFIXES, is_remote, resolve_href
 from geohp.raster.sources.vector_files import layers_with_geometry, read_vectors
 
@@ -57,7 +58,7 @@ def read_index(path: Path, area: geopandas.GeoSeries | None, asset: str | None) 
 def load_json(path: Path) -> Any:
     """A JSON document."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} is no readable JSON ({error})", "export it again") from error
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from shapely.errors import ShapelyError
 
 from geohp.errors import SourceError
+from geohp.files.reading import check_ends
 
 VECTOR_FAILURES = (OSError, RuntimeError, ValueError, ShapelyError)  # pyogrio's and pyarrow's derive from the first
 _LARGEST = 1e15  # coordinates: millimetres to Neptune; geometry overflows with much larger ones
@@ -22,6 +23,7 @@ _LARGEST = 1e15  # coordinates: millimetres to Neptune; geometry overflows with 
 def is_parquet(path: str | Path) -> bool:
     """Whether a file is Parquet, whatever it is called."""
     try:
+        check_ends(path)
         with Path(path).open("rb") as file:
             return file.read(4) == b"PAR1"
     except OSError:
@@ -33,6 +35,7 @@ def layers_with_geometry(path: str | Path) -> list[str] | None:
     if is_parquet(path):
         return [Path(path).stem]
     try:
+        check_ends(path)
         with warnings.catch_warnings(record=True):  # of servers that do not answer, which opening it as a raster tells
             return [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
     except VECTOR_FAILURES:
@@ -50,6 +53,7 @@ def read_layer(path: str | Path, layer: str | None, **options: Any) -> geopandas
     Raises:
         one of :data:`VECTOR_FAILURES`: it cannot be read.
     """
+    check_ends(path)
     with warnings.catch_warnings(record=True):  # one a geometry
         try:
             frame = pyogrio.read_dataframe(path, layer=layer, on_invalid="warn", **options)

@@ -1,0 +1,28 @@
+"""Files of users, which may be pipes or devices that never end."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+
+def check_ends(path: str | Path) -> None:
+    """Refuse to open what may be waited for without end.
+
+    Raises:
+        OSError: it is a pipe, a socket or a device.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "a pipe or a device, no file")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe or a device.
+        UnicodeDecodeError: it is no text in UTF-8.
+    """
+    check_ends(path)
+    return path.read_text(encoding="utf-8")
