@@ -103,8 +103,6 @@ def open_reference(source: Any, labels: OnGrid, *, field: str | None, layer: str
         try:
             raster = stack.enter_context(open_labels(source))
         except SceneError as error:
-            if not is_path:
-                raise
             lacks = "has no layer with geometries" if layers is not None else "cannot be opened as polygons or points"
             problem = f"{name} {lacks}, and is no raster that can be read"
             raise DataError(problem, "give a reference that is one") from error
