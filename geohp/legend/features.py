@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import geopandas
 import numpy as np
 import pandas as pd
-import pyogrio
 import shapely
 from numpy.typing import NDArray
 from pyproj import Transformer
@@ -24,6 +23,7 @@ from geohp.raster.sources.vector_files import (
     VECTOR_FAILURES,
     has_usable_coordinates,
     is_parquet,
+    layer_info,
     layers_with_geometry,
     read_layer,
 )
@@ -178,7 +178,7 @@ def _read_layer(
 ) -> tuple[geopandas.GeoDataFrame, str]:
     layer = choose_layer(path, layer)
     try:
-        info = pyogrio.read_info(path, layer=layer)
+        info = layer_info(path, layer)
         crs = known_crs(info["crs"])
         check_crs(crs, str(path), labels)
         dtypes = dict(zip(map(str, info["fields"]), info["dtypes"], strict=True))

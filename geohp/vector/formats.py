@@ -20,6 +20,8 @@ import pyogrio.errors
 import pyogrio.raw
 import shapely
 
+from geohp.files.plain_names import plain_name
+
 _ROWS = 2**16  # in a row group of a Parquet file
 
 _OPTIONS = {
@@ -103,11 +105,11 @@ def write_batches(batches: Batches, draft: Path, layer: str, driver: str) -> Non
         options["SRID"] = "-1"  # "undefined Cartesian"; later releases can say that there is none
     reader = pa.RecordBatchReader.from_batches(batches.schema, iter(batches))
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), plain_name(draft) as name:
             warnings.filterwarnings("ignore", message=".*(crs|SRS).*")  # of polygons without one
             pyogrio.write_arrow(
                 reader,
-                draft,
+                name,
                 layer=layer,
                 driver=driver,
                 geometry_name=batches.geometry_name,
@@ -137,7 +139,8 @@ def _check_end(draft: Path, driver: str, rows: int) -> None:
             whole = file.read().rstrip().endswith(b"}")
     else:
         try:
-            whole = not rows or len(pyogrio.raw.read(draft, fids=[rows - 1], columns=[])[2]) == 1
+            with plain_name(draft) as name:
+                whole = not rows or len(pyogrio.raw.read(name, fids=[rows - 1], columns=[])[2]) == 1
         except (pyogrio.errors.DataSourceError, pyogrio.errors.FeatureError, ValueError):
             whole = False
     if not whole:

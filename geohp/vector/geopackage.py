@@ -13,6 +13,7 @@ import pyogrio
 
 from geohp.classes import LandCoverClass
 from geohp.errors import OutputError
+from geohp.files.plain_names import plain_name
 from geohp.style import categorised_qml
 from geohp.vector.formats import Batches, write_batches
 from geohp.vector.targets import class_table
@@ -52,7 +53,8 @@ def write_geopackage(batches: Batches, path: Path, draft: Path, legend: Sequence
         }
     )
     write_batches(batches, draft, layer, "GPKG")
-    pyogrio.write_dataframe(columns, draft, layer=class_table(layer), driver="GPKG", append=False)
+    with plain_name(draft) as name:
+        pyogrio.write_dataframe(columns, name, layer=class_table(layer), driver="GPKG", append=False)
     with closing(sqlite3.connect(draft)) as database, database:
         _store_style(database, layer, categorised_qml(legend))
 

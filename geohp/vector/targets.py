@@ -6,6 +6,7 @@ from pathlib import Path
 
 from geohp.errors import OutputError
 from geohp.files.checks import check_output, check_suffix
+from geohp.files.plain_names import plain_name
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
 """What GDAL calls the formats, by suffix."""
@@ -52,6 +53,7 @@ def layers_of(path: Path) -> list[str]:
     import pyogrio  # and with it pandas, where there is a GeoPackage to look into
 
     try:
-        return [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+        with plain_name(path) as name:
+            return [str(layer) for layer in pyogrio.list_layers(name)[:, 0]]
     except (OSError, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise OutputError(f"{path} exists but is no readable GeoPackage ({error})", "choose another name") from error

@@ -18,9 +18,10 @@ import shapely
 from numpy.typing import NDArray
 
 from geohp.errors import DataError, GeohpError
+from geohp.files.plain_names import plain_name
 from geohp.legend.features import check_crs, choose_layer, extent_in, known_crs, on_grid
 from geohp.raster.read.labels import LabelRaster
-from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet
+from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layer_info
 
 MOST_CORNERS = 1_000_000
 
@@ -123,7 +124,7 @@ class _Source:
             fields, crs = file.schema_arrow.names, _geo(file)[1]
         else:
             layer = choose_layer(path, layer)
-            info = pyogrio.read_info(path, layer=layer)
+            info = layer_info(path, layer)
             fields, crs = list(map(str, info["fields"])), info["crs"]
         crs = known_crs(crs)
         check_crs(crs, str(path), labels)
@@ -150,7 +151,7 @@ class _Source:
             return
         extent = extent_in(labels.grid, self.crs)
         options = {"columns": columns, "bbox": extent, "batch_size": _BATCH, "use_pyarrow": True}
-        with pyogrio.open_arrow(self.path, layer=self.layer, **options) as (info, reader):
+        with plain_name(self.path) as name, pyogrio.open_arrow(name, layer=self.layer, **options) as (info, reader):
             yield reader, info["geometry_name"] or "wkb_geometry"
 
 

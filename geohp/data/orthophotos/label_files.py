@@ -18,8 +18,9 @@ from pyproj import CRS
 from geohp.data.orthophotos.footprints import Footprint, outline, read_footprints
 from geohp.errors import DataError
 from geohp.files.checks import expand_home
+from geohp.files.plain_names import plain_name
 from geohp.raster.sources.paths import IMAGE_SUFFIXES, is_remote, list_files
-from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layers_with_geometry
+from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layer_info, layers_with_geometry
 
 _VECTORS = frozenset({".gpkg", ".geojson", ".json", ".parquet", ".geoparquet", ".shp", ".fgb", ".gml", ".kml"})
 
@@ -202,8 +203,9 @@ def _bounds(vector: str, layer: str | None) -> geopandas.GeoSeries:
             shapes = geopandas.read_parquet(vector).geometry
             return geopandas.GeoSeries(shapely.box(*shapes.bounds.to_numpy().T), crs=shapes.crs)
         layer = layer or next(iter(layers_with_geometry(vector) or ()), None)
-        _, bounds = pyogrio.read_bounds(vector, layer=layer)
-        crs = pyogrio.read_info(vector, layer=layer)["crs"]
+        with plain_name(vector) as name:
+            _, bounds = pyogrio.read_bounds(name, layer=layer)
+        crs = layer_info(vector, layer)["crs"]
     except VECTOR_FAILURES as error:
         raise DataError(f"{vector} cannot be read ({error})", "mend it or give other labels") from error
     boxes = shapely.box(*bounds[:, np.isfinite(bounds).all(axis=0)])

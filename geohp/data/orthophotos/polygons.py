@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import geopandas
 import numpy as np
-import pyogrio
 from numpy.typing import NDArray
 
 from geohp.errors import DataError
@@ -20,7 +19,13 @@ from geohp.legend.references import Reference, open_reference
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster
-from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layers_with_geometry, read_layer
+from geohp.raster.sources.vector_files import (
+    VECTOR_FAILURES,
+    is_parquet,
+    layer_info,
+    layers_with_geometry,
+    read_layer,
+)
 
 _NUMBER = "number"
 
@@ -102,7 +107,7 @@ def _read(path: str, layer: str | None, pixels: LabelRaster) -> geopandas.GeoDat
             frame = geopandas.read_parquet(path)
             check_crs(known_crs(frame.crs), path, pixels)
             return frame
-        crs = known_crs(pyogrio.read_info(path, layer=layer or layers[0])["crs"])
+        crs = known_crs(layer_info(path, layer or layers[0])["crs"])
         check_crs(crs, path, pixels)
         extent: Any = extent_in(pixels.grid, crs)
         return read_layer(path, layer or layers[0], columns=[], bbox=extent)

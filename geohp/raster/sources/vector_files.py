@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from shapely.errors import ShapelyError
 
 from geohp.errors import SourceError
+from geohp.files.plain_names import plain_name
 from geohp.files.reading import check_ends
 
 VECTOR_FAILURES = (OSError, RuntimeError, ValueError, ShapelyError)  # pyogrio's and pyarrow's derive from the first
@@ -36,8 +37,9 @@ def layers_with_geometry(path: str | Path) -> list[str] | None:
         return [Path(path).stem]
     try:
         check_ends(path)
-        with warnings.catch_warnings(record=True):  # of servers that do not answer, which opening it as a raster tells
-            return [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+        # Warnings are of servers that do not answer, which opening it as a raster tells.
+        with warnings.catch_warnings(record=True), plain_name(path) as name:
+            return [str(layer) for layer, kind in pyogrio.list_layers(name) if kind is not None]
     except VECTOR_FAILURES:
         return None
 
@@ -54,14 +56,24 @@ def read_layer(path: str | Path, layer: str | None, **options: Any) -> geopandas
         one of :data:`VECTOR_FAILURES`: it cannot be read.
     """
     check_ends(path)
-    with warnings.catch_warnings(record=True):  # one a geometry
+    with warnings.catch_warnings(record=True), plain_name(path) as name:  # a warning a geometry
         try:
-            frame = pyogrio.read_dataframe(path, layer=layer, on_invalid="warn", **options)
+            frame = pyogrio.read_dataframe(name, layer=layer, on_invalid="warn", **options)
         except IndexError as error:  # pyogrio's, of a file without any layer
             raise ValueError("no layers") from error
     if not isinstance(frame, geopandas.GeoDataFrame):
         raise ValueError("no geometries")
     return frame
+
+
+def layer_info(path: str | Path, layer: str | None) -> dict[str, Any]:
+    """What there is to know of a layer before it is read, as pyogrio tells it.
+
+    Raises:
+        one of :data:`VECTOR_FAILURES`: it cannot be read.
+    """
+    with plain_name(path) as name:
+        return dict(pyogrio.read_info(name, layer=layer))
 
 
 def has_usable_coordinates(geometries: NDArray[Any]) -> NDArray[np.bool_]:
