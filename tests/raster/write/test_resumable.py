@@ -120,6 +120,23 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, whole: list
     assert names(tmp_path) == ["labels.tif", "shares.tif"]
 
 
+def test_stopped_after_the_outputs_are_there_what_is_made_of_them_can_be_gone_on_with(
+    tmp_path: Path, whole: list[bytes]
+) -> None:
+    with pytest.raises(KeyboardInterrupt) as stopped, open_work(tmp_path) as work:  # noqa: PT012
+        put(work, *ORIGINS)
+        work.publish()
+        assert work.resume_note is None
+        raise KeyboardInterrupt
+    note = f"6 finished block(s) are kept in {kept(tmp_path)}; the same command goes on from there"
+    assert stopped.value.__notes__ == [note]
+    assert contents(tmp_path) == whole
+    assert names(tmp_path) == [".labels.tif.geohp", "labels.tif", "shares.tif"]
+    assert finish(tmp_path) == []
+    assert contents(tmp_path) == whole
+    assert names(tmp_path) == ["labels.tif", "shares.tif"]
+
+
 @pytest.mark.parametrize("error", [RuntimeError("model"), KeyboardInterrupt(), SystemExit(3), None])
 def test_nothing_is_left_where_nothing_was_finished(tmp_path: Path, error: BaseException | None) -> None:
     (tmp_path / "labels.tif").write_text("old")
