@@ -95,6 +95,8 @@ def name_classes(
         for number, block in enumerate(blocks):
             counts.add(raster, known, block)
             progress("comparing", number + 1, len(blocks))
+        raster.unchanged.check()
+        known.unchanged.check()
         if not counts.compared:
             raise DataError(
                 f"{known.name} and {raster.name} have no pixel in common",

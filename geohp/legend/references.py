@@ -19,6 +19,7 @@ from geohp.errors import DataError, SceneError
 from geohp.legend.features import Features, OnGrid, check_crs, read_features
 from geohp.raster.block import Block
 from geohp.raster.read.labels import LabelRaster, open_labels
+from geohp.raster.read.unchanged import UnchangedFiles
 from geohp.raster.sources.vector_files import layers_with_geometry
 
 
@@ -45,10 +46,12 @@ class Reference(Protocol):
         colours: of classes that have one, by name.
         notes: what was left out, in sentences.
         outside: points that do not lie on the map.
+        unchanged: tells whether its file is still what it was when it was opened.
     """
 
     name: str
     unit: str
+    unchanged: UnchangedFiles
     colours: dict[str, str]
     notes: tuple[str, ...]
     outside: int
@@ -94,10 +97,11 @@ def open_reference(source: Any, labels: OnGrid, *, field: str | None, layer: str
     name = str(source) if is_path else "the reference"
     source = check_reference(source)
     layers = layers_with_geometry(source) if is_path else None
+    unchanged = UnchangedFiles(name, [str(source)] if is_path else [])
     if isinstance(source, geopandas.GeoDataFrame) or layers:
         features = read_features(source, labels, field=field, layer=layer)
         kind = _Points if features.points else _Polygons
-        yield kind(features, name, labels)
+        yield kind(features, name, labels, unchanged)
         return
     with ExitStack() as stack:
         try:
@@ -117,8 +121,8 @@ class _Polygons:
 
     unit, outside = "pixels", 0
 
-    def __init__(self, features: Features, name: str, labels: OnGrid) -> None:
-        self.name, self.colours, self.notes = name, dict[str, str](), features.notes
+    def __init__(self, features: Features, name: str, labels: OnGrid, unchanged: UnchangedFiles) -> None:
+        self.name, self.colours, self.notes, self.unchanged = name, dict[str, str](), features.notes, unchanged
         self._features = features
         self._tree = shapely.STRtree(features.geometries)
 
@@ -146,8 +150,8 @@ class _Points:
 
     unit = "points"
 
-    def __init__(self, features: Features, name: str, labels: OnGrid) -> None:
-        self.name, self.colours, self.notes = name, dict[str, str](), features.notes
+    def __init__(self, features: Features, name: str, labels: OnGrid, unchanged: UnchangedFiles) -> None:
+        self.name, self.colours, self.notes, self.unchanged = name, dict[str, str](), features.notes, unchanged
         self._names = features.names
         col, row = np.floor(shapely.get_coordinates(features.geometries)).T
         inside = (row >= 0) & (row < labels.grid.height) & (col >= 0) & (col < labels.grid.width)
@@ -177,7 +181,7 @@ class _Raster:
     notes: tuple[str, ...] = ()
 
     def __init__(self, raster: LabelRaster, warped: LabelRaster, name: str) -> None:
-        self.name, self._warped = name, warped
+        self.name, self._warped, self.unchanged = name, warped, raster.unchanged
         # A colour table has no names: "class 7" would look like the name of a cluster.
         named = () if raster.labels is None else raster.classes
         self._names = {entry.id: text for entry in named if (text := " ".join(entry.name.split()))}

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from pyproj import Transformer
 
 from geohp.classes import LandCoverClass, classes_to_json
-from geohp.errors import ConfigError, DataError, VectorError
+from geohp.errors import ConfigError, DataError, SceneError, VectorError
 from geohp.legend.naming import assign, name_classes
 
 GRIDS = {
@@ -226,6 +226,25 @@ def test_hungarian_leaves_labels_over():
     assert name_classes(labels, reference).legend.labels == {0: 0, 1: 0, 2: 1}
     with pytest.raises(ConfigError, match="majority, hungarian"):
         name_classes(labels, reference, matching="best")
+
+
+@pytest.mark.parametrize("changes", ["labels.tif", "known.tif", "known.geojson"])
+def test_what_changes_while_it_is_read_gives_no_legend(write_scene, tmp_path, changes):
+    values = np.arange(64 * 64, dtype=np.uint8).reshape(1, 64, 64) % 3
+    labels, known = (write_scene(values, name, nodata=255) for name in ("labels.tif", "known.tif"))
+    if changes == "known.geojson":
+        known = tmp_path / "known.geojson"
+        with rasterio.open(labels) as dataset:
+            square = shapely.box(*dataset.bounds)
+            geopandas.GeoDataFrame({"kind": ["a"]}, geometry=[square], crs=dataset.crs).to_file(known)
+
+    def change(stage, done, total, detail=""):
+        path = labels if changes == "labels.tif" else known
+        path.write_bytes(path.read_bytes() + b" ")
+
+    with pytest.raises(SceneError, match="has changed while it was read"):
+        name_classes(labels, known, block_px=32, out=tmp_path / "l.yaml", progress=change)
+    assert not (tmp_path / "l.yaml").exists()
 
 
 def test_labels_that_are_declared_but_not_touched():

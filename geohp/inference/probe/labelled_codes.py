@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ from geohp.progress import Progress
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid
 from geohp.raster.read.scene import Scene
+from geohp.raster.read.unchanged import UnchangedFiles
 
 MOST_WINDOWS = 512
 """Windows encoded in all, however much is labelled: the classes that few of them show come first."""
@@ -177,10 +179,12 @@ def read_labelled_codes(
     options = WindowOptions(tta=tta)
     for number, windows in groupby(chosen, key=lambda window: window.scene):
         with scenes[number]() as scene, labels.on(scene) as reference:
-            draw = _Draw(model, scene, reference, number, quota, rng, options, moments)
+            check = partial(survey.check_unchanged, number)
+            draw = _Draw(model, scene, reference, number, quota, rng, options, moments, check)
             for rows in draw.windows([window.origin for window in windows]):
                 parts.append(rows)
                 progress("encoding", len(parts), len(chosen))
+            check()
     return survey.gathered(parts, len(chosen), moments)
 
 
@@ -189,6 +193,7 @@ class _Survey:
 
     def __init__(self) -> None:
         self.windows: list[_Window] = []
+        self._files: dict[int, tuple[UnchangedFiles, UnchangedFiles]] = {}
         self._order: dict[str, tuple[int, float, str]] = {}
         self._colours: dict[str, str] = {}
         self._notes: dict[str, None] = {}
@@ -196,6 +201,7 @@ class _Survey:
 
     def look(self, number: int, scene: Scene, reference: Reference, settings: EngineSettings) -> None:
         """Look at a scene."""
+        self._files[number] = scene.unchanged, reference.unchanged
         before = len(self.windows)
         for origin, middle in window_middles(settings.grid(scene.height, scene.width)):
             sample = reference.sample(middle)
@@ -213,6 +219,15 @@ class _Survey:
         self._notes |= dict.fromkeys(reference.notes)
         self._scenes += 1
         self._empty += len(self.windows) == before
+
+    def check_unchanged(self, number: int) -> None:
+        """Make sure that a scene and its reference are what they were when they were looked at.
+
+        Raises:
+            SceneError: they are not.
+        """
+        for files in self._files[number]:
+            files.check()
 
     def gathered(self, parts: Sequence[_Rows], encoded: int, moments: _Moments) -> LabelledCodes:
         """All that was drawn, its classes numbered."""
@@ -292,8 +307,9 @@ class _Draw:
         rng: np.random.Generator,
         options: WindowOptions,
         moments: _Moments,
+        check_unchanged: Callable[[], None],
     ) -> None:
-        self._moments = moments
+        self._moments, self._check_unchanged = moments, check_unchanged
         self._model, self._scene, self._reference, self._number = model, scene, reference, number
         self._quota, self._rng = quota, rng
         self._settings = engine_settings(model, scene, options)
@@ -322,6 +338,7 @@ class _Draw:
 
     def _rows(self, origin: Origin, codes: Tensor, valid: NDArray[np.bool_]) -> _Rows:
         middle = self._middles[origin]
+        self._check_unchanged()
         sample = self._reference.sample(middle)
         assert sample is not None  # the window was chosen for it
         rows, cols = np.nonzero(sample.where) if isinstance(sample.where, np.ndarray) else sample.where

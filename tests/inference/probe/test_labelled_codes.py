@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geohp import Segmenter
+from geohp.errors import SceneError
 from geohp.inference.engine.windows import WindowGrid
 from geohp.inference.probe import labelled_codes
 from geohp.inference.probe.labelled_codes import LabelSource, interpolate, read_labelled_codes, window_middles
@@ -156,6 +157,23 @@ def test_moments_are_those_of_all_patches_with_data_in_windows_with_labels(model
     rows = codes[:, :, : 300 // 8].flatten(1).T.double().numpy()
     np.testing.assert_allclose(labelled.mean, rows.mean(0), atol=1e-5)
     np.testing.assert_allclose(labelled.covariance, np.cov(rows.T, bias=True), atol=1e-4)
+
+
+@pytest.mark.parametrize("changes", ["reference", "scene"])
+@pytest.mark.parametrize("when", ["looking for labels", "encoding"])
+def test_what_changes_while_it_is_read_is_noticed(model, wide, tmp_path, changes, when):
+    reference = tmp_path / "known.geojson"
+    features([(5, 17), (12, 1071)], ["a", "b"], 9).to_file(reference)
+
+    def change(stage, done, total, detail=""):
+        if stage == when and changes == "reference":
+            features([(5, 17), (12, 1071)], ["other", "classes"], 9).to_file(reference)
+        elif stage == when:
+            wide.write_bytes(wide.read_bytes() + b"more")
+
+    source = LabelSource(reference, "kind", None)
+    with pytest.raises(SceneError, match="has changed while it was read"):
+        read_labelled_codes(model, [lambda: open_scene(wide)], source, seed=0, progress=change)
 
 
 def test_codes_of_all_views_are_their_mean(model, wide):
