@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from geohp.vector.outlines import junctions, trace
-from geohp.vector.smoothing import crossings, fixed_corners, smooth
+from geohp.vector.smoothing import _Lines, _may_cut, crossings, fixed_corners, smooth
 
 padded = array_shapes(min_dims=2, max_dims=2, min_side=3, max_side=8).flatmap(
     lambda shape: arrays(np.int32, shape, elements=st.integers(0, 3))
@@ -58,3 +58,32 @@ def test_where_a_block_lies_moves_its_outlines_and_changes_nothing_else():
     moved = smooth(trace(ids, junctions(ids), origin=(10, 20)), fixed, (10, 20), 1).rings
     np.testing.assert_allclose(moved.corners, once.corners + np.array([20, 10]))
     assert moved.lengths.tolist() == once.lengths.tolist()
+
+
+def cut_corners(*rings, fixed=()):
+    """Corners (column, row) of closed rings on a lattice of 8 by 8 that may be cut."""
+    points = np.array([corner for ring in rings for corner in ring], np.float64)
+    lines = _Lines(points, np.array([len(ring) for ring in rings]), np.ones(len(rings), bool))
+    held = np.zeros((9, 9), bool)
+    for col, row in fixed:
+        held[row, col] = True
+    return {tuple(map(int, point)) for point in points[_may_cut(lines, held, (0, 0))]}
+
+
+def test_a_corner_is_cut_unless_its_triangle_holds_another_or_is_flat():
+    square, inner = [(0, 0), (8, 0), (8, 8), (0, 8)], [(2, 1), (3, 1), (3, 2), (2, 2)]
+    assert cut_corners(square) == set(square)
+    assert cut_corners(square, fixed=[(8, 0)]) == {*square} - {(8, 0)}
+    # Of the triangle at (0, 0), whose other ends are (8, 0) and (0, 8), the inner square is a part.
+    assert cut_corners(square, inner) == {(8, 8), *inner}
+    # A corner in the middle of a straight side, and one on the side of a triangle.
+    assert cut_corners([(0, 0), (4, 0), (8, 0), (8, 8), (0, 8)]) == {(0, 0), (8, 0), (8, 8), (0, 8)}
+    assert cut_corners(square, [(4, 4), (6, 4), (6, 6)]) == {(4, 4), (6, 4), (6, 6)}
+
+
+def test_what_two_rings_share_is_cut_in_both_or_in_none():
+    left, right = [(0, 0), (4, 0), (5, 4), (4, 8), (0, 8)], [(4, 0), (8, 0), (8, 8), (4, 8), (5, 4)]
+    assert (5, 4) in cut_corners(left, right)
+    assert (5, 4) not in cut_corners(left, right, fixed=[(5, 4)])
+    # Beside it a corner of a third lies within the triangle that both have at (5, 4).
+    assert (5, 4) not in cut_corners(left, right, [(4, 4), (4, 5), (3, 5)])

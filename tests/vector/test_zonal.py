@@ -183,3 +183,17 @@ def test_rasters_that_nothing_leads_between_are_refused(write_scene):
     labels = write_scene(np.ones((1, 6, 6), np.uint8), "labels.tif", **site)
     with pytest.raises(VectorError, match="cannot be brought to the label map's pixel grid"):
         polygonize(labels, stats=[f"{other}:mean"])
+
+
+@pytest.mark.parametrize("pixel", [1.0, 4.0])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+@pytest.mark.parametrize("nodata", [None, 7])
+def test_beyond_a_raster_there_is_nothing_whether_it_has_a_nodata_value_or_not(tmp_path, pixel, dtype, nodata):
+    """West of a map's middle lies a raster of another grid, whose pixels are all 0 or 3."""
+    side = int(8 / pixel)
+    values = np.full((side, side // 2), 3, dtype)
+    values[: side // 2] = 0
+    path = tmp_path / "west.tif"
+    raster(values, Affine(pixel, 0, 5e5, 0, -pixel, 5538000), nodata=nodata).rio.to_raster(path)
+    found = polygonize(raster(np.zeros((4, 4), np.uint8)), stats=[f"{path}:count,mean,min"])
+    assert found[["west_count", "west_mean", "west_min"]].to_numpy().tolist() == [[8, 1.5, 0]]

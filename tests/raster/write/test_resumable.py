@@ -24,6 +24,7 @@ from rasterio.errors import RasterioIOError
 from geohp.errors import OutputError
 from geohp.files.unfinished import is_half_published, work_folder
 from geohp.raster.grid import Grid
+from geohp.raster.write import resumable
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.resumable import ResumableRasterWriter
 from geohp.raster.write.stored_blocks import StoredBlock, block_path, write_block
@@ -497,6 +498,29 @@ def test_targets_that_cannot_be_are_refused_before_work_begins(tmp_path: Path, m
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(OutputError, match="cannot be written to"):
         refuse(tmp_path / "a.tif")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "meant"),
+    [
+        (OSError(5, "Input/output error"), r"\.labels\.tif\.geohp cannot be used \(Input/output error\); begin anew"),
+        (OSError("odd"), r"cannot be used \(odd\)"),
+        (OutputError("is of another run", "wait"), "^is of another run; wait$"),
+        (RuntimeError("bug"), "^bug$"),
+        (KeyboardInterrupt(), "^$"),
+    ],
+)
+def test_what_goes_wrong_as_a_folder_is_prepared_is_told_and_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, meant: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(resumable, "_prepare", fails)
+    kind = OutputError if isinstance(error, OSError) else type(error)
+    with pytest.raises(kind, match=meant):
+        open_work(tmp_path)
     assert names(tmp_path) == []
 
 
