@@ -34,21 +34,31 @@ _LINES = {
     "change of maps": ("labels.tif", "change {here}/labels.tif {inputs}/labels.tif --out c.tif --matrix m.csv"),
 }  # fmt: skip
 """What changes, and the command that reads it."""
+_FURTHER = {
+    "change of maps, the new one": ("labels.tif", "change {inputs}/labels.tif {here}/labels.tif --out c.tif "
+                                    "--matrix m.csv --polygons c.geojson"),
+    "legend": ("labels.tif", "legend {here}/labels.tif --reference {inputs}/reference.gpkg --field class --out l.yaml"),
+    "reference": ("labels.tif", "legend {inputs}/labels.tif --reference {here}/labels.tif --out l.yaml"),
+}  # fmt: skip
+"""The same, numbered after those."""
+_ALL = _LINES | _FURTHER
+_MADE = (".tif", ".geojson", ".csv", ".yaml")
 _HOW = ("removed", "cut", "overwritten", "replaced", "touched back")
 _WHEN = ("under way", "after a kill", "after a kill with the clock set back")
+_KINDS = len(_HOW) * len(_WHEN)
 
 
 def case(number: int) -> Case:
     """A command, what becomes of its input, and when."""
-    name = list(_LINES)[number % len(_LINES)]
-    rest = number // len(_LINES)
+    draw, first = random.Random(f"changed-files {number}"), len(_LINES) * _KINDS
+    lines, place = (_LINES, number) if number < first else (_FURTHER, number - first)
+    name, rest = list(lines)[place % len(lines)], place // len(lines)
     how, when = _HOW[rest % len(_HOW)], _WHEN[rest // len(_HOW) % len(_WHEN)]
-    draw = random.Random(f"changed-files {number}")
-    return Case(f"{name}: {_LINES[name][0]} {how} {when}", lambda folder: _attack(name, how, when, folder, draw))
+    return Case(f"{name}: {lines[name][0]} {how} {when}", lambda folder: _attack(name, how, when, folder, draw))
 
 
 def _attack(name: str, how: str, when: str, folder: Path, draw: random.Random) -> Outcome:
-    file, _ = _LINES[name]
+    file, _ = _ALL[name]
     here = folder.with_name("here")
     here.mkdir()
     target = shutil.copy2(_versions()[0] / file, here / file)
@@ -67,7 +77,7 @@ def _attack(name: str, how: str, when: str, folder: Path, draw: random.Random) -
     if ended.broke or ended.code not in (0, 2) or ended.traceback:
         return Outcome("failed", f"code {ended.code}{ended.broke}: {ended.err.strip()[-700:]}", measures)
     possible = [_result(name, version) for version in (0, 1)]
-    made = {path: content for path, content in contents(folder).items() if path.endswith((".tif", ".geojson", ".csv"))}
+    made = {path: content for path, content in contents(folder).items() if path.endswith(_MADE)}
     visible = {
         path: content for path, content in made.items() if not any(part.startswith(".") for part in Path(path).parts)
     }
@@ -150,13 +160,13 @@ def _result(name: str, version: int) -> Mapping[str, object]:
     place = inputs() / f"result-{name.replace(' ', '-')}-{version}"
     (place / "here").mkdir(parents=True)
     (place / "case").mkdir()
-    file, _ = _LINES[name]
+    file, _ = _ALL[name]
     shutil.copy2(_versions()[version] / file, place / "here" / file)
     ended = _command(name, place / "here").run(place / "case")
     if ended.code:
         raise RuntimeError(f"{name} undisturbed: {ended.err}")
     made = contents(place / "case")
-    return {path: content for path, content in made.items() if path.endswith((".tif", ".geojson", ".csv"))}
+    return {path: content for path, content in made.items() if path.endswith(_MADE)}
 
 
 def _comparable(files: Mapping[str, object]) -> dict[str, object]:
@@ -165,7 +175,7 @@ def _comparable(files: Mapping[str, object]) -> dict[str, object]:
 
 
 def _command(name: str, here: Path) -> Command:
-    return Command(name, tuple(_LINES[name][1].replace("{here}", str(here)).split()))
+    return Command(name, tuple(_ALL[name][1].replace("{here}", str(here)).split()))
 
 
 def _figures(records: Sequence[Record]) -> str:
@@ -175,5 +185,5 @@ def _figures(records: Sequence[Record]) -> str:
 
 PART = Part(
     "changed-files", "inputs removed, cut, overwritten or replaced under way", case,
-    len(_LINES) * len(_HOW) * len(_WHEN), _figures,
+    len(_ALL) * _KINDS, _figures,
 )  # fmt: skip
