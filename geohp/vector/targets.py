@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from geohp.errors import OutputError
-from geohp.files.checks import check_output, check_suffix
+from geohp.files.checks import check_output, check_suffix, refuse_existing
 from geohp.files.plain_names import plain_name
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
@@ -26,17 +26,31 @@ def check_target(path: str | Path, *, layer: str = "landcover", overwrite: bool 
     path = check_suffix(path, tuple(DRIVERS), "polygons")
     suffix = path.suffix.lower()
     check_output(path, overwrite=overwrite or suffix == ".gpkg")
-    if path.exists() and suffix == ".gpkg":
-        present = {str(name).lower() for name in layers_of(path)}
+    if suffix == ".gpkg" and path.exists():
+        layers_of(path)
+    if not overwrite:
+        refuse_taken(path, layer)
+    return path
+
+
+def refuse_taken(path: Path, layer: str) -> None:
+    """Refuse a file that is there already, or has such a layer where it may have several.
+
+    Raises:
+        OutputError: with the remedy.
+    """
+    if path.suffix.lower() != ".gpkg":
+        refuse_existing(path)
+    elif path.exists():
+        present = {name.lower() for name in layers_of(path)}
         taken = [name for name in (layer, class_table(layer)) if name.lower() in present]
-        if taken and not overwrite:
+        if taken:
             raise OutputError(
                 f"{path} has a layer {taken[0]!r} already",
                 "choose another file or layer, or replace it by {option}",
                 option="overwrite",
                 value=True,
             )
-    return path
 
 
 def class_table(layer: str) -> str:

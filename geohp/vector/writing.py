@@ -19,7 +19,7 @@ from geohp.style import categorised_qml
 from geohp.vector.formats import Batches, write_batches, write_parquet
 from geohp.vector.geopackage import FAILURES, write_geopackage
 from geohp.vector.polygonize import PolygonizeOptions, open_polygons
-from geohp.vector.targets import DRIVERS, check_target
+from geohp.vector.targets import DRIVERS, check_target, refuse_taken
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -59,7 +59,7 @@ def write_polygons(
             without ``overwrite``, a GeoPackage that another program is writing to.
     """
     path = check_target(path, layer=layer, overwrite=overwrite)
-    write_layer(Batches([polygons], polygons), path, _legend(polygons, classes), layer)
+    write_layer(Batches([polygons], polygons), path, _legend(polygons, classes), layer, overwrite=overwrite)
     return path
 
 
@@ -100,12 +100,19 @@ def polygonize_file(labels: str | Path | DataArray, path: str | Path, options: P
         check_output(path.with_suffix(".qml"), overwrite=overwrite)
     with open_polygons(labels, options) as polygons:
         batches = Batches(polygons.batches(), polygons.empty(), several_parts=polygons.clip is not None)
-        write_layer(batches, path, polygons.classes, options.layer, qml=options.qml)
+        asked = options.overwrite
+        write_layer(batches, path, polygons.classes, options.layer, qml=options.qml, overwrite=asked)
         return batches.rows
 
 
 def write_layer(
-    batches: Batches, path: Path, legend: Sequence[LandCoverClass], layer: str, *, qml: bool = False
+    batches: Batches,
+    path: Path,
+    legend: Sequence[LandCoverClass],
+    layer: str,
+    *,
+    qml: bool = False,
+    overwrite: bool = True,
 ) -> None:
     """Write batches of polygons to a file, by its suffix, whole or not at all; see :func:`write_polygons`.
 
@@ -115,10 +122,14 @@ def write_layer(
         legend: what their classes are.
         layer: of a GeoPackage.
         qml: also write QGIS's style beside the file, unless that is a GeoPackage.
+        overwrite: replace what is there. If not, what another process has completed since the caller looked is refused,
+            unless it was stopped before all was in place.
     """
     suffix = path.suffix.lower()
     also = [path.with_suffix(".qml")] if qml and suffix != ".gpkg" else []
     with atomic_write(path, *also, failures=FAILURES) as draft:
+        if not overwrite and not is_half_published(path):
+            refuse_taken(path, layer)
         for style in also:
             draft.with_name(style.name).write_text(categorised_qml(legend), encoding="utf-8")
         if suffix == ".gpkg":

@@ -20,10 +20,11 @@ from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning
 
 from geohp.classes import LandCoverClass, classes_to_json, default_classes
-from geohp.errors import GeohpError, SceneError, VectorError
+from geohp.errors import GeohpError, OutputError, SceneError, VectorError
 from geohp.legend.file import Legend
 from geohp.legend.naming import name_classes
 from geohp.legend.recode_raster import recode_file
+from geohp.progress import no_progress
 from geohp.raster.read.labels import open_labels
 from geohp.vector.measures import areas_m2
 from geohp.vector.polygonize import polygonize
@@ -425,6 +426,23 @@ def test_statistics_of_an_image_that_nothing_places(tmp_path):
     labels, heights = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", PATTERN + 5)
     assert polygonize(labels, stats=[f"{heights}:mean"])["b_mean"].tolist() == [5, 6]
     assert len(polygonize(labels, confidence=heights)) == 2
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".geojson", ".parquet"])
+def test_what_another_process_has_completed_meanwhile_is_not_replaced(write_scene, tmp_path, suffix):
+    labels = write_scene(np.zeros((1, 40, 60), np.uint8), "labels.tif", nodata=255)
+    out = tmp_path / f"p{suffix}"
+
+    def another(stage, done, total, detail=""):
+        if not out.exists():
+            polygonize_file(labels, out, progress=no_progress)
+            written.append(out.read_bytes())
+
+    written = []
+    with pytest.raises(OutputError, match="already"):
+        polygonize_file(labels, out, progress=another, qml=True)
+    assert [out.read_bytes()] == written
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.tif", f"p{suffix}"]
 
 
 def test_labels_that_change_while_they_are_read_give_no_polygons(write_scene, tmp_path):
