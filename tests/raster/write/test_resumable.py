@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import pickle
+import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -241,6 +244,23 @@ def test_an_abandoned_folder_without_blocks_is_in_nobodys_way(tmp_path: Path) ->
         (kept(tmp_path) / "0-0-0.tif.x.tmp").write_text("half a part")
         finish(tmp_path)
         assert names(tmp_path) == ["labels.tif", "shares.tif"]
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_no_file_of_what_is_refused_or_cleared_away_stays_open(tmp_path: Path, blocks: int) -> None:
+    """Elsewhere than on Linux, files that are open cannot be removed."""
+    with open_work(tmp_path) as work:
+        put(work, *ORIGINS[:blocks])
+        if not blocks:
+            shutil.copytree(work.folder, tmp_path / "left")
+    if not blocks:
+        (tmp_path / "left").rename(kept(tmp_path))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(OutputError, match="unfinished work") if blocks else nullcontext():
+            open_work(tmp_path, {"another": "identity"}).close()
+        gc.collect()
+    assert [str(warning.message) for warning in said if warning.category is ResourceWarning] == []
 
 
 def test_folders_that_cannot_be_understood_are_refused_in_a_sentence(tmp_path: Path) -> None:
