@@ -46,6 +46,6 @@ class Placement:
         col, row = np.meshgrid(np.linspace(0, self._grid.width, 9), np.linspace(0, self._grid.height, 9))
         corners = np.column_stack([col.ravel(), row.ravel(), np.ones(col.size)])
         placed = self(corners[:, :2])
-        affine, *_ = np.linalg.lstsq(corners, placed, rcond=None)
+        affine, *_ = np.linalg.lstsq(corners, placed)
         pixel = np.sqrt(abs(np.linalg.det(affine[:2])))
         return bool(np.abs(corners @ affine - placed).max() < _BEND_PX * pixel)

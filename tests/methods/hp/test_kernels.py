@@ -165,3 +165,24 @@ def test_products_of_unlike_factors():
     assert (small - 1e-9 * exact).norm() < 0.01 * 1e-9 * exact.norm()
     added = products.product(a.half(), b.half(), add_to=torch.ones(5, 4))
     assert (added - 1 - exact).norm() < 0.01 * exact.norm()
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_positives_are_remembered_as_long_as_there_is_room(symmetric):
+    pytest.importorskip("triton")
+    from geohp.methods.hp.kernels import Tuning, _Operands
+
+    rows = halves(4, 16)
+    a_strip = 3 * 5 * (1 if symmetric else 2) * 64 * 8 * 4  # of 3 x 5 tiles of 64 rows, a word for each of 8 columns
+    operands = _Operands(Tuning(height=64, found_bytes=2 * a_strip), (), (), {})
+    pairs = PositivePairs(rows, rows[:2], remember=True, symmetric=symmetric)
+    for first in (0, 4096):
+        room = operands.room(pairs, first, (3, 5))
+        assert room is pairs.found[first]
+        assert (room.shape, room.dtype) == ((3, 5, 1 if symmetric else 2, 64, 8), torch.int32)
+    assert operands.room(pairs, 8192, (3, 5)) is None
+    assert operands.room(pairs, 8192, (1, 1)) is None
+    assert sorted(pairs.found) == [0, 4096]
+    forgetful = PositivePairs(rows, rows[:2], remember=False, symmetric=symmetric)
+    assert operands.room(forgetful, 0, (1, 1)) is None
+    assert forgetful.found == {}
