@@ -7,7 +7,9 @@ from torch.optim import Adam, AdamW
 
 from geohp.backbones.base import PatchFeatures
 from geohp.methods.base import Batch
+from geohp.methods.hp import method as method_module
 from geohp.methods.hp.method import HP, positives_warnings
+from geohp.methods.hp.mixing import mix_neighbours
 from geohp.methods.hp.settings import HPSettings, LearningRates
 
 SMALL = {"code_channels": 4, "pool_size": 5, "dropout": 0.0}
@@ -234,3 +236,64 @@ def test_the_probe_is_settled_on_the_codes_where_it_is_asked_for():
         made.finish(sample)
     assert not torch.equal(settled.probe.clusters, before[0])
     assert torch.equal(published.probe.clusters, before[1])
+
+
+def unit_rows(maps):
+    return nn.functional.normalize(maps.flatten(2).transpose(1, 2).reshape(-1, maps.shape[1]), dim=1)
+
+
+def asked_of(monkeypatch, name):
+    """What the loss of a name is called with, while it does its work."""
+    asked, loss = [], getattr(method_module, name)
+    monkeypatch.setattr(
+        method_module, name, lambda *rows, **options: asked.append((rows, options)) or loss(*rows, **options)
+    )
+    return asked
+
+
+@pytest.mark.parametrize("specific_alone", [False, True])
+def test_what_is_set_reaches_the_loss(monkeypatch, specific_alone):
+    asked = asked_of(monkeypatch, "contrastive_loss")
+    made = filled(
+        temperature=0.3, keep_rate=0.5, reweight=False, symmetric_positives=False, warmup_steps=2,
+        task_agnostic_positives=not specific_alone,
+    ).eval()  # fmt: skip
+    made.losses(batch(), step=7, total_steps=12)
+    ((rows, options),) = asked
+    z, z_mix, features, codes, pool_agnostic, pool_specific = rows
+    averaged = unit_rows(made.averaged(maps()))
+    torch.testing.assert_close(z, nn.functional.normalize(made.projection(flat(made.head(maps()))), dim=1))
+    mixed = mix_neighbours(made.head(maps()), affinities())
+    torch.testing.assert_close(z_mix, nn.functional.normalize(made.projection(flat(mixed)), dim=1))
+    torch.testing.assert_close(features, averaged if specific_alone else unit_rows(maps()))
+    torch.testing.assert_close(codes, averaged)
+    pools = (made.pool_specific if specific_alone else made.pool_agnostic, made.pool_specific)
+    assert all(torch.equal(rows, pool.rows) for rows, pool in zip((pool_agnostic, pool_specific), pools, strict=True))
+    assert options == {
+        "images": 4, "temperature": 0.3, "task_specific_weight": 0.0 if specific_alone else 0.5, "keep": 0.5,
+        "reweight": False, "symmetric": False, "on_positives": made._note,
+    }  # fmt: skip
+    plain = filled(local_positives=False)
+    plain.losses(batch(), step=0, total_steps=12)
+    (rows, options) = asked[-1]
+    assert rows[1] is None
+    assert (options["reweight"], options["symmetric"], options["keep"], options["temperature"]) == (True, True, 1, 0.4)
+
+
+def test_what_is_set_reaches_the_loss_of_two_views(monkeypatch):
+    asked = asked_of(monkeypatch, "view_loss")
+    naive = {"task_agnostic_positives": False, "task_specific_positives": False}
+    made = filled(**naive, temperature=0.3, keep_rate=0.5).eval()
+    made.losses(batch(augmented=True), step=7, total_steps=12)
+    (((z, z_mix), options),) = asked
+    both = made.head(torch.cat([maps(), maps(seed=5)]))
+    torch.testing.assert_close(z, nn.functional.normalize(made.projection(flat(both)), dim=1))
+    mixed = mix_neighbours(both, affinities().repeat(2, 1, 1))
+    torch.testing.assert_close(z_mix, nn.functional.normalize(made.projection(flat(mixed)), dim=1))
+    assert options == {"images": 8, "temperature": 0.3, "keep": 0.5}
+    filled(**naive, local_positives=False).losses(batch(augmented=True), step=0, total_steps=12)
+    assert asked[-1][0][1] is None
+
+
+def flat(codes):
+    return codes.flatten(2).transpose(1, 2).reshape(-1, codes.shape[1])

@@ -544,6 +544,20 @@ def test_what_goes_wrong_as_a_folder_is_prepared_is_told_and_leaves_none(
     assert names(tmp_path) == []
 
 
+def test_a_block_that_cannot_be_noted_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with open_work(tmp_path) as work:
+        put(work, ORIGINS[0])
+        with monkeypatch.context() as patched:
+            patched.setattr(work._journal, "append", full)
+            with pytest.raises(OutputError, match="No space left on device"):
+                put(work, ORIGINS[1])
+        assert work.finished == {ORIGINS[0]}
+    assert finish(tmp_path) == [*ORIGINS[1:]]
+
+
 def test_blocks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     labels, shares = outputs(tmp_path)
     with open_work(tmp_path) as work:
