@@ -196,6 +196,9 @@ class Polygons:
 
         Yields:
             frames with the columns of :func:`polygonize`, none of them empty, and none too large for the memory.
+
+        Raises:
+            SceneError: a raster of statistics cannot be read, or has changed meanwhile.
         """
         blocks, stitcher = self.survey.blocks.blocks, Stitcher()
         blocks_left = self.survey.blocks_left.copy()
@@ -214,6 +217,8 @@ class Polygons:
             for rings in complete.batches(_MOST_ROWS):
                 yield self._frame(*rings.polygons(self.shaper.placement))
             self.progress("polygons", len(blocks) + number + 1, 2 * len(blocks))
+        for statistics in self.zonal:
+            statistics.unchanged.check()
 
     def empty(self) -> geopandas.GeoDataFrame:
         """A frame without rows."""

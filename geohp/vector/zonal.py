@@ -20,6 +20,7 @@ from geohp.raster.gdal import FAILURES, gdal_message, numpy_dtype
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster, warped_to
 from geohp.raster.read.quantities import QuantityRaster
+from geohp.raster.read.unchanged import UnchangedFiles
 from geohp.raster.read.validity import alpha_bands
 from geohp.vector.regions import Regions
 from geohp.vector.value_counts import ValueCounts
@@ -108,16 +109,28 @@ class _Sums(NamedTuple):
 
 
 class ZonalAccumulator:
-    """Statistics of one raster over the regions of a label map, gathered block by block."""
+    """Statistics of one raster over the regions of a label map, gathered block by block.
 
-    def __init__(self, read: Values, operations: Sequence[str], columns: Sequence[str]) -> None:
+    Attributes:
+        unchanged: tells whether the raster's files are still what they were when it was opened.
+    """
+
+    def __init__(
+        self,
+        read: Values,
+        operations: Sequence[str],
+        columns: Sequence[str],
+        unchanged: UnchangedFiles = UnchangedFiles("", ()),  # noqa: B008 - holds nothing that could change
+    ) -> None:
         """Take what gives values; for rasters see :func:`open_statistics`.
 
         Args:
             read: gives values and validity (rows, cols) of a block of the label map.
             operations: see :class:`Statistics`.
             columns: what each is called.
+            unchanged: the files that the values come from.
         """
+        self.unchanged = unchanged
         self._read, self._operations, self._columns = read, operations, columns
         ranks = {operation: _percentile(operation) for operation in operations}
         self._ranks = {operation: rank for operation, rank in ranks.items() if rank is not None}
@@ -187,10 +200,12 @@ def open_statistics(request: Statistics, grid: Grid) -> Iterator[ZonalAccumulato
         VectorError: it cannot be brought to the label map's grid, or must lie on it and does not.
     """
     with opened_raster(request.raster) as (dataset, name):
+        unchanged = UnchangedFiles(name, dataset.files)
         if request.same_grid:
             check_same_grid(dataset, name, grid)
         with dataset_on_grid(dataset, name, grid) as resampled:
-            yield ZonalAccumulator(QuantityRaster(resampled, name).read, request.operations, request.names)
+            read = QuantityRaster(resampled, name).read
+            yield ZonalAccumulator(read, request.operations, request.names, unchanged)
 
 
 def check_same_grid(dataset: Any, name: str, grid: Grid) -> None:

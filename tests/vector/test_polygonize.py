@@ -445,6 +445,19 @@ def test_what_another_process_has_completed_meanwhile_is_not_replaced(write_scen
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.tif", f"p{suffix}"]
 
 
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet"])
+def test_rasters_of_statistics_that_change_while_they_are_read_give_no_polygons(write_scene, tmp_path, suffix):
+    labels = write_scene(np.zeros((1, 40, 60), np.uint8), "labels.tif", nodata=255)
+    heights = write_scene(np.ones((1, 40, 60), np.uint8), "heights.tif")
+
+    def changing(stage, done, total, detail=""):
+        heights.write_bytes(heights.read_bytes() + b"more")
+
+    with pytest.raises(SceneError, match=r"heights\.tif has changed while it was read"):
+        polygonize_file(labels, tmp_path / f"p{suffix}", stats=[f"{heights}:mean"], block_px=20, progress=changing)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["heights.tif", "labels.tif"]
+
+
 def test_labels_that_change_while_they_are_read_give_no_polygons(write_scene, tmp_path):
     labels = write_scene(np.zeros((1, 40, 60), np.uint8), "labels.tif", nodata=255)
 
