@@ -19,7 +19,6 @@ from geohp.raster.block import BLOCK_PX, Block, BlockGrid
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster, complete_classes, open_labels, opened_raster, warped_to
 from geohp.raster.read.quantities import QuantityRaster
-from geohp.raster.read.unchanged import UnchangedFiles
 
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -136,8 +135,7 @@ def open_pair(dates: Dates, options: ChangeOptions) -> Iterator[DatePair]:
 def _labels(date: DateMap, grid: Grid) -> Iterator[LabelRaster]:
     """A date's labels on a grid, by the nearest pixels."""
     with open_labels(date.labels) as own, own.warped(grid) as labels:
-        # Which a warped raster does not tell.
-        labels.classes, labels.labels, labels.unchanged = own.classes, own.labels, own.unchanged
+        labels.classes, labels.labels = own.classes, own.labels  # which a warped raster does not tell
         yield labels
 
 
@@ -157,9 +155,7 @@ def _quantity(date: DateMap, grid: Grid) -> Iterator[QuantityRaster]:
             add_alpha=nodata is None,
             **_places(Grid.of(dataset), grid),
         ) as warped:
-            quantity = QuantityRaster(warped, name)
-            quantity.unchanged = UnchangedFiles(name, dataset.files)
-            yield quantity
+            yield QuantityRaster(warped, name)
 
 
 def _places(own: Grid, grid: Grid) -> dict[str, Any]:

@@ -40,6 +40,17 @@ class MapInputs:
     scene: Scene
     confidence: ConfidenceRaster | None
 
+    def check_unchanged(self) -> None:
+        """Make sure that all are what they were when they were opened.
+
+        Raises:
+            SceneError: one is not.
+        """
+        self.labels.unchanged.check()
+        self.scene.unchanged.check()
+        if self.confidence is not None:
+            self.confidence.unchanged.check()
+
     def read_labels(self, block: Block, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Labels of a block, (rows, cols), 255 where there is no data.
 
@@ -65,7 +76,11 @@ class MapInputs:
 
 
 class ConfidenceRaster:
-    """An open raster of shares in [0, 1] on a label map's grid."""
+    """An open raster of shares in [0, 1] on a label map's grid.
+
+    Attributes:
+        unchanged: tells whether its files are still what they were when it was opened.
+    """
 
     def __init__(self, dataset: Any, name: str, grid: Grid) -> None:
         """Take an open rasterio dataset, of which the first band is read.
@@ -75,6 +90,7 @@ class ConfidenceRaster:
         """
         check_same_grid(dataset, name, grid)
         self._shares = QuantityRaster(dataset, name)
+        self.unchanged = self._shares.unchanged
 
     def read(self, block: Block, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """The block's confidence, (rows, cols), in steps of 1/254; 255 where there is none.

@@ -124,6 +124,7 @@ def view(labels: str | Path | DataArray, scene: str | Path | DataArray, options:
         levels = build_levels(inputs, options.progress)
         shown = [(cluster, cluster_examples(inputs, cluster)) for cluster in clusters]
         content = PageContent(inputs.labels, inputs.scene.path, shown, levels, outlines, inputs.confidence is not None)
+        inputs.check_unchanged()
         write_page(out, content)
     classes = tuple(cluster.entry for cluster in clusters)
     return ViewPage(out, classes, tuple(cluster.area for cluster in clusters), levels[0].factor)

@@ -84,6 +84,19 @@ def test_a_confidence_of_another_model_beside_the_labels_is_left_alone(map_files
     assert not Page(view(labels, scene).path).document["has_confidence"]
 
 
+@pytest.mark.parametrize("which", ["labels", "scene", "confidence"])
+def test_what_changes_while_it_is_read_gives_no_page(map_files, which):
+    labels, scene = map_files
+    changing = {"labels": labels, "scene": scene, "confidence": labels.with_name("labels_confidence.tif")}[which]
+
+    def change(stage, done, total, detail=""):
+        changing.write_bytes(changing.read_bytes() + b"more")
+
+    with pytest.raises(SceneError, match="has changed while it was read"):
+        view(labels, scene, progress=change)
+    assert not labels.with_suffix(".html").exists()
+
+
 def test_larger_maps_are_shown_in_tiles_of_several_levels(tmp_path):
     shape = (700, 1301)
     labels = label_values(shape)
