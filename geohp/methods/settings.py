@@ -71,7 +71,9 @@ class Settings:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, source: Any, handler: Any) -> dict[str, Any]:
-        return described(cls, handler(source), handler)
+        schema = described(cls, handler(source), handler)
+        handler.resolve_ref_schema(schema)["additionalProperties"] = False  # pydantic before 2.14 leaves it out
+        return schema
 
 
 def described(kind: type, schema: dict[str, Any], handler: Any) -> dict[str, Any]:
