@@ -305,12 +305,14 @@ def _joined(shapes: NDArray[Any], name: str) -> Any:
         raise SourceError(f"{name} holds no shapes", "draw the area as polygons")
     polygons = present[shapely.get_type_id(present) == _POLYGON]
     finite = has_usable_coordinates(polygons)
-    kinds = ", ".join(sorted({shape.geom_type for shape in present}))
     broken = int((~shapely.is_valid(polygons[finite])).sum())
     joined = _polygonal(shapely.union_all([_polygonal(shape) for shape in shapely.force_2d(polygons[finite])]))
     if not finite.all():
         logger.warning("%s: %d polygons with coordinates that are no numbers are left out", name, int((~finite).sum()))
+    if shapely.is_empty(joined) and len(polygons):
+        raise SourceError(f"{name} holds no polygon that covers any ground", "check its coordinates")
     if shapely.is_empty(joined):
+        kinds = ", ".join(sorted({shape.geom_type for shape in present}))
         raise SourceError(f"{name} holds no polygons but {kinds}", "draw the area as polygons, or buffer these")
     if len(polygons) < len(present):
         logger.info("%s: %d shapes that are no polygons are left out", name, len(present) - len(polygons))

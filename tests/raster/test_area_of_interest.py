@@ -155,8 +155,13 @@ def test_polygons_with_impossible_coordinates_are_left_out_or_refused(number, ca
     area = AreaOfInterest.of(gpd.GeoSeries([strange, box(10, 10, 50, 50)], crs=UTM))
     assert area.within(GRID, "scene").pixels(GRID.block).sum() == 1600
     assert "1 polygons with coordinates that are no numbers" in caplog.text
-    with pytest.raises(SceneError, match="holds no polygons"):
+    with pytest.raises(SceneError, match="holds no polygon that covers any ground"):
         AreaOfInterest.of(gpd.GeoSeries([strange], crs=UTM))
+
+
+def test_a_polygon_without_area_is_not_called_something_else():
+    with pytest.raises(SceneError, match="holds no polygon that covers any ground"):
+        AreaOfInterest.of(gpd.GeoSeries([shapely.Polygon([(0, 0), (9, 9), (18, 18)])], crs=UTM))
 
 
 TABLE = """<OGRVRTDataSource><OGRVRTLayer name="t"><SrcDataSource relativeToVRT="1">t.csv</SrcDataSource>
