@@ -36,7 +36,7 @@ class FitOptions:
         bands: by number, name or colour.
         scaling: ``auto``, ``type``, ``percentiles``, ``percentiles:2,98`` or ``LOW,HIGH``.
         seed: of everything random.
-        split_vegetation: let vegetation be several classes also where it covers much of the ground, and would be one.
+        split_covers: let vegetation and open ground be several classes also where they cover much, and would be one.
     """
 
     classes: int | None = None
@@ -46,7 +46,7 @@ class FitOptions:
     bands: Sequence[int | str] | None = None
     scaling: str | None = None
     seed: int = 0
-    split_vegetation: bool = False
+    split_covers: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

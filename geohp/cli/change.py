@@ -64,11 +64,11 @@ def change(
     classes: Annotated[
         int | None, _model(min=2, max=254, help="Find this many classes on both dates together, without a model.")
     ] = None,
-    split_vegetation: Annotated[
+    split_covers: Annotated[
         bool,
         _model(
-            "--split-vegetation",
-            help="Let vegetation be several of these classes also where it covers much of the ground.",
+            "--split-covers",
+            help="Let vegetation and open ground be several of these classes also where they cover much.",
         ),
     ] = False,
     backbone: Annotated[
@@ -137,7 +137,7 @@ def change(
             min_area_m2=min_area,
             confidence=confidence,
             classes=classes,
-            split_vegetation=split_vegetation,
+            split_covers=split_covers,
             backbone=backbone,
             weights=weights,
             block=block,

@@ -84,11 +84,11 @@ def segment(
     classes: Annotated[
         int | None, _model(min=2, max=254, help="Find this many classes on the scenes themselves, without a model.")
     ] = None,
-    split_vegetation: Annotated[
+    split_covers: Annotated[
         bool,
         _model(
-            "--split-vegetation",
-            help="Let vegetation be several of these classes also where it covers much of the ground.",
+            "--split-covers",
+            help="Let vegetation and open ground be several of these classes also where they cover much.",
         ),
     ] = False,
     backbone: Annotated[
@@ -163,7 +163,7 @@ def segment(
         options = MapOptions(
             model=model,
             classes=classes,
-            split_vegetation=split_vegetation,
+            split_covers=split_covers,
             backbone=backbone,
             weights=weights,
             block=block,

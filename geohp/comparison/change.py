@@ -94,7 +94,7 @@ def change(old: str | Path, new: str | Path, options: ChangeOptions) -> ChangeRe
             :class:`geohp.comparison.options.ChangeOptions`.
         min_area_m2: regions of one transition that are smaller count as no change.
         model, legend, device: see :class:`geohp.inference.map_options.ModelOptions`.
-        classes, backbone, weights, block, bands, scaling, seed, split_vegetation: see
+        classes, backbone, weights, block, bands, scaling, seed, split_covers: see
             :class:`geohp.options.FitOptions`; without a model,
             classes are found on both dates together.
         overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.

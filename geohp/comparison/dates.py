@@ -33,7 +33,7 @@ _NOTED_BRIGHTNESS = 0.04
 """Of the range of values: NAIP's two dates, of which most seems to change, differ by 0.06 to 0.11."""
 
 _MODEL_OPTIONS = ("model", "classes", "backbone", "weights", "block", "bands", "scaling", "legend", "maps")
-_SCENE_SWITCHES = ("split_vegetation", "per_date_scaling")
+_SCENE_SWITCHES = ("split_covers", "per_date_scaling")
 """What means nothing where label maps are compared."""
 
 

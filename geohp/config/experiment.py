@@ -59,9 +59,9 @@ class ClassesConfig(Strict):
     extra_clusters: int = Field(default=0, ge=0, le=252)
     """Clusters beyond ``count`` (over-clustering): scores match the best ``count`` of them one to one and give each of
     the rest to the class of most of its pixels; in a map they are classes of their own until a legend merges them."""
-    split_vegetation: bool = True
-    """Vegetation is as many classes as come out; else, where it covers much of the ground, it is one class, told by its
-    colour, and gets a third of extra clusters (docs/choosing-classes.md)."""
+    split_covers: bool = True
+    """Vegetation and open ground are as many classes as come out; else each is one where it covers much, told by its
+    looks, and gets a third of extra clusters (docs/choosing-classes.md)."""
     names: list[str] | None = None
     """Of each of them, in their order; "class 0" and so on by default."""
     colours: list[str] | None = None

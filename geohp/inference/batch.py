@@ -56,7 +56,7 @@ def segment_files(scenes: str | Path | Iterable[str | Path], out_dir: str | Path
             (``NAME_confidence.tif``, ...), ``polygons`` (``NAME.gpkg``), ``qml`` (``NAME.qml``, ... : QGIS's styles),
             ``stac`` (``NAME.json``, a STAC Item).
         model, legend, device: see :class:`geohp.inference.map_options.ModelOptions`.
-        classes, backbone, weights, block, bands, scaling, seed, split_vegetation: see
+        classes, backbone, weights, block, bands, scaling, seed, split_covers: see
             :class:`geohp.options.FitOptions`.
         overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.
         aoi, aoi_layer, crop: see :class:`geohp.options.ExtentOptions`; scenes that lie elsewhere get no map.

@@ -20,7 +20,7 @@ from geohp.raster.read.scene import Scene, open_scene
 if TYPE_CHECKING:
     from geohp.inference.map_options import MapOptions, ModelOptions
 
-_ONLY_FOR_A_FIT = ("classes", "backbone", "block", "split_vegetation")
+_ONLY_FOR_A_FIT = ("classes", "backbone", "block", "split_covers")
 """Options that ask for classes to be found on the scene itself."""
 
 _UNMEASURED = "0,1"  # opens any scene without reading a pixel

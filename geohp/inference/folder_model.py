@@ -39,8 +39,8 @@ class FolderModel:
         """
         self._record, self._options, self._apart = record, options, apart
         asked = {field.name: getattr(options, field.name) for field in fields(FitOptions)}
-        if not options.split_vegetation:  # nobody could ask for it once: folders of then stay known
-            del asked["split_vegetation"]
+        if not options.split_covers:  # nobody could ask for it once: folders of then stay known
+            del asked["split_covers"]
         self._fit = digest({**asked, "apart": True} if apart else asked)
         self._path = record.folder / MODEL_NAME
         self._notes: dict[str, Any] = {} if options.restart else dict(record.notes)

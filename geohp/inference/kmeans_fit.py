@@ -17,9 +17,9 @@ from geohp.errors import DataError
 from geohp.inference import scene_sampler
 from geohp.inference.engine.settings import default_input_px
 from geohp.inference.scene_sampler import SampledPatch, SceneSampler, Window
+from geohp.methods.kmeans.covers import Looks, gather_covers
 from geohp.methods.kmeans.method import KMeans
-from geohp.methods.kmeans.vegetation import gather_vegetation, name_vegetation
-from geohp.model.appearance import CHANNELS, coloured_by_look, patch_colours
+from geohp.model.appearance import CHANNELS, coloured_by_look, patch_looks
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
 from geohp.options import FitOptions
@@ -67,7 +67,7 @@ def fit_kmeans(
         block=-1 if options.block is None else options.block,
         remove_position_bias=True,
     ).to(device)
-    rows, colours = _sample_features(net, sampler, device, seed, progress)
+    rows, looks = _sample_features(net, sampler, device, seed, progress)
     # Patches that are the same to the last bit cannot belong to different classes.
     distinct = _distinct(rows, seed)
     count = max(1, min(classes, distinct))
@@ -77,11 +77,10 @@ def fit_kmeans(
     if len(rows):
         method.prepare(lambda _: iter([rows.T[None, :, :, None]]))
     named = default_classes(count)
-    if len(rows) and not options.split_vegetation:
-        gathered = gather_vegetation(rows, colours, count, seed=seed)
-        if gathered is not None:
-            method.probe = gathered.probe.to(method.probe.clusters)
-            named = name_vegetation(named, gathered.classes)
+    gathered = None if options.split_covers or not len(rows) else gather_covers(rows, looks, count, seed=seed)
+    if gathered is not None:
+        method.probe = gathered.probe.to(method.probe.clusters)
+        named = gathered.name(named)
     side = default_input_px(net.patch_size)
     shown = slice(None, None, max(1, len(rows) // _SHOWN))
     card = ModelCard(
@@ -89,7 +88,7 @@ def fit_kmeans(
         backbone=BackboneCard.of(net),
         in_channels=net.channels,
         code_channels=net.channels,
-        classes=coloured_by_look(named, colours[shown], _clusters(method, rows[shown])),
+        classes=coloured_by_look(named, looks.colours[shown], _clusters(method, rows[shown])),
         bands=sampler.bands,
         scaling=sampler.rule,
         patch_px=side,
@@ -101,8 +100,8 @@ def fit_kmeans(
 
 def _sample_features(
     net: Backbone, sampler: SceneSampler, device: torch.device, seed: int, progress: Progress
-) -> tuple[Tensor, Tensor]:
-    """Feature rows (n, C) of patches from all over the scenes and their colours (n, 3).
+) -> tuple[Tensor, Looks]:
+    """Feature rows (n, C) of patches from all over the scenes and what they look like.
 
     The backbone is fitted first, where it needs it.
     """
@@ -121,7 +120,7 @@ def _sample_features(
         patches.append(patch)
         progress(_READING, number, len(chosen))
     if not patches:
-        return torch.empty(0, net.channels), torch.empty(0, CHANNELS)
+        return torch.empty(0, net.channels), Looks(torch.empty(0, CHANNELS), torch.empty(0))
     if net.needs_fit:
         _fit_backbone(net, [normalised(patch) for patch in patches], seed)
     most = limit * (side // net.patch_size) ** 2 // max(len(windows), limit)
@@ -131,11 +130,12 @@ def _sample_features(
         progress(_FITTING, len(rows) + 1, len(windows))
         features = net(normalised(patch), affinities=False).features[0]
         image, valid = torch.from_numpy(patch.data)[None], torch.from_numpy(patch.valid)[None]
-        colours = patch_colours(image, (features.shape[-2], features.shape[-1]), valid)[0]
-        both = torch.cat([features, colours.to(features)])
+        looks = patch_looks(image, (features.shape[-2], features.shape[-1]), valid)[0]
+        both = torch.cat([features, looks.to(features)])
         rows.append(_draw_rows(_valid_rows(both, patch.valid, net.patch_size), most, generator))
     both = torch.cat(rows)
-    return both[:, : net.channels].contiguous(), both[:, net.channels :]
+    own = net.channels
+    return both[:, :own].contiguous(), Looks(both[:, own : own + CHANNELS], both[:, own + CHANNELS])
 
 
 @torch.no_grad()

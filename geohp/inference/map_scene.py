@@ -128,7 +128,7 @@ def segment_file(scene: str | Path, options: FileOptions) -> SceneResult:
         out, confidence, entropy, probabilities, polygons, qml, stac: see
             :class:`geohp.inference.products.Products`.
         model, legend, device: see :class:`geohp.inference.map_options.ModelOptions`.
-        classes, backbone, weights, block, bands, scaling, seed, split_vegetation: see
+        classes, backbone, weights, block, bands, scaling, seed, split_covers: see
             :class:`geohp.options.FitOptions`.
         overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.
         aoi, aoi_layer, crop: see :class:`geohp.options.ExtentOptions`; classes are found inside, and what lies outside

@@ -32,7 +32,7 @@ def segment(scene: Any, options: SegmentOptions) -> xr.DataArray:
             nothing is computed but what a fit or a measured scaling samples: 256 patches of 64 x 64 px, and the windows
             fitted on.
         model, legend, device: see :class:`geohp.inference.map_options.ModelOptions`.
-        classes, backbone, weights, block, bands, scaling, seed, split_vegetation: see
+        classes, backbone, weights, block, bands, scaling, seed, split_covers: see
             :class:`geohp.options.FitOptions`.
         overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.
         aoi, aoi_layer, crop: see :class:`geohp.options.ExtentOptions`.

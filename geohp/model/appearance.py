@@ -33,6 +33,16 @@ def patch_colours(images: Tensor, grid: tuple[int, int], valid: Tensor | None = 
     return means / F.adaptive_avg_pool2d(valid[:, None].to(means), grid).clamp_min(torch.finfo(means.dtype).tiny)
 
 
+def patch_looks(images: Tensor, grid: tuple[int, int], valid: Tensor | None = None) -> Tensor:
+    """Mean colour of every patch, and how much its pixels vary: a fourth channel, the bands' mean standard deviation.
+
+    Args and Returns: those of :func:`patch_colours`, (B, 4, h, w).
+    """
+    means = patch_colours(images, grid, valid)
+    variances = (patch_colours(images.square(), grid, valid) - means.square()).clamp_min(0)
+    return torch.cat([means, variances.sqrt().mean(1, keepdim=True)], dim=1)
+
+
 def coloured_by_look(
     classes: Sequence[LandCoverClass], colours: Tensor, clusters: Tensor, chosen: Sequence[str] = ()
 ) -> tuple[LandCoverClass, ...]:

@@ -35,7 +35,7 @@ from geohp.training.checkpoints import preserve_rng_state
 from geohp.training.comparison import KMeansComparison, compare_with_kmeans
 from geohp.training.health import Health
 from geohp.training.linear_probe import fit_linear_probe
-from geohp.training.looks import colour_by_look, gather_by_look, sample_looks
+from geohp.training.looks import colour_by_look, gather_by_look, see_patches
 from geohp.training.loop import run_training
 from geohp.training.relay import Relay
 from geohp.training.scoring import LabelScores
@@ -260,12 +260,12 @@ def _finished(method: Method, features: FeatureSampler, card: ModelCard, classes
             refit_probe(method, features.sample, len(card.classes), seed=seed)
         else:
             method.finish(features.sample)
-        looks = sample_looks(method, features)
-        if looks is not None and not classes.split_vegetation:
-            card = gather_by_look(method, looks, card, classes, seed)
+        seen = see_patches(method, features)
+        if seen is not None and not classes.split_covers:
+            card = gather_by_look(method, seen, card, classes, seed)
         model = LandCoverModel(features.backbone, method.head, method.probe, card, method.linear_probe)
-        if looks is not None:
-            colour_by_look(model, looks, classes.colours or ())
+        if seen is not None:
+            colour_by_look(model, seen, classes.colours or ())
     return model
 
 

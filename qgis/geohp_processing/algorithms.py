@@ -108,9 +108,9 @@ class _Mapping(_WithPolygons):
             "How many classes to find where there is no model; with a model this has no meaning.",
         )
         self._advanced(
-            QgsProcessingParameterBoolean("SPLIT_VEGETATION", "Several classes of vegetation (without a model)", False),
-            "--split-vegetation",
-            "Otherwise vegetation is one class where it covers much of the ground.",
+            QgsProcessingParameterBoolean("SPLIT_COVERS", "Several classes of a large cover (without a model)", False),
+            "--split-covers",
+            "Otherwise vegetation, and open ground, are one class each where they cover much.",
         )
         self.add(
             QgsProcessingParameterFile("LEGEND", "Legend", _FILE, optional=True, fileFilter=_LEGENDS),
@@ -182,7 +182,7 @@ class _Mapping(_WithPolygons):
     ) -> Options:
         options = super().options(parameters, context, feedback)
         has_model = dict(options)["--model"] is not None
-        without_model = ("--classes", "--split-vegetation")
+        without_model = ("--classes", "--split-covers")
         chosen = [(flag, value) for flag, value in options if not (has_model and flag in without_model)]
         return [*chosen, ("--qml", True), ("--overwrite", True)]
 

@@ -54,7 +54,7 @@ def test_the_command_line_says_what_does_not_fit(scene, run, tmp_path):
 
     assert "bands=: 1 named, but model runs/new/model.safetensors takes 3" in said("--bands", "1")
     assert "classes=: the model has its own" in said("--model", str(run), "--classes", "4")
-    assert "split_vegetation=: the model has its own" in said("--model", str(run), "--split-vegetation")
+    assert "split_covers=: the model has its own" in said("--model", str(run), "--split-covers")
     assert not (tmp_path / "out.tif").exists()
 
 

@@ -4,7 +4,7 @@ import torch
 
 from geohp.classes import default_classes
 from geohp.colours import spread_colours
-from geohp.model.appearance import coloured_by_look, patch_colours
+from geohp.model.appearance import coloured_by_look, patch_colours, patch_looks
 
 
 def test_a_patch_has_the_mean_colour_of_its_valid_pixels():
@@ -30,3 +30,15 @@ def test_classes_get_the_colours_of_their_patches():
     fixed = coloured_by_look(default_classes(3), colours, torch.tensor([2, 2, 0]), chosen=("#ff0000", "#00ff00"))
     assert [entry.colour for entry in fixed[:2]] == ["#ff0000", "#00ff00"]
     assert fixed[2].rgb[1] > max(fixed[2].rgb[0], fixed[2].rgb[2])
+
+
+def test_looks_are_means_and_deviations_of_what_is_valid():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 4, 16, 24, generator=generator)
+    valid = torch.rand(2, 16, 24, generator=generator) > 0.3
+    looks = patch_looks(images * valid[:, None], (2, 3), valid)
+    assert looks.shape == (2, 4, 2, 3)
+    inside = images[1, :3, 8:16, 16:24][:, valid[1, 8:16, 16:24]]
+    torch.testing.assert_close(looks[1, :3, 1, 2], inside.mean(1))
+    torch.testing.assert_close(looks[1, 3, 1, 2], inside.std(1, correction=0).mean(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(patch_looks(images, (2, 3))[:, :3], patch_colours(images, (2, 3)))

@@ -1,4 +1,4 @@
-"""Vegetation is one class on images that it covers most of, whichever way the classes are found."""
+"""A cover is one class on images that it covers most of, whichever way the classes are found."""
 
 import json
 
@@ -12,7 +12,7 @@ from geohp.model.card import read_card
 from geohp.model.file import load_model
 
 GREENS = ((70, 92, 48), (45, 66, 38), (112, 132, 70), (58, 84, 60))
-OTHERS = ((128, 128, 128), (205, 90, 70), (222, 212, 192))
+OTHERS = ((112, 112, 112), (160, 70, 55), (60, 62, 118))
 SIDE, FIELD = 384, 32
 TRAINING = [
     "data.patches=24", "data.patch_px=64", "train.batch_size=4", "train.epochs=2", "train.device=cpu",
@@ -49,7 +49,7 @@ def test_classes_found_on_the_scene_itself(country):
     labels = geohp.segment(str(scene), classes=4)
     assert classes_from_json(labels.attrs["classes"])[0].name == "vegetation"
     assert agreement(labels.values, kind) > 0.9
-    split = geohp.segment(str(scene), classes=4, split_vegetation=True)
+    split = geohp.segment(str(scene), classes=4, split_covers=True)
     assert json.loads(split.attrs["classes"])[0]["name"] == "class 0"
     assert largest(split.values) < 0.6 < largest(labels.values)
 
@@ -75,7 +75,7 @@ def test_a_trained_model_and_its_figures(country, tmp_path, method):
 
 def test_the_published_way_splits_it(country, tmp_path):
     scene, _ = country
-    settings = [f"data.images={scene}", *TRAINING, "classes.split_vegetation=true"]
+    settings = [f"data.images={scene}", *TRAINING, "classes.split_covers=true"]
     run = geohp.train("orthophotos", settings, out=tmp_path / "run")
     assert load_model(run.folder).probe.members is None
     assert read_card(run.folder).classes[0].name == "class 0"

@@ -1,0 +1,222 @@
+"""Covers gathered: what lies over much of the ground, and k-means would split for that, is one class by its looks.
+
+K-means gives a cover as many clusters as it has area and variety: where fields and trees, or sand, are most of the
+ground they take most of the classes, and roads, roofs and water share what is left. That many greens, or many sands,
+are one class is nothing that features tell: it is what legends of land cover agree on, and looks tell which is which.
+How much it is worth, and where it is worth nothing, stands in docs/accuracy.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from geohp.classes import LandCoverClass
+from geohp.methods.kmeans.clustering import spherical_kmeans
+from geohp.methods.probes import ClusterProbe
+
+logger = logging.getLogger(__name__)
+
+EXCESS_GREEN = 0.06
+"""From which excess green index on something is vegetation; paved and bare ground and roofs lie around 0."""
+_GREEN_OVER_BLUE = 0.02
+"""By which share green exceeds blue in vegetation: it does not in water, whose green is a turquoise."""
+_BRIGHT, _SMOOTH = 0.5, 0.1
+"""Open ground is brighter, and varies less within a patch, than that: sand, bare soil, snow; roofs and trees vary."""
+_COVERS_MUCH = 1.5
+"""Fair shares of the ground (1 / K each) from which on k-means would split a cover."""
+_FINEST = 3.0
+"""Classes of the rest are on average at least the third part of a fair share; the others stay with a cover."""
+
+_FINE, _MOST_FINE = 16, 128
+"""Clusters a class whose looks count, and in all."""
+_CENTROIDS = 2
+"""Centroids of a cover for every class that there is in all: it has more sides than one direction can tell."""
+_ROWS = 20_000
+_PER_FINE = 20  # patches a fine cluster has at least on average
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What patches look like.
+
+    Attributes:
+        colours: (n, 3) mean red, green and blue in [0, 1].
+        textures: (n,) standard deviation within the patch, a mean over the bands.
+    """
+
+    colours: Tensor
+    textures: Tensor
+
+    def __getitem__(self, rows: Tensor | slice) -> Looks:
+        return Looks(self.colours[rows], self.textures[rows])
+
+    def means(self, groups: Tensor, count: int) -> Looks:
+        """Of so many groups, given the group (n,) of each patch."""
+        sizes = torch.bincount(groups, minlength=count).clamp_min(1).to(self.colours)
+        colours = torch.zeros(count, 3).to(self.colours).index_add_(0, groups, self.colours)
+        textures = torch.zeros(count).to(self.textures).index_add_(0, groups, self.textures)
+        return Looks(colours / sizes[:, None], textures / sizes.to(textures))
+
+
+@dataclass(frozen=True)
+class Cover:
+    """A cover that was gathered.
+
+    Attributes:
+        name: what its classes are called.
+        share: of the ground.
+        classes: how many it has.
+    """
+
+    name: str
+    share: float
+    classes: int = 1
+
+
+@dataclass(frozen=True)
+class GatheredCovers:
+    """Clusters of which the first classes are covers.
+
+    Attributes:
+        probe: of K classes.
+        covers: in the order of their classes, from number 0 on.
+    """
+
+    probe: ClusterProbe
+    covers: tuple[Cover, ...]
+
+    def name(self, classes: Sequence[LandCoverClass]) -> tuple[LandCoverClass, ...]:
+        """Classes, those of covers called so."""
+        names = []
+        for cover in self.covers:
+            several = [f"{cover.name} {number}" for number in range(1, cover.classes + 1)]
+            names += [cover.name] if cover.classes == 1 else several
+        names += [entry.name for entry in classes[len(names) :]]
+        return tuple(replace(entry, name=name) for entry, name in zip(classes, names, strict=True))
+
+
+def excess_green(colours: Tensor) -> Tensor:
+    """2 g - r - b of colours (..., 3), where r, g, b are their shares of R + G + B: from -1 to 2, 0 for greys.
+
+    The index of Woebbecke et al. (Color indices for weed identification under various soil, residue, and lighting
+    conditions, Transactions of the ASAE 38, 1995).
+    """
+    red, green, blue = _shares(colours).unbind(-1)
+    return 2 * green - red - blue
+
+
+def is_vegetation(looks: Looks) -> Tensor:
+    """(n,) which are the colours of plants."""
+    _, green, blue = _shares(looks.colours).unbind(-1)
+    return (excess_green(looks.colours) > EXCESS_GREEN) & (green - blue > _GREEN_OVER_BLUE)
+
+
+def is_open_ground(looks: Looks) -> Tensor:
+    """(n,) which are bright and smooth, and no plants."""
+    return (looks.colours.mean(-1) > _BRIGHT) & (looks.textures < _SMOOTH) & ~is_vegetation(looks)
+
+
+_KINDS = {"vegetation": is_vegetation, "open ground": is_open_ground}
+
+
+@torch.no_grad()
+def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, seed: int = 0) -> GatheredCovers | None:
+    """Clusters of patches, vegetation and open ground being one class each where they cover much.
+
+    Fine clusters belong to a cover, or not, by the mean looks of their patches: a shadow among trees goes with the
+    trees, and a green car does not. Patches that belong to none are clustered by themselves.
+
+    Args:
+        rows: (n, D) features or codes.
+        looks: of the same patches.
+        classes: number K of classes in all.
+        extra: of which so many are there to be merged by a user: a third of these go to each cover.
+        seed: of all draws.
+
+    Returns:
+        ``None`` where no cover has one and a half classes' share of the ground, or there is nothing else.
+    """
+    rows = F.normalize(rows.float().cpu(), dim=1)
+    order = torch.randperm(len(rows), generator=Generator().manual_seed(seed))[:_ROWS]
+    rows, looks = rows[order], looks[order]
+    kinds = _kinds_of(rows, looks, classes, seed)
+    covers = _covers(kinds, classes, extra)
+    others = classes - sum(cover.classes for cover in covers)
+    if not covers or not 0 < others <= int((kinds == _REST).sum()):
+        return None
+    parts, members = [], []
+    for cover in covers:
+        own = rows[kinds == list(_KINDS).index(cover.name)]
+        centroids, numbers = _split(own, cover.classes, max(1, _CENTROIDS * classes // cover.classes), seed)
+        members.append(numbers + sum(earlier.classes for earlier in covers[: covers.index(cover)]))
+        parts.append(centroids)
+        logger.info("%s, %.0f %% of the ground, is %s", cover.name, 100 * cover.share, _in_words(cover.classes))
+    parts.append(spherical_kmeans(rows[kinds == _REST], others, seed=seed)[0])
+    members.append(torch.arange(classes - others, classes))
+    probe = ClusterProbe(rows.shape[1], sum(map(len, members)), torch.cat(members))
+    probe.clusters.copy_(torch.cat(parts))
+    return GatheredCovers(probe, covers)
+
+
+_REST = -1
+
+
+def _kinds_of(rows: Tensor, looks: Looks, classes: int, seed: int) -> Tensor:
+    """(n,) the number of the cover that patches belong to by the looks of their fine clusters, -1 where none is large.
+
+    Where there are too few patches for fine clusters, all belong to none.
+    """
+    kinds = torch.full((len(rows),), _REST)
+    fine = min(_FINE * classes, _MOST_FINE, len(rows) // _PER_FINE)
+    if fine < classes:
+        return kinds
+    centroids, _ = spherical_kmeans(rows, fine, restarts=1, seed=seed)
+    nearest = (rows @ centroids.T).argmax(1)
+    means = looks.means(nearest, fine)
+    for number, belongs in enumerate(_KINDS.values()):
+        own = belongs(means)[nearest.to(means.textures.device)].cpu()
+        if float(own.double().mean()) * classes >= _COVERS_MUCH:
+            kinds[own] = number
+    return kinds
+
+
+def _covers(kinds: Tensor, classes: int, extra: int) -> tuple[Cover, ...]:
+    """What is gathered, and into how many classes; what the rest has no use for goes to the largest."""
+    shares = [float((kinds == number).double().mean()) for number in range(len(_KINDS))]
+    covers = [Cover(name, share, 1 + extra // 3) for name, share in zip(_KINDS, shares, strict=True) if share]
+    if not covers:
+        return ()
+    rest = 1 - sum(cover.share for cover in covers)
+    surplus = classes - sum(cover.classes for cover in covers) - math.ceil(_FINEST * rest * classes)
+    largest = max(covers, key=lambda cover: cover.share)
+    more = largest.classes + max(0, surplus)
+    return tuple(replace(cover, classes=more) if cover is largest else cover for cover in covers)
+
+
+def _split(rows: Tensor, classes: int, centroids: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Unit centroids (P, D) of so many classes, up to so many of each, and the class (P,) of each of them."""
+    means, _ = spherical_kmeans(rows, classes, seed=seed)
+    nearest = (rows @ means.T).argmax(1)
+    parts, members = [], []
+    for number in range(classes):
+        own = rows[nearest == number]
+        of_class = spherical_kmeans(own, min(centroids, len(own)), seed=seed)[0] if len(own) else means[[number]]
+        parts.append(of_class)
+        members += [number] * len(of_class)
+    return torch.cat(parts), torch.tensor(members)
+
+
+def _shares(colours: Tensor) -> Tensor:
+    total = colours.sum(-1, keepdim=True)
+    return colours / total.clamp_min(torch.finfo(colours.dtype).tiny)
+
+
+def _in_words(count: int) -> str:
+    return "one class" if count == 1 else f"{count} classes"

@@ -1,0 +1,142 @@
+"""Covers gathered: by their looks, where they cover much, and nowhere else."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from geohp.classes import default_classes
+from geohp.methods.kmeans.clustering import spherical_kmeans
+from geohp.methods.kmeans.covers import (
+    Cover,
+    GatheredCovers,
+    Looks,
+    excess_green,
+    gather_covers,
+    is_open_ground,
+    is_vegetation,
+)
+
+GREENS = ((70, 90, 50), (40, 60, 35), (110, 130, 70))
+SANDS = ((220, 210, 190), (190, 180, 170), (240, 240, 235))
+OTHERS = ((110, 110, 112), (150, 60, 50), (60, 65, 120))
+
+
+def ground(share, patches=3000, covers=GREENS, texture=0.02, seed=0):
+    """Features of six kinds, the first three of which are one cover; their looks; and the kind of each patch."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = F.normalize(torch.randn(6, 12, generator=generator), dim=1)
+    shares = torch.tensor([share / 3] * 3 + [(1 - share) / 3] * 3)
+    kind = torch.multinomial(shares, patches, replacement=True, generator=generator)
+    rows = directions[kind] + 0.05 * torch.randn(patches, 12, generator=generator)
+    colours = torch.tensor([*covers, *OTHERS])[kind] / 255 + 0.01 * torch.randn(patches, 3, generator=generator)
+    return rows, Looks(colours.clamp(0, 1), torch.full((patches,), texture)), kind
+
+
+def classes_of(probe, rows):
+    return probe.scores(rows.T[None, :, None])[0, :, 0].argmax(0)
+
+
+def modes(labels, kind, kinds):
+    return {int(labels[kind == number].mode().values) for number in kinds}
+
+
+def one(colour, texture):
+    return Looks(torch.tensor([colour]) / 255, torch.tensor([texture]))
+
+
+def test_the_index_is_that_of_the_paper():
+    colours = torch.tensor([[0.2, 0.2, 0.2], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.1, 0.3, 0.1], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(excess_green(colours), torch.tensor([0.0, 2.0, -1.0, 0.8, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("colour", "texture", "vegetation", "open_ground"),
+    [((70, 90, 50), 0.1, True, False), ((95, 100, 60), 0.02, True, False), ((150, 170, 120), 0.02, True, False),
+     ((128, 120, 118), 0.03, False, False), ((200, 190, 160), 0.03, False, True), ((200, 190, 160), 0.2, False, False),
+     ((60, 100, 98), 0.01, False, False), ((30, 60, 120), 0.01, False, False), ((0, 0, 0), 0.0, False, False)],
+    ids=["trees", "dry grass", "bright meadow", "road", "sand", "white roofs", "turquoise water", "sea", "nothing"],
+)  # fmt: skip
+def test_covers_are_told_by_their_looks(colour, texture, vegetation, open_ground):
+    looks = one(colour, texture)
+    assert (bool(is_vegetation(looks)), bool(is_open_ground(looks))) == (vegetation, open_ground)
+
+
+@pytest.mark.parametrize(("covers", "name"), [(GREENS, "vegetation"), (SANDS, "open ground")])
+def test_what_covers_much_is_one_class_and_everything_else_keeps_its_own(covers, name):
+    rows, looks, kind = ground(0.75, covers=covers)
+    gathered = gather_covers(rows, looks, 4)
+    labels = classes_of(gathered.probe, rows)
+    (cover,) = gathered.covers
+    assert (cover.name, cover.classes) == (name, 1)
+    assert cover.share == pytest.approx(0.75, abs=0.03)
+    assert ((labels == 0) == (kind < 3)).double().mean() > 0.99
+    for other in (3, 4, 5):
+        own = torch.bincount(labels[kind == other], minlength=4)
+        assert own.max() > 0.99 * own.sum()
+    assert len(modes(labels, kind, (3, 4, 5))) == 3
+    # Without that, k-means spends its classes on the cover.
+    plain, _ = spherical_kmeans(rows, 4)
+    assert len(modes((F.normalize(rows, dim=1) @ plain.T).argmax(1), kind, (0, 1, 2))) > 1
+
+
+def test_two_covers_are_a_class_each():
+    rows, looks, kind = ground(0.5, covers=GREENS)
+    sandy = kind >= 4
+    looks.colours[sandy] = torch.tensor([0.8, 0.75, 0.7])
+    gathered = gather_covers(rows, looks, 5)
+    labels = classes_of(gathered.probe, rows)
+    assert [(cover.name, cover.classes) for cover in gathered.covers] == [("vegetation", 1), ("open ground", 1)]
+    assert ((labels == 0) == (kind < 3)).double().mean() > 0.99
+    assert ((labels == 1) == sandy).double().mean() > 0.99
+    assert gathered.probe.classes == 5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_where_a_cover_is_small_or_all_there_is_clusters_are_left_alone(share):
+    rows, looks, _ = ground(share)
+    assert gather_covers(rows, looks, 6) is None
+
+
+@pytest.mark.parametrize(
+    ("covers", "texture"), [(((90, 90, 90), (60, 100, 98), (90, 80, 70)), 0.02), (SANDS, 0.2)], ids=["dark", "rough"]
+)
+def test_what_looks_like_no_cover_is_not_gathered_however_much_there_is(covers, texture):
+    rows, looks, _ = ground(0.75, covers=covers, texture=texture)
+    assert gather_covers(rows, looks, 4) is None
+
+
+def test_where_there_is_hardly_anything_else_a_cover_has_several_classes():
+    rows, looks, kind = ground(0.94)
+    gathered = gather_covers(rows, looks, 6)
+    assert [cover.classes for cover in gathered.covers] == [4]  # the others: 3 * 0.06 * 6, rounded up
+    assert gathered.probe.classes == 6
+    labels = classes_of(gathered.probe, rows)
+    assert ((labels < 4) == (kind < 3)).double().mean() > 0.99
+    assert len(modes(labels, kind, (0, 1, 2))) == 3
+
+
+def test_of_extra_clusters_a_cover_has_a_third():
+    rows, looks, _ = ground(0.6)
+    gathered = gather_covers(rows, looks, 18, extra=12)
+    assert [cover.classes for cover in gathered.covers] == [5]
+    assert gathered.probe.classes == 18
+
+
+def test_it_is_the_same_whenever_it_is_done():
+    rows, looks, _ = ground(0.75)
+    first, second = (gather_covers(rows, looks, 4, seed=3).probe.clusters for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, gather_covers(rows, looks, 4, seed=4).probe.clusters)
+
+
+def test_few_patches_are_left_to_k_means():
+    rows, looks, _ = ground(0.75, patches=60)
+    assert gather_covers(rows, looks, 6) is None
+
+
+def test_classes_are_called_what_they_are():
+    classes = default_classes(4)
+    gathered = GatheredCovers(None, (Cover("vegetation", 0.5, 2), Cover("open ground", 0.3)))
+    named = gathered.name(classes)
+    assert [entry.name for entry in named] == ["vegetation 1", "vegetation 2", "open ground", "class 3"]
+    assert [(entry.id, entry.colour) for entry in named] == [(entry.id, entry.colour) for entry in classes]
