@@ -18,12 +18,15 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 from rio_cogeo import cog_validate
 
+from geohp.raster.block import Block
 from geohp.raster.grid import Grid
 from geohp.raster.read.scene import open_scene
-from geohp.raster.write.cog import check_complete
+from geohp.raster.write.assemble import PlacedBlock
+from geohp.raster.write.cog import _tiles, check_complete
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.overviews import halve
 from geohp.raster.write.resumable import ResumableRasterWriter
+from geohp.raster.write.stored_blocks import StoredBlock
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -313,3 +316,20 @@ def test_memory_grows_neither_with_the_grid_nor_with_the_parts(
 ) -> None:
     _, most = peak_memory(LARGE, tmp_path / "a.tif", side, count)
     assert most < 512  # the 5000 blocks are 5 GB
+
+
+@pytest.mark.parametrize(
+    ("block", "tiles"),
+    [
+        (Block(0, 0, 512, 512), {(0, 0)}),
+        (Block(0, 0, 1, 1), {(0, 0)}),
+        (Block(511, 0, 2, 513), {(0, 0), (0, 1), (1, 0), (1, 1)}),
+        (Block(512, 1024, 512, 1), {(1, 2)}),
+        (Block(1023, 511, 1, 1), {(1, 0)}),
+    ],
+)
+def test_tiles_that_a_block_touches(block: Block, tiles: set[tuple[int, int]]) -> None:
+    stored = StoredBlock(0, *block.shape, 0, 0)
+    assert _tiles([PlacedBlock(block, stored)]) == tiles
+    assert _tiles([]) == set()
+    assert _tiles([PlacedBlock(block, stored), PlacedBlock(Block(0, 0, 3, 3), stored)]) == tiles | {(0, 0)}
