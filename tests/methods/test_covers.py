@@ -53,8 +53,10 @@ def test_the_index_is_that_of_the_paper():
     ("colour", "texture", "vegetation", "open_ground"),
     [((70, 90, 50), 0.1, True, False), ((95, 100, 60), 0.02, True, False), ((150, 170, 120), 0.02, True, False),
      ((128, 120, 118), 0.03, False, False), ((200, 190, 160), 0.03, False, True), ((200, 190, 160), 0.2, False, False),
-     ((60, 100, 98), 0.01, False, False), ((30, 60, 120), 0.01, False, False), ((0, 0, 0), 0.0, False, False)],
-    ids=["trees", "dry grass", "bright meadow", "road", "sand", "white roofs", "turquoise water", "sea", "nothing"],
+     ((60, 100, 98), 0.01, False, False), ((140, 119, 70), 0.02, False, False), ((30, 60, 120), 0.01, False, False),
+     ((0, 0, 0), 0.0, False, False)],
+    ids=["trees", "dry grass", "bright meadow", "road", "sand", "white roofs", "turquoise water", "muddy river", "sea",
+         "nothing"],
 )  # fmt: skip
 def test_covers_are_told_by_their_looks(colour, texture, vegetation, open_ground):
     looks = one(colour, texture)

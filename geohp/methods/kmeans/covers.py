@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 EXCESS_GREEN = 0.06
 """From which excess green index on something is vegetation; paved and bare ground and roofs lie around 0."""
-_GREEN_OVER_BLUE = 0.02
-"""By which share green exceeds blue in vegetation: it does not in water, whose green is a turquoise."""
+_GREEN_OVER_BLUE, _GREEN_OVER_RED = 0.02, -0.01
+"""By which shares green exceeds blue and red in vegetation, ripe grass included: turquoise water and mud do not."""
 _BRIGHT, _SMOOTH = 0.5, 0.1
 """Open ground is brighter, and varies less within a patch, than that: sand, bare soil, snow; roofs and trees vary."""
 _COVERS_MUCH = 1.5
@@ -114,8 +114,9 @@ def excess_green(colours: Tensor) -> Tensor:
 
 def is_vegetation(looks: Looks) -> Tensor:
     """(n,) which are the colours of plants."""
-    _, green, blue = _shares(looks.colours).unbind(-1)
-    return (excess_green(looks.colours) > EXCESS_GREEN) & (green - blue > _GREEN_OVER_BLUE)
+    red, green, blue = _shares(looks.colours).unbind(-1)
+    plain_green = (green - blue > _GREEN_OVER_BLUE) & (green - red > _GREEN_OVER_RED)
+    return plain_green & (excess_green(looks.colours) > EXCESS_GREEN)
 
 
 def is_open_ground(looks: Looks) -> Tensor:
