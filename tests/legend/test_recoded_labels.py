@@ -52,6 +52,7 @@ def test_labels_become_classes_and_others_keep_a_number_of_their_own():
         (5, "class 5"),
     ]
     assert len({entry.colour for entry in labels.classes}) == 4
+    assert labels.classes[3].colour == default_classes(6)[5].colour  # as maps show that label
     assert labels.labels is None
     (part, _), _ = recoded(VALUES, LEGEND, block=Block(0, 1, 1, 2))
     assert part.tolist() == [[0, 1]]

@@ -427,3 +427,32 @@ def test_what_does_not_fit_together_is_refused(keep):
         contrastive_loss(*rows[:3], rows[3][:6], *rows[4:], images=2, temperature=0.4, task_specific_weight=0, keep=1.0)
     with pytest.raises(ValueError, match="two views"):
         view_loss(rows[0][:5], None, images=1, temperature=0.4, keep=1.0)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_how_many_positives_were_found_is_told_whatever_their_weight(weight, symmetric):
+    generator = torch.Generator().manual_seed(3)
+    z, features, codes, pool, specific = (
+        F.normalize(torch.randn(n, 8, generator=generator, dtype=torch.float64), dim=1) for n in (24, 24, 24, 30, 6)
+    )
+    heard = []
+    contrastive_loss(
+        z, None, features, codes, pool, specific, images=3, temperature=0.4, task_specific_weight=weight, keep=1.0,
+        symmetric=symmetric, on_positives=heard.append,
+    )  # fmt: skip
+
+    def positives(rows, references):
+        mine = rows @ rows.T > (rows @ references.T).amax(1, keepdim=True)
+        return (mine | mine.T if symmetric else mine) & ~torch.eye(24, dtype=torch.bool)
+
+    agnostic, searched = positives(features, pool), positives(codes, specific)
+    anchors = agnostic.any(1)
+    assert 0 < anchors.sum() < 24
+    (found,) = heard
+    assert float(found.anchors) == pytest.approx(float(anchors.double().mean()))
+    assert float(found.agnostic) == pytest.approx(float(agnostic[anchors].sum(1).double().mean()))
+    if weight:
+        assert float(found.specific) == pytest.approx(float(searched[anchors].sum(1).double().mean()))
+    else:
+        assert found.specific is None
