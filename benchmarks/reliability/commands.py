@@ -228,7 +228,7 @@ def _name(path: Path, folder: Path) -> str:
 def _content(path: Path) -> object:
     if path.is_symlink():
         return str(path.readlink())
-    if path.is_dir() or _UNLIKE.search(path.name):
+    if path.is_dir() or path.is_fifo() or _UNLIKE.search(path.name):
         return None
     try:
         content = path.read_bytes()

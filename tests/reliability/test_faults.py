@@ -19,7 +19,7 @@ SLICE = {
     "full-disk": [6, 40],
     "places": [8, 24],
     "changed-files": [3, 17],
-    "stalls": [85, 103],
+    "stalls": [85, 103, 137],
     "races": [8],
     "signals": [6, 25],
 }
