@@ -122,6 +122,9 @@ def test_of_extra_clusters_a_cover_has_a_third():
     gathered = gather_covers(rows, looks, 18, extra=12)
     assert [cover.classes for cover in gathered.covers] == [5]
     assert gathered.probe.classes == 18
+    rows, looks, _ = ground(0.2)  # more than 1.5 of 18 classes' share, less than of 6
+    assert gather_covers(rows, looks, 18, extra=12) is None
+    assert gather_covers(rows, looks, 18) is not None
 
 
 def test_it_is_the_same_whenever_it_is_done():

@@ -30,7 +30,7 @@ _GREEN_OVER_BLUE, _GREEN_OVER_RED = 0.02, -0.01
 _BRIGHT, _SMOOTH = 0.5, 0.1
 """Open ground is brighter, and varies less within a patch, than that: sand, bare soil, snow; roofs and trees vary."""
 _COVERS_MUCH = 1.5
-"""Fair shares of the ground (1 / K each) from which on k-means would split a cover."""
+"""Fair shares of the ground (1 / K each, extra clusters not counted) from which on k-means would split a cover."""
 _FINEST = 3.0
 """Classes of the rest are on average at least the third part of a fair share; the others stay with a cover."""
 
@@ -142,12 +142,13 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
         seed: of all draws.
 
     Returns:
-        ``None`` where no cover has one and a half classes' share of the ground, or there is nothing else.
+        ``None`` where no cover has one and a half classes' share (of those that are no extra ones) of the ground, or
+        there is nothing else.
     """
     rows = F.normalize(rows.float().cpu(), dim=1)
     order = torch.randperm(len(rows), generator=Generator().manual_seed(seed))[:_ROWS]
     rows, looks = rows[order], looks[order]
-    kinds = _kinds_of(rows, looks, classes, seed)
+    kinds = _kinds_of(rows, looks, classes, _COVERS_MUCH / (classes - extra), seed)
     covers = _covers(kinds, classes, extra)
     others = classes - sum(cover.classes for cover in covers)
     if not covers or not 0 < others <= int((kinds == _REST).sum()):
@@ -169,10 +170,10 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
 _REST = -1
 
 
-def _kinds_of(rows: Tensor, looks: Looks, classes: int, seed: int) -> Tensor:
-    """(n,) the number of the cover that patches belong to by the looks of their fine clusters, -1 where none is large.
+def _kinds_of(rows: Tensor, looks: Looks, classes: int, much: float, seed: int) -> Tensor:
+    """(n,) the number of the cover that patches belong to by the looks of their fine clusters, -1 for none.
 
-    Where there are too few patches for fine clusters, all belong to none.
+    A cover of a smaller share than ``much`` is none; where there are too few patches for fine clusters there are none.
     """
     kinds = torch.full((len(rows),), _REST)
     fine = min(_FINE * classes, _MOST_FINE, len(rows) // _PER_FINE)
@@ -183,7 +184,7 @@ def _kinds_of(rows: Tensor, looks: Looks, classes: int, seed: int) -> Tensor:
     means = looks.means(nearest, fine)
     for number, belongs in enumerate(_KINDS.values()):
         own = belongs(means)[nearest.to(means.textures.device)].cpu()
-        if float(own.double().mean()) * classes >= _COVERS_MUCH:
+        if float(own.double().mean()) >= much:
             kinds[own] = number
     return kinds
 
