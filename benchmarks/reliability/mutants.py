@@ -3,7 +3,7 @@
 A mutant is written into a private copy of the repository, where the tests that run its lines run in a fork until one
 fails. Which tests those are, and how long they take, is measured once before. Mutants are drawn at random and stay the
 same ones while other lines change. The first :data:`DEVELOPMENT` of every package were used to write tests: what counts
-is how many of those after them are noticed.
+is how many of those after them are noticed at the first try, before tests are written for what was missed.
 
 The well-kept tools were looked at first: cosmic-ray starts a process a mutant (five seconds of imports each), mutmut
 mutates no decorated functions and class bodies, and neither draws a sample nor chooses tests by line.

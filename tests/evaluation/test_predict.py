@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from geohp.crf.mean_field import dense_crf
+from geohp.evaluation import predict
 from geohp.evaluation.predict import PredictionMode, Predictor, in_whole_patches
 from geohp.methods.probes import ClusterProbe, LinearProbe
 
@@ -78,3 +79,18 @@ def test_images_of_whole_patches_are_taken_as_they_are():
     assert in_whole_patches(images, 7) is images
     assert in_whole_patches(images, 28).shape == (1, 3, 28, 56)  # the nearest even of one and a half
     assert in_whole_patches(images, 16).shape == (1, 3, 32, 48)
+
+
+def test_the_crf_is_given_the_published_probabilities_and_the_image(monkeypatch):
+    given = []
+    monkeypatch.setattr(predict, "dense_crf", lambda guide, unaries: given.append((guide, unaries)) or unaries)
+    torch.manual_seed(1)
+    images = torch.rand(1, 3, 16, 24)
+    reader = predictor(pooled, crf=True)
+    labels = reader(images)
+    codes = F.interpolate(pooled(images), size=(16, 24), mode="bilinear", align_corners=False)
+    expected = {"cluster": 2 * reader.probe.cosines(codes), "linear": reader.linear_probe(codes)}
+    for (guide, unaries), (probe, logits) in zip(given, expected.items(), strict=True):
+        assert torch.equal(guide, (images[0] * 255).round().to(torch.uint8))
+        torch.testing.assert_close(unaries, logits[0].log_softmax(0))
+        assert torch.equal(labels[PredictionMode(probe, crf=True)][0], unaries.argmax(0))

@@ -90,7 +90,7 @@ def test_a_colour_left_out_is_the_maps():
         ("classes: [{id: 0, name: a, colour: #0077bb}]", "quotes"),
         ("classes: [{id: 255, name: a}]", "outside 0 to 254"),
         ("classes: [{id: -1, name: a}]", "outside 0 to 254"),
-        ("classes: [{id: '0', name: a}]", r"classes\[0\].id is \"0\""),
+        ("classes: [{id: '0', name: a}]", r"classes\[0\].id is \"0\": it should be a valid integer"),
         ("classes: [{id: true, name: a}]", r"classes\[0\].id is true"),
         ("classes: [{id: 0, name: a, color: '#000000'}]", "unknown key.*did you mean 'colour'"),
         ("classes: [{id: 0}]", r"'classes\[0\].name' is missing"),
