@@ -171,6 +171,13 @@ def test_homeless_labels_take_free_numbers():
     assert len({one.colour for one in legend.all_classes(declared)}) == 5
 
 
+def test_the_last_numbers_are_given_away_too():
+    names = {300 + number: f"n{number}" for number in range(253)}
+    found = Legend.named(names).lookup([LandCoverClass(label, f"class {label}", "#123456") for label in (0, 1, 2)])
+    assert (found[0], found[1]) == (253, 254)
+    assert 2 not in found
+
+
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
