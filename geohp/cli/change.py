@@ -17,8 +17,10 @@ from geohp.cli.parameters import (
     Simplify,
     SimplifyBoundary,
     Smooth,
+    SplitCovers,
     Weights,
     area_panel,
+    model_panel,
     panel,
     split_bands,
 )
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 _output = panel("Outputs")
 _noise = panel("What counts as change")
-_model = panel("Model and classes")
 _computing = panel("How it is computed")
 
 
@@ -59,28 +60,23 @@ def change(
         tuple[Path, Path] | None, _noise(metavar="OLD NEW", help="Of label maps: the rasters of their confidence.")
     ] = None,
     model: Annotated[
-        Path | None, _model(metavar="PATH", help="Run folder or model file; the newest run in runs/ by default.")
+        Path | None, model_panel(metavar="PATH", help="Run folder or model file; the newest run in runs/ by default.")
     ] = None,
     classes: Annotated[
-        int | None, _model(min=2, max=254, help="Find this many classes on both dates together, without a model.")
+        int | None, model_panel(min=2, max=254, help="Find this many classes on both dates together, without a model.")
     ] = None,
-    split_covers: Annotated[
-        bool,
-        _model(
-            "--split-covers",
-            help="Let vegetation and open ground be several of these classes also where they cover much.",
-        ),
-    ] = False,
+    split_covers: SplitCovers = False,
     backbone: Annotated[
-        str | None, _model(metavar="NAME", help="Features to find them on: rcf (default) or a timm vision transformer.")
+        str | None,
+        model_panel(metavar="NAME", help="Features to find them on: rcf (default) or a timm vision transformer."),
     ] = None,
     weights: Weights = None,
-    block: Annotated[int | None, _model(help="Block of the backbone, counted from 0; -1 is the last.")] = None,
+    block: Annotated[int | None, model_panel(help="Block of the backbone, counted from 0; -1 is the last.")] = None,
     legend: Annotated[
-        Path | None, _model(metavar="FILE", help="Names for the classes (YAML), see geohp legend.")
+        Path | None, model_panel(metavar="FILE", help="Names for the classes (YAML), see geohp legend.")
     ] = None,
     labels: Annotated[
-        bool, _model("--labels", help="OLD and NEW are label maps, also where they do not say so.")
+        bool, model_panel("--labels", help="OLD and NEW are label maps, also where they do not say so.")
     ] = False,
     bands: Annotated[
         str | None, _computing(metavar="LIST", help="By number, name or colour; the model's own by default.")

@@ -40,6 +40,15 @@ SimplifyBoundary = Annotated[
         "--simplify-boundary", help="Also the margins of areas without data, which may then be covered a little."
     ),
 ]
+model_panel = panel("Model and classes")
+
+SplitCovers = Annotated[
+    bool,
+    model_panel(
+        "--split-covers",
+        help="Let vegetation and open ground be several of these classes also where they cover much.",
+    ),
+]
 area_panel = panel("Area of interest")
 
 Aoi = Annotated[

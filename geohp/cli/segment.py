@@ -18,7 +18,9 @@ from geohp.cli.parameters import (
     Simplify,
     SimplifyBoundary,
     Smooth,
+    SplitCovers,
     area_panel,
+    model_panel,
     panel,
     split_bands,
 )
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from geohp.inference.map_scene import SceneResult
 
 _output = panel("Outputs")
-_model = panel("Model and classes")
 _reading = panel("Reading")
 _computing = panel("How it is computed")
 _scaling_out = panel("Scaling out")
@@ -79,27 +80,23 @@ def segment(
     qml: Annotated[bool, _output("--qml", help="Also write QGIS's styles beside the rasters (.qml).")] = False,
     overwrite: Annotated[bool, _output("--overwrite", help="Replace outputs that exist.")] = False,
     model: Annotated[
-        Path | None, _model(metavar="PATH", help="Run folder or model file; the newest run in runs/ by default.")
+        Path | None, model_panel(metavar="PATH", help="Run folder or model file; the newest run in runs/ by default.")
     ] = None,
     classes: Annotated[
-        int | None, _model(min=2, max=254, help="Find this many classes on the scenes themselves, without a model.")
+        int | None,
+        model_panel(min=2, max=254, help="Find this many classes on the scenes themselves, without a model."),
     ] = None,
-    split_covers: Annotated[
-        bool,
-        _model(
-            "--split-covers",
-            help="Let vegetation and open ground be several of these classes also where they cover much.",
-        ),
-    ] = False,
+    split_covers: SplitCovers = False,
     backbone: Annotated[
-        str | None, _model(metavar="NAME", help="Features to find them on: rcf (default) or a timm vision transformer.")
+        str | None,
+        model_panel(metavar="NAME", help="Features to find them on: rcf (default) or a timm vision transformer."),
     ] = None,
-    weights: Annotated[Path | None, _model(metavar="FILE", help="File with the backbone's weights.")] = None,
-    block: Annotated[int | None, _model(help="Block of the backbone, counted from 0; -1 is the last.")] = None,
+    weights: Annotated[Path | None, model_panel(metavar="FILE", help="File with the backbone's weights.")] = None,
+    block: Annotated[int | None, model_panel(help="Block of the backbone, counted from 0; -1 is the last.")] = None,
     legend: Annotated[
-        Path | None, _model(metavar="FILE", help="Names for the classes (YAML), see geohp legend.")
+        Path | None, model_panel(metavar="FILE", help="Names for the classes (YAML), see geohp legend.")
     ] = None,
-    seed: Annotated[int, _model(min=0, help="Seed of everything random.")] = 0,
+    seed: Annotated[int, model_panel(min=0, help="Seed of everything random.")] = 0,
     bands: Annotated[
         str | None, _reading(metavar="LIST", help="By number, name or colour, e.g. 4,1,2; red,green,blue by default.")
     ] = None,

@@ -95,8 +95,7 @@ def change(old: str | Path, new: str | Path, options: ChangeOptions) -> ChangeRe
         min_area_m2: regions of one transition that are smaller count as no change.
         model, legend, device: see :class:`geohp.inference.map_options.ModelOptions`.
         classes, backbone, weights, block, bands, scaling, seed, split_covers: see
-            :class:`geohp.options.FitOptions`; without a model,
-            classes are found on both dates together.
+            :class:`geohp.options.FitOptions`; without a model, classes are found on both dates together.
         overlap, window_px, pixel_size_m, tta, refine: see :class:`geohp.options.WindowOptions`.
         aoi, aoi_layer, crop: see :class:`geohp.options.ExtentOptions`.
         on_read_error, restart, client, progress: see :class:`geohp.inference.map_options.RasterOptions`.
