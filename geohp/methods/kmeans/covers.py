@@ -125,6 +125,8 @@ def is_open_ground(looks: Looks) -> Tensor:
 
 
 _KINDS = {"vegetation": is_vegetation, "open ground": is_open_ground}
+_REST = -1
+"""The covers, numbered in this order, and the number of what belongs to none."""
 
 
 @torch.no_grad()
@@ -147,27 +149,25 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
     """
     rows = F.normalize(rows.float().cpu(), dim=1)
     order = torch.randperm(len(rows), generator=Generator().manual_seed(seed))[:_ROWS]
-    rows, looks = rows[order], looks[order]
+    rows, looks = rows[order], Looks(looks.colours.cpu(), looks.textures.cpu())[order]
     kinds = _kinds_of(rows, looks, classes, _COVERS_MUCH / (classes - extra), seed)
     covers = _covers(kinds, classes, extra)
     others = classes - sum(cover.classes for cover in covers)
     if not covers or not 0 < others <= int((kinds == _REST).sum()):
         return None
-    parts, members = [], []
+    parts, members, first = [], [], 0
     for cover in covers:
         own = rows[kinds == list(_KINDS).index(cover.name)]
         centroids, numbers = _split(own, cover.classes, max(1, _CENTROIDS * classes // cover.classes), seed)
-        members.append(numbers + sum(earlier.classes for earlier in covers[: covers.index(cover)]))
         parts.append(centroids)
+        members.append(first + numbers)
+        first += cover.classes
         logger.info("%s, %.0f %% of the ground, is %s", cover.name, 100 * cover.share, _in_words(cover.classes))
     parts.append(spherical_kmeans(rows[kinds == _REST], others, seed=seed)[0])
-    members.append(torch.arange(classes - others, classes))
+    members.append(torch.arange(first, classes))
     probe = ClusterProbe(rows.shape[1], sum(map(len, members)), torch.cat(members))
     probe.clusters.copy_(torch.cat(parts))
     return GatheredCovers(probe, covers)
-
-
-_REST = -1
 
 
 def _kinds_of(rows: Tensor, looks: Looks, classes: int, much: float, seed: int) -> Tensor:
@@ -183,7 +183,7 @@ def _kinds_of(rows: Tensor, looks: Looks, classes: int, much: float, seed: int) 
     nearest = (rows @ centroids.T).argmax(1)
     means = looks.means(nearest, fine)
     for number, belongs in enumerate(_KINDS.values()):
-        own = belongs(means)[nearest.to(means.textures.device)].cpu()
+        own = belongs(means)[nearest]
         if float(own.double().mean()) >= much:
             kinds[own] = number
     return kinds
