@@ -18,7 +18,7 @@ from geohp.inference import rasters as segmenting
 PANELS = {
     "Outputs": "--out --out-dir --products --polygons --confidence --entropy --probabilities --stac --datetime --qml "
     "--overwrite",
-    "Model and classes": "--model --classes --backbone --weights --block --legend --seed",
+    "Model and classes": "--model --classes --split-covers --backbone --weights --block --legend --seed",
     "Reading": "--bands --scaling --on-read-error",
     "How it is computed": "--pixel-size --window --overlap --tta --refine --device --restart",
     "Polygons": "--min-area --simplify --smooth --simplify-boundary",

@@ -28,6 +28,7 @@ SETTINGS = [
     "method.dropout=0.0",
     "method.refit_probe=false",
     "classes.count=3",
+    "classes.split_covers=true",  # the clusters as training left them
     f"train.epochs={EPOCHS}",
     f"train.batch_size={BATCH}",
     "train.device=cpu",
