@@ -247,3 +247,12 @@ def test_work_goes_on_from_wherever_the_raster_is_named_and_only_if_it_is_the_sa
     assert recode_raster._identity(labels, legend, 256) != identity
     address = recode_raster._identity("https://example.org/labels.tif", legend, 256)
     assert (address["input"], address["input file"]) == ("https://example.org/labels.tif", [])
+
+
+def test_a_band_without_a_description_gets_one(tmp_path):
+    values = np.zeros((4, 4), np.uint8)
+    labels = write(tmp_path / "labels.tif", values, default_classes(4))
+    with rasterio.open(labels, "r+") as dataset:
+        dataset.set_band_description(1, "")
+    with rasterio.open(recode_file(labels, tmp_path / "named.tif", LEGEND)) as dataset:
+        assert dataset.descriptions == ("land cover",)
