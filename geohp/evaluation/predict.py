@@ -99,8 +99,9 @@ class Predictor:
                 refined = [self._refined(mode, image, code) for image, code in zip(images, codes, strict=True)]
                 labels[mode] = torch.stack(refined)
             else:
-                # Both probes' scores are linear in the code: interpolating them is interpolating the codes, at K
-                # channels instead of D. Cosines have the same order: they divide all scores of a pixel by one number.
+                # Scores are linear in the code, nearly so where classes have several centroids: interpolating
+                # them is interpolating the codes, at K channels instead of D. Cosines have the same order: they divide
+                # all scores of a pixel by one number.
                 labels[mode] = _upsampled(self._scores(mode, codes), size).argmax(1)
         return labels
 

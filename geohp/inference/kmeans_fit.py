@@ -88,7 +88,7 @@ def fit_kmeans(
         backbone=BackboneCard.of(net),
         in_channels=net.channels,
         code_channels=net.channels,
-        classes=coloured_by_look(named, looks.colours[shown], _clusters(method, rows[shown])),
+        classes=coloured_by_look(named, looks.colours[shown], method.probe.classes_of(rows[shown])),
         bands=sampler.bands,
         scaling=sampler.rule,
         patch_px=side,
@@ -136,13 +136,6 @@ def _sample_features(
     both = torch.cat(rows)
     own = net.channels
     return both[:, :own].contiguous(), Looks(both[:, own : own + CHANNELS], both[:, own + CHANNELS])
-
-
-@torch.no_grad()
-def _clusters(method: KMeans, rows: Tensor) -> Tensor:
-    """(n,) the cluster of each of (n, C) feature rows."""
-    codes = method.head(rows.to(method.probe.clusters.device).T[None, :, :, None])
-    return method.probe.scores(codes)[0, :, :, 0].argmax(0)
 
 
 def _spread(windows: Sequence[Window], most: int) -> list[Window]:

@@ -44,6 +44,12 @@ class ClusterProbe(nn.Module):
         smallest = scores.new_full((batch, self.classes, height, width), -torch.inf)
         return smallest.scatter_reduce(1, self.members[:, None, None].expand_as(scores), scores, "amax")
 
+    @torch.no_grad()
+    def classes_of(self, rows: Tensor) -> Tensor:
+        """Classes (n,) of codes (n, D), where the codes are."""
+        maps = rows.to(self.clusters).T[None, :, :, None]
+        return self.scores(maps)[0, :, :, 0].argmax(0).to(rows.device)
+
     def directions(self) -> Tensor:
         """Unit vectors (K, D): each class's centroid, or the mean of its several."""
         centroids = F.normalize(self.clusters.detach().float(), dim=1)

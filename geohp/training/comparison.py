@@ -181,7 +181,7 @@ def compare_with_kmeans(
     of_kmeans = _Map(lambda maps: torch.einsum("bchw,kc->bkhw", maps, centroids.to(maps)), clusters, label_classes)
     shown = _look(features, (of_model, of_kmeans))
     progress("comparing with k-means", 2, 3)
-    result = of_model.figures(codes, _classes_of(model, codes), splits, seed)
+    result = of_model.figures(codes, model.probe.classes_of(codes), splits, seed)
     kmeans = of_kmeans.figures(rows, (rows @ centroids.T).argmax(1), splits, seed)
     progress("comparing with k-means", 3, 3)
     return KMeansComparison(clusters, result, kmeans, of_kmeans.edges.chance, len(rows), images, shown)
@@ -196,11 +196,6 @@ def _codes(model: LandCoverModel, rows: Tensor) -> Tensor:
     maps = rows.T[None, :, None].to(model.device)
     codes: Tensor = model.head(maps)[0, :, 0].T.float().cpu()
     return codes
-
-
-def _classes_of(model: LandCoverModel, codes: Tensor) -> Tensor:
-    """Classes (n,) of codes (n, D)."""
-    return model.probe.scores(codes.T[None, :, None].to(model.device))[0, :, 0].argmax(0).cpu()
 
 
 def _cluster(rows: Tensor, clusters: int, seed: int) -> Tensor:

@@ -101,8 +101,7 @@ def cluster_warnings(codes: Tensor, probe: ClusterProbe) -> list[str]:
         probe: its clusters.
     """
     directions, clusters = probe.directions().to(codes.device), probe.classes
-    nearest = probe.scores(codes.to(probe.clusters).T[None, :, None])[0, :, 0].argmax(0)
-    counts = torch.bincount(nearest, minlength=clusters).cpu()
+    counts = torch.bincount(probe.classes_of(codes), minlength=clusters).cpu()
     sentences = []
     share = float(counts.max() / counts.sum().clamp_min(1))
     if share > DOMINANT_SHARE:

@@ -69,6 +69,6 @@ def colour_by_look(model: LandCoverModel, seen: SeenPatches, chosen: Sequence[st
         seen: of images that it was trained on.
         chosen: colours of the first classes, which stay.
     """
-    clusters = model.probe.scores(seen.codes.to(model.device).T[None, :, None])[0, :, 0].argmax(0).cpu()
+    clusters = model.probe.classes_of(seen.codes)
     classes = coloured_by_look(model.card.classes, seen.looks.colours, clusters, chosen)
     model.card = replace(model.card, classes=classes)

@@ -86,6 +86,8 @@ def test_a_class_of_several_centroids_scores_as_the_nearest_of_them():
     assert probe.classes == 3
     torch.testing.assert_close(scores, torch.stack([every[:, [0, 2, 4]].amax(1), every[:, 3], every[:, 1]], 1))
     assert torch.equal(probe.probabilities(codes).argmax(1), members[every.argmax(1)])
+    rows = codes.permute(0, 2, 3, 1).reshape(-1, 6)
+    assert torch.equal(probe.classes_of(rows), scores.argmax(1).flatten())
     directions = probe.directions()
     torch.testing.assert_close(directions.norm(dim=1), torch.ones(3))
     torch.testing.assert_close(directions[2], F.normalize(probe.clusters[1].detach(), dim=0))
