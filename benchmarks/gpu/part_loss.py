@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _REFERENCE_S = 0.3
 """What the reference implementation needs at least for a step of this size."""
 _TUNING_S = 45.0
-_WORKERS = 6
+_WORKERS = 12
 
 
 def measure(m: Measurement) -> None:
