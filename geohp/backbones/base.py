@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -54,6 +55,17 @@ class Backbone(nn.Module, ABC):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     embedded: bool = False
+    _place: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Some have no weights, and still compute where they were moved to.
+        self.register_buffer("_place", torch.empty(0), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._place.device
 
     @abstractmethod
     def forward(self, images: Tensor, affinities: bool = True) -> PatchFeatures:

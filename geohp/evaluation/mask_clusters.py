@@ -60,8 +60,9 @@ def score_mask_clusters(
         raw = predictor.codes(batch["image"].to(device)) if stored is None else stored.codes(numbers)
         codes = F.normalize(raw, dim=1)
         for code, segments in zip(codes, batch["segments"], strict=True):
-            present = _present(segments)
-            prototypes.append(mask_prototypes(code, segments.to(device), present).cpu())
+            there = segments.to(device)
+            present = _present(there)
+            prototypes.append(mask_prototypes(code, there, present).cpu())
             numbered.append(len(present))
         progress("clustering masks", len(numbered), len(images))
     rows = torch.cat(prototypes)

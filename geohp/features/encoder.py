@@ -34,7 +34,7 @@ class FrozenEncoder:
     @property
     def device(self) -> torch.device:
         """Where the backbone computes."""
-        return next((b.device for b in (*self.backbone.parameters(), *self.backbone.buffers())), torch.device("cpu"))
+        return self.backbone.device
 
     @property
     def images_at_once(self) -> int | None:

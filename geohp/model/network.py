@@ -41,8 +41,10 @@ class LandCoverModel(nn.Module):
             raise ValueError(f"a model without a {card.probe} probe cannot predict with it")
         self.backbone, self.head, self.probe, self.card = backbone, head, probe, card
         self.linear_probe = linear_probe
-        self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(backbone.std)[:, None, None], persistent=False)
+        # Where the backbone is: a model of parts that have been moved to a GPU is on it.
+        mean, std = (torch.tensor(v, device=backbone.device)[:, None, None] for v in (backbone.mean, backbone.std))
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
         self.requires_grad_(False).eval()
 
     @property
