@@ -75,8 +75,12 @@ def compile_kernel(variant: Variant, tuning: Tuning, capability: int = 90) -> Co
         "C": 768, "S": 256, "D": 256, "DEPTH": tuning.depth, "HEIGHT": tuning.height, "WIDTH": tuning.width,
         "SPECIFIC": True, "KEEP": variant.keep, "SYMMETRIC": variant.symmetric, "VIEWS": 2, "STORED": variant.stored,
     }  # fmt: skip
-    types = dict.fromkeys(_HALVES, f"*{variant.dtype}") | dict.fromkeys(_FLOATS, "*fp32")
-    types |= dict.fromkeys(constants, "constexpr") | {"weights_out": "*bf16", "found": "*i32", "keep": "*u8"}
+    types = {}
+    for half in _HALVES:
+        types[half] = f"tensordesc<{variant.dtype}[{tuning.height}, {tuning.depth}]>"
+        types[f"{half}_across"] = f"tensordesc<{variant.dtype}[{tuning.width}, {tuning.depth}]>"
+    types |= dict.fromkeys(_FLOATS, "*fp32")
+    types |= dict.fromkeys(constants, "constexpr") | {"weights_out": "*bf16", "found": "*i16", "keep": "*u8"}
     types |= {"sharpness": "fp32", "task_specific_weight": "fp32"}
     signature = {name: types.get(name, "i32") for name in kernel.arg_names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}

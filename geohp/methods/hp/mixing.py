@@ -39,8 +39,7 @@ def _neighbours(h: int, w: int, like: Tensor) -> Tensor:
     """How many of each patch's 3x3 neighbourhood lie inside the image (h, w)."""
 
     def along(length: int) -> Tensor:
-        inside = like.new_ones(length + 2)
-        inside[0] = inside[-1] = 0  # one by one: a list of places would have to be sent to a GPU first
+        inside = F.pad(like.new_ones(length), (1, 1))  # setting places to a number would wait for a GPU
         return inside[:-2] + inside[1:-1] + inside[2:]
 
     return along(h)[:, None] * along(w)

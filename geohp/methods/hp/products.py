@@ -41,8 +41,12 @@ def product(a: Tensor, b: Tensor, *, scale: float = 1.0, add_to: Tensor | None =
     return torch.addmm(a.new_zeros(1), a, b, beta=0, alpha=scale)
 
 
-def product_of_halves(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b`` of halves (n, k) and (k, m), or batches of them, in float32."""
+def product_of_halves(a: Tensor, b: Tensor, *, add_to: Tensor | None = None) -> Tensor:
+    """``a @ b`` of halves (n, k) and (k, m), or batches of them, in float32; or batches added to a tensor in its place."""
+    if add_to is not None:
+        if a.is_cuda:
+            return torch.baddbmm(add_to, a, b, out_dtype=torch.float32, out=add_to)
+        return add_to.baddbmm_(a.float(), b.float())
     if a.is_cuda:
         multiply = torch.mm if a.ndim == 2 else torch.bmm
         result: Tensor = multiply(a, b, out_dtype=torch.float32)
