@@ -74,11 +74,13 @@ def compile_kernel(variant: Variant, tuning: Tuning, capability: int = 90) -> Co
     constants = {
         "C": 768, "S": 256, "D": 256, "DEPTH": tuning.depth, "HEIGHT": tuning.height, "WIDTH": tuning.width,
         "SPECIFIC": True, "KEEP": variant.keep, "SYMMETRIC": variant.symmetric, "VIEWS": 2, "STORED": variant.stored,
+        "DESCRIPTORS": tuning.descriptors,
     }  # fmt: skip
     types = {}
     for half in _HALVES:
-        types[half] = f"tensordesc<{variant.dtype}[{tuning.height}, {tuning.depth}]>"
-        types[f"{half}_across"] = f"tensordesc<{variant.dtype}[{tuning.width}, {tuning.depth}]>"
+        for name, side in ((half, tuning.height), (f"{half}_across", tuning.width)):
+            block = f"{variant.dtype}[{side}, {tuning.depth}]"
+            types[name] = f"tensordesc<{block}>" if tuning.descriptors else f"*{variant.dtype}"
     types |= dict.fromkeys(_FLOATS, "*fp32")
     types |= dict.fromkeys(constants, "constexpr") | {"weights_out": "*bf16", "found": "*i16", "keep": "*u8"}
     types |= {"sharpness": "fp32", "task_specific_weight": "fp32"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from benchmarks.gpu.measurement import Measurement
-from benchmarks.gpu.training import Pooled, StepClock, cache, first_wait, sampler, train
+from benchmarks.gpu.training import Pooled, StepClock, cache, sampler, train, waits
 
 _FIRST = 10
 """Steps that compile, allocate and choose algorithms."""
@@ -30,7 +30,8 @@ def measure(m: Measurement) -> None:
     watched = StepClock(m.device, profiled=(min(first, last), last))
     train(m, features, 1, [watched])
     m.report("card busy", 100 * m.keep_profile("step", watched.profiler, watched.wall), "%", least=85)
-    wait = first_wait(m, features, 2, (first, first + per_epoch // 2))
-    m.report("waits for the card in the loop", wait or "none found" if m.on_card else "looked for on a card alone")
+    places = waits(m, features, 2, (first, first + per_epoch // 2))
     if m.on_card:
-        m.report("steps without a wait", float(not wait), least=1)
+        m.report("places in the loop that wait for the card", len(places), most=0)
+        for place in places:
+            m.note(f"waits for the card: {place}")

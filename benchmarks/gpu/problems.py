@@ -24,6 +24,8 @@ from geohp.model.network import LandCoverModel
 CLASSES = 6
 _KINDS = 40
 _SPREAD = 1.5
+_LOSS_SCALE = 2.0**16
+"""What torch's ``GradScaler`` begins with."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,14 @@ class LossInputs:
         return LossInputs(self.images, views, fixed)  # type: ignore[arg-type]
 
     def run(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss and both gradients, by the settings of Potsdam-3 in mid-training."""
+        """The loss and both gradients, by the settings of Potsdam-3 in mid-training; float16's as a scaler has them."""
         views = [view.detach().requires_grad_() for view in self.views]
         loss = contrastive_loss(
             *views, *self.fixed, images=self.images, temperature=0.4, task_specific_weight=0.5, keep=1.0
         )
-        return (loss.detach(), *torch.autograd.grad(loss, views))  # type: ignore[return-value]
+        scale = _LOSS_SCALE if views[0].dtype == torch.float16 else 1.0
+        gradients = torch.autograd.grad(scale * loss, views)
+        return (loss.detach(), *(gradient.float() / scale if scale != 1 else gradient for gradient in gradients))  # type: ignore[return-value]
 
 
 def unit_rows(count: int, channels: int, device: str) -> Tensor:

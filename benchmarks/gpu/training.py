@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-import traceback
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,7 +64,7 @@ class StepClock(L.Callback):
     Args:
         device: ``cuda`` or ``cpu``.
         profiled: first and last step under the profiler; they are not timed.
-        strict: first and last step in which a wait is an error; they end the training.
+        strict: first and last step in which waits are warned of; they end the training.
 
     Attributes:
         profiler: after its steps; ``None`` where there were none.
@@ -84,7 +85,7 @@ class StepClock(L.Callback):
         """Before a step."""
         step = pl_module.steps_done  # type: ignore[attr-defined]
         if self._strict and step == self._strict[0] and self.device != "cpu":
-            torch.cuda.set_sync_debug_mode("error")
+            torch.cuda.set_sync_debug_mode("warn")
         if self._profiled and step == self._profiled[0]:
             synchronise(self.device)
             kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.device != "cpu" else [])]
@@ -108,11 +109,6 @@ class StepClock(L.Callback):
             mark = torch.cuda.Event(enable_timing=True)
             mark.record()
             self._marks.append(mark)
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """A wait, most likely: nothing else shall fail for it."""
-        if self.device != "cpu":
-            torch.cuda.set_sync_debug_mode("default")
 
     def seconds(self, skip: int = 0) -> list[float]:
         """Of every step but the first ones."""
@@ -159,11 +155,14 @@ def train(m: Measurement, features: FeatureSampler, epochs: int, callbacks: Sequ
     return task
 
 
-def first_wait(m: Measurement, features: FeatureSampler, epochs: int, steps: tuple[int, int]) -> str:
-    """Where the host waits for the card in some steps of training; empty where it does nowhere."""
-    try:
+def waits(m: Measurement, features: FeatureSampler, epochs: int, steps: tuple[int, int]) -> list[str]:
+    """Where the host waits for the card in some steps of training, and how often."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         train(m, features, epochs, [StepClock(m.device, strict=steps)])
-    except RuntimeError as error:
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename]
-        return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: {str(error).splitlines()[0][:80]}"
-    return ""
+    places = Counter(
+        f"{Path(warning.filename).parent.name}/{Path(warning.filename).name}:{warning.lineno}"
+        for warning in caught
+        if "synchronizing" in str(warning.message)
+    )
+    return [f"{place} ({count} times)" for place, count in places.most_common()]

@@ -10,17 +10,20 @@ if TYPE_CHECKING:
 
 _VARIATIONS: tuple[dict[str, int], ...] = (
     {},
-    {"depth": 64, "stages": 3},
-    {"stages": 3},
-    {"height": 64, "width": 128, "depth": 64, "warps": 4, "stages": 3},
-    {"height": 128, "width": 64, "depth": 64, "warps": 4, "stages": 3},
-    {"registers": 128, "depth": 64, "stages": 3},
+    {"registers": None},
+    {"registers": 200},
+    {"stages": 2},
+    {"stages": 4, "registers": 255},
+    {"depth": 32, "stages": 6},
+    {"depth": 128, "stages": 2, "registers": 255},
+    {"height": 128, "warps": 8, "registers": 255},
+    {"height": 128, "warps": 8, "registers": 255, "stages": 4},
+    {"height": 128, "width": 64},
     {"found_bytes": 0},
-    {"found_bytes": 2**30},
+    {"block": 4096},
+    {"block": 16384},
     {"strip": 8192, "block": 4096},
-    {"strip": 8192, "block": 8192},
-    {"strip": 4096, "block": 16384},
-    {"strip": 2048, "block": 4096},
+    {"strip": 2048},
 )
 """What differs from the default: first how a tile is multiplied, then how tiles are gone through."""
 

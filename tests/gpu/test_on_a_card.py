@@ -15,13 +15,13 @@ from benchmarks.gpu.sizes import TINY
 
 ONLY_THERE = {
     "loss": "plain passes",
-    "step": "steps without a wait",
+    "step": "places in the loop that wait for the card",
     "parity": "bfloat16: pixels of another class",
     "engine": f"{TINY.backbone}: engine over bare",
     "crf": "card busy",
     "memory": "encoder: images at once",
     "compile": f"{TINY.backbone} with head, forward: compiled",
-    "kernels": "weights_kernel, Tuning(stages=3)",
+    "kernels": "weights_kernel, Tuning(registers=None)",
     "job": "times faster than that",
 }
 

@@ -39,6 +39,7 @@ class Tuning:
             views, two bytes each.
         found_bytes: what positives found in features may take between the passes, a bit a pair.
         registers: of a thread at most; ``None`` leaves it to the compiler.
+        descriptors: tiles of rows are fetched by them, else by every thread's own pointers.
     """
 
     height: int = 64
@@ -50,6 +51,14 @@ class Tuning:
     block: int = 8192
     found_bytes: int = 160 * 2**20
     registers: int | None = 168
+    descriptors: bool = True
+
+    def tiles(self, rows: Tensor, side: int) -> Tensor | TensorDescriptor:
+        """What so many rows at once are fetched by."""
+        if not self.descriptors:
+            return rows
+        aligned = rows.clone() if rows.data_ptr() % _DESCRIPTOR_BYTES else rows
+        return TensorDescriptor.from_tensor(aligned, [side, self.depth])
 
     def padded(self, size: int) -> int:
         """Rows or columns as whole tiles have them."""
@@ -64,8 +73,19 @@ class Tuning:
 
 
 TUNING = Tuning()
-"""What is used: three programs at once fill a multiprocessor of compute capability 9.0, and one multiplies while
-another adds up."""
+"""Of Hopper: three programs at once fill a multiprocessor, and one multiplies while another adds up."""
+
+OTHERS = Tuning(height=128, depth=32, warps=8, stages=4, registers=None, descriptors=False)
+"""Of all other cards, measured on none of them: descriptors become unhurried copies before compute capability 9.0."""
+
+_HOPPER = 9
+
+
+def tuning_of(device: torch.device) -> Tuning:
+    """The tuning for a device; the interpreter, on a CPU, runs what Hopper does."""
+    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] != _HOPPER:
+        return OTHERS
+    return TUNING
 
 
 def row_sums(views: list[Tensor], problem: Problem) -> Sums:
@@ -142,10 +162,13 @@ class _Operands:
         specific = problem.specific or agnostic  # a pointer has to be given, though nothing is read from it
         keep = views if problem.keep is None else problem.keep.view(torch.uint8)
         widths = {"C": agnostic.rows.shape[1], "S": specific.rows.shape[1], "D": views.shape[2]}
+        tuning = tuning_of(views.device)
         # The largest power of two in all of them.
-        tuning = replace(TUNING, depth=min(TUNING.depth, *(width & -width for width in widths.values())))
-        rows = [_aligned(part) for part in (views.flatten(0, 1), agnostic.rows, specific.rows)]
-        tiles = [_tiles(part, side, tuning.depth) for side in (tuning.height, tuning.width) for part in rows]
+        tuning = replace(tuning, depth=min(tuning.depth, *(width & -width for width in widths.values())))
+        if problem.keep is not None:
+            tuning = replace(tuning, registers=None)  # every thread looks up its pairs' draws
+        rows = [part.contiguous() for part in (views.flatten(0, 1), agnostic.rows, specific.rows)]
+        tiles = [tuning.tiles(part, side) for side in (tuning.height, tuning.width) for part in rows]
         return cls(
             tuning=tuning,
             pointers=(*tiles, *(part.contiguous() for part in (agnostic.bound, specific.bound, keep))),
@@ -153,7 +176,7 @@ class _Operands:
             constants={
                 **widths, "DEPTH": tuning.depth, "HEIGHT": tuning.height, "WIDTH": tuning.width,
                 "SPECIFIC": problem.specific is not None, "KEEP": problem.keep is not None,
-                "SYMMETRIC": agnostic.symmetric, "VIEWS": len(views),
+                "SYMMETRIC": agnostic.symmetric, "VIEWS": len(views), "DESCRIPTORS": tuning.descriptors,
             },
         )  # fmt: skip
 
@@ -168,24 +191,13 @@ class _Operands:
         return pairs.found[first]
 
 
-def _aligned(rows: Tensor) -> Tensor:
-    """Rows as descriptors want them."""
-    rows = rows.contiguous()
-    return rows.clone() if rows.data_ptr() % _DESCRIPTOR_BYTES else rows
-
-
-def _tiles(rows: Tensor, side: int, depth: int) -> TensorDescriptor:
-    """What fetches so many rows and channels at once, zeros past the end."""
-    return TensorDescriptor.from_tensor(rows, [side, depth])
-
-
 @triton.jit
 def sums_kernel(
     views, features, codes, views_across, features_across, codes_across,
     agnostic_bound, specific_bound, keep, of_rows, of_cols, found, first, n, patches, sharpness, task_specific_weight,
     C: tl.constexpr, S: tl.constexpr, D: tl.constexpr, DEPTH: tl.constexpr,
     HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SPECIFIC: tl.constexpr, KEEP: tl.constexpr,
-    SYMMETRIC: tl.constexpr, VIEWS: tl.constexpr, STORED: tl.constexpr,
+    SYMMETRIC: tl.constexpr, VIEWS: tl.constexpr, DESCRIPTORS: tl.constexpr, STORED: tl.constexpr,
 ):  # fmt: skip
     """A tile's sums for its rows, of_rows (Q, column tiles, rows), and columns, of_cols (Q, row tiles, columns).
 
@@ -205,8 +217,9 @@ def sums_kernel(
     next_cols = tl.num_programs(0) * tl.num_programs(1) * WIDTH
     whole = _is_whole(row, col, n, HEIGHT, WIDTH)
     of_row, of_col = _similar(
-        features, features_across, agnostic_bound, rows, cols, row, col, n, whole, of_rows, of_cols, C, DEPTH, HEIGHT, WIDTH, SYMMETRIC
-    )
+        features, features_across, agnostic_bound, row, col, n, whole, of_rows, of_cols,
+        C, DEPTH, HEIGHT, WIDTH, SYMMETRIC, DESCRIPTORS,
+    )  # fmt: skip
     if STORED:
         found += (tile_row * tl.num_programs(1) + tile_col).to(tl.int64) * (HEIGHT * 8 * (1 if SYMMETRIC else 2))
         words = own_rows[:, None] * 8 + tl.arange(0, 8)[None, :]
@@ -215,14 +228,14 @@ def sums_kernel(
             tl.store(found + HEIGHT * 8 + words, of_col.to(tl.int16))
     if SPECIFIC:
         also_of_row, also_of_col = _similar(
-            codes, codes_across, specific_bound, rows, cols, row, col, n, whole, of_rows + next_rows, of_cols + next_cols,
-            S, DEPTH, HEIGHT, WIDTH, SYMMETRIC,
+            codes, codes_across, specific_bound, row, col, n, whole, of_rows + next_rows, of_cols + next_cols,
+            S, DEPTH, HEIGHT, WIDTH, SYMMETRIC, DESCRIPTORS,
         )  # fmt: skip
         of_row, of_col = of_row | (also_of_row << 16), of_col | (also_of_col << 16)
     for view in range(VIEWS):
         nothing = view * (patches >> 30)  # the compiler does not know: see _unpacked
         row_marks, col_marks = of_row + nothing, of_col + nothing
-        logits = _products(views, views_across, view * n + row, view * n + col, D, DEPTH, HEIGHT, WIDTH) * sharpness
+        logits = sharpness * _products(views, views_across, view * n, row, col, n, D, DEPTH, HEIGHT, WIDTH, DESCRIPTORS)
         pulled = logits * _weights(row_marks, task_specific_weight, HEIGHT, WIDTH, SPECIFIC)
         tl.store(of_rows + (2 + view) * next_rows, tl.sum(pulled, 1))
         if not SYMMETRIC:
@@ -248,7 +261,7 @@ def weights_kernel(
     first_row, first_col, across, n, patches, sharpness, task_specific_weight,
     C: tl.constexpr, S: tl.constexpr, D: tl.constexpr, DEPTH: tl.constexpr,
     HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SPECIFIC: tl.constexpr, KEEP: tl.constexpr,
-    SYMMETRIC: tl.constexpr, VIEWS: tl.constexpr, STORED: tl.constexpr,
+    SYMMETRIC: tl.constexpr, VIEWS: tl.constexpr, DESCRIPTORS: tl.constexpr, STORED: tl.constexpr,
 ):  # fmt: skip
     """G_ij + G_ji of one tile for i < j, else 0: weights_out (views, rows, columns).
 
@@ -278,17 +291,19 @@ def weights_kernel(
             of_col = tl.load(found + HEIGHT * 8 + words).to(tl.int32) & 0xFFFF
     else:
         of_row, of_col = _similar(
-            features, features_across, agnostic_bound, rows, cols, row, col, n, whole, None, None, C, DEPTH, HEIGHT, WIDTH, SYMMETRIC
-        )
+            features, features_across, agnostic_bound, row, col, n, whole, None, None,
+            C, DEPTH, HEIGHT, WIDTH, SYMMETRIC, DESCRIPTORS,
+        )  # fmt: skip
     if SPECIFIC:
         also_of_row, also_of_col = _similar(
-            codes, codes_across, specific_bound, rows, cols, row, col, n, whole, None, None, S, DEPTH, HEIGHT, WIDTH, SYMMETRIC
-        )
+            codes, codes_across, specific_bound, row, col, n, whole, None, None,
+            S, DEPTH, HEIGHT, WIDTH, SYMMETRIC, DESCRIPTORS,
+        )  # fmt: skip
         of_row, of_col = of_row | (also_of_row << 16), of_col | (also_of_col << 16)
     for view in range(VIEWS):
         nothing = view * (patches >> 30)  # the compiler does not know: see _unpacked
         row_marks, col_marks = of_row + nothing, of_col + nothing
-        logits = _products(views, views_across, view * n + row, view * n + col, D, DEPTH, HEIGHT, WIDTH) * sharpness
+        logits = sharpness * _products(views, views_across, view * n, row, col, n, D, DEPTH, HEIGHT, WIDTH, DESCRIPTORS)
         safe_rows, safe_cols = tl.minimum(rows + nothing, n - 1), tl.minimum(cols + nothing, n - 1)
         push_of_rows = tl.load(pushes + view * n + safe_rows)[:, None]
         push_of_cols = tl.load(pushes + view * n + safe_cols)[None, :]
@@ -311,21 +326,23 @@ def weights_kernel(
 
 @triton.jit
 def _is_whole(row, col, n, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
-    """Whether every pair of the tile that begins there counts: it lies above the diagonal, and no column past the end."""
+    """Whether every pair of the tile that begins there counts: above the diagonal, and not past the end."""
     return (row + HEIGHT <= col) & (col + WIDTH <= n)
 
 
 @triton.jit
 def _similar(
-    left, right, bound, rows, cols, row, col, n, whole, of_rows, of_cols,
+    left, right, bound, row, col, n, whole, of_rows, of_cols,
     CHANNELS: tl.constexpr, DEPTH: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, SYMMETRIC: tl.constexpr,
+    DESCRIPTORS: tl.constexpr,
 ):  # fmt: skip
     """Which columns are positives of their row, and which rows of their column: of either, where it is symmetric.
 
     Packed, see :func:`_packed`; how many there are of each row and column goes to ``of_rows`` and ``of_cols``, unless
     nobody asks.
     """
-    cosines = _products(left, right, row, col, CHANNELS, DEPTH, HEIGHT, WIDTH)
+    cosines = _products(left, right, 0, row, col, n, CHANNELS, DEPTH, HEIGHT, WIDTH, DESCRIPTORS)
+    rows, cols = row + tl.arange(0, HEIGHT), col + tl.arange(0, WIDTH)
     bound_of_rows = tl.load(bound + tl.minimum(rows, n - 1))[:, None]
     bound_of_cols = tl.load(bound + tl.minimum(cols, n - 1))[None, :]
     if not whole:
@@ -385,12 +402,25 @@ def _weights(words, task_specific_weight, HEIGHT: tl.constexpr, WIDTH: tl.conste
 
 @triton.jit
 def _products(
-    left, right, row, col, CHANNELS: tl.constexpr, DEPTH: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr
-):
-    """Dot products of the rows of a tile with those of its columns; what comes of rows past the end is to be ignored."""
+    left, right, first, row, col, n,
+    CHANNELS: tl.constexpr, DEPTH: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, DESCRIPTORS: tl.constexpr,
+):  # fmt: skip
+    """Dot products of a tile's rows with those of its columns, out of n rows from ``first`` on.
+
+    What comes of rows past the end is to be ignored.
+    """
     total = tl.zeros((HEIGHT, WIDTH), dtype=tl.float32)
-    for start in range(0, CHANNELS, DEPTH):
-        total = tl.dot(left.load([row, start]), right.load([col, start]).T, total)
+    if DESCRIPTORS:
+        for start in range(0, CHANNELS, DEPTH):
+            total = tl.dot(left.load([first + row, start]), right.load([first + col, start]).T, total)
+    else:
+        depth = tl.arange(0, DEPTH)
+        rows = first + tl.minimum(row + tl.arange(0, HEIGHT), n - 1)
+        cols = first + tl.minimum(col + tl.arange(0, WIDTH), n - 1)
+        left += rows.to(tl.int64)[:, None] * CHANNELS + depth[None, :]
+        right += cols.to(tl.int64)[None, :] * CHANNELS + depth[:, None]
+        for start in range(0, CHANNELS, DEPTH):
+            total = tl.dot(tl.load(left + start), tl.load(right + start), total)
     return total
 
 

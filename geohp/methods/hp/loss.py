@@ -183,16 +183,17 @@ class _Streamed(torch.autograd.Function):
             gradients: list[Tensor | None] = [None for _ in views]
             if any(with_gradient):
                 gradients = passes.gradients(views, _forces(sums, share), problem, with_gradient)
-            ctx.save_for_backward(
-                *(None if g is None else g.to(view.dtype) for g, view in zip(gradients, rows, strict=True))
-            )
+            ctx.dtypes = [view.dtype for view in rows]
+            ctx.save_for_backward(*gradients)
             ctx.mark_non_differentiable(*counted)
         return loss, *counted
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(None if g is None else g * upstream[0].to(g.dtype) for g in ctx.saved_tensors)
+        # Float16 has not the range for a single pair's gradient before the loss's scale has been applied.
+        scaled = (None if g is None else (g * upstream[0].to(g.dtype)) for g in ctx.saved_tensors)
+        return None, None, *(None if g is None else g.to(dtype) for g, dtype in zip(scaled, ctx.dtypes, strict=True))
 
 
 def _value(sums: Sums, problem: Problem) -> tuple[Tensor, Tensor]:

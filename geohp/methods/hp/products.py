@@ -42,7 +42,7 @@ def product(a: Tensor, b: Tensor, *, scale: float = 1.0, add_to: Tensor | None =
 
 
 def product_of_halves(a: Tensor, b: Tensor, *, add_to: Tensor | None = None) -> Tensor:
-    """``a @ b`` of halves (n, k) and (k, m), or batches of them, in float32; or batches added to a tensor in its place."""
+    """``a @ b`` of halves (n, k) and (k, m), or batches of them, in float32; batches are added to ``add_to``."""
     if add_to is not None:
         if a.is_cuda:
             return torch.baddbmm(add_to, a, b, out_dtype=torch.float32, out=add_to)

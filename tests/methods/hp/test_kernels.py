@@ -44,16 +44,17 @@ def test_interpreted_they_give_what_the_plain_passes_give():
 def test_they_compile_and_fit(capability, keep, symmetric, stored):
     pytest.importorskip("triton")
     from benchmarks.gpu.kernel_report import Variant, compile_kernel
-    from geohp.methods.hp.kernels import TUNING
+    from geohp.methods.hp.kernels import OTHERS, TUNING
 
+    tuning = TUNING if capability == 90 else OTHERS
     for kernel in ("sums_kernel", "weights_kernel"):
-        made = compile_kernel(Variant(kernel, stored, keep, symmetric), TUNING, capability)
+        made = compile_kernel(Variant(kernel, stored, keep, symmetric), tuning, capability)
         assert made.shared_bytes <= SHARED_MEMORY[capability]
         if capability == 90:
             # Products by warp groups, from shared memory, and next to nothing spilled.
             assert made.tensor_products > 0
             assert made.old_products == 0
-            assert made.stack_bytes <= (64 if stored or kernel == "sums_kernel" else 256)
+            assert made.stack_bytes <= (64 if stored or kernel == "sums_kernel" else 384)
 
 
 def halves(*shape, dtype=torch.bfloat16):
@@ -153,6 +154,32 @@ def test_the_plain_passes_multiply_halves_as_a_gpu_does(dtype, monkeypatch):
         assert (got.double() - want).norm() < 0.01 * want.norm()
 
 
+def test_float16_takes_the_scale_that_a_gradient_scaler_asks_for():
+    """Beyond float16's own range, as scalers grow: gradients are scaled before they are rounded."""
+    generator = torch.Generator().manual_seed(0)
+    z, features = (F.normalize(torch.randn(40, 16, generator=generator), dim=1) for _ in range(2))
+    options = {"images": 2, "temperature": 0.4, "task_specific_weight": 0.0, "keep": 1.0}
+    scale, pool = 2.0**17, features[:3] * 0.5
+
+    def gradient(dtype):
+        rows = z.half().to(dtype).requires_grad_()
+        loss = contrastive_loss(rows, None, features.to(dtype), features.to(dtype), pool, pool, **options)
+        return torch.autograd.grad(scale * loss, rows)[0].double() / scale
+
+    exact, got = gradient(torch.float64), gradient(torch.float16)
+    assert exact.norm() > 0
+    assert (got - exact).norm() < 0.01 * exact.norm()
+
+
+def test_batches_of_products_are_added_in_place():
+    a, b = torch.randn(2, 5, 7).half(), torch.randn(2, 7, 4).half()
+    total = torch.ones(2, 9, 4)
+    products.product_of_halves(a, b, add_to=total[:, 3:8])
+    torch.testing.assert_close(total[:, 3:8], 1 + a.float() @ b.float())
+    assert (total[:, :3] == 1).all()
+    assert (total[:, 8:] == 1).all()
+
+
 def test_products_of_unlike_factors():
     a, b = torch.randn(5, 7), torch.randn(7, 4)
     exact = a @ b
@@ -173,13 +200,13 @@ def test_positives_are_remembered_as_long_as_there_is_room(symmetric):
     from geohp.methods.hp.kernels import Tuning, _Operands
 
     rows = halves(4, 16)
-    a_strip = 3 * 5 * (1 if symmetric else 2) * 64 * 8 * 4  # of 3 x 5 tiles of 64 rows, a word for each of 8 columns
+    a_strip = 3 * 5 * (1 if symmetric else 2) * 64 * 8 * 2  # of 3 x 5 tiles of 64 rows, 16 bits for 8 columns
     operands = _Operands(Tuning(height=64, found_bytes=2 * a_strip), (), (), {})
     pairs = PositivePairs(rows, rows[:2], remember=True, symmetric=symmetric)
     for first in (0, 4096):
         room = operands.room(pairs, first, (3, 5))
         assert room is pairs.found[first]
-        assert (room.shape, room.dtype) == ((3, 5, 1 if symmetric else 2, 64, 8), torch.int32)
+        assert (room.shape, room.dtype) == ((3, 5, 1 if symmetric else 2, 64, 8), torch.int16)
     assert operands.room(pairs, 8192, (3, 5)) is None
     assert operands.room(pairs, 8192, (1, 1)) is None
     assert sorted(pairs.found) == [0, 4096]
