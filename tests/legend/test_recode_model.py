@@ -14,6 +14,7 @@ from geohp.cli.app import app
 from geohp.errors import ConfigError, GeohpError
 from geohp.inference.engine.layers import confidence_layers
 from geohp.inference.engine.layers import labels as labels_of
+from geohp.inference.engine.transfer import LayersToHost
 from geohp.inference.map_options import ModelOptions
 from geohp.inference.map_scene import segment_file
 from geohp.inference.segment import resolve_segmenter
@@ -34,6 +35,10 @@ def segmenter(scene):
     return resolve_segmenter(scene, ModelOptions(classes=4))
 
 
+def arrived(layers, valid):
+    return LayersToHost.send(layers).wait(valid)
+
+
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_shares_of_a_class_are_those_of_its_clusters(data):
@@ -43,8 +48,10 @@ def test_shares_of_a_class_are_those_of_its_clusters(data):
     scores[-1] = scores[-1].abs() + 1
     valid = np.random.default_rng(0).random((5, 4)) > 0.2
     everything = frozenset({"confidence", "entropy", "probabilities"})
-    one, merged = (confidence_layers(scores, valid, everything, given) for given in (None, cluster_to_class))
-    clusters, classes = labels_of(scores[:k], valid), labels_of(scores[:k], valid, cluster_to_class)
+    one, merged = (arrived(confidence_layers(scores, everything, given), valid) for given in (None, cluster_to_class))
+    clusters, classes = (
+        arrived({"labels": labels_of(scores[:k], given)}, valid)["labels"] for given in (None, cluster_to_class)
+    )
     np.testing.assert_array_equal(classes[valid], np.array(cluster_to_class)[clusters[valid]])
     assert (classes[~valid] == 255).all()
     ids = sorted(set(cluster_to_class))

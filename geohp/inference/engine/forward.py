@@ -12,6 +12,7 @@ from torch import Tensor
 
 from geohp.backbones.memory import half_as_many
 from geohp.errors import ModelError
+from geohp.inference.engine.transfer import to_device
 
 
 class Scorer(Protocol):
@@ -63,15 +64,19 @@ class Runner:
         self.views = list(symmetries()) if tta else [(_same, _same)]
         if model.device.type == "cpu":
             batch_size = min(batch_size, max(1, _CPU_PIXELS // math.prod(input_shape)))
+        self._sending = _stream(model.device) if model.device.type == "cuda" else None
         self.at_once = math.ceil(total / math.ceil(total / batch_size)) if total else batch_size
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Scores (n, channels, h, w) float32, on the model's device, of images (n, bands, rows, cols) on the CPU."""
+        """Scores (n, channels, h, w) float32, on the model's device, of images (n, bands, rows, cols) on the CPU.
+
+        A GPU is not waited for.
+        """
         done: list[Tensor] = []
         while (start := sum(map(len, done))) < len(images):
             part = images[start : start + self.at_once]
             try:
-                done.append(self._scores(self._resized(self._padded(part)))[: len(part)])
+                done.append(self._scores(self._resized(self._padded(self._sent(part))))[: len(part)])
                 continue
             except torch.OutOfMemoryError as error:
                 if self.at_once == 1:
@@ -83,13 +88,22 @@ class Runner:
             self.at_once = half_as_many(self.at_once, self.model.device, "windows")
         return done[0] if len(done) == 1 else torch.cat(done)
 
+    def _sent(self, images: Tensor) -> Tensor:
+        """Images on the model's device; they go to a GPU while it still computes what it was asked for before."""
+        if self._sending is None:
+            return to_device(images, self.model.device)
+        computing = torch.cuda.current_stream(self.model.device)
+        with torch.cuda.stream(self._sending):
+            images = to_device(images, self.model.device)
+        computing.wait_stream(self._sending)
+        images.record_stream(computing)
+        return images
+
     def _padded(self, images: Tensor) -> Tensor:
-        """As many as always, on the model's device."""
-        if len(images) < self.at_once:
-            images = torch.cat([images, images.new_zeros(self.at_once - len(images), *images.shape[1:])])
-        if self.model.device.type == "cuda":
-            return images.pin_memory().to(self.model.device, non_blocking=True)
-        return images.to(self.model.device)
+        """As many as always."""
+        if len(images) == self.at_once:
+            return images
+        return torch.cat([images, images.new_zeros(self.at_once - len(images), *images.shape[1:])])
 
     def _resized(self, images: Tensor) -> Tensor:
         """As large as the model is to see them; on its device, where a GPU does it far faster."""
@@ -107,6 +121,11 @@ class Runner:
                 total = scores if total is None else total + scores
         assert total is not None
         return total if len(self.views) == 1 else total / len(self.views)
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return stream
 
 
 View = Callable[[Tensor], Tensor]

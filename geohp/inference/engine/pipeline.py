@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,14 +22,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from geohp.inference.engine.blending import Blended, ScoreCache, WindowScores, blend
+from geohp.inference.engine.batching import ScoredWindows, score_windows
+from geohp.inference.engine.blending import Blended, ScoreCache, blend
 from geohp.inference.engine.forward import Runner, Scorer
 from geohp.inference.engine.layers import confidence_layers, labels, refined_layers
-from geohp.inference.engine.reading import Patch, read_ahead
+from geohp.inference.engine.reading import read_ahead
 from geohp.inference.engine.refining import refined
 from geohp.inference.engine.settings import CrfWindows, EngineSettings
-from geohp.inference.engine.windows import Origin, Plan
+from geohp.inference.engine.transfer import LayersToHost, is_asynchronous, to_device
+from geohp.inference.engine.windows import Plan
 from geohp.progress import Progress, no_progress
 from geohp.raster.block import Block
 from geohp.raster.read.patches import Readable
@@ -39,8 +42,6 @@ if TYPE_CHECKING:
 
 STAGE = "segmenting"
 """What progress calls the scoring of windows."""
-
-ScoredWindows = Iterator[tuple[Origin, WindowScores]]
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,11 @@ class _Mapping:
         """The regions of a plan, each the class of the largest score."""
         cluster_to_class = self.settings.cluster_to_class
 
-        def finish(blended: Blended) -> FinishedBlock:
-            block, scores, valid = blended
-            valid = self._inside(block, valid)
-            layers = {"labels": labels(scores[: self.model.clusters], valid, cluster_to_class)}
-            return FinishedBlock(block, layers | confidence_layers(scores, valid, quantities, cluster_to_class))
+        def layers(scores: Tensor) -> dict[str, Tensor]:
+            winners = labels(scores[: self.model.clusters], cluster_to_class)
+            return {"labels": winners} | confidence_layers(scores, quantities, cluster_to_class)
 
-        return self._finished(finish, self._blended(plan, with_scale=bool(quantities)))
+        return self._finished(layers, self._blended(plan, with_scale=bool(quantities)))
 
     def refined_blocks(
         self, blocks: Sequence[Block], refine: CrfWindows, quantities: frozenset[str]
@@ -130,29 +129,38 @@ class _Mapping:
         windows = refined(self._blended(coarse, with_scale=True), patches, cluster_to_class)
         classes = self.model.clusters if cluster_to_class is None else len(set(cluster_to_class))
 
-        def finish(blended: Blended) -> FinishedBlock:
-            block, marginals, valid = blended
-            valid = self._inside(block, valid)
-            return FinishedBlock(block, refined_layers(marginals, valid, quantities, cluster_to_class))
+        def layers(marginals: Tensor) -> dict[str, Tensor]:
+            return refined_layers(marginals, quantities, cluster_to_class)
 
-        return self._finished(finish, blend_regions(finer, windows, classes, self.model.device))
+        return self._finished(layers, blend_regions(finer, windows, classes, self.model.device))
 
     def _finished(
-        self, finish: Callable[[Blended], FinishedBlock], regions: Iterator[Blended]
+        self, layers: Callable[[Tensor], dict[str, Tensor]], regions: Iterator[Blended]
     ) -> Iterator[FinishedBlock]:
-        """Blocks in order; of a GPU's, each is waited for in a thread while the next one's windows are being scored."""
-        if self.model.device.type == "cpu":
-            yield from map(finish, regions)
+        """Blocks in order; a GPU's are waited for in a thread while it is given more to do."""
+        blocks = (self._sent(layers, *blended) for blended in regions)
+        if not is_asynchronous(self.model.device):
+            yield from (wait() for wait in blocks)
             return
-        waiting = None
+        # As many as two batches have where a block is a window: none of those that the GPU has still to come to.
+        most, waiting = 2 * self.settings.batch_size, deque[Future[FinishedBlock]]()
         with ThreadPoolExecutor(1, thread_name_prefix="finishing") as thread:
-            for region in regions:
-                following = thread.submit(finish, region)
-                if waiting is not None:
-                    yield waiting.result()
-                waiting = following
-            if waiting is not None:
-                yield waiting.result()
+            try:
+                for wait in blocks:
+                    waiting.append(thread.submit(wait))
+                    while waiting and (waiting[0].done() or len(waiting) > most):
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                thread.shutdown(cancel_futures=True)
+
+    def _sent(
+        self, layers: Callable[[Tensor], dict[str, Tensor]], block: Block, scores: Tensor, valid: NDArray[np.bool_]
+    ) -> Callable[[], FinishedBlock]:
+        """A block on its way to the host: what waits for it. The scores are held no longer."""
+        arriving = LayersToHost.send(layers(scores))
+        return lambda: FinishedBlock(block, arriving.wait(self._inside(block, valid)))
 
     def _inside(self, block: Block, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """What of a block is labelled."""
@@ -173,29 +181,6 @@ class _Mapping:
             yield window
 
 
-def score_windows(groups: Iterator[tuple[Patch, ...]], runner: Runner) -> ScoredWindows:
-    """Score patches in full batches; those without valid pixels cost no forward pass."""
-    waiting: deque[Patch] = deque()
-
-    def flush() -> ScoredWindows:
-        images = torch.from_numpy(np.stack([patch.data for patch in waiting if patch.data is not None]))
-        for patch, scores in zip(waiting, runner(images), strict=True):
-            # A view of a batch would hold all of it.
-            yield patch.origin, WindowScores(scores.clone() if len(waiting) > 1 else scores, patch.valid)
-        waiting.clear()
-
-    for patches in groups:
-        for patch in patches:
-            if patch.data is None:
-                yield patch.origin, WindowScores(None, None)
-                continue
-            waiting.append(patch)
-            if len(waiting) >= runner.at_once:
-                yield from flush()
-    if waiting:
-        yield from flush()
-
-
 def blend_regions(plan: Plan, windows: ScoredWindows, channels: int, device: torch.device) -> Iterator[Blended]:
     """The regions of a plan, each as soon as its windows are there; windows are held as long as they are needed.
 
@@ -205,7 +190,7 @@ def blend_regions(plan: Plan, windows: ScoredWindows, channels: int, device: tor
         channels: C.
         device: of the scores.
     """
-    weights = torch.from_numpy(plan.grid.weights).to(device)
+    weights = to_device(torch.from_numpy(plan.grid.weights), device)
     with closing(ScoreCache(plan.grid.shape)) as cache:
         for number, region in enumerate(plan.regions):
             origins = plan.touching[number]

@@ -1,10 +1,13 @@
-"""Windows of a scene, read a block ahead of the work in a thread of its own."""
+"""Windows of a scene, read ahead of the work in a thread of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +17,14 @@ from geohp.inference.engine.windows import Origin
 from geohp.raster.block import Block
 from geohp.raster.read.patches import Readable, complete_patch
 
+T = TypeVar("T")
+
+
+class _End:
+    """There are no more items."""
+
+
+_END = _End()
 _CELL = 256  # px a side: what is given up at once where a file cannot be read
 
 
@@ -34,20 +45,33 @@ class Patch:
 
 def read_ahead(
     scene: Readable, groups: Iterable[Sequence[Origin]], shape: tuple[int, int]
-) -> Iterator[tuple[Patch, ...]]:
+) -> Generator[tuple[Patch, ...]]:
     """The patches of each group of windows, the next group being read meanwhile.
 
     A group is read as one rectangle, so that what its windows share is decoded once.
     """
-    waiting = None
-    with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:
-        for group in groups:
-            following = reader.submit(_read_group, scene, group, shape)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = following
-        if waiting is not None:
-            yield waiting.result()
+    return ahead((_read_group(scene, group, shape) for group in groups), 1, "reading")
+
+
+def ahead(items: Generator[T], count: int, name: str) -> Generator[T]:
+    """What a generator gives, computed in a thread of its own, up to so many before they are asked for.
+
+    An error comes where its item would. Closed early, the thread ends with what it is at, and the generator is closed.
+
+    Args:
+        items: used by that thread alone.
+        count: at least 1.
+        name: of the thread.
+    """
+    with closing(items), ThreadPoolExecutor(1, thread_name_prefix=name) as thread:
+        waiting = deque(thread.submit(next, items, _END) for _ in range(count))
+        try:
+            while not isinstance(item := waiting.popleft().result(), _End):
+                waiting.append(thread.submit(next, items, _END))
+                yield item
+                del item  # not to be held while the next one is waited for
+        finally:
+            thread.shutdown(cancel_futures=True)
 
 
 def _read_group(scene: Readable, group: Sequence[Origin], shape: tuple[int, int]) -> tuple[Patch, ...]:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geohp.errors import DataError
+from geohp.inference.engine.batching import score_windows
 from geohp.inference.engine.forward import Runner
-from geohp.inference.engine.pipeline import score_windows
 from geohp.inference.engine.reading import read_ahead
 from geohp.inference.engine.settings import EngineSettings, engine_settings
 from geohp.inference.engine.windows import Origin, WindowGrid

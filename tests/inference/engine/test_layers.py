@@ -6,11 +6,26 @@ import numpy as np
 import pytest
 import torch
 
-from geohp.inference.engine.layers import class_probabilities, confidence_layers, labels, refined_layers
+from geohp.inference.engine import layers as device_layers
+from geohp.inference.engine.layers import class_probabilities
+from geohp.inference.engine.transfer import LayersToHost
 from geohp.options import QUANTITIES
 
 ALL = frozenset(QUANTITIES)
 VALID = np.array([[True, True, False]])
+
+
+def labels(scores, valid, *options):
+    """As they arrive."""
+    return LayersToHost.send({"labels": device_layers.labels(scores, *options)}).wait(valid)["labels"]
+
+
+def confidence_layers(scores, valid, *options):
+    return LayersToHost.send(device_layers.confidence_layers(scores, *options)).wait(valid)
+
+
+def refined_layers(marginals, valid, *options):
+    return LayersToHost.send(device_layers.refined_layers(marginals, *options)).wait(valid)
 
 
 def scored(shares, scale=2.0):
@@ -53,7 +68,7 @@ def test_quantities_are_stored_in_steps_of_a_254th():
     assert layers["probabilities"][0, 0].tolist() == [127, 85, 255]
     assert all(layer.dtype == np.uint8 for layer in layers.values())
     assert set(confidence_layers(scored(shares), VALID, frozenset({"entropy"}))) == {"entropy"}
-    assert confidence_layers(scored(shares), VALID, frozenset()) == {}
+    assert device_layers.confidence_layers(scored(shares), frozenset()) == {}
 
 
 def test_clusters_of_a_class_are_sure_together():

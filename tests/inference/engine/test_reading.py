@@ -1,10 +1,13 @@
 """Windows read ahead: what each shows, one read a group, and cells that cannot be read."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
 from geohp.errors import SceneError
-from geohp.inference.engine.reading import NodataOnErrorScene, read_ahead
+from geohp.inference.engine.reading import NodataOnErrorScene, ahead, read_ahead
 
 
 class Scene:
@@ -88,3 +91,51 @@ def test_a_read_that_meets_no_damage_is_one_read_of_whole_cells():
     assert valid.shape == (20, 30)
     assert lenient.skipped == {}
     assert lenient.thumbnail(5)[1].shape == (5, 700)
+
+
+def test_so_many_are_computed_before_they_are_asked_for():
+    asked = []
+
+    def items():
+        for number in range(9):
+            asked.append((number, threading.current_thread().name))
+            yield number
+
+    given = ahead(items(), 3, "counting")
+    for number in range(9):
+        assert next(given) == number
+        wait_for(lambda: len(asked) == min(9, number + 4))  # noqa: B023
+    assert list(given) == []
+    assert {name.split("_")[0] for _, name in asked} == {"counting"}
+
+
+def test_an_error_comes_in_its_place_and_what_is_left_early_is_closed():
+    closed = []
+
+    def items(failing):
+        try:
+            yield 1
+            yield 2 // (not failing)
+            yield 3
+        finally:
+            closed.append(failing)
+
+    before = threading.active_count()
+    broken = ahead(items(failing=True), 2, "counting")
+    assert next(broken) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(broken)
+    left = ahead(items(failing=False), 1, "counting")
+    assert next(left) == 1
+    left.close()
+    assert closed == [True, False]
+    assert threading.active_count() == before
+
+
+def wait_for(condition):
+    """Until it holds, for some seconds; then no longer than a moment, in which it must not cease to."""
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(0.01)
+    assert condition()
