@@ -21,6 +21,7 @@ from benchmarks.measuring import PeakMemory, multiplications_per_second, synchro
 
 _TOP_KERNELS = 30
 _TIMELINE_EVENTS = 3000
+_CUDA = torch.autograd.DeviceType.CUDA
 
 
 class Measurement:
@@ -99,8 +100,7 @@ class Measurement:
         Returns:
             The share of the time in which the card is busy, of 0 to 1; the CPU always is.
         """
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.on_card else [])]
-        with profile(activities=activities) as profiler:
+        with profile(activities=[activity(self.device)]) as profiler:
             synchronise(self.device)
             start = time.perf_counter()
             work()
@@ -136,6 +136,11 @@ class Measurement:
         return begin.elapsed_time(end) / 1e3
 
 
+def activity(device: str) -> ProfilerActivity:
+    """What a profiler is to watch: on a card, to watch the host as well would hold it up."""
+    return ProfilerActivity.CPU if device == "cpu" else ProfilerActivity.CUDA
+
+
 @contextmanager
 def precision(measurement: Measurement) -> Iterator[None]:
     """Autocasting as training does it: on a card alone."""
@@ -148,15 +153,15 @@ def _kernel_table(profiler: Any, *, on_card: bool) -> list[dict[str, Any]]:
     rows = []
     for event in profiler.key_averages():
         taken = event.self_device_time_total if on_card else event.self_cpu_time_total
-        # On a card operations of the host stand beside kernels: those carry their kernels' time as well.
-        if taken > 0 and (not on_card or event.device_type == torch.autograd.DeviceType.CUDA):
+        # On a card there are spans of the host's beside kernels, which carry their kernels' time as well.
+        if taken > 0 and (not on_card or event.device_type == _CUDA) and not event.is_user_annotation:
             rows.append({"name": event.key, "ms": taken / 1e3, "calls": event.count})
     return sorted(rows, key=lambda row: -row["ms"])
 
 
 def _timeline(profiler: Any, *, on_card: bool) -> list[tuple[str, float, float]]:
     """Name, beginning and end in ms of what ran, in order."""
-    wanted = torch.autograd.DeviceType.CUDA if on_card else torch.autograd.DeviceType.CPU
+    wanted = _CUDA if on_card else torch.autograd.DeviceType.CPU
     spans = [
         (event.name[:80], event.time_range.start / 1e3, event.time_range.end / 1e3)
         for event in profiler.events()

@@ -15,9 +15,9 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import profile
 
-from benchmarks.gpu.measurement import Measurement
+from benchmarks.gpu.measurement import Measurement, activity
 from benchmarks.gpu.problems import CLASSES, MadeUpImages
 from benchmarks.measuring import synchronise
 from geohp.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, PatchFeatures
@@ -88,8 +88,7 @@ class StepClock(L.Callback):
             torch.cuda.set_sync_debug_mode("warn")
         if self._profiled and step == self._profiled[0]:
             synchronise(self.device)
-            kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.device != "cpu" else [])]
-            self.profiler = profile(activities=kinds)
+            self.profiler = profile(activities=[activity(self.device)])
             self.profiler.__enter__()
             self.wall = -time.perf_counter()
 
@@ -163,6 +162,6 @@ def waits(m: Measurement, features: FeatureSampler, epochs: int, steps: tuple[in
     places = Counter(
         f"{Path(warning.filename).parent.name}/{Path(warning.filename).name}:{warning.lineno}"
         for warning in caught
-        if "synchronizing" in str(warning.message)
+        if "called a synchronizing" in str(warning.message)
     )
     return [f"{place} ({count} times)" for place, count in places.most_common()]

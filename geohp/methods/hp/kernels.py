@@ -119,12 +119,11 @@ def gradients(views: list[Tensor], forces: Forces, problem: Problem, with_gradie
     operands, pairs = _Operands.of(stacked, problem), problem.agnostic
     assert isinstance(pairs, PositivePairs)
     n, tuning = problem.rows, operands.tuning
-    # Weights of pairs span more orders of magnitude than float16 has.
-    both = stacked.to(torch.bfloat16)
-    totals = torch.zeros(both.shape, dtype=torch.float32, device=both.device)
+    totals = torch.zeros(stacked.shape, dtype=torch.float32, device=stacked.device)
     pull, pushes = forces.pull.float(), torch.stack(forces.push).float()
     tall, wide = (tuning.padded(min(size, n)) for size in (tuning.strip, tuning.block))
-    room = both.new_empty(len(views) * tall * wide)
+    # Weights of pairs span more orders of magnitude than float16 has.
+    room = stacked.new_empty(len(views) * tall * wide, dtype=torch.bfloat16)
     for first in range(0, n, tuning.strip):
         rows = slice(first, min(first + tuning.strip, n))
         found = pairs.found.get(first)
@@ -136,12 +135,12 @@ def gradients(views: list[Tensor], forces: Forces, problem: Problem, with_gradie
             padded = (len(views), grid[0] * tuning.height, grid[1] * tuning.width)
             whole = room[: math.prod(padded)].view(padded)
             weights_kernel[grid](
-                *operands.pointers, pull, pushes, whole, both if found is None else found, first, start, across,
+                *operands.pointers, pull, pushes, whole, room if found is None else found, first, start, across,
                 *operands.sizes, **operands.constants, STORED=found is not None, **tuning.launch,
             )  # fmt: skip
             weights = whole[:, : shape[0], : shape[1]]
-            product_of_halves(weights, both[:, cols], add_to=totals[:, rows])
-            product_of_halves(weights.transpose(1, 2), both[:, rows], add_to=totals[:, cols])
+            product_of_halves(weights, stacked[:, cols].to(room.dtype), add_to=totals[:, rows])
+            product_of_halves(weights.transpose(1, 2), stacked[:, rows].to(room.dtype), add_to=totals[:, cols])
     totals *= 1 / problem.temperature
     return [total if needed else None for total, needed in zip(totals, with_gradient, strict=True)]
 

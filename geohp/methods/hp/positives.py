@@ -10,7 +10,9 @@ from torch import Generator, Tensor, nn
 
 from geohp.methods.hp.products import operand, product
 
-_POOL_ROWS_AT_ONCE = 4096
+_CPU_ROWS_AT_ONCE = 4096
+_GPU_COSINES_AT_ONCE = 2**24
+"""Few launches, of as much memory as the passes over pairs take later."""
 
 
 class ReferencePool(nn.Module):
@@ -84,7 +86,8 @@ class PositivePairs:
     def __init__(self, rows: Tensor, pool: Tensor, *, remember: bool, symmetric: bool = True) -> None:
         self.rows, self.symmetric, self.remember = operand(rows), symmetric, remember
         pool = pool.to(self.rows)
-        self.bound = torch.cat([product(part, pool.T).amax(1) for part in torch.split(self.rows, _POOL_ROWS_AT_ONCE)])
+        at_once = max(1, _GPU_COSINES_AT_ONCE // len(pool)) if rows.is_cuda else _CPU_ROWS_AT_ONCE
+        self.bound = torch.cat([product(part, pool.T).amax(1) for part in torch.split(self.rows, at_once)])
         self.found: dict[int, Tensor] = {}
         self._positions: dict[tuple[int, int], tuple[Tensor, ...]] = {}
         # Counting what was found would make a GPU wait for every block; it searches again sooner.
