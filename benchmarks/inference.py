@@ -73,6 +73,7 @@ def run_geohp(scene_path: Path, out_path: Path, module: nn.Module, device: str) 
     from geohp.classes import default_classes
     from geohp.inference.engine.pipeline import label_blocks
     from geohp.inference.engine.settings import EngineSettings
+    from geohp.inference.extent import Extent
     from geohp.inference.writing import write_behind
     from geohp.raster.read.scene import open_scene
     from geohp.raster.write.layer import Layer
@@ -85,7 +86,8 @@ def run_geohp(scene_path: Path, out_path: Path, module: nn.Module, device: str) 
         open_scene(scene_path, scaling="type") as scene,
         ResumableRasterWriter.open({out_path: Layer(colormap=colours)}, scene.grid, {"input": str(scene_path)}) as work,
     ):
-        write_behind(work, {"labels": out_path}, label_blocks(scene, model, settings), scene)
+        blocks = label_blocks(scene, model, settings)
+        write_behind(work, {"labels": out_path}, blocks, scene, scene.grid, Extent(scene.grid.block))
         work.publish()
 
 

@@ -116,6 +116,9 @@ class ArrayScene:
 
     Args:
         side: rows and columns.
+
+    Attributes:
+        pixels: (3, side, side).
     """
 
     def __init__(self, side: int) -> None:
@@ -125,17 +128,17 @@ class ArrayScene:
         cells = -(-side // cell)
         coarse = generator.integers(0, 200, (3, cells, cells), dtype=np.uint8)
         large = coarse.repeat(cell, 1).repeat(cell, 2)[:, :side, :side]
-        self._pixels = large + generator.integers(0, 50, (3, side, side), dtype=np.uint8)
+        self.pixels = large + generator.integers(0, 50, (3, side, side), dtype=np.uint8)
 
     def read(self, row: int, col: int, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Data (3, height, width) in [0, 1]; all of it is valid."""
-        part = self._pixels[:, row : row + height, col : col + width]
+        part = self.pixels[:, row : row + height, col : col + width]
         return part.astype(np.float32) / np.float32(255), np.ones((height, width), dtype=bool)
 
     def thumbnail(self, max_px: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Every so manieth pixel."""
         step = -(-self.height // max_px)
-        pixels = self._pixels[:, ::step, ::step]
+        pixels = self.pixels[:, ::step, ::step]
         return pixels.astype(np.float32) / np.float32(255), np.ones(pixels.shape[1:], dtype=bool)
 
 

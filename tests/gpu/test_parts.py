@@ -1,5 +1,6 @@
 """The dry run: every part on a few images, on the CPU, and what the runner does with parts that fail or are slow."""
 
+import importlib.util
 import json
 import math
 import subprocess
@@ -14,6 +15,7 @@ from benchmarks.gpu.measurement import Measurement
 from benchmarks.gpu.parts import PARTS, Part
 from benchmarks.gpu.record import Figure, Record
 from benchmarks.gpu.sizes import FULL, TINY
+from geohp.inference.engine import batching, pipeline
 
 ABSENT = [
     "pydantic",
@@ -85,9 +87,21 @@ def test_the_engine_is_held_against_bare_passes(tmp_path):
     figures = measured("engine", tmp_path)
     assert figures[f"{TINY.backbone}: engine over bare"] > 0
     spans = json.loads((tmp_path / f"engine.{TINY.backbone}.timeline.json").read_text())["spans"]
-    assert {lane for lane, _, _ in spans} == {"reading", "forward", "blending", "labels", "writing"}
+    lanes = {"reading", "batching", "forward", "blending", "labels", "fetching", "writing"}  # a CPU is not waited for
+    assert {lane for lane, _, _ in spans} == lanes
     assert all(0 <= start <= end for _, start, end in spans)
     assert (tmp_path / f"engine.{TINY.backbone}.png").stat().st_size > 1000
+    if importlib.util.find_spec("rasterio"):
+        assert figures[f"{TINY.backbone} from a GeoTIFF: engine over bare"] > 0
+        assert (tmp_path / f"engine.{TINY.backbone}.geotiff.png").exists()
+
+
+def test_what_a_gpu_would_wait_for_stands_in_the_engines_timeline(tmp_path, monkeypatch):
+    for module in (batching, pipeline):
+        monkeypatch.setattr(module, "is_asynchronous", lambda device: True)
+    measured("engine", tmp_path)
+    spans = json.loads((tmp_path / f"engine.{TINY.backbone}.timeline.json").read_text())["spans"]
+    assert "no batch" in {lane for lane, _, _ in spans}
 
 
 @pytest.mark.parametrize("name", ["parity", "crf", "memory", "ddp", "compile"])
