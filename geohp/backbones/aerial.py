@@ -97,6 +97,7 @@ class AerialNetwork(Backbone):
         # One by one on a CPU, so that no image's bits depend on its company.
         images_at_once = 1 if images.device.type == "cpu" else len(images)
         features = torch.cat([self._patch_means(part, grid) for part in torch.split(images, images_at_once)])
+        features = features.to(images.dtype)  # under autocasting convolutions alone are in half precision
         centred = features - features.mean((2, 3), keepdim=True)
         return PatchFeatures(features, cosine_affinities(centred) if affinities else None)
 

@@ -154,11 +154,13 @@ class RandomConvolutionalFeatures(Backbone):
         """
         if self.needs_fit:
             raise RuntimeError("rcf must be fitted to imagery before it is used")
-        features = self._pooled(images)
-        features = (features - self.center[:, None, None]) / self.deviation[:, None, None]
-        if self.projected:
-            features = torch.einsum("bfhw,fc->bchw", features, self.projection)
-        return PatchFeatures(features, cosine_affinities(features) if affinities else None)
+        # Not in half precision: next to a transformer it costs nothing, and standardising enlarges every error.
+        with torch.autocast(images.device.type, enabled=False):
+            features = self._pooled(images)
+            features = (features - self.center[:, None, None]) / self.deviation[:, None, None]
+            if self.projected:
+                features = torch.einsum("bfhw,fc->bchw", features, self.projection)
+            return PatchFeatures(features, cosine_affinities(features) if affinities else None)
 
     def _pooled(self, images: Tensor) -> Tensor:
         """Compressed activations (B, F, h, w), before standardising."""

@@ -88,8 +88,8 @@ class SideBySide(Backbone):
         if self.needs_fit:
             raise RuntimeError(f"{self.name} must be fitted to imagery before it is used")
         patches = self.first(images, affinities)
-        others = self.others(self._rescaled(images)).to(patches.features.dtype)
-        return PatchFeatures(torch.cat([patches.features, others], 1), patches.affinities)
+        # Under autocasting the first's may be in half precision: the more exact type is that of all.
+        return PatchFeatures(torch.cat([patches.features, self.others(self._rescaled(images))], 1), patches.affinities)
 
     def _rescaled(self, images: Tensor) -> Tensor:
         """Images in [0, 1], as they were before they were normalised for the first."""

@@ -169,7 +169,8 @@ class VisionTransformer(Backbone):
         prefix = [token.expand(len(images), -1, -1) for token in learned]
         if model.pos_embed is not None:
             skipped = 0 if model.no_embed_class else model.num_prefix_tokens
-            tokens = tokens + resize_positions(model.pos_embed[:, skipped:], grid, self.positions).to(tokens.dtype)
+            positions = resize_positions(model.pos_embed[:, skipped:], grid, self.positions)
+            tokens = tokens + positions.to(model.pos_embed.dtype)  # in float32 also where autocasting has halved tokens
             if skipped:
                 prefix = [torch.cat(prefix, 1) + model.pos_embed[:, :skipped]]
         tokens = model.norm_pre(torch.cat([*prefix, tokens], 1))

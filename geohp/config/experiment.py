@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from geohp.backbones.names import patch_size_of
 from geohp.classes import LandCoverClass, default_classes, is_colour, unprintable
@@ -105,6 +105,11 @@ class ClassesConfig(Strict):
         return self
 
 
+def _precision(value: object) -> object:
+    """YAML takes 32 for a number where it stands without quotes."""
+    return "32" if value == 32 else value
+
+
 class TrainConfig(Strict):
     """The training loop."""
 
@@ -118,8 +123,8 @@ class TrainConfig(Strict):
     """What computes; ``auto`` is a GPU where there is one."""
     devices: int = Field(default=1, ge=1)
     """How many devices of that kind share the work; positives are looked for within a device's images."""
-    precision: Literal["32", "bf16", "fp16"] = "32"
-    """Of matrix products; sums, weights and losses stay in float32."""
+    precision: Annotated[Literal["auto", "32", "bf16", "fp16"], BeforeValidator(_precision)] = "auto"
+    """Of matrix products; sums, weights and losses stay in float32. ``auto`` is bf16 on a GPU that has it, else 32."""
     deterministic: bool = False
     """Only algorithms that repeat to the last bit, also on a GPU, where they are slower; on a CPU they always do."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
@@ -155,7 +160,7 @@ class TrainConfig(Strict):
         """The type in which features are kept."""
         if self.cache_dtype != "auto":
             return self.cache_dtype
-        return "float32" if self.precision == "32" else "float16"
+        return "float16" if self.precision in ("bf16", "fp16") else "float32"
 
 
 class Config(Strict):

@@ -131,7 +131,8 @@ def store_features(
     samplers = []
     for mirror in (False, True) if mirrored else (False,):
         seen = SeenImages(images, backbone.patch_size, mirrored=mirror)
-        sampler = FeatureSampler(seen, backbone, batch_size=batch_size, workers=workers, affinities=False)
+        # As those that are not kept: exact.
+        sampler = FeatureSampler(seen, backbone, batch_size=batch_size, workers=workers, affinities=False, exact=True)
         try:
             kept = sampler.cache(options, progress)
         except DataError:

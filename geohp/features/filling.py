@@ -93,7 +93,8 @@ class FeatureJob:
                 batch = next(computed)
                 stop = filled + len(next(iter(batch.values())))
                 for name, rows in batch.items():
-                    chunk[name][filled:stop] = rows
+                    # To a GPU without waiting, where later batches are being computed.
+                    chunk[name][filled:stop].copy_(rows, non_blocking=chunk[name].is_cuda)
                 filled = stop
                 progress("computing features", done + filled, self.images)
             done += len(span)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
@@ -88,6 +89,7 @@ class FeatureSampler:
         augmentation: of the images of :meth:`batches`; nothing can be cached then.
         proposals: of masks, which are computed and kept with the features.
         affinities: keep those of patches, too; features that are only looked at do without.
+        exact: features in float32 on a GPU, too, see :class:`~geohp.features.encoder.FrozenEncoder`.
 
     Attributes:
         images: the images; an unreadable one is replaced by the next, and remembered.
@@ -106,9 +108,10 @@ class FeatureSampler:
         augmentation: Augmentation | None = None,
         proposals: MaskProposals | None = None,
         affinities: bool = True,
+        exact: bool = False,
     ) -> None:
         self.images = images if isinstance(images, SkipUnreadable) else SkipUnreadable(images)
-        self.encode = FrozenEncoder(backbone, batch_size)
+        self.encode = FrozenEncoder(backbone, batch_size, exact=exact)
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.keep_images, self.augmentation, self.proposals = keep_images, augmentation, proposals
         self.affinities = affinities
@@ -295,38 +298,66 @@ class FeatureSampler:
                 **({} if self.proposals is None else {"masks": self.proposals.identity()}),
             },
             seconds=lambda: self._seconds(first, dtype),
-            rows=lambda batches: (self._rows(batch, dtype) for batch in self._loader(self._items(), batches=batches)),
+            rows=lambda batches: self._all_rows(self._loader(self._items(), batches=batches), dtype),
         )
+
+    def _all_rows(self, batches: Iterable[ImageBatch], dtype: str) -> Iterator[Tensors]:
+        """What is kept of each batch's images, once it is known to consist of numbers.
+
+        On a GPU a batch is looked at when the next one is on its way: it goes on computing meanwhile.
+
+        Raises:
+            DataError: features are no finite numbers.
+        """
+        waiting: deque[tuple[Tensors, _Answer]] = deque()
+        for batch in batches:
+            rows = self._rows(batch, dtype)
+            waiting.append((rows, _Answer(torch.isfinite(rows["features"]).all())))
+            if len(waiting) > self._ahead:
+                yield self._finite(*waiting.popleft(), dtype)
+        for rows, finite in waiting:
+            yield self._finite(rows, finite, dtype)
+
+    @property
+    def _ahead(self) -> int:
+        """Batches on their way when the one before is looked at."""
+        return int(self.device.type == "cuda")
+
+    def _finite(self, rows: Tensors, finite: _Answer, dtype: str) -> Tensors:
+        if not finite:
+            raise DataError(
+                f"the features of backbone {self.backbone.name} are not finite numbers in {dtype}",
+                "set train.cache_dtype=float32" if dtype == "float16" else "check its weights",
+            )
+        return rows
 
     def _rows(self, batch: ImageBatch, dtype: str) -> Tensors:
         """What is kept of a batch's images."""
         failed = batch.get("unreadable", {})
         self.images.note(failed)
-        # As the trainer would compute in half precision, what is computed once need not.
-        with torch.autocast(self.device.type, enabled=False):
-            patches = self.encode(batch["image"], self.affinities)
+        patches = self.encode(batch["image"], self.affinities)
         rows = {
             "features": patches.features.permute(0, 2, 3, 1).to(_DTYPES[dtype]),
             _READABLE: torch.tensor([int(i) not in failed for i in batch.get("index", [-1])], dtype=torch.uint8),
         }
         if patches.affinities is not None and self.affinities:
             rows["affinities"] = patches.affinities.to(_DTYPES[dtype])
-        if not torch.isfinite(rows["features"]).all():
-            raise DataError(
-                f"the features of backbone {self.backbone.name} are not finite numbers in {dtype}",
-                "set train.cache_dtype=float32" if dtype == "float16" else "check its weights",
-            )
         if self.images.labelled:
-            rows["mask"] = batch["mask"].to(torch.uint8)
+            # To the device as they are, page-locked: whatever else is copied there makes the host wait.
+            rows["mask"] = batch["mask"].to(self.device, non_blocking=True).to(torch.uint8)
         if self.proposals is not None:
             rows["masks"] = self.proposals(batch["image"], patches, batch.get("segments"))
         return rows
 
     def _seconds(self, batch: ImageBatch, dtype: str) -> float:
-        """How long it takes to compute what is kept of an image."""
+        """How long it takes to compute what is kept of an image, measured on one or, on a GPU, a batch of it."""
+        at_once = self.encode.images_at_once
+        if at_once is None:
+            batch = collate([self.images[0]] * self.batch_size)
+            list(self._all_rows([batch], dtype))  # the first time algorithms are chosen
         start = time.perf_counter()
-        self._rows(batch, dtype)
-        return (time.perf_counter() - start) / (self.encode.images_at_once or 1)
+        list(self._all_rows([batch], dtype))
+        return (time.perf_counter() - start) / (at_once or self.batch_size)
 
     def _loader(
         self,
@@ -368,6 +399,26 @@ class _StoredFeatures(Dataset[Tensors]):
         if "mask" in batch:
             batch["mask"] = batch["mask"].long()
         return batch
+
+
+class _Answer:
+    """A truth on its way to the host, which waits for it when it is asked for; for nothing that came after it.
+
+    Args:
+        value: a single bool, on any device.
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        self._value, self._arrival = value, cast(Any, None)
+        if value.is_cuda:
+            self._value = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(value, non_blocking=True)
+            self._arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrival.record()
+
+    def __bool__(self) -> bool:
+        if self._arrival is not None:
+            self._arrival.synchronize()
+        return bool(self._value)
 
 
 def _shuffled(length: int, seed: int, number: int) -> Tensor:

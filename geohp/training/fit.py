@@ -108,6 +108,7 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
     Raises:
         ConfigError, DataError, ModelError, WeightsError, OutputError, TrainingError: one sentence and its remedy.
     """
+    config = _with_precision(config)
     method, features = _prepare(config, data, progress)
     health, scores = Health(), None
     if method.iterative:
@@ -136,6 +137,16 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
         health.check_result(method, features.sample)
     comparison = _comparison(config.train, data, model, features, progress) if method.iterative else None
     return Trained(model, config, method, features, health.warnings, best, scores.last if scores else {}, comparison)
+
+
+def _with_precision(config: Config) -> Config:
+    """With a precision in place of ``auto``."""
+    if config.train.precision != "auto":
+        return config
+    on_gpu = torch_device(config.train.device).type == "cuda"
+    half = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    train = config.train.model_copy(update={"precision": "bf16" if half else "32"})
+    return config.model_copy(update={"train": train})
 
 
 def _prepare(config: Config, data: TrainingData, progress: Progress) -> tuple[Method, FeatureSampler]:
@@ -180,6 +191,7 @@ def _features(
         keep_images=keep_images,
         augmentation=Augmentation(settings.augment, settings.seed) if settings.augment else None,
         proposals=_proposals(config.method, images),
+        exact=settings.precision == "32",
     )
     if backbone.needs_fit:
         progress("fitting the backbone", 0, 1)

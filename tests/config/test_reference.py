@@ -41,8 +41,8 @@ def test_every_key_has_a_meaning():
 
 def test_limits_choices_and_what_auto_stands_for_are_told():
     lines = config_reference().splitlines()
-    precision = lines.index("  precision: '32'")
-    assert lines[precision - 1].endswith("One of 32, bf16, fp16.")
+    precision = lines.index("  precision: auto")
+    assert lines[precision - 1].endswith("One of auto, 32, bf16, fp16.")
     assert lines[lines.index("  ema_momentum: 0.999") - 1].endswith("At least 0, below 1.")
     assert "  pool_size: auto" in lines
 
