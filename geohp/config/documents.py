@@ -14,6 +14,8 @@ import yaml
 
 _LONGEST = 1 << 20
 """Characters of a document; 254 classes with all their labels take a fiftieth."""
+_DEEPEST = 100
+"""Brackets within brackets; a configuration has five. What Python's own limit is, others may have changed."""
 _MOST_VALUES = 100_000
 """That aliases may make of a document's values."""
 
@@ -77,7 +79,20 @@ def write_yaml(value: Any, **style: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, which takes numbers and words as people mean them."""
+    """PyYAML's, which takes numbers and words as people mean them, and no endless brackets."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """A value and all that is in it."""
+        if self._depth > _DEEPEST:
+            raise DocumentError("brackets within brackets without end", self.peek_event().start_mark.line + 1)
+        self._depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 class _Dumper(yaml.SafeDumper):

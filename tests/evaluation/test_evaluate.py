@@ -44,7 +44,8 @@ def test_scores_are_those_of_codes_upsampled_and_matched_over_the_whole_set(runs
     cluster, linear = SegmentationMetrics(3), SegmentationMetrics(3, matching="identity")
     for index in range(len(images)):
         item = images[index]
-        codes = F.interpolate(model.codes(item["image"][None]), size=(96, 96), mode="bilinear", align_corners=False)
+        codes = model.codes(item["image"][None].to(model.device))
+        codes = F.interpolate(codes, size=(96, 96), mode="bilinear", align_corners=False)
         # The published order: upsample codes, then probe; here by cosine, as published.
         cluster.update(model.probe.cosines(codes).argmax(1)[0], item["mask"])
         linear.update(model.linear_probe(codes).argmax(1)[0], item["mask"])
@@ -57,7 +58,14 @@ def test_scores_are_those_of_codes_upsampled_and_matched_over_the_whole_set(runs
 
 
 def test_batches_do_not_change_the_counts(runs):
-    assert scores_of(evaluate(runs[0].folder, batch_size=3)) == scores_of(evaluate(runs[0].folder, batch_size=10))
+    few, many = (scores_of(evaluate(runs[0].folder, batch_size=size)) for size in (3, 10))
+    if not torch.cuda.is_available():
+        assert few == many
+        return
+    # A card adds up products of few rows in another order than those of many.
+    assert [score[:-1] for score in few] == [score[:-1] for score in many]
+    for one, other in zip(few, many, strict=True):
+        assert np.abs(np.subtract(one[-1], other[-1])).sum() <= 20
 
 
 def test_several_seeds_give_mean_and_deviation(runs):
@@ -87,7 +95,9 @@ def test_best_on_labels_is_there_under_its_name_alone(runs):
         for name in names:
             probe, figure = name.split("_")
             (result,) = evaluation.of(checkpoint, PredictionMode(probe))
-            assert result.scores[figure] == pytest.approx(float(row[name]))
+            # Of a card, in per cent: the images were encoded one batch at a time, and all features are kept then.
+            rounding = {"abs": 0.05} if torch.cuda.is_available() else {}
+            assert result.scores[figure] == pytest.approx(float(row[name]), **rounding)
     lines = evaluation.report(140).splitlines()
     assert any(line.strip().startswith(BEST) and line.rstrip().endswith("(a)") for line in lines)
     assert "(a) the checkpoint was chosen by these very labels" in "\n".join(lines)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pretended_card import pretended_card
 
 from geohp.data.base import ImageSet
 from geohp.errors import DataError
@@ -99,6 +100,13 @@ def test_stored_codes_give_the_same_scores_and_the_encoder_is_not_asked():
     silent = Predictor(None, ClusterProbe(6, 4), patch_px=4)
     scores = score_mask_clusters(silent, images, 4, device=torch.device("cpu"), batch_size=5, stored=Stored())
     assert (scores["counts"] == direct["counts"]).all()
+
+
+def test_codes_and_masks_meet_on_the_card():
+    here = score_mask_clusters(predictor(), Objects(), 4, device=torch.device("cpu"))
+    with pretended_card():
+        there = score_mask_clusters(predictor(), Objects(), 4, device=torch.device("cuda"))
+    assert (here["counts"] == there["counts"]).all()
 
 
 def test_fewer_masks_than_classes():

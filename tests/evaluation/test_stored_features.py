@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fields import MadeUp
 
 from geohp.backbones.rcf import RandomConvolutionalFeatures
 from geohp.errors import DataError
@@ -11,7 +12,6 @@ from geohp.evaluation import stored_features
 from geohp.evaluation.evaluate import evaluate
 from geohp.evaluation.stored_features import SeenImages
 
-from .conftest import MadeUp
 from .test_evaluate import scores_of, without_best
 
 
