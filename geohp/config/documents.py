@@ -88,7 +88,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """A value and all that is in it."""
         if self._depth > _DEEPEST:
-            raise DocumentError("brackets within brackets without end", self.peek_event().start_mark.line + 1)
+            line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+            raise DocumentError("brackets within brackets without end", line)
         self._depth += 1
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1

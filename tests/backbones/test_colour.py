@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from pretended_card import CARD, pretended_card
 
 from geohp.backbones.factory import create_backbone, create_backbone_for_bands
 from geohp.errors import ConfigError
+from geohp.features.encoder import FrozenEncoder
 
 
 def test_means_and_deviations_of_patches_are_those_of_their_pixels():
@@ -29,3 +31,11 @@ def test_it_is_built_again_from_its_options_and_takes_no_weights():
         create_backbone("colour", weights="file.safetensors")
     with pytest.raises(ConfigError, match="no option 'filters'"):
         create_backbone("colour", filters=3)
+
+
+def test_it_computes_where_it_is_although_it_has_no_weights():
+    backbone = create_backbone("colour")
+    assert backbone.device == torch.device("cpu")
+    with pretended_card():
+        assert backbone.to("cuda").device == CARD
+        assert FrozenEncoder(backbone, 2)(torch.rand(2, 3, 16, 16)).features.is_cuda
