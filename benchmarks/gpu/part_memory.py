@@ -16,8 +16,8 @@ from geohp.backbones.base import PatchFeatures
 from geohp.features.encoder import FrozenEncoder
 from geohp.inference.engine.forward import Runner
 
-_SHARE = 0.6
-"""Of the memory that all at once take."""
+_SHARE = 0.75
+"""Of the memory that the tensors of all at once take; the allocator reserves more, and would give that up first."""
 
 
 def measure(m: Measurement) -> None:
@@ -28,14 +28,15 @@ def measure(m: Measurement) -> None:
 
 
 @contextmanager
-def scarce(m: Measurement, work: Callable[[], object]) -> Iterator[None]:
+def scarce(m: Measurement, what: str, work: Callable[[], object]) -> Iterator[None]:
     """A part of the memory that some work takes."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_reserved()
+    before = torch.cuda.memory_allocated()
     work()
-    needed = torch.cuda.max_memory_reserved() - before
+    needed = torch.cuda.max_memory_allocated() - before
     torch.cuda.empty_cache()
+    m.note(f"{what}: all at once take {needed / 1e9:.2f} GB, {_SHARE:.0%} of it is allowed")
     total = torch.cuda.get_device_properties(m.device).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + _SHARE * needed) / total)
     try:
@@ -79,7 +80,7 @@ def _engine(m: Measurement) -> None:
 
     wanted = runner(model)(images).cpu()
     if m.on_card:
-        with scarce(m, lambda: runner(model)(images)):
+        with scarce(m, "engine", lambda: runner(model)(images)):
             limited = runner(model)
             got = limited(images).cpu()
     else:
@@ -100,7 +101,7 @@ def _encoder(m: Measurement) -> None:
         if not m.on_card:
             got = _encoded_by_a_refusing(backbone, images)
         else:
-            with scarce(m, lambda: FrozenEncoder(backbone, len(images))(images)):
+            with scarce(m, "encoder", lambda: FrozenEncoder(backbone, len(images))(images)):
                 limited = FrozenEncoder(backbone, len(images))
                 got = limited(images).features.cpu()
                 m.report("encoder: images at once", limited._most or len(images), most=len(images) / 2)
@@ -129,7 +130,7 @@ def _training(m: Measurement) -> None:
     features = sampler(m, Pooled(sizes.image_px // sizes.side, sizes.channels), 2 * sizes.images)
     cache(features)
     if m.on_card:
-        with scarce(m, lambda: train(m, features, 1)):
+        with scarce(m, "training", lambda: train(m, features, 1)):
             task = train(m, features, 1)
     else:
         from unittest import mock

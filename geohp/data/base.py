@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import multiprocessing
 import sys
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Sequence
@@ -198,6 +199,10 @@ class ReaderOptions(TypedDict, total=False):
     persistent_workers: bool
 
 
+_IMPORTED_ONCE = ("geohp.data.augment",)
+"""What takes readers seconds to import: torch and torchvision."""
+
+
 def reader_options(workers: int) -> ReaderOptions:
     """How a DataLoader reads in so many processes, as far as there are processors; 0 reads in this one.
 
@@ -208,4 +213,7 @@ def reader_options(workers: int) -> ReaderOptions:
         return {"num_workers": 0}
     workers = min(workers, os.cpu_count() or 1)
     method = "spawn" if sys.platform == "win32" else "forkserver"
+    if method == "forkserver":
+        # Imported once, in the process they are forked from, which computes nothing; where it runs already, in each.
+        multiprocessing.get_context(method).set_forkserver_preload(["__main__", *_IMPORTED_ONCE])
     return {"num_workers": workers, "multiprocessing_context": method, "persistent_workers": True}
