@@ -41,9 +41,7 @@ class _Training(nn.Module):
 
 
 class _Features(nn.Module):
-    """A transformer's features, by what its forward pass calls: a function that sets its own gradient mode does not
-    compile.
-    """
+    """A transformer's features, by what its forward pass calls: what sets its own gradient mode does not compile."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ PARTS = (
     Part("crf", 30, "the dense CRF"),
     Part("memory", 30, "out of memory: half the batch"),
     Part("ddp", 30, "two processes equal one"),
-    Part("compile", 60, "torch.compile of head and backbone"),
+    Part("compile", 120, "torch.compile of head and backbone"),
     Part("kernels", 60, "what the compiler makes of the Triton kernels"),
     Part("job", 120, "the whole training job"),
 )

@@ -26,6 +26,7 @@ from geohp.features.filling import CacheOptions
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.hp.method import HP
 from geohp.methods.hp.settings import HPSettings
+from geohp.progress import Progress, no_progress
 from geohp.training.health import Health
 from geohp.training.loop import run_training
 from geohp.training.task import MethodTask
@@ -69,6 +70,7 @@ class StepClock(L.Callback):
     Attributes:
         profiler: after its steps; ``None`` where there were none.
         wall: seconds that those took.
+        start: seconds from its making to the first step's images; 0 before.
     """
 
     def __init__(
@@ -76,13 +78,15 @@ class StepClock(L.Callback):
     ) -> None:
         self.device, self._profiled, self._strict = device, profiled, strict
         self.profiler: Any = None
-        self.wall = 0.0
+        self.wall = self.start = 0.0
+        self._made = time.perf_counter()
         self._marks: list[Any] = []
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Before a step."""
+        self.start = self.start or time.perf_counter() - self._made
         step = pl_module.steps_done  # type: ignore[attr-defined]
         if self._strict and step == self._strict[0] and self.device != "cpu":
             torch.cuda.set_sync_debug_mode("warn")
@@ -132,9 +136,9 @@ def sampler(
     )
 
 
-def cache(features: FeatureSampler) -> None:
+def cache(features: FeatureSampler, progress: Progress = no_progress) -> None:
     """Compute all features, and keep them in memory: the card's, where there is room."""
-    features.cache(CacheOptions("memory", _ROOM_BYTES))
+    features.cache(CacheOptions("memory", _ROOM_BYTES), progress)
 
 
 def train(m: Measurement, features: FeatureSampler, epochs: int, callbacks: Sequence[L.Callback] = ()) -> MethodTask:

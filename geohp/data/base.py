@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import multiprocessing
+import os
 import sys
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Sequence

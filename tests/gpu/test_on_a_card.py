@@ -55,7 +55,8 @@ def card(monkeypatch):
     answers = {
         "synchronize": None, "empty_cache": None, "reset_peak_memory_stats": None,
         "set_per_process_memory_fraction": None, "set_sync_debug_mode": None,
-        "memory_reserved": 0, "memory_allocated": 0, "max_memory_allocated": 100, "get_device_capability": (9, 0), "current_device": 0,
+        "memory_reserved": 0, "memory_allocated": 0, "max_memory_allocated": 100,
+        "get_device_capability": (9, 0), "current_device": 0,
         "get_device_properties": SimpleNamespace(total_memory=1000),
     }  # fmt: skip
     for name, answer in answers.items():
