@@ -64,15 +64,18 @@ def tally(block: Block, layers: Mapping[str, NDArray[np.uint8]], areas: PixelAre
         areas: of the map's pixels.
     """
     labels = layers["labels"].ravel()
-    pixels = np.bincount(labels, minlength=NODATA_LABEL + 1)
+    # One pass over both: pixels by label and confidence.
+    pairs = labels.astype(np.uint16) << 8
+    if "confidence" in layers:
+        pairs |= layers["confidence"].ravel()
+    counts = np.bincount(pairs, minlength=1 << 16).reshape(NODATA_LABEL + 1, -1)
+    pixels, steps = counts.sum(1), counts @ np.arange(counts.shape[1])
     units = np.ones((1, 1), np.int64) if areas is None else areas.units(block)
     if units.size == 1:
         covered = pixels * units[0, 0]
     else:  # whole numbers below 2^53, so that the sum is exact
         weights = np.broadcast_to(units, block.shape).ravel()
         covered = np.bincount(labels, weights=weights, minlength=NODATA_LABEL + 1).astype(np.int64)
-    confidence = layers.get("confidence", np.zeros(1, np.uint8))
-    steps = np.bincount(labels, weights=np.broadcast_to(confidence, block.shape).ravel(), minlength=NODATA_LABEL + 1)
     return {
         str(label): [int(pixels[label]), int(covered[label]), int(steps[label])]
         for label in np.flatnonzero(pixels[:NODATA_LABEL])

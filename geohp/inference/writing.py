@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from geohp.inference.engine.pipeline import FinishedBlock
 from geohp.inference.engine.reading import NodataOnErrorScene
 from geohp.inference.extent import Extent
 from geohp.raster.grid import Grid
+from geohp.vector.measures import PixelAreas
 
 _BEHIND = 2  # blocks that may wait
 
@@ -65,16 +66,27 @@ def write_behind(
             skipped = dict(source.skipped) if isinstance(source, NodataOnErrorScene) else {}
             fresh = {Skipped(*cell, reason) for cell, reason in skipped.items()} - noted
             noted |= fresh
-            block = extent.place(finished.block)
-            note: dict[str, Any] = {TALLY: tally(block, finished.layers, areas)}
-            if fresh:
-                note["skipped"] = [asdict(part) for part in sorted(fresh)]
-            layers = {path: finished.layers[name] for name, path in paths.items()}
-            waiting.append(writer.submit(work.put, block.row, block.col, layers, note))
+            placed = replace(finished, block=extent.place(finished.block))
+            waiting.append(writer.submit(_put, work, paths, placed, areas, sorted(fresh)))
             if len(waiting) > _BEHIND:
                 waiting.popleft().result()
         while waiting:
             waiting.popleft().result()
+
+
+def _put(
+    work: Store,
+    paths: Mapping[str, Path],
+    finished: FinishedBlock,
+    areas: PixelAreas | None,
+    skipped: Sequence[Skipped],
+) -> None:
+    """Count a block's classes, which takes about as long as to blend it, and store it."""
+    block, layers = finished.block, finished.layers
+    note: dict[str, Any] = {TALLY: tally(block, layers, areas)}
+    if skipped:
+        note["skipped"] = [asdict(part) for part in skipped]
+    work.put(block.row, block.col, {path: layers[name] for name, path in paths.items()}, note)
 
 
 def skipped_in(work: Store) -> list[Skipped]:
