@@ -52,7 +52,8 @@ def test_scores_are_those_of_codes_upsampled_and_matched_over_the_whole_set(runs
     for mode, expected in ((PredictionMode("cluster"), cluster), (PredictionMode("linear"), linear)):
         (found,) = evaluation.of(LAST, mode)
         # Rounding may decide ties between neighbouring clusters otherwise: a handful of pixels in ninety thousand.
-        assert np.abs(found.scores["counts"] - expected.compute()["counts"]).sum() <= 20
+        most = 900 if torch.cuda.is_available() else 20  # of a card, which multiplies in halves
+        assert np.abs(found.scores["counts"] - expected.compute()["counts"]).sum() <= most
     assert evaluation.images == 10
     assert evaluation.labelled_px == 10 * 93 * 96
 
@@ -62,10 +63,10 @@ def test_batches_do_not_change_the_counts(runs):
     if not torch.cuda.is_available():
         assert few == many
         return
-    # A card adds up products of few rows in another order than those of many.
+    # A card multiplies in halves, and adds up products of few rows in another order than those of many.
     assert [score[:-1] for score in few] == [score[:-1] for score in many]
     for one, other in zip(few, many, strict=True):
-        assert np.abs(np.subtract(one[-1], other[-1])).sum() <= 20
+        assert np.abs(np.subtract(one[-1], other[-1])).sum() <= 0.01 * np.sum(one[-1])
 
 
 def test_several_seeds_give_mean_and_deviation(runs):
@@ -95,8 +96,8 @@ def test_best_on_labels_is_there_under_its_name_alone(runs):
         for name in names:
             probe, figure = name.split("_")
             (result,) = evaluation.of(checkpoint, PredictionMode(probe))
-            # Of a card, in per cent: the images were encoded one batch at a time, and all features are kept then.
-            rounding = {"abs": 0.05} if torch.cuda.is_available() else {}
+            # Of a card, in per cent: products of other numbers of rows, in halves.
+            rounding = {"abs": 0.5} if torch.cuda.is_available() else {}
             assert result.scores[figure] == pytest.approx(float(row[name]), **rounding)
     lines = evaluation.report(140).splitlines()
     assert any(line.strip().startswith(BEST) and line.rstrip().endswith("(a)") for line in lines)

@@ -8,7 +8,7 @@ another device. What it cannot show: kernels of a card, its memory, and what hap
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -38,6 +38,9 @@ class OnCard(Tensor):
     def __torch_function__(cls, function, types, arguments=(), options=None):
         return _call(function, arguments, options or {})
 
+    def record_stream(self, _):
+        """Nothing is in use any more."""
+
     def __reduce_ex__(self, protocol):
         return self.cpu().__reduce_ex__(protocol)
 
@@ -61,7 +64,13 @@ class Card(TorchFunctionMode):
 class Event:
     """A mark in the card's work, which is done as soon as it is asked for."""
 
+    def __init__(self, *_, **__):
+        pass
+
     def record(self, *_):
+        pass
+
+    def wait(self, *_):
         pass
 
     def query(self):
@@ -69,6 +78,19 @@ class Event:
 
     def synchronize(self):
         pass
+
+
+class Stream(Event):
+    """An order of work, which is done at once in whatever order."""
+
+    def wait_stream(self, _):
+        pass
+
+    def wait_event(self, _):
+        pass
+
+    def record_event(self, event=None):
+        return event or Event()
 
 
 @contextmanager
@@ -98,6 +120,11 @@ def _answer_for_cuda(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch.cuda, "get_rng_state", lambda *_: torch.get_rng_state())
     patch.setattr(torch.cuda, "set_rng_state", lambda *_: None)
     patch.setattr(torch.cuda, "Event", Event)
+    patch.setattr(torch.cuda, "Stream", Stream)
+    for name in ("current_stream", "default_stream"):
+        patch.setattr(torch.cuda, name, Stream)
+    patch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    patch.setattr(torch.cuda, "device", lambda _: nullcontext())
     for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
         patch.setattr(torch.optim.Optimizer, name, lambda _: None, raising=False)
 

@@ -21,8 +21,8 @@ from geohp.progress import no_progress
 from geohp.raster.read.patches import read_patch
 from geohp.raster.read.scene import open_scene
 
-ROUNDING = 2e-3 if torch.cuda.is_available() else 1e-5
-"""Of a code: a card convolves in fewer digits."""
+ROUNDING = 2e-2 if torch.cuda.is_available() else 1e-5
+"""Of a code: a card multiplies in halves."""
 
 
 @settings(deadline=None)
