@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import statistics
 import time
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -139,6 +141,20 @@ class Measurement:
 def activity(device: str) -> ProfilerActivity:
     """What a profiler is to watch: on a card, to watch the host as well would hold it up."""
     return ProfilerActivity.CPU if device == "cpu" else ProfilerActivity.CUDA
+
+
+@contextmanager
+def waits_counted() -> Iterator[Counter[str]]:
+    """Where the host waits for the card without having been asked to, by file and line; filled at the end."""
+    places: Counter[str] = Counter()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield places
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    places.update(f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchronizing" in str(w.message))
 
 
 @contextmanager

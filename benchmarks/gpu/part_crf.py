@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.gpu.measurement import Measurement
+from benchmarks.gpu.measurement import Measurement, waits_counted
 from geohp.crf.mean_field import dense_crf
 
 _COMPARED = 2
@@ -26,6 +26,11 @@ def measure(m: Measurement) -> None:
     if m.on_card:
         busy = m.profile("crf", lambda: dense_crf(images, log_p))
         m.report("card busy", 100 * busy, "%")
+        with waits_counted() as places:
+            dense_crf(images, log_p)
+        m.report("waits for the card", sum(places.values()))
+        for place, count in places.most_common(8):
+            m.note(f"waits for the card: {place} ({count} times)")
 
 
 def pictures(m: Measurement) -> tuple[Tensor, Tensor]:

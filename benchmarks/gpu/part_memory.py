@@ -106,7 +106,8 @@ def _encoder(m: Measurement) -> None:
                 got = limited(images).features.cpu()
                 m.report("encoder: images at once", limited._most or len(images), most=len(images) / 2)
     error = float((got - wanted).norm() / wanted.norm())
-    m.report("encoder: difference of the features", 100 * error, "% of norm", most=0.5)
+    # Products of fewer rows may be added up in another order: a digit of bfloat16.
+    m.report("encoder: difference of the features", 100 * error, "% of norm", most=1)
 
 
 def _encoded_by_a_refusing(backbone: nn.Module, images: Tensor) -> Tensor:

@@ -21,6 +21,10 @@ from geohp.errors import DataError
 _FLOOR = 1e-5
 """No class is less probable than this to begin with, so that no pixel is beyond all persuasion; as published."""
 
+_PIXELS = 1 << 20
+"""Pixels that a GPU takes at once: of small images several, for each by itself would be hundreds of small kernels that
+take longer to launch than to run. Some 0.6 GB; a CPU takes image by image, which stays in caches."""
+
 _LONG = 16
 """Classes from which on torch's softmax along rows is faster than its parts one after the other; below, far slower."""
 
@@ -91,10 +95,14 @@ def dense_crf(
     # Other devices lack some of the operations.
     compute = device if device.type in ("cpu", "cuda") else torch.device("cpu")
     images, logits = image.to(compute), log_probabilities.to(compute)
-    masks = [None] * len(logits) if mask is None else list(mask.to(compute))
+    masks = None if mask is None else mask.to(compute)
     marginals = torch.empty(logits.shape, dtype=torch.float32, device=compute)
-    for result, colours, own, valid in zip(marginals, images, logits, masks, strict=True):
-        result.copy_(_marginals(colours, own, valid, iterations, gaussian, bilateral).T.view_as(result))
+    at_once = _images_at_once(logits)
+    for start in range(0, len(logits), at_once):
+        part = slice(start, start + at_once)
+        valid = None if masks is None else masks[part]
+        rows = _marginals(images[part], logits[part], valid, iterations, gaussian, bilateral)
+        marginals[part] = rows.view(-1, *logits.shape[2:], logits.shape[1]).permute(0, 3, 1, 2)
     return (marginals if batched else marginals[0]).to(device)
 
 
@@ -114,23 +122,31 @@ def guide_image(bands: Tensor) -> Tensor:
     return (shown * 255).round().clamp(0, 255).to(torch.uint8)
 
 
+def _images_at_once(logits: Tensor) -> int:
+    """Of a batch (B, K, H, W): as many as a GPU gains by, spread evenly."""
+    images, _, height, width = logits.shape
+    if logits.device.type == "cpu" or not images:
+        return 1
+    return math.ceil(images / math.ceil(images * height * width / _PIXELS))
+
+
 def _marginals(
-    image: Tensor,
+    images: Tensor,
     logits: Tensor,
     mask: Tensor | None,
     iterations: int,
     gaussian: Gaussian | None,
     bilateral: Bilateral | None,
 ) -> Tensor:
-    """(N, K) marginals of the pixels of one image."""
-    rows = logits.flatten(1).T.float()
+    """(N, K) marginals of the pixels of some images, one after another."""
+    rows = logits.flatten(2).transpose(1, 2).flatten(0, 1).float()
     # Rows of nothing but minus infinity are undecided, not NaN.
     q = _softmax(rows.clamp_min(torch.finfo(torch.float32).min).contiguous())
     if mask is None:
-        return _mean_field(q, _kernels(image, gaussian, bilateral, None), iterations)
+        return _mean_field(q, _kernels(images, gaussian, bilateral, None), iterations)
     pixels = mask.flatten().nonzero()[:, 0]
     if len(pixels):
-        q[pixels] = _mean_field(q[pixels], _kernels(image, gaussian, bilateral, pixels), iterations)
+        q[pixels] = _mean_field(q[pixels], _kernels(images, gaussian, bilateral, pixels), iterations)
     return q
 
 
@@ -157,35 +173,41 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 def _kernels(
-    image: Tensor, gaussian: Gaussian | None, bilateral: Bilateral | None, pixels: Tensor | None
+    images: Tensor, gaussian: Gaussian | None, bilateral: Bilateral | None, pixels: Tensor | None
 ) -> list[tuple[float, Lattice]]:
-    """Weights and filters over an image (3, H, W), or over those of its pixels (N,) that count."""
-    height, width = image.shape[1:]
+    """Weights and filters over each of some images (B, 3, H, W), or over those of their pixels (N,) that count."""
+    count, _, height, width = images.shape
     # Blue first, as the published code does: the lattice does not treat all of its dimensions quite alike.
-    places, colours = _places(height, width, image.device), image.flatten(1).flip(0).T.float()
+    colours = images.flatten(2).flip(1).transpose(1, 2).flatten(0, 1).float()
+    places, owner = _places(count, height, width, images.device)
     if pixels is not None:
-        places, colours = places[pixels], colours[pixels]
+        places, colours, owner = places[pixels], colours[pixels], owner[pixels]
     kernels = []
     if gaussian is not None:
         whole = pixels is None
-        lattice = _whole_image(height, width, gaussian.sxy, image.device) if whole else Lattice(places / gaussian.sxy)
+        if whole:
+            lattice = _whole_images(count, height, width, gaussian.sxy, images.device)
+        else:
+            lattice = Lattice(places / gaussian.sxy, owner, count)
         kernels.append((gaussian.compat, lattice))
     if bilateral is not None:
-        lattice = Lattice(torch.cat([places / bilateral.sxy, colours / bilateral.srgb], 1))
+        lattice = Lattice(torch.cat([places / bilateral.sxy, colours / bilateral.srgb], 1), owner, count)
         kernels.append((bilateral.compat, lattice))
     return kernels
 
 
-@lru_cache(maxsize=1)
-def _whole_image(height: int, width: int, sxy: float, device: torch.device) -> Lattice:
+@lru_cache(maxsize=2)  # the last few images of a batch may be fewer
+def _whole_images(count: int, height: int, width: int, sxy: float, device: torch.device) -> Lattice:
     """The kernel in space: the same for all images of a size, as those of a set or a scene's windows are."""
-    return Lattice(_places(height, width, device) / sxy)
+    places, owner = _places(count, height, width, device)
+    return Lattice(places / sxy, owner, count)
 
 
-def _places(height: int, width: int, device: torch.device) -> Tensor:
-    """(N, 2) column and row of every pixel."""
+def _places(count: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(N, 2) column and row of every pixel of so many images, and (N,) int64 which image's it is."""
     rows, cols = (torch.arange(side, dtype=torch.float32, device=device) for side in (height, width))
-    return torch.cartesian_prod(rows, cols).view(-1, 2).flip(1)
+    places = torch.cartesian_prod(rows, cols).view(-1, 2).flip(1).repeat(count, 1)
+    return places, torch.arange(count, device=device).repeat_interleave(height * width)
 
 
 def _check(

@@ -26,8 +26,8 @@ from geohp.errors import DataError
 _TINY = 1e-20
 """Keeps inverse roots finite; far below what any point weighs on itself."""
 
-_BYTES = 16 * 2**20
-"""What the vertices' values may take: beyond it columns are filtered in several parts, which also stays in caches."""
+_BYTES = {"cpu": 16 * 2**20, "cuda": 2**30}
+"""What the vertices' values may take: beyond it columns are filtered in parts, which on a CPU also stay in caches."""
 
 
 class Lattice:
@@ -38,13 +38,15 @@ class Lattice:
 
     Args:
         points: (N, d) float32, coordinates in units of the filter's deviation, finite; N at least 1.
+        groups: (N,) int64 from 0, points of different groups having nothing to do with one another; ``None`` for one.
+        count: how many groups.
 
     Raises:
         DataError: when the points spread over more deviations than keys can tell apart.
     """
 
-    def __init__(self, points: Tensor) -> None:
-        keys, weights, steps = _corners(points.T)
+    def __init__(self, points: Tensor, groups: Tensor | None = None, count: int = 1) -> None:
+        keys, weights, steps = _corners(points.T, groups, count)
         corners = keys.shape[1]
         # Stable: what a vertex sums up stays in the order of the points.
         ordered, order = torch.sort(keys.flatten(), stable=True)
@@ -66,7 +68,7 @@ class Lattice:
 
     def __matmul__(self, values: Tensor) -> Tensor:
         """(N, C) float32 filtered, each column by itself."""
-        most = max(1, _BYTES // (4 * len(self._splat.starts)))
+        most = max(1, _BYTES[values.device.type] // (4 * len(self._splat.starts)))
         if values.shape[1] <= most:
             return self._filtered(values)
         parts = values.tensor_split(math.ceil(values.shape[1] / most), 1)
@@ -103,18 +105,22 @@ class _Sparse(NamedTuple):
         )
 
 
-def _corners(points: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+def _corners(points: Tensor, groups: Tensor | None, count: int) -> tuple[Tensor, Tensor, list[int]]:
     """The simplex around each point.
 
     Args:
         points: (d, N) float32.
+        groups: (N,), each with vertices of its own.
+        count: of groups.
 
     Returns:
         (N, d + 1) int64 keys of its corners, (N, d + 1) float32 barycentric weights, and the step of each axis.
     """
     base, rest, rank = _nearest(_elevated(points) / (len(points) + 1))
     order = rank.long()
-    keys, steps = _keys(base, order)
+    keys, steps, span = _keys(base, order, count)
+    if groups is not None and count > 1:
+        keys += groups[:, None] * span
     return keys, _weights(rest, order), steps
 
 
@@ -158,10 +164,13 @@ def _weights(rest: Tensor, order: Tensor) -> Tensor:
     return weights
 
 
-def _keys(base: Tensor, order: Tensor) -> tuple[Tensor, list[int]]:
-    """(N, d + 1) keys of a simplex's corners, from the first (d + 1, N) and the order of axes; each axis's step."""
+def _keys(base: Tensor, order: Tensor, groups: int) -> tuple[Tensor, list[int], int]:
+    """(N, d + 1) keys of a simplex's corners, from the first (d + 1, N) and the order of axes; each axis's step.
+
+    Last, the span of all keys, those of neighbours among them; so many groups' spans can be told apart.
+    """
     size, count = base.shape
-    strides = _strides(base[:-1], size)
+    *strides, span = _strides(base[:-1], size, groups)
     steps = [sum(strides) - size * stride for stride in (*strides, 0)]
     key = torch.zeros(count, dtype=torch.int64, device=base.device)
     for coordinate, stride in zip(base[:-1], strides, strict=True):
@@ -172,7 +181,7 @@ def _keys(base: Tensor, order: Tensor) -> tuple[Tensor, list[int]]:
     for remainder in range(size):
         keys[:, remainder] = key
         key += walk[remainder]
-    return keys, steps
+    return keys, steps, span
 
 
 def _elevated(points: Tensor) -> Tensor:
@@ -188,20 +197,24 @@ def _elevated(points: Tensor) -> Tensor:
     return elevated
 
 
-def _strides(base: Tensor, size: int) -> list[int]:
+def _strides(base: Tensor, size: int, groups: int) -> list[int]:
     """What a unit of each coordinate counts in a key, the corners of all simplices and their neighbours told apart.
+
+    Last, what a group counts.
 
     Args:
         base: (d, N) coordinates of the simplices' first corners, in units of d + 1.
         size: d + 1.
+        groups: how many.
     """
     strides = [1]
     for low, high in zip(base.amin(1).flip(0).tolist(), base.amax(1).flip(0).tolist(), strict=True):
         # Corners reach one unit beyond their simplex's first, and neighbours another.
         strides.append(strides[-1] * size * (int(high - low) + 5))
-    if strides.pop() >= 2**62:
+    span = strides.pop()
+    if span * groups >= 2**62:
         raise DataError("the kernel is too narrow for so large an image", "give a larger sxy or srgb")
-    return strides[::-1]
+    return [*strides[::-1], span]
 
 
 def _blurs(keys: Tensor, steps: list[int]) -> list[_Sparse]:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geohp.crf import mean_field
 from geohp.crf import permutohedral as lattice_module
 from geohp.crf.mean_field import Bilateral, Gaussian, dense_crf
 from geohp.crf.permutohedral import Lattice
@@ -122,7 +123,7 @@ class TestExactKernels:
     def test_columns_are_filtered_apart(self, monkeypatch):
         lattice, values = Lattice(points_of(picture(12, 16))[1]), torch.rand(192, 7)
         wanted = lattice @ values
-        monkeypatch.setattr(lattice_module, "_BYTES", 1)
+        monkeypatch.setitem(lattice_module._BYTES, "cpu", 1)
         torch.testing.assert_close(lattice @ values, wanted)
 
 
@@ -273,3 +274,23 @@ class TestErrors:
             dense_crf(**({"image": picture(), "log_probabilities": guesses()} | change))
         assert said in str(error.value)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_images_taken_at_once_do_not_see_one_another(masked, monkeypatch):
+    """As a GPU takes them: to the bit what each gives by itself."""
+    torch.manual_seed(1)
+    images = torch.randint(0, 256, (5, 3, 16, 20), dtype=torch.uint8)
+    logits = torch.randn(5, 4, 16, 20)
+    mask = torch.rand(5, 16, 20) > 0.3 if masked else None
+    alone = dense_crf(images, logits, mask=mask)
+    monkeypatch.setattr(mean_field, "_images_at_once", lambda logits: 3)
+    assert torch.equal(dense_crf(images, logits, mask=mask), alone)
+
+
+def test_a_gpu_takes_several_small_images_at_once():
+    on_gpu = torch.empty(16, 2, 320, 320, device="meta")
+    assert mean_field._images_at_once(on_gpu) == 8
+    assert mean_field._images_at_once(torch.empty(3, 2, 2048, 2048, device="meta")) == 1
+    assert mean_field._images_at_once(torch.empty(16, 2, 8, 8)) == 1
+    assert mean_field._images_at_once(on_gpu[:0]) == 1
