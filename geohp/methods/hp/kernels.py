@@ -128,6 +128,7 @@ def gradients(views: list[Tensor], forces: Forces, problem: Problem, with_gradie
         rows = slice(first, min(first + tuning.strip, n))
         found = pairs.found.get(first)
         across = triton.cdiv(n - first, tuning.width)
+        own = stacked[:, rows].to(room.dtype)
         for start in range(first, n, tuning.block):
             cols = slice(start, min(start + tuning.block, n))
             shape = (rows.stop - rows.start, cols.stop - cols.start)
@@ -140,7 +141,7 @@ def gradients(views: list[Tensor], forces: Forces, problem: Problem, with_gradie
             )  # fmt: skip
             weights = whole[:, : shape[0], : shape[1]]
             product_of_halves(weights, stacked[:, cols].to(room.dtype), add_to=totals[:, rows])
-            product_of_halves(weights.transpose(1, 2), stacked[:, rows].to(room.dtype), add_to=totals[:, cols])
+            product_of_halves(weights.transpose(1, 2), own, add_to=totals[:, cols])
     totals *= 1 / problem.temperature
     return [total if needed else None for total, needed in zip(totals, with_gradient, strict=True)]
 
