@@ -87,22 +87,26 @@ class Stages:
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
+        self._done: dict[str, int] = {}
 
     def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
         """Show that so many steps of a stage are done."""
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total, detail="")
+        elif done < self._done[stage]:  # the same stage of something else
+            self._bars.reset(self._tasks[stage])
+        self._done[stage] = done
         self._bars.update(self._tasks[stage], completed=done, total=total, detail=detail)
 
 
 @dataclass
 class _Stage:
-    """When a stage began, and what was last said of it."""
+    """When a stage began, how far it is, and what was last said of it."""
 
     began: float
     said_at: float
     said_share: float = 0.0
-    detail: str = ""
+    share: float = 0.0
 
 
 class Lines:
@@ -124,9 +128,10 @@ class Lines:
             self._stages[stage] = _Stage(began=now, said_at=now)
         known = self._stages[stage]
         share = done / total if total else 1.0
-        if share < known.said_share:  # the same stage of something else
+        if share < known.share:  # the same stage of something else
             known.began = known.said_at = now
             known.said_share = 0.0
+        known.share = share
         waited = now - known.said_at
         far = share - known.said_share >= _LINE_SHARE or (done == total and known.said_share < 1)
         if waited < _LINE_EVERY_S or not (far or waited >= _LINE_AT_LEAST_S):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from rich.progress import Progress
 
 from geohp.cli import terminal
 from geohp.cli.app import app
@@ -99,6 +100,19 @@ def test_without_a_terminal_long_work_says_how_far_it_is_and_short_work_nothing(
 def test_the_next_scene_begins_anew():
     said = lines([(0, 1), (5, 20), (6, 1), (9, 20)])
     assert said[-1].startswith("segmenting: 100 % (20 of 20) in 3 s")
+    # Also where the last one was too short to be spoken of.
+    assert lines([(0, 1), (1, 20), (60, 1), (63, 5)]) == ["segmenting: 25 % (5 of 20) in 3 s, about 9 s left (a.tif)"]
+
+
+def test_a_bar_of_the_next_scene_begins_anew():
+    now = [0.0]
+    bars = Progress(get_time=lambda: now[0], disable=True)
+    progress = terminal.Stages(bars)
+    for now[0], done in [(0, 1), (50, 20), (60, 1)]:
+        progress("segmenting", done, 20)
+    now[0] = 63
+    (task,) = bars.tasks
+    assert (task.completed, task.elapsed) == (1, 3)
 
 
 def test_quiet_shows_no_progress_and_no_news(capsys, monkeypatch):
