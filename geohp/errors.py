@@ -94,6 +94,14 @@ class SceneError(GeohpError, OSError):
     """A raster that cannot be opened, read, or used as asked."""
 
 
+class UnreachableError(SceneError):
+    """A raster on a server that cannot be reached, or that does not hand it out."""
+
+
+class ChangedError(SceneError):
+    """A file that has changed while it was read."""
+
+
 class ReadError(SceneError):
     """A part of a raster that cannot be read, where the file is damaged or the connection fails."""
 

@@ -2,6 +2,7 @@
 
     python -m benchmarks.reliability --hours 3
     python -m benchmarks.reliability --only rasters,kills --hours 0.5 --out reliability
+    python -m benchmarks.reliability --only load --cases 1,8
 
 Parts take turns, so that every part has been tried however short the time; a case that was tried is not tried again
 (OUT/records.jsonl), and a part ends with its count. ``--again`` tries what failed once more. ``--table`` only writes
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from benchmarks.reliability import journal, table
@@ -52,10 +53,12 @@ def attempt_named(name: str, number: int) -> Record:
     return attempt(part_named(name), number)
 
 
-def run(parts: Sequence[Part], path: Path, end: float, *, again: bool) -> None:
-    """Give each part its turn until all are whole or the time is over."""
+def run(parts: Sequence[Part], path: Path, end: float, *, again: bool, cases: Collection[int] | None = None) -> None:
+    """Give each part its turn until all are whole, or their cases of these numbers, or the time is over."""
     records = journal.read(path)
-    waiting = {part.name: _untried(part, records, again=again) for part in parts}
+    waiting = {
+        part.name: [n for n in _untried(part, records, again=again) if cases is None or n in cases] for part in parts
+    }
     while any(waiting.values()) and time.time() < end:
         for part in parts:
             turn = min(end, time.time() + _TURN_S)
@@ -72,10 +75,15 @@ def _untried(part: Part, records: Sequence[Record], *, again: bool) -> list[int]
     return [n for n in range(part.count) if n not in past or (again and past[n] == "failed")]
 
 
+def _numbers(text: str) -> frozenset[int]:
+    return frozenset(int(number) for number in text.split(","))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=3.0, help="how long, at most (default: 3)")
     parser.add_argument("--only", help=f"parts, by comma: {', '.join(part.name for part in PARTS)}")
+    parser.add_argument("--cases", type=_numbers, metavar="N,M", help="numbers of cases, from 0 (default: all)")
     parser.add_argument("--out", type=Path, default=Path("reliability"), help="folder of the records")
     parser.add_argument("--again", action="store_true", help="try what failed once more")
     parser.add_argument("--table", action="store_true", help="try nothing, write the table")
@@ -87,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.table:
         import_everything()
         chosen = [part for part in PARTS if part.name in names]
-        run(chosen, path, time.time() + 3600 * given.hours, again=given.again)
+        run(chosen, path, time.time() + 3600 * given.hours, again=given.again, cases=given.cases)
     records = journal.read(path)
     text = table.markdown(PARTS, records)
     table.write(PAGE, text)

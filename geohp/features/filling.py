@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from geohp.errors import SceneError
 from geohp.features.cache_folder import default_folder
 from geohp.features.disk import FeatureCache, spans
 from geohp.features.store import FeatureLayout, FeatureStore, MappedStore, MemoryStore, Tensors
@@ -58,6 +59,7 @@ class FeatureJob:
         key: everything features depend on; asked for only where they may be on disk.
         seconds: measures how long one image takes; asked for only where it matters.
         rows: given batches of numbers of images, computes what is kept of each batch.
+        check: raises ChangedError where images are no longer what they were when the key was asked for.
     """
 
     images: int
@@ -67,6 +69,7 @@ class FeatureJob:
     key: Callable[[], Mapping[str, object]]
     seconds: Callable[[], float]
     rows: Callable[[list[list[int]]], Iterable[Tensors]]
+    check: Callable[[], None] = lambda: None
 
     @property
     def size_bytes(self) -> int:
@@ -109,6 +112,7 @@ def fill_store(job: FeatureJob, options: CacheOptions, progress: Progress) -> Fe
 
     Raises:
         DataError: when more than one image in a hundred cannot be read.
+        ChangedError: images have changed meanwhile; what is on the disk is of before.
     """
     memory = None if options.one_pass else _memory(job, options.limit_bytes)
     cache = _cache(job, options, again=memory is None and not options.one_pass)
@@ -117,6 +121,8 @@ def fill_store(job: FeatureJob, options: CacheOptions, progress: Progress) -> Fe
         try:
             _fill_with_disk(job, store, cache, progress)
             return store
+        except SceneError:  # an OSError, too, but not the disk's
+            raise
         except OSError as error:
             _disk_failed(cache.folder, error)
             cache.remove()
@@ -129,6 +135,7 @@ def fill_store(job: FeatureJob, options: CacheOptions, progress: Progress) -> Fe
     missing = spans(job.images, job.batch_size)
     for span, rows in zip(missing, job.chunks(missing, progress, memory.device), strict=True):
         memory.put(span.start, rows)
+    job.check()
     return memory
 
 
@@ -147,6 +154,7 @@ def _fill_with_disk(job: FeatureJob, store: FeatureStore, cache: FeatureCache, p
             if cache.path(chunk).exists():
                 logger.warning("%s: damaged; the features of its images are computed anew", cache.path(chunk))
         for chunk, rows in zip(missing, job.chunks(missing, progress), strict=True):
+            job.check()
             store.put(chunk.start, cache.write(chunk, rows))
 
 

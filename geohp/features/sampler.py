@@ -26,6 +26,7 @@ from geohp.features.images import ImageBatch, IndexedImages, SkipUnreadable, beg
 from geohp.features.masks import MaskProposals
 from geohp.features.store import FeatureLayout, FeatureStore, Tensors
 from geohp.progress import Progress, no_progress
+from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 from geohp.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class FeatureSampler:
         proposals: of masks, which are computed and kept with the features.
         affinities: keep those of patches, too; features that are only looked at do without.
         exact: features in float32 on a GPU, too, see :class:`~geohp.features.encoder.FrozenEncoder`.
+        unchanged: tells whether the images' files are still what they were, before features of theirs are kept.
 
     Attributes:
         images: the images; an unreadable one is replaced by the next, and remembered.
@@ -109,12 +111,13 @@ class FeatureSampler:
         proposals: MaskProposals | None = None,
         affinities: bool = True,
         exact: bool = False,
+        unchanged: UnchangedFiles = NOTHING_TO_WATCH,
     ) -> None:
         self.images = images if isinstance(images, SkipUnreadable) else SkipUnreadable(images)
         self.encode = FrozenEncoder(backbone, batch_size, exact=exact)
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.keep_images, self.augmentation, self.proposals = keep_images, augmentation, proposals
-        self.affinities = affinities
+        self.affinities, self._unchanged = affinities, unchanged
         self._usable = torch.arange(len(images))
         self._store: FeatureStore | None = None
         self._samples = 0
@@ -145,6 +148,7 @@ class FeatureSampler:
 
         Raises:
             DataError: when more than one image in a hundred cannot be read, or features are no finite numbers.
+            ChangedError: images have changed meanwhile.
         """
         if options.mode == "off":
             return False
@@ -299,6 +303,7 @@ class FeatureSampler:
             },
             seconds=lambda: self._seconds(first, dtype),
             rows=lambda batches: self._all_rows(self._loader(self._items(), batches=batches), dtype),
+            check=self._unchanged.check,
         )
 
     def _all_rows(self, batches: Iterable[ImageBatch], dtype: str) -> Iterator[Tensors]:

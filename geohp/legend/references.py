@@ -15,7 +15,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from geohp.classes import is_colour
-from geohp.errors import DataError, SceneError
+from geohp.errors import DataError, SceneError, UnreachableError
 from geohp.legend.features import Features, OnGrid, check_crs, read_features
 from geohp.raster.block import Block
 from geohp.raster.read.labels import LabelRaster, open_labels
@@ -106,6 +106,8 @@ def open_reference(source: Any, labels: OnGrid, *, field: str | None, layer: str
     with ExitStack() as stack:
         try:
             raster = stack.enter_context(open_labels(source))
+        except UnreachableError:
+            raise
         except SceneError as error:
             lacks = "has no layer with geometries" if layers is not None else "cannot be opened as polygons or points"
             problem = f"{name} {lacks}, and is no raster that can be read"

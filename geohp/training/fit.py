@@ -31,6 +31,7 @@ from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.device import torch_device
 from geohp.model.network import LandCoverModel
 from geohp.progress import Progress, no_progress
+from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 from geohp.training.checkpoints import preserve_rng_state
 from geohp.training.comparison import KMeansComparison, compare_with_kmeans
 from geohp.training.health import Health
@@ -58,12 +59,14 @@ class TrainingData:
         classes: what the images' masks mean; they only ever teach a linear probe.
         eval_images: labelled images to score on while training, where ``train.score_every`` asks for it.
         pixel_size_m: ground sampling distance of the patches before they are resized.
+        unchanged: tells whether the files of all images and labels are still what they were.
     """
 
     images: ImageSet
     classes: tuple[LandCoverClass, ...] = ()
     eval_images: ImageSet | None = None
     pixel_size_m: float | None = None
+    unchanged: UnchangedFiles = NOTHING_TO_WATCH
 
     @property
     def label_classes(self) -> int:
@@ -113,6 +116,7 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
     health, scores = Health(), None
     if method.iterative:
         task = _task(config.train, method, features, progress)
+        data.unchanged.check()  # or checkpoints would be of other files than the features
         relay = Relay(progress)  # several processes may report
         scores = _label_scores(config.train, data, work, relay)
         with relay.listening():
@@ -136,6 +140,7 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
     with preserve_rng_state(features):
         health.check_result(method, features.sample)
     comparison = _comparison(config.train, data, model, features, progress) if method.iterative else None
+    data.unchanged.check()
     return Trained(model, config, method, features, health.warnings, best, scores.last if scores else {}, comparison)
 
 
@@ -170,7 +175,7 @@ def _prepare(config: Config, data: TrainingData, progress: Progress) -> tuple[Me
         label_classes=data.label_classes,
         seed=settings.seed,
     )
-    features = _features(config, data.images, backbone, method.wants_augmented, progress)
+    features = _features(config, data, backbone, method.wants_augmented, progress)
     method.to(features.device)
     _check_enough_patches(config, features)
     method.prepare(features.sample)
@@ -178,20 +183,21 @@ def _prepare(config: Config, data: TrainingData, progress: Progress) -> tuple[Me
 
 
 def _features(
-    config: Config, images: ImageSet, backbone: Backbone, keep_images: bool, progress: Progress
+    config: Config, data: TrainingData, backbone: Backbone, keep_images: bool, progress: Progress
 ) -> FeatureSampler:
     """The images' features, kept where there is room; the backbone is fitted where it has to be."""
     settings = config.train
     features = FeatureSampler(
-        images,
+        data.images,
         backbone,
         batch_size=settings.batch_size,
         workers=settings.workers,
         seed=settings.seed,
         keep_images=keep_images,
         augmentation=Augmentation(settings.augment, settings.seed) if settings.augment else None,
-        proposals=_proposals(config.method, images),
+        proposals=_proposals(config.method, data.images),
         exact=settings.precision == "32",
+        unchanged=data.unchanged,
     )
     if backbone.needs_fit:
         progress("fitting the backbone", 0, 1)

@@ -16,13 +16,14 @@ from geohp.config.data import OrthophotosConfig
 from geohp.config.documents import write_yaml
 from geohp.config.experiment import Config
 from geohp.config.loading import dump_config, load_config, public_config
-from geohp.errors import ConfigError, Note, OutputError
+from geohp.errors import ChangedError, ConfigError, GeohpError, Note, OutputError
 from geohp.files.checks import check_new_folder
 from geohp.files.locks import FolderLock
 from geohp.files.unfinished import clear_folder, remove_drafts
 from geohp.model.runs import CHECKPOINT_NAME, FIGURES_NAME, KMEANS_ENTRY, MODEL_NAME, TENSORBOARD, UNFINISHED
 from geohp.progress import Progress, default_progress
 from geohp.raster.area_of_interest import AreaOfInterest
+from geohp.raster.read.unchanged import UnchangedFiles
 from geohp.training.backbone_notes import backbone_notes
 from geohp.training.checks import check_checkpoint, check_experiment
 from geohp.training.defaults import resolve
@@ -119,10 +120,12 @@ def train(
         eval_images = None
         if config.train.score_every:
             eval_images = stack.enter_context(closing(source.evaluation(progress)))
+        files = [*images.files(), *(eval_images.files() if eval_images is not None else ())]
+        unchanged = UnchangedFiles("a file of the training data", files)
         # Not before: whatever is wrong with configuration and images is found without torch, which takes seconds.
         from geohp.training.fit import TrainingData, fit
 
-        training = TrainingData(images, source.classes, eval_images, source.pixel_size_m)
+        training = TrainingData(images, source.classes, eval_images, source.pixel_size_m, unchanged)
         config, notes = resolve(config, len(training.images))
         for note in [*backbone_notes(config.backbone.name, _seen_pixel_size_m(config, training)), *notes]:
             logger.info(note)
@@ -251,12 +254,14 @@ def _run_folder(folder: Path, *, resumed: bool) -> Iterator[None]:
         yield
     except BaseException as error:
         lock.release()
-        if (folder / UNFINISHED / CHECKPOINT_NAME).is_file():
+        if isinstance(error, ChangedError) and not resumed:  # checkpoints are of files that are no more
+            shutil.rmtree(folder, ignore_errors=True)
+        elif (folder / UNFINISHED / CHECKPOINT_NAME).is_file():
             text = f"{folder}: kept up to its last checkpoint; {{option}} goes on from there"
             error.add_note(Note(text, option="resume", value=str(folder)))
         elif not resumed:
             shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError) and not isinstance(error, OutputError):
+        if isinstance(error, OSError) and not isinstance(error, GeohpError):
             raise OutputError(
                 f"{folder}: the run cannot be written ({error})", "check space and permissions"
             ) from error

@@ -20,7 +20,7 @@ from geohp.raster.gdal import FAILURES, gdal_message, numpy_dtype
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster, warped_to
 from geohp.raster.read.quantities import QuantityRaster
-from geohp.raster.read.unchanged import UnchangedFiles
+from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 from geohp.raster.read.validity import alpha_bands
 from geohp.vector.regions import Regions
 from geohp.vector.value_counts import ValueCounts
@@ -120,7 +120,7 @@ class ZonalAccumulator:
         read: Values,
         operations: Sequence[str],
         columns: Sequence[str],
-        unchanged: UnchangedFiles = UnchangedFiles("", ()),  # noqa: B008 - holds nothing that could change
+        unchanged: UnchangedFiles = NOTHING_TO_WATCH,
     ) -> None:
         """Take what gives values; for rasters see :func:`open_statistics`.
 

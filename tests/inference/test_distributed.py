@@ -4,8 +4,10 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -290,6 +292,15 @@ def test_tasks_in_flight_are_bounded(segmenter, scene, client, tmp_path, monkeyp
 
 def test_ctrl_c_is_left_to_the_main_process(client):
     assert set(client.run(signal.getsignal, signal.SIGINT).values()) == {signal.SIG_IGN}
+
+
+def test_nothing_is_left_of_workers_on_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with connect(workers=1) as client:
+        folders = client.run(lambda dask_worker: dask_worker.local_directory).values()
+        assert all(Path(folder).is_relative_to(tmp_path) for folder in folders)
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_version_is_refused(segmenter, scene, client, tmp_path):

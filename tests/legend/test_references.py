@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from geohp.classes import LandCoverClass, classes_to_json
-from geohp.errors import DataError
+from geohp.errors import DataError, UnreachableError
 from geohp.legend.features import feature_number
 from geohp.legend.references import check_reference, open_reference
 from geohp.raster.block import Block
@@ -123,3 +124,10 @@ def test_what_cannot_be_a_reference(tmp_path, write_scene):
     ):
         with pytest.raises(DataError, match=message), opened(source, labels, **options):
             pass
+
+
+def test_an_address_that_cannot_be_reached_is_not_said_to_be_no_raster():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/reference.tif"  # where nothing answers any more
+    with pytest.raises(UnreachableError, match="nothing answers"), opened(address, MAP):
+        pass

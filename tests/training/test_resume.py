@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import geohp
-from geohp.errors import ConfigError, DataError, ModelError, OutputError
+from geohp.errors import ChangedError, ConfigError, DataError, ModelError, OutputError
 from geohp.training.loop import merge_metrics
 
 SMALL = [
@@ -331,3 +331,26 @@ def test_torch_s_word_for_a_full_disk_is_made_a_sentence(photograph, tmp_path, m
     monkeypatch.setattr("lightning.Trainer.save_checkpoint", full)
     with pytest.raises(OutputError, match=r"checkpoint.ckpt could not be written"):
         train(photograph, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings"),
+    [
+        ("computing features", ["train.cache=memory"]),
+        ("computing features", ["train.cache=disk"]),
+        ("training", ["train.cache=off"]),
+    ],
+)
+def test_images_that_change_while_they_are_read_give_no_model(photograph, tmp_path, stage, settings):
+    image, features = tmp_path / "photograph.png", tmp_path / "features"
+    image.write_bytes(photograph.read_bytes())
+
+    def progress(reached, done, total, detail=""):
+        if reached == stage and done > 0:
+            os.utime(image, ns=(1, 1))
+
+    overrides = [f"data.images={image}", *SMALL, *settings, f"train.cache_dir={features}"]
+    with pytest.raises(ChangedError, match="training data has changed while it was read"):
+        geohp.train("orthophotos", overrides, out=tmp_path / "run", progress=progress)
+    assert not (tmp_path / "run").exists()
+    assert not list(features.rglob("*.safetensors"))

@@ -22,6 +22,7 @@ from geohp.raster.block import Block, BlockGrid
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_env, open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster, warped_to
+from geohp.raster.read.unreachable import unreachable_error
 from geohp.raster.read.validity import ValidityPlan, alpha_bands
 
 Int64 = NDArray[np.int64]
@@ -186,7 +187,8 @@ def _opened(path: str) -> Any:
         with open_env(path):
             return open_raster(path, sharing=False)
     except (*FAILURES, ValueError) as error:
-        raise SceneError(f"{path} cannot be opened as a raster ({gdal_message(error)})", "give other labels") from error
+        problem = f"{path} cannot be opened as a raster ({gdal_message(error)})"
+        raise unreachable_error(path, error) or SceneError(problem, "give other labels") from error
 
 
 def _needs_warp(own: Grid, name: str, grid: Grid, image: str) -> bool:

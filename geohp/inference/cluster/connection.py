@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -73,18 +74,22 @@ def _local_cluster(workers: int) -> Iterator[Any]:
     elif 0 < torch.cuda.device_count() < workers:
         logger.warning("%d workers share %d GPU(s): one process alone fills them", workers, torch.cuda.device_count())
     threads = str(max(1, torch.get_num_threads() // workers))
-    try:
-        cluster = distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=0,  # blocks are cut to fit; a limit of a worker's share would kill large models
-            silence_logs=logging.ERROR,
-            preload=[*dask.config.get("distributed.worker.preload"), interrupts.__name__],
-            env={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-        )
-    except (OSError, RuntimeError) as error:
-        raise ClusterError(f"{workers} workers could not be started ({error})", "start fewer") from error
-    with cluster:
-        yield cluster
+    root = dask.config.get("temporary-directory", None)
+    with ExitStack() as stack:
+        try:
+            # A folder of its own: what dask leaves behind, in the temporary or the working folder, goes with it.
+            scratch = tempfile.TemporaryDirectory(prefix="geohp-dask-", dir=root, ignore_cleanup_errors=True)
+            cluster = distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                local_directory=stack.enter_context(scratch),
+                memory_limit=0,  # blocks are cut to fit; a limit of a worker's share would kill large models
+                silence_logs=logging.ERROR,
+                preload=[*dask.config.get("distributed.worker.preload"), interrupts.__name__],
+                env={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+            )
+        except (OSError, RuntimeError) as error:
+            raise ClusterError(f"{workers} workers could not be started ({error})", "start fewer") from error
+        yield stack.enter_context(cluster)

@@ -21,7 +21,8 @@ from geohp.raster.grid import Grid
 from geohp.raster.read.arrays import array_label, to_memory_file, unmasked
 from geohp.raster.read.opened import check_readable, readable
 from geohp.raster.read.stored_tiles import StoredTiles, known_tiles
-from geohp.raster.read.unchanged import UnchangedFiles
+from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
+from geohp.raster.read.unreachable import unreachable_error
 from geohp.raster.read.validity import ValidityPlan, alpha_bands
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class LabelRaster:
         unchanged: tells whether its files are still what they were when it was opened.
     """
 
-    unchanged = UnchangedFiles("", ())
+    unchanged = NOTHING_TO_WATCH
 
     def __init__(self, dataset: Any, name: str, attributes: Mapping[str, Any] | None = None) -> None:
         """Look at an open rasterio dataset.
@@ -271,6 +272,8 @@ def opened_raster(source: str | Path | DataArray) -> Iterator[tuple[Any, str]]:
             try:
                 dataset = open_raster(source)
             except FAILURES as error:
+                if (unreachable := unreachable_error(name, error)) is not None:
+                    raise unreachable from error
                 remedy = "" if Path(source).exists() or "://" in name else ": no such file; check the path"
                 raise SceneError(f"{name} cannot be opened as a raster ({gdal_message(error)}){remedy}.") from error
             with dataset, readable(name):

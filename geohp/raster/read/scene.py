@@ -25,6 +25,7 @@ from geohp.raster.read.opened import check_readable, readable
 from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
 from geohp.raster.read.stored_tiles import StoredTiles, known_tiles
 from geohp.raster.read.unchanged import UnchangedFiles
+from geohp.raster.read.unreachable import unreachable_error
 from geohp.raster.read.validity import ValidityPlan
 
 if TYPE_CHECKING:
@@ -359,7 +360,7 @@ def _open_dataset(name: str) -> Any:
         with open_env(name):
             return open_raster(name, sharing=False)
     except (*FAILURES, ValueError) as error:
-        raise SceneError(_cannot_open(name, error)) from error
+        raise unreachable_error(name, error) or SceneError(_cannot_open(name, error)) from error
 
 
 def _cannot_open(name: str, error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from geohp.errors import SceneError
+from geohp.errors import ChangedError
 from geohp.files.state import file_state
 
 
@@ -25,9 +25,13 @@ class UnchangedFiles:
         """Make sure that they are what they were, before anything is published that was made of them.
 
         Raises:
-            SceneError: one has changed, or is gone.
+            ChangedError: one has changed, or is gone.
         """
         for path, state in self._states.items():
             if file_state(path) != state:
                 problem = f"{self._name} has changed while it was read ({path})"
-                raise SceneError(problem, "run the same command again, anew, when the file is complete")
+                raise ChangedError(problem, "run the same command again, anew, when the file is complete")
+
+
+NOTHING_TO_WATCH = UnchangedFiles("", ())
+"""Of what lies in memory."""
