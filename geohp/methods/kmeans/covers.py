@@ -29,13 +29,15 @@ _GREEN_OVER_BLUE, _GREEN_OVER_RED = 0.02, -0.01
 """By which shares green exceeds blue and red in vegetation, ripe grass included: turquoise water and mud do not."""
 _BRIGHT, _SMOOTH = 0.5, 0.1
 """Open ground is brighter, and varies less within a patch, than that: sand, bare soil, snow; roofs and trees vary."""
-_COVERS_MUCH = 1.5
+_COVERS_MUCH = 1.6
 """Fair shares of the ground (1 / K each, extra clusters not counted) from which on k-means would split a cover."""
-_FINEST = 3.0
-"""Classes of the rest are on average at least the third part of a fair share; the others stay with a cover."""
+_FINEST = 8.0
+"""Classes of the rest are on average at least the eighth part of a fair share; the others stay with a cover."""
 
 _FINE, _MOST_FINE = 16, 128
 """Clusters a class whose looks count, and in all."""
+_VOTES, _ITERATIONS = 5, 15
+"""Such clusterings, none of which has to be the best: one alone may give much of a cover away."""
 _CENTROIDS = 2
 """Centroids of a cover for every class that there is in all: it has more sides than one direction can tell."""
 _ROWS = 20_000
@@ -134,7 +136,8 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
     """Clusters of patches, vegetation and open ground being one class each where they cover much.
 
     Fine clusters belong to a cover, or not, by the mean looks of their patches: a shadow among trees goes with the
-    trees, and a green car does not. Patches that belong to none are clustered by themselves.
+    trees, and a green car does not. Most of several fine clusterings decide. Patches that belong to none are
+    clustered by themselves.
 
     Args:
         rows: (n, D) features or codes.
@@ -144,7 +147,7 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
         seed: of all draws.
 
     Returns:
-        ``None`` where no cover has one and a half classes' share (of those that are no extra ones) of the ground, or
+        ``None`` where no cover has 1.6 classes' share (of those that are no extra ones) of the ground, or
         there is nothing else.
     """
     rows = F.normalize(rows.float().cpu(), dim=1)
@@ -179,11 +182,13 @@ def _kinds_of(rows: Tensor, looks: Looks, classes: int, much: float, seed: int) 
     fine = min(_FINE * classes, _MOST_FINE, len(rows) // _PER_FINE)
     if fine < classes:
         return kinds
-    centroids, _ = spherical_kmeans(rows, fine, restarts=1, seed=seed)
-    nearest = (rows @ centroids.T).argmax(1)
-    means = looks.means(nearest, fine)
-    for number, belongs in enumerate(_KINDS.values()):
-        own = belongs(means)[nearest]
+    votes = torch.zeros(len(_KINDS), len(rows))
+    for vote in range(_VOTES):
+        centroids, _ = spherical_kmeans(rows, fine, iterations=_ITERATIONS, restarts=1, seed=_VOTES * seed + vote)
+        nearest = (rows @ centroids.T).argmax(1)
+        means = looks.means(nearest, fine)
+        votes += torch.stack([belongs(means)[nearest] for belongs in _KINDS.values()])
+    for number, own in enumerate(2 * votes > _VOTES):
         if float(own.double().mean()) >= much:
             kinds[own] = number
     return kinds
