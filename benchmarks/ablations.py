@@ -1,6 +1,6 @@
 r"""The rows of an ablation on any labelled data, several seeds each: trained, scored and tabulated by one command.
 
-    python -m benchmarks.ablations orthophotos.yaml --out ablation --seeds 3 --set data.images=[tiles] \
+    python -m benchmarks.ablations orthophotos-hp.yaml --out ablation --seeds 3 --set data.images=[tiles] \
         --set 'data.labels="{stem}_labels.png"' --set data.label_classes=[building,land,road] --set data.split=folder
 
 Rows are overrides on the configuration: configs/ablations/hp.yaml, or another table by its name there or its path. The

@@ -6,7 +6,8 @@ r"""What every method is worth on labelled overhead imagery: trained on some pla
 Split by place, both ways (:mod:`benchmarks.places`); no label reaches training but that of the linear probe. Every
 method is trained by ``geohp.train`` on the same windows, whose features are computed once for all of them, and scored
 as ``geohp evaluate`` does: with as many clusters as there are classes, and with three times as many, settled by k-means
-on the same codes and matched many to one. What hp ours is, configs/orthophotos.yaml says; the rows are :data:`METHODS`.
+on the same codes and matched many to one. What hp ours is, configs/orthophotos-hp.yaml says; the
+rows are :data:`METHODS`.
 
 The first seed of everything comes first. Hours are announced from what was measured so far, and with every run anew.
 A run is a JSON; one that was interrupted is begun anew, all others are kept. OUT holds results.csv (a line a run and
@@ -42,7 +43,8 @@ from geohp.evaluation.tables import percent
 from geohp.files.atomic import write_bytes, write_text
 from geohp.progress import Progress, no_progress
 
-CONFIG = "orthophotos"
+CONFIG = "orthophotos-hp"
+"""What all rows are overrides of; with ``method.name=kmeans`` it is orthophotos.yaml."""
 FINER = 3
 """Times as many clusters as classes."""
 _PATCH_PX = 14
@@ -251,6 +253,7 @@ def run_study(study: Study, seeds: int, progress: Progress = no_progress) -> Ite
 def write_tables(study: Study, jobs: Sequence[Job]) -> None:
     """``results.csv`` and ``results.md``, of the runs that are there."""
     done = [(job, Scores.read(job.run.result)) for job in jobs if job.run.result.is_file()]
+    study.out.mkdir(parents=True, exist_ok=True)
     write_text(study.out / "results.csv", _csv(study, done))
     write_text(study.out / "results.md", _markdown(study, done))
 

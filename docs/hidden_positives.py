@@ -75,7 +75,7 @@ def train(arguments: argparse.Namespace) -> tuple[Trained, SampleImages]:
     """HP after some steps, and the images of one."""
     vit = ["backbone.name=vit_small_patch14_dinov2", f"backbone.weights={arguments.weights}", "backbone.block=5"]
     config = load_config(
-        "orthophotos",
+        "orthophotos-hp",
         [
             f"data.images={arguments.images}",
             f"data.patches={arguments.patches}",

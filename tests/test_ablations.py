@@ -24,7 +24,7 @@ def test_every_row_fits_every_configuration_of_hp(table):
 
 
 def test_the_rows_of_hp_leave_out_one_kind_after_another():
-    left_out = {row.name: load_config("orthophotos", row.overrides).method.left_out for row in runs.read_rows("hp")}
+    left_out = {row.name: load_config("orthophotos-hp", row.overrides).method.left_out for row in runs.read_rows("hp")}
     agnostic, specific, local = "task-agnostic positives", "task-specific positives", "local positives"
     assert left_out == {
         "a": (), "b": (local,), "c": ("symmetric positives",), "d": (specific,), "e": (agnostic,),
@@ -70,7 +70,7 @@ def experiment(tmp_path, monkeypatch):
         "method.code_channels=4", "classes.count=2", "train.batch_size=4", "train.max_steps=2",
         f"train.cache_dir={tmp_path}/features",
     )  # fmt: skip
-    return ablations.Experiment("orthophotos", settings, tmp_path / "out")
+    return ablations.Experiment("orthophotos-hp", settings, tmp_path / "out")
 
 
 def test_rows_and_seeds_are_run_once_and_tabulated(experiment, monkeypatch):
@@ -119,7 +119,7 @@ def test_an_interrupted_run_is_begun_anew(experiment, monkeypatch):
         return train(*args, progress=stop, **rest)
 
     several_epochs = [each for each in experiment.overrides if "max_steps" not in each]
-    longer = ablations.Experiment("orthophotos", (*several_epochs, "train.epochs=3"), experiment.out)
+    longer = ablations.Experiment("orthophotos-hp", (*several_epochs, "train.epochs=3"), experiment.out)
     rows = runs.read_rows("hp", ["a"])
     with monkeypatch.context() as patch:
         patch.setattr(run, "train", interrupted)

@@ -103,6 +103,12 @@ def test_a_study_that_was_stopped_goes_on_with_the_run_it_was_at(folder, monkeyp
     assert " ± " in row.split(" | ")[6]
 
 
+def test_a_dry_run_needs_no_folder(folder, monkeypatch, capsys):
+    assert command(folder, monkeypatch, "--dry-run", methods="kmeans") == 0
+    assert lines_of(folder) == []
+    assert capsys.readouterr().out.startswith("2 of 2 runs left")
+
+
 def test_the_crf_comes_last_and_trains_nothing(folder, monkeypatch):
     assert command(folder, monkeypatch, methods="kmeans-colour") == 0
     monkeypatch.setattr("geohp.training.run.train", None)
@@ -115,8 +121,8 @@ def test_the_crf_comes_last_and_trains_nothing(folder, monkeypatch):
 
 
 def test_hp_as_published_is_potsdams():
-    ours, published = load_config("orthophotos"), load_config("potsdam3")
-    config = load_config("orthophotos", accuracy.published_hp())
+    ours, published = load_config("orthophotos-hp"), load_config("potsdam3")
+    config = load_config("orthophotos-hp", accuracy.published_hp())
     assert config.method == published.method != ours.method
     assert not config.backbone.remove_position_bias
     assert (config.data, config.train) == (ours.data, ours.train)

@@ -57,10 +57,10 @@ def test_classes_found_on_the_scene_itself(country):
 @pytest.mark.parametrize("method", ["hp", "kmeans"])
 def test_a_trained_model_and_its_figures(country, tmp_path, method):
     scene, kind = country
-    name = [] if method == "hp" else ["method.name=kmeans"]
+    config = "orthophotos-hp" if method == "hp" else "orthophotos"
     shared = [setting for setting in TRAINING if method == "hp" or not setting.startswith("method.")]
     labelled = ["data.labels='{stem}_labels.tif'", "data.label_classes=[other, vegetation]", "data.split=none"]
-    run = geohp.train("orthophotos", [f"data.images={scene}", *labelled, *shared, *name], out=tmp_path / "run")
+    run = geohp.train(config, [f"data.images={scene}", *labelled, *shared], out=tmp_path / "run")
     model = load_model(run.folder)
     assert (model.clusters, len(model.probe.clusters)) == (4, 11)
     assert [entry.name for entry in read_card(run.folder).classes] == ["vegetation", "class 1", "class 2", "class 3"]
@@ -76,6 +76,6 @@ def test_a_trained_model_and_its_figures(country, tmp_path, method):
 def test_the_published_way_splits_it(country, tmp_path):
     scene, _ = country
     settings = [f"data.images={scene}", *TRAINING, "classes.split_covers=true"]
-    run = geohp.train("orthophotos", settings, out=tmp_path / "run")
+    run = geohp.train("orthophotos-hp", settings, out=tmp_path / "run")
     assert load_model(run.folder).probe.members is None
     assert read_card(run.folder).classes[0].name == "class 0"

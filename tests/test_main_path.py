@@ -37,7 +37,7 @@ def run(*arguments, cwd):
 
 
 def train(scene, out, *overrides):
-    return geohp.train("orthophotos", [f"data.images={scene}", *SMALL_HP, *overrides], out=out)
+    return geohp.train("orthophotos-hp", [f"data.images={scene}", *SMALL_HP, *overrides], out=out)
 
 
 @pytest.fixture(scope="module")
@@ -290,9 +290,11 @@ def test_a_vision_transformer_trains_and_is_found_again(trained, tmp_path):
 
 
 def test_k_means_trains_too(trained, tmp_path):
-    overrides = [f"data.images={trained[0]}", *SMALL, "method={name: kmeans}", "classes.count=3"]
+    overrides = [f"data.images={trained[0]}", *SMALL, "classes.count=3"]
     done = geohp.train("orthophotos", overrides, out=tmp_path / "run")
     assert not (done.folder / "loss.png").exists()
+    assert done.comparison is None  # not with itself
+    assert "Beside k-means" not in (done.folder / "report.html").read_text()
     assert set(np.unique(geohp.segment(trained[0], model=done.model).values)) == {0, 1, 2}
 
 
@@ -368,7 +370,7 @@ def test_several_processes_read_geotiffs_that_this_one_has_read_already(trained,
 def test_a_sweep_compares_numbers_of_classes_and_takes_the_best(trained, tmp_path):
     scene, _ = trained
     options = [f"--set={option}" for option in [f"data.images={scene}", *SMALL_HP[:-1], "data.patches=40"]]
-    done = run("train", "orthophotos", *options, "--sweep", "classes=2..4", "--out", tmp_path / "run", cwd=tmp_path)
+    done = run("train", "orthophotos-hp", *options, "--sweep", "classes=2..4", "--out", tmp_path / "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with (tmp_path / "run" / "sweep.csv").open() as file:
         counts = [line.split(",")[0] for line in file][1:]
@@ -379,8 +381,8 @@ def test_a_sweep_compares_numbers_of_classes_and_takes_the_best(trained, tmp_pat
     assert "sweep" in (tmp_path / "run" / "report.html").read_text()
     # A number that was asked for stays.
     asked = [*options, "--set=classes.count=5"]
-    done = run("train", "orthophotos", *asked, "--sweep", "classes=2,3", "--out", tmp_path / "other", cwd=tmp_path)
+    done = run("train", "orthophotos-hp", *asked, "--sweep", "classes=2,3", "--out", tmp_path / "other", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(geohp.Segmenter.load(tmp_path / "other").classes) == 5
-    done = run("train", "orthophotos", *options, "--sweep", "classes=9..3", cwd=tmp_path)
+    done = run("train", "orthophotos-hp", *options, "--sweep", "classes=9..3", cwd=tmp_path)
     assert done.returncode == 2

@@ -88,7 +88,7 @@ def test_the_wheel_works_where_there_is_no_repository(distributions, tmp_path, w
     ).stdout
     assert Path(shown.strip()).is_relative_to(site)
     assert "potsdam" in geohp("config", "potsdam3")
-    settings = ["data.images=scene.tif", "data.patches=8", "data.patch_px=64", "train.epochs=1", "classes.count=3"]
+    settings = ["data.images=scene.tif", "data.patches=8", "data.patch_px=64", "classes.count=3"]
     geohp("train", "orthophotos", "--out", "run", *[word for text in settings for word in ("--set", text)])
     assert (work / "run" / "report.html").is_file()
     geohp("segment", "scene.tif", "-o", "labels.tif", "--model", "run", "--polygons", "landcover.gpkg", "--qml")

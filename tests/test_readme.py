@@ -27,10 +27,11 @@ matplotlib.use("Agg")
 README = Path(__file__).parents[1] / "README.md"
 INSTALLING = ("python3 -m venv", ".venv/bin/pip ", ".venv/bin/pytest")
 SMALL = [
-    "train.epochs=1", "train.batch_size=2", "data.patches=8", "data.patch_px=64", "method.pool_size=8",
-    "method.code_channels=8", "method.warmup_steps=1", "train.device=cpu",
+    "train.batch_size=2", "data.patches=8", "data.patch_px=64", "train.device=cpu",
 ]  # fmt: skip
 """Behind every training on one's own imagery."""
+SMALL_HP = [*SMALL, "train.epochs=1", "method.pool_size=8", "method.code_channels=8", "method.warmup_steps=1"]
+"""Behind that by HP."""
 SMALL_BENCHMARK = [
     "train.epochs=1",
     "train.batch_size=4",
@@ -96,7 +97,7 @@ def small(words):
     """What makes a command small, as its last words."""
     if words[0] != "train":
         return []
-    settings = SMALL_BENCHMARK if "potsdam3.yaml" in words else SMALL
+    settings = {"potsdam3.yaml": SMALL_BENCHMARK, "orthophotos-hp.yaml": SMALL_HP}.get(words[1], SMALL)
     return [word for setting in settings for word in ("--set", setting)]
 
 

@@ -32,7 +32,7 @@ _BLOCK_PX = 40
 
 _SEGMENT = "segment {inputs}/scene.tif --model {inputs}/model.safetensors --out labels.tif"
 _TRAIN = (
-    "train orthophotos --out run --set data.images={inputs}/scene.tif --set data.patches=8 --set data.patch_px=32 "
+    "train orthophotos-hp --out run --set data.images={inputs}/scene.tif --set data.patches=8 --set data.patch_px=32 "
     "--set classes.count=3 --set train.epochs=2 --set train.batch_size=4 --set train.device=cpu "
     "--set train.checkpoint_minutes=0 --set train.compare_kmeans=false"
 )

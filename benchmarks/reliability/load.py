@@ -270,7 +270,7 @@ def many_images(count: int = 20_000) -> Measures:
     _write_scenes(count)
     settings = ["data.images=scenes", "data.patches=64", "data.patch_px=64", "method.code_channels=16"]
     run = geohp.train(
-        "orthophotos",
+        "orthophotos-hp",
         [*settings, "method.pool_size=24", "classes.count=4", "train.max_steps=2", "train.epochs=1"],
         out="run",
     )

@@ -108,7 +108,7 @@ def _trained_names(name: str, folder: Path) -> Outcome:
     """Names in a configuration, and the report, model, map and STAC Item of the training."""
     names = [name, f"{name}2", "c"]
     settings = [word for s in TINY[1:] for word in ("--set", s)]
-    arguments = ["train", "orthophotos", *settings, "--set", f"data.images={specimens().scene}",
+    arguments = ["train", "orthophotos-hp", *settings, "--set", f"data.images={specimens().scene}",
                  "--set", f"classes.names={json.dumps(names)}", "--out", folder / "run"]  # fmt: skip
     ended = _command(*arguments, folder=folder)
     outcome = judge(ended, [folder / "run"], lambda: _wrong_page(folder / "run" / "report.html", names))

@@ -29,8 +29,8 @@ _LIMITS = Limits(seconds=1800)
 
 _SET = [f"--set={setting}" for setting in ("data.images=scene.tif", *TRAINING)]
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "orthophotos", *_SET, "--out", "other"),
-    "train, features on disk": ("train", "orthophotos", *_SET, "--set", "train.cache=disk", "--out", "other"),
+    "train": ("train", "orthophotos-hp", *_SET, "--out", "other"),
+    "train, features on disk": ("train", "orthophotos-hp", *_SET, "--set", "train.cache=disk", "--out", "other"),
     "segment": (
         "segment", "scene.tif", "--model", "run", "--out", "new.tif", "--confidence", "sure.tif",
         "--polygons", "new.gpkg", "--qml", "--stac",
@@ -144,7 +144,7 @@ def _inputs() -> Path:
         write_raster(Path("scene.tif"), image)
         write_raster(Path("later.tif"), fields(1)[0])
         write_raster(Path("reference.tif"), truth[None])
-        geohp.train("orthophotos", ["data.images=scene.tif", *TRAINING], out="run")
+        geohp.train("orthophotos-hp", ["data.images=scene.tif", *TRAINING], out="run")
         geohp.segment_file("scene.tif", "labels.tif", "run")
         Path("labelled.yaml").write_text("data:\n  images: [scene.tif]\n  labels: reference.tif\n  patch_px: 64\n")
 

@@ -183,7 +183,7 @@ def _probe(source: str, rng: Random) -> Call:
 def _train(source: str, rng: Random) -> Call:
     settings = (f"data.images=[{source!r}]", "data.patches=4", "train.max_steps=2", "classes.count=3")
     words = [word for setting in settings for word in ("--set", setting)]
-    return Call(("orthophotos", *words, "--out", "run"), ("run",))
+    return Call(("orthophotos-hp", *words, "--out", "run"), ("run",))
 
 
 def _argument(source: str) -> str:

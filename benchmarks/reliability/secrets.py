@@ -122,7 +122,7 @@ COMMANDS: Mapping[str, Callable[[str, Path], list[str | Path]]] = {
     "segment without a model": lambda source, out: ["segment", source, "--classes", "3", "--out", out / "l.tif", "--json"],
     "info": lambda source, out: ["info", source, "--json"],
     "train": lambda source, out: [
-        "train", "orthophotos", *(word for s in TINY[1:] for word in ("--set", s)), "--set", f"data.images=['{source}']",
+        "train", "orthophotos-hp", *(word for s in TINY[1:] for word in ("--set", s)), "--set", f"data.images=['{source}']",
         "--set", "train.cache=disk", "--out", out / "run",
     ],
     "view": lambda source, out: ["view", specimens().labels, "--scene", source, "--out", out / "page.html"],

@@ -58,7 +58,7 @@ def training_and_maps(seed: int, folder: Path) -> str:
     scene = write_raster(folder / "scene.tif", image)
     later = write_raster(folder / "later.tif", fields(seed + 100)[0])
     reference = write_raster(folder / "reference.tif", truth[None])
-    run = geohp.train("orthophotos", [f"data.images={scene}", f"train.seed={seed}", *TRAINING], out=folder / "run")
+    run = geohp.train("orthophotos-hp", [f"data.images={scene}", f"train.seed={seed}", *TRAINING], out=folder / "run")
     labels = folder / "labels.tif"
     geohp.segment_file(
         scene, labels, run.folder, confidence=folder / "confidence.tif", polygons=folder / "polygons.gpkg",

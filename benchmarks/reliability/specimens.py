@@ -65,7 +65,7 @@ def specimens() -> Specimens:
     atexit.register(shutil.rmtree, made.folder, ignore_errors=True)
     write_scene(made.scene)
     settings = [word for setting in TINY for word in ("--set", setting)]
-    must(run_command(["train", "orthophotos", *settings, "--out", made.run], made.folder, Limits(seconds=300)))
+    must(run_command(["train", "orthophotos-hp", *settings, "--out", made.run], made.folder, Limits(seconds=300)))
     must(run_command(["segment", made.scene, "--model", made.run, "--out", made.labels], made.folder, Limits(300)))
     shutil.copy(made.labels, made.later)
     return made

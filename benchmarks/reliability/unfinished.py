@@ -69,7 +69,7 @@ def training() -> Unfinished:
     """A training that was stopped at its third step of four."""
     folder = _folder("training")
     more = ("train.epochs=2", "train.checkpoint_minutes=0")
-    must(run_command(["train", "orthophotos", *settings(*more), "--out", "whole"], folder, _LIMITS))
+    must(run_command(["train", "orthophotos-hp", *settings(*more), "--out", "whole"], folder, _LIMITS))
     expected = (folder / "whole" / "model.safetensors").read_bytes()
     shutil.rmtree(folder / "whole")
     run_function(_in(folder, partial(_train_until, 3, (*TINY, *more))), folder, _LIMITS)
@@ -95,7 +95,7 @@ def features() -> Unfinished:
     """Features that an earlier training left on disk."""
     folder = _folder("features")
     more = ("train.cache=disk", "train.cache_dir=cache")
-    arguments = ("train", "orthophotos", *settings(*more), "--out", "run")
+    arguments = ("train", "orthophotos-hp", *settings(*more), "--out", "run")
     must(run_command(arguments, folder, _LIMITS))
     expected = (folder / "run" / "model.safetensors").read_bytes()
     shutil.rmtree(folder / "run")
@@ -130,7 +130,7 @@ def _train_until(step: int, overrides: tuple[str, ...]) -> None:
         if stage == "training" and done == step:
             raise _Stopped
 
-    train("orthophotos", overrides, out="run", progress=progress)
+    train("orthophotos-hp", overrides, out="run", progress=progress)
 
 
 def _map_until(blocks: int) -> None:

@@ -216,7 +216,7 @@ def attack(command: Command, folder: Path, path: str | Path, mask: NDArray[np.bo
     run, scene = folder / "run", made.scene
     train = [
         "train",
-        "orthophotos",
+        "orthophotos-hp",
         *(word for s in TINY[1:] for word in ("--set", s)),
         "--set",
         f"data.images={scene}",

@@ -30,7 +30,10 @@ def resolve(config: Config, images: int) -> tuple[Config, list[str]]:
         if config.method.iterative:
             notes.append(_planned(size))
     method, further = config.method.resolve(size)
-    train = train.model_copy(update={"epochs": size.epochs})
+    if config.method.iterative:
+        train = train.model_copy(update={"epochs": size.epochs})
+    else:
+        notes += _without_effect(config)
     return config.model_copy(update={"train": train, "method": method}), [*notes, *further]
 
 
@@ -43,6 +46,12 @@ def epochs_for(steps: int, max_steps: int | None = None) -> int:
         return math.ceil(max_steps / steps)
     fewest, most = _EPOCHS
     return max(fewest, min(round(_STEPS / steps), most))
+
+
+def _without_effect(config: Config) -> list[str]:
+    """What is set for steps that there are not."""
+    keys = [f"train.{key}" for key in ("epochs", "max_steps", "score_every") if getattr(config.train, key)]
+    return [f"method {config.method.name} takes no steps: {', '.join(keys)} without effect"] if keys else []
 
 
 def _planned(size: TrainingSize) -> str:

@@ -158,14 +158,21 @@ def test_overrides_that_cannot_be_read(override):
 
 
 def test_off_is_a_word_and_false_is_not():
-    config = load_config("orthophotos", ["train.cache=off", "method.reweight=false", "train.deterministic=true"])
+    config = load_config("orthophotos-hp", ["train.cache=off", "method.reweight=false", "train.deterministic=true"])
     assert config.train.cache == "off"
     assert config.method.reweight is False
     assert config.train.deterministic is True
     assert parse_config(yaml.safe_load(dump_config(config))) == config
 
 
-@pytest.mark.parametrize("name", ["potsdam3", "cocostuff27", "cityscapes27", "orthophotos", "quickstart"])
+def test_ones_own_imagery_by_hp_is_the_default_but_for_the_method():
+    usual, hp = load_config("orthophotos"), load_config("orthophotos-hp")
+    assert usual.method == METHODS["kmeans"][0]()
+    assert (hp.method.name, hp.method.code_channels, hp.method.ema_momentum) == ("hp", 128, 0.99)
+    assert hp.model_copy(update={"name": usual.name, "method": usual.method}) == usual
+
+
+@pytest.mark.parametrize("name", ["potsdam3", "cocostuff27", "cityscapes27", "orthophotos-hp", "quickstart"])
 @pytest.mark.parametrize("method", ["kmeans", "maskcontrast", "probes", "stego"])
 def test_another_method_leaves_the_settings_of_the_former_one(name, method, caplog):
     caplog.set_level("INFO", "geohp")

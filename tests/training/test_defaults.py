@@ -130,3 +130,10 @@ def test_they_grow_with_the_data():
     assert [pool_size_for(n) for n in (1, 100, 1024, 8191, 8192, 10**6)] == [1, 100, 1024, 1024, 2048, 2048]
     assert [warmup_for(n) for n in (1, 60, 710, 11631)] == [0, 8, 100, 1000]
     assert [renew_interval_for(n) for n in (1, 2, 6, 71, 232, 3877, 10**5)] == [1, 1, 3, 20, 20, 100, 100]
+
+
+def test_k_means_takes_no_steps_and_says_what_has_no_effect():
+    config = load_config("orthophotos", ["data.images=a.tif"])
+    assert resolve(config, 400) == (config, [])
+    _, said = resolve(load_config("orthophotos", ["data.images=a.tif", "train.max_steps=150"]), 400)
+    assert said == ["method kmeans takes no steps: train.max_steps without effect"]

@@ -54,7 +54,7 @@ def labels(tmp_path):
 
 def one_process(photograph):
     """Head and centroids after the same steps, gradients of both halves averaged by hand."""
-    config = load_config("orthophotos", [f"data.images={photograph}", *SETTINGS])
+    config = load_config("orthophotos-hp", [f"data.images={photograph}", *SETTINGS])
     images = open_data(config.data, 0).training()
     method, source = _prepare(config, TrainingData(images), no_progress)
     optimizers = method.optimizers()
@@ -82,7 +82,7 @@ def test_two_processes_give_what_one_gives_on_both_halves(photograph, labels, tm
     told = []
     caplog.set_level(logging.INFO, "geohp")
     run = geohp.train(
-        "orthophotos",
+        "orthophotos-hp",
         [f"data.images={photograph}", f"data.labels={labels}", *SETTINGS, "train.devices=2", "train.score_every=2"],
         out=tmp_path / "run",
         progress=lambda stage, done, total, detail="": told.append((stage, done)),
@@ -104,15 +104,15 @@ def test_more_devices_than_there_are_is_one_sentence(photograph, tmp_path, monke
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     from geohp.training.loop import _check
 
-    config = load_config("orthophotos", [f"data.images={photograph}", "train.devices=2"])
+    config = load_config("orthophotos-hp", [f"data.images={photograph}", "train.devices=2"])
     with pytest.raises(ConfigError, match=r"train\.devices = 2: this machine has 1"):
         _check(config.train, "cuda")
 
 
 def test_half_precision_trains(photograph, tmp_path):
     settings = [f"data.images={photograph}", *SETTINGS]
-    run = geohp.train("orthophotos", [*settings, "train.precision=bf16"], out=tmp_path / "run")
+    run = geohp.train("orthophotos-hp", [*settings, "train.precision=bf16"], out=tmp_path / "run")
     assert all(torch.isfinite(value).all() for value in load_file(run.model).values())
     with pytest.raises(ConfigError, match=r"train\.precision = fp16"):
-        geohp.train("orthophotos", [*settings, "train.precision=fp16"], out=tmp_path / "other")
+        geohp.train("orthophotos-hp", [*settings, "train.precision=fp16"], out=tmp_path / "other")
     assert not (tmp_path / "other").exists()

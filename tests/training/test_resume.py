@@ -52,7 +52,7 @@ def train(photograph, out, *overrides, stop_at=None, **options):
             raise Stopped
 
     settings = [f"data.images={photograph}", *SMALL, *overrides]
-    return geohp.train("orthophotos", settings, out=out, progress=progress, **options)
+    return geohp.train("orthophotos-hp", settings, out=out, progress=progress, **options)
 
 
 def same(first, second):
@@ -98,7 +98,7 @@ def test_stopped_at_any_step_it_ends_at_the_same_weights(photograph, whole, tmp_
 
 def test_killed_it_goes_on(photograph, tmp_path):
     settings = [f"--set={s}" for s in [f"data.images={photograph}", *SMALL]]
-    command = [sys.executable, "-m", "geohp", "train", "orthophotos", *settings, "--out"]
+    command = [sys.executable, "-m", "geohp", "train", "orthophotos-hp", *settings, "--out"]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     checkpoint = tmp_path / "run" / "unfinished" / "checkpoint.ckpt"
     process = subprocess.Popen([*command, str(tmp_path / "run")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -127,7 +127,7 @@ def test_an_interrupt_is_one_and_keeps_the_run(photograph, tmp_path, number):
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     settings = [f"data.images={photograph}", *SMALL, "train.checkpoint_minutes=10"]
     with pytest.raises(KeyboardInterrupt) as stopped:
-        geohp.train("orthophotos", settings, out=tmp_path / "run", progress=progress)
+        geohp.train("orthophotos-hp", settings, out=tmp_path / "run", progress=progress)
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     state = torch.load(tmp_path / "run" / "unfinished" / "checkpoint.ckpt", weights_only=True)["geohp"]
     assert state["steps_done"] == 5
@@ -140,7 +140,7 @@ def test_a_signal_saves_the_step_at_hand_and_says_how_to_go_on(photograph, tmp_p
     settings = [*SMALL, "train.checkpoint_minutes=10", "train.max_steps=100000", "train.epochs=2"]
     settings = [f"--set={s}" for s in [f"data.images={photograph}", *settings, "data.patches=4000", "train.cache=off"]]
     run = tmp_path / "a run"
-    command = [sys.executable, "-m", "geohp", "train", "orthophotos", *settings, "--out", str(run)]
+    command = [sys.executable, "-m", "geohp", "train", "orthophotos-hp", *settings, "--out", str(run)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     metrics = run / "unfinished" / "0" / "metrics.csv"
     until = time.monotonic() + 600
@@ -181,7 +181,7 @@ def test_finished_missing_and_foreign_runs_are_refused(photograph, tmp_path):
     with pytest.raises(ConfigError, match="no unfinished run"):
         geohp.train(resume=tmp_path)
     with pytest.raises(ConfigError, match="its own configuration"):
-        geohp.train("orthophotos", resume=run.folder)
+        geohp.train("orthophotos-hp", resume=run.folder)
     with pytest.raises(ConfigError, match="no configuration"):
         geohp.train()
 

@@ -287,7 +287,7 @@ def test_a_model_sees_every_image_at_the_pixel_size_it_was_trained_at(two, tmp_p
     small = ["data.patches=24", "data.patch_px=32", "train.epochs=4", "train.batch_size=4", "train.device=cpu"]
     hp = ["method.pool_size=16", "method.code_channels=16", "method.warmup_steps=4", "classes.count=3"]
     done = geohp.train(
-        "orthophotos",
+        "orthophotos-hp",
         [f"data.images={tmp_path / 'images'}", "data.pixel_size_m=0.5", *small, *hp],
         out=tmp_path / "run",
     )

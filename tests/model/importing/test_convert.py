@@ -363,7 +363,7 @@ def test_training_keeps_its_linear_probe(write_scene, three_fields, tmp_path, mo
     monkeypatch.setattr("geohp.training.fit.create_method", with_labels)
     overrides = [f"data.images={write_scene(three_fields)}", "data.patches=8", "data.patch_px=64", "train.epochs=1"]
     overrides += ["train.device=cpu", "method.pool_size=8", "method.code_channels=8", "classes.count=3"]
-    model = load_model(geohp.train("orthophotos", overrides, out=tmp_path / "run").model)
+    model = load_model(geohp.train("orthophotos-hp", overrides, out=tmp_path / "run").model)
     assert torch.equal(model.linear_probe.classifier.weight, made[0].linear_probe.classifier.weight)
     assert model.clusters == 3
 
