@@ -351,6 +351,6 @@ def test_images_that_change_while_they_are_read_give_no_model(photograph, tmp_pa
 
     overrides = [f"data.images={image}", *SMALL, *settings, f"train.cache_dir={features}"]
     with pytest.raises(ChangedError, match="training data has changed while it was read"):
-        geohp.train("orthophotos", overrides, out=tmp_path / "run", progress=progress)
+        geohp.train("orthophotos-hp", overrides, out=tmp_path / "run", progress=progress)
     assert not (tmp_path / "run").exists()
     assert not list(features.rglob("*.safetensors"))
