@@ -79,17 +79,18 @@ def _local_cluster(workers: int) -> Iterator[Any]:
         try:
             # A folder of its own: what dask leaves behind, in the temporary or the working folder, goes with it.
             scratch = tempfile.TemporaryDirectory(prefix="geohp-dask-", dir=root, ignore_cleanup_errors=True)
-            cluster = distributed.LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=None,
-                local_directory=stack.enter_context(scratch),
-                memory_limit=0,  # blocks are cut to fit; a limit of a worker's share would kill large models
-                silence_logs=logging.ERROR,
-                preload=[*dask.config.get("distributed.worker.preload"), interrupts.__name__],
-                env={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-            )
+            # Scheduler and workers take it from here: an argument would reach the workers alone.
+            with dask.config.set({"temporary-directory": stack.enter_context(scratch)}):
+                cluster = distributed.LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    memory_limit=0,  # blocks are cut to fit; a limit of a worker's share would kill large models
+                    silence_logs=logging.ERROR,
+                    preload=[*dask.config.get("distributed.worker.preload"), interrupts.__name__],
+                    env={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+                )
         except (OSError, RuntimeError) as error:
             raise ClusterError(f"{workers} workers could not be started ({error})", "start fewer") from error
         yield stack.enter_context(cluster)
