@@ -176,8 +176,8 @@ DEFECTS = [
     Defect(
         "kernels count columns by the rows' bound",
         KERNELS,
-        "by_cols = (cosines > bound_of_cols) & pairs",
-        "by_cols = (cosines > bound_of_rows) & pairs",
+        "by_cols = cosines > bound_of_cols",
+        "by_cols = cosines > bound_of_rows",
         KERNEL_TESTS,
     ),
     Defect(

@@ -188,7 +188,7 @@ def replay(recording, snapshots, folder, monkeypatch):
     method.prepare(features.sample)
     task = MethodTask(method, features, recording.steps)
     taken = Snapshots(method, snapshots)
-    settings = TrainConfig(epochs=len(recording.train_order), batch_size=recording.batch, device="cpu")
+    settings = TrainConfig(epochs=len(recording.train_order), batch_size=recording.batch, device="cpu", precision="32")
     run_training(task, settings, folder, callbacks=[taken])
     return taken.losses, taken.lambdas, taken.weights
 
