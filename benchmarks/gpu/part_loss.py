@@ -85,25 +85,26 @@ def _tune(m: Measurement) -> None:
     from geohp.methods.hp import kernels
 
     inputs = LossInputs.draw(m.sizes, m.sizes.images, m.device, m.half)
-    candidates, best = tunings.candidates(), (float("inf"), kernels.TUNING)
+    default = kernels.tuning_of(torch.device(m.device))
+    candidates, best = tunings.candidates(default), (float("inf"), default)
     end = time.monotonic() + _TUNING_S
     with ProcessPoolExecutor(_WORKERS, get_context("spawn")) as pool:
         compiled = [pool.submit(_compile, tuning, m.sizes) for tuning in candidates]
         for tuning, done in zip(candidates, compiled, strict=True):
             if time.monotonic() > end:
-                m.note(f"not tried: {tunings.describe(tuning)}")
+                m.note(f"not tried: {tunings.describe(tuning, default)}")
                 continue
             try:
                 done.result(max(1.0, end - time.monotonic()))
-                with mock.patch.object(kernels, "TUNING", tuning):
+                with mock.patch.object(kernels, "tuning_of", return_value=tuning):
                     seconds, memory = m.seconds(inputs.run, 3), m.memory(inputs.run)
             except Exception as error:  # too much shared memory, say
-                m.note(f"{tunings.describe(tuning)}: {str(error).splitlines()[0][:100]}")
+                m.note(f"{tunings.describe(tuning, default)}: {str(error).splitlines()[0][:100]}")
                 continue
-            m.report(f"{tunings.describe(tuning)}, {memory:.2f} GB", 1e3 * seconds, "ms")
+            m.report(f"{tunings.describe(tuning, default)}, {memory:.2f} GB", 1e3 * seconds, "ms")
             if memory <= 0.5 and seconds < best[0]:
                 best = seconds, tuning
-    m.report("fastest within 0.5 GB", tunings.describe(best[1]))
+    m.report("fastest within 0.5 GB", tunings.describe(best[1], default))
     m.report("fastest over the floor", best[0] / m.loss_floor, "x", most=1.5)
 
 
@@ -113,8 +114,8 @@ def _compile(tuning: Tuning, sizes: Sizes) -> None:
 
     inputs = LossInputs.draw(sizes, 2, "cuda", torch.bfloat16)
     for found_bytes in {tuning.found_bytes, 0}:  # beyond what is remembered, the other variant of a kernel runs
-        kernels.TUNING = replace(tuning, found_bytes=found_bytes)
-        inputs.run()
+        with mock.patch.object(kernels, "tuning_of", return_value=replace(tuning, found_bytes=found_bytes)):
+            inputs.run()
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -28,18 +28,14 @@ _VARIATIONS: tuple[dict[str, int], ...] = (
 """What differs from the default: first how a tile is multiplied, then how tiles are gone through."""
 
 
-def candidates() -> list[Tuning]:
-    """The default, and what else may be faster."""
-    from geohp.methods.hp.kernels import TUNING
-
-    return [replace(TUNING, **variation) for variation in _VARIATIONS]  # type: ignore[arg-type]
+def candidates(default: Tuning) -> list[Tuning]:
+    """A device's default, and what else may be faster."""
+    return [replace(default, **variation) for variation in _VARIATIONS]  # type: ignore[arg-type]
 
 
-def describe(tuning: Tuning) -> str:
-    """What differs from the default, as it is to be written there."""
-    from geohp.methods.hp.kernels import TUNING
-
+def describe(tuning: Tuning, default: Tuning) -> str:
+    """What differs from a device's default, as it is to be written there."""
     changed = {
-        f.name: getattr(tuning, f.name) for f in fields(tuning) if getattr(tuning, f.name) != getattr(TUNING, f.name)
+        f.name: getattr(tuning, f.name) for f in fields(tuning) if getattr(tuning, f.name) != getattr(default, f.name)
     }
     return f"Tuning({', '.join(f'{name}={value}' for name, value in changed.items())})"

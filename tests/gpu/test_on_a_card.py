@@ -79,13 +79,28 @@ def test_a_part_runs_to_its_end(name, tmp_path):
 
 @pytest.mark.usefixtures("card")
 def test_tunings_are_tried_and_the_fastest_is_named(tmp_path):
+    from geohp.methods.hp import kernels  # needs Triton, without which the card is not pretended either
+
     measurement = Pretended(Record("loss", "a card", "code", tiny=False), tmp_path, "cpu", TINY)
     part_loss._tune(measurement)
     figures = {figure.name: figure.value for figure in measurement.record.figures}
     tried = {name: value for name, value in figures.items() if name.startswith("Tuning(")}
-    assert len(tried) == len(part_loss.tunings.candidates())
+    assert len(tried) == len(part_loss.tunings.candidates(kernels.TUNING))
     fastest = min(tried, key=tried.get)
     assert fastest.startswith(figures["fastest within 0.5 GB"])
+
+
+@pytest.mark.usefixtures("card")
+@pytest.mark.parametrize("default", ["TUNING", "OTHERS"])
+def test_what_is_timed_is_the_candidate_on_any_card(default, tmp_path, monkeypatch):
+    from geohp.methods.hp import kernels
+
+    default, used = getattr(kernels, default), []
+    monkeypatch.setattr(kernels, "tuning_of", lambda device: default)
+    monkeypatch.setattr(part_loss.LossInputs, "run", lambda inputs: used.append(kernels.tuning_of(None)))
+    part_loss._tune(Pretended(Record("loss", "a card", "code", tiny=False), tmp_path, "cpu", TINY))
+    assert set(used) == set(part_loss.tunings.candidates(default))
+    assert len(set(used)) > 10
 
 
 @pytest.mark.usefixtures("card")
