@@ -1,7 +1,7 @@
 """Runs on fields of three colours, which whatever asks for data gets here."""
 
 import pytest
-from fields import SCORED, SETTINGS, MadeUp
+from fields import SCORED, SETTINGS, fields_in_place_of_data
 
 import geohp
 
@@ -15,8 +15,7 @@ def made_up():
 @pytest.fixture(scope="module", autouse=True)
 def _fields_for_potsdam():
     """Whatever asks for data gets the fields."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geohp.data.factory.open_data", lambda config, seed=0: MadeUp())
+    with fields_in_place_of_data():
         yield
 
 

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 import shapely
 import torch
-from fields import SETTINGS, MadeUp
+from fields import SETTINGS, fields_in_place_of_data
 from pretended_card import CARD, OnCard, pretended_card
 from rasterio.transform import from_origin
 
@@ -38,8 +38,7 @@ def card(request):
 
 @pytest.fixture(scope="module", autouse=True)
 def _fields_for_potsdam():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geohp.data.factory.open_data", lambda config, seed=0: MadeUp())
+    with fields_in_place_of_data():
         yield
 
 

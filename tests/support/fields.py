@@ -1,6 +1,9 @@
 """Fields of three colours with labels, as a data source: what trainings are tested on without any file."""
 
+from contextlib import contextmanager
+
 import numpy as np
+import pytest
 import torch
 
 from geohp.classes import LandCoverClass
@@ -53,6 +56,14 @@ class MadeUp(DataSource):
 
     def evaluation(self, progress=None):
         return Fields(10, 96, 1)
+
+
+@contextmanager
+def fields_in_place_of_data():
+    """Whatever asks for data gets the fields."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("geohp.data.factory.open_data", lambda config, seed=0: MadeUp())
+        yield
 
 
 SETTINGS = [
