@@ -251,7 +251,8 @@ def _keys_at(path: Sequence[str]) -> Iterable[str]:
 def _fields(kind: Any) -> Mapping[str, Any]:
     """Fields of a section with their types; none where there is a value, or no such section."""
     if is_dataclass(kind):
-        return get_type_hints(kind)
+        types = get_type_hints(kind)  # constants of the class among them, which nobody can set
+        return {field.name: types[field.name] for field in fields(kind)}
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return {name: field.annotation for name, field in kind.model_fields.items()}
     return {}

@@ -58,6 +58,11 @@ def test_method_defaults_to_hp_and_can_be_kmeans():
             {**MINIMAL, "method": {"learning_rates": {"haed": 1.0}}},
             "'method.learning_rates.haed', did you mean 'head'?",
         ),
+        # What is known of a method is what can be set, none of its own constants.
+        (
+            {**MINIMAL, "method": {"name": "kmeans", "temperature": 1.0}},
+            "'method.temperature' (known here: name, standardise, samples, iterations, restarts)",
+        ),
         ({**MINIMAL, "train": {"epochs": 0}}, "train.epochs = 0"),
         ({**MINIMAL, "train": {"epochs": "many"}}, 'train.epochs = "many"'),
         ({**MINIMAL, "train": {"epochs": True}}, "train.epochs = true"),
