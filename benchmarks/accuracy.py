@@ -6,13 +6,13 @@ r"""What every method is worth on labelled overhead imagery: trained on some pla
 Split by place, both ways (:mod:`benchmarks.places`); no label reaches training but that of the linear probe. Every
 method is trained by ``geohp.train`` on the same windows, whose features are computed once for all of them, and scored
 as ``geohp evaluate`` does: with as many clusters as there are classes, and with three times as many, settled by k-means
-on the same codes and matched many to one. What hp ours is, configs/orthophotos-hp.yaml says; the
-rows are :data:`METHODS`.
+on the same codes and matched many to one; both as they come out, and with large covers gathered. What hp ours is,
+configs/orthophotos-hp.yaml says; the rows are :data:`METHODS`.
 
 The first seed of everything comes first. Hours are announced from what was measured so far, and with every run anew.
 A run is a JSON; one that was interrupted is begun anew, all others are kept. OUT holds results.csv (a line a run and
 reading), results.md (mean and deviation over the seeds, of the mean of both directions) and picture.png (images, what
-each method makes of them with three times the clusters, truth), which grow with every run.
+each method makes of them with as many clusters as classes, covers gathered, truth), which grow with every run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.places import COLOURS, PLACES, Fold, LabelledPlaces, images_of_places
-from benchmarks.runs import Reading, Row, Run, Scores, chosen_rows, model_of, train_and_score
+from benchmarks.runs import Clustering, Reading, Row, Run, Scores, chosen_rows, model_of, train_and_score
 from geohp.cli import terminal
 from geohp.config.loading import load_config
 from geohp.data.base import ImageSet
@@ -63,7 +63,6 @@ def published_hp() -> tuple[str, ...]:
 
 METHODS = (
     Row("hp", "HP, ours", ()),
-    Row("hp-split", "HP, covers split", ("classes.split_covers=true",)),
     Row("hp-published", "HP, as published", published_hp()),
     Row("stego", "STEGO", ("method.name=stego",)),
     # Shifts are tuned by data set; these are near the mean cosines of such features (docs/methods.md).
@@ -75,7 +74,6 @@ METHODS = (
     Row("maskcontrast", "MaskContrast", ("method.name=maskcontrast",)),
     Row("probes", "raw features, probes", ("method.name=probes",)),
     Row("kmeans", "k-means", ("method.name=kmeans",)),
-    Row("kmeans-split", "k-means, covers split", ("method.name=kmeans", "classes.split_covers=true")),
     Row("kmeans-position", "k-means, position kept", ("method.name=kmeans", "backbone.remove_position_bias=false")),
     Row(
         "kmeans-colour",
@@ -118,9 +116,15 @@ class Study:
         return PLACES[self.data]
 
     @property
-    def finer(self) -> int:
-        """The larger number of clusters."""
-        return FINER * len(self.places.classes)
+    def clusterings(self) -> tuple[Clustering, ...]:
+        """How every run is read; the first as training leaves it."""
+        classes = len(self.places.classes)
+        return tuple(Clustering(count, gathered) for count in (classes, FINER * classes) for gathered in (False, True))
+
+    @property
+    def shown(self) -> Clustering:
+        """The clustering of the picture: what a user gets who asks for so many classes."""
+        return self.clusterings[1]
 
     def cells(self) -> Iterator[Cell]:
         """What has scores of its own in the table."""
@@ -153,6 +157,7 @@ class Study:
             "data.layout=grid",  # the same windows for every seed
             f"data.stride_px={places.stride_px}",
             f"classes.count={len(places.classes)}",
+            "classes.split_covers=true",  # gathered they are read afterwards, from the same training
             "train.cache=disk",
             f"train.cache_dir={json.dumps(str(self.out / 'features'))}",
             *self.features[cell.features],
@@ -162,7 +167,7 @@ class Study:
         )
         folder = self.out / f"{cell.features}-{cell.method.name}-{fold.name}-seed{seed}"
         # All methods are seen alike: none is averaged over mirrored images.
-        return Run(CONFIG, overrides, folder, (self.finer,), crf=crf, tta=False)
+        return Run(CONFIG, overrides, folder, self.clusterings[1:], crf=crf, tta=False)
 
 
 @dataclass(frozen=True)
@@ -259,7 +264,7 @@ def write_tables(study: Study, jobs: Sequence[Job]) -> None:
 
 
 def write_picture(study: Study) -> Path | None:
-    """Images, what each method of the first features makes of them with the finer clusters, and the truth.
+    """Images, what each method of the first features makes of them, covers gathered, and the truth.
 
     Of the first fold and seed, where it has runs; of the images of which most classes are to be seen.
     """
@@ -278,7 +283,7 @@ def write_picture(study: Study) -> Path | None:
     rows: list[tuple[str, Sequence[Pixels]]] = [("image", [as_rgb(item["image"].numpy()) for item in items])]
     for job in jobs:
         title = job.cell.method.title.replace(", ", ",\n")
-        rows.append((title, [colourise(_classes_of(job, study.finer, item["image"]), classes) for item in items]))
+        rows.append((title, [colourise(_classes_of(job, study.shown, item["image"]), classes) for item in items]))
     rows.append(("truth", [colourise(item["mask"].numpy().astype(np.uint8), classes) for item in items]))
     return write_bytes(study.out / "picture.png", draw_samples(rows, legend_handles(classes)))
 
@@ -294,13 +299,13 @@ def most_diverse(images: ImageSet) -> list[int]:
     return sorted(-index for _, index in sorted(best.values(), reverse=True)[:_SHOWN])
 
 
-def _classes_of(job: Job, clusters: int, image: Tensor) -> NDArray[np.uint8]:
+def _classes_of(job: Job, clustering: Clustering, image: Tensor) -> NDArray[np.uint8]:
     """Classes (H, W) of an image (bands, H, W) by a run's clusters, matched as they are scored."""
     from geohp.evaluation.predict import PredictionMode, Predictor
     from geohp.model.file import load_model
 
-    model = load_model(model_of(job.run, clusters))
-    reading = Scores.read(job.run.result).reading("cluster", clusters)
+    model = load_model(model_of(job.run, clustering))
+    reading = Scores.read(job.run.result).reading("cluster", clustering)
     assert reading is not None
     labels = Predictor(model.codes, model.probe, patch_px=model.backbone.patch_size)(image[None])
     classes: NDArray[np.uint8] = np.array(reading.assignment, np.uint8)[labels[PredictionMode("cluster")][0].numpy()]
@@ -312,25 +317,24 @@ def _csv(study: Study, done: Sequence[tuple[Job, Scores]]) -> str:
     lines = io.StringIO()
     writer = csv.writer(lines)
     ious = [f"iou {name}" for name in study.places.classes]
-    writer.writerow(["features", "method", "judged", "seed", "probe", "clusters", "crf", "accuracy", "miou", *ious,
-                     "train_seconds"])  # fmt: skip
+    writer.writerow(["features", "method", "judged", "seed", "probe", "clusters", "gathered", "crf", "accuracy", "miou",
+                     *ious, "train_seconds"])  # fmt: skip
     for job, scores in done:
         seconds = "" if scores.train_seconds is None else f"{scores.train_seconds:.0f}"
         for reading in scores.readings:
             figures = ["" if x is None else f"{x:.2f}" for x in (reading.accuracy, reading.miou, *reading.class_iou)]
             writer.writerow([job.cell.features, job.cell.method.name, job.fold.name, job.seed, reading.probe,
-                             reading.clusters, int(reading.crf), *figures, seconds])  # fmt: skip
+                             reading.clusters, int(reading.gathered), int(reading.crf), *figures, seconds])  # fmt: skip
     return lines.getvalue()
 
 
 def _markdown(study: Study, done: Sequence[tuple[Job, Scores]]) -> str:
-    """A table of the figures of every method, and one of the IoU of every class."""
-    classes, finer = len(study.places.classes), study.finer
-    columns = [("cluster", classes), ("cluster", finer), ("linear", classes)]
-    titles = [f"{classes} clusters: accuracy", "mIoU", f"{finer} clusters: accuracy", "mIoU",
-              "linear probe: accuracy", "mIoU"]  # fmt: skip
-    table = [["features", "method", "seeds", *titles, "seconds of training"]]
-    of_classes = [["features", "method", *study.places.classes]]
+    """A table of the figures of every method, and for every clustering one of the IoU of every class."""
+    columns = [*(("cluster", clustering) for clustering in study.clusterings), ("linear", None)]
+    titles = [_in_words(each) for each in study.clusterings] + ["linear probe"]
+    pairs = [part for title in titles for part in (f"{title}: accuracy", "mIoU")]
+    table = [["features", "method", "seeds", *pairs, "seconds of training"]]
+    of_classes = {clustering: [["features", "method", *study.places.classes]] for clustering in study.clusterings}
     for cell, crf in itertools.product(study.cells(), (False, True) if study.crf else (False,)):
         seeds = _by_seed(study, [(job, scores) for job, scores in done if (job.cell, job.run.crf) == (cell, crf)])
         if not seeds:
@@ -341,14 +345,21 @@ def _markdown(study: Study, done: Sequence[tuple[Job, Scores]]) -> str:
         trained = [s.train_seconds for scores in seeds for s in scores if s.train_seconds is not None]
         seconds = f"{statistics.mean(trained):.0f}" if trained else ""
         table.append([features, title, str(len(seeds)), *figures, seconds])
-        ious = [_mean(seeds, "cluster", finer, number, crf=crf) for number in range(classes)]
-        of_classes.append([features, title, *ious])
+        for clustering, lines in of_classes.items():
+            numbers = range(len(study.places.classes))
+            lines.append([features, title, *(_mean(seeds, "cluster", clustering, each, crf=crf) for each in numbers)])
     judged = "; ".join(dict.fromkeys(scores.judged for _, scores in done))
+    by_class = "\n".join(
+        f"IoU of each class, {_in_words(clustering)}:\n\n{_table(lines)}" for clustering, lines in of_classes.items()
+    )
     return (
         f"{_table(table)}\nMean and sample deviation over the seeds, in percent; a seed's figure is the mean of "
-        f"{len(study.places.folds)} direction(s). Judged: {judged}.\n\nIoU of each class, {finer} clusters:\n\n"
-        f"{_table(of_classes)}"
+        f"{len(study.places.folds)} direction(s). Judged: {judged}.\n\n{by_class}"
     )
+
+
+def _in_words(clustering: Clustering) -> str:
+    return f"{clustering.clusters} clusters, {'covers gathered' if clustering.gathered else 'as they come out'}"
 
 
 def _by_seed(study: Study, done: Sequence[tuple[Job, Scores]]) -> list[list[Scores]]:
@@ -359,11 +370,13 @@ def _by_seed(study: Study, done: Sequence[tuple[Job, Scores]]) -> list[list[Scor
     return [scores for _, scores in sorted(seeds.items()) if len(scores) == len(study.places.folds)]
 
 
-def _mean(seeds: Sequence[Sequence[Scores]], probe: str, clusters: int, figure: str | int, *, crf: bool) -> str:
+def _mean(
+    seeds: Sequence[Sequence[Scores]], probe: str, clustering: Clustering | None, figure: str | int, *, crf: bool
+) -> str:
     """Mean and deviation over seeds of the mean over folds; empty where a run has no such figure."""
     values = []
     for scores in seeds:
-        readings = [each.reading(probe, clusters, crf=crf) for each in scores]
+        readings = [each.reading(probe, clustering, crf=crf) for each in scores]
         values.append(statistics.fmean(_figure(reading, figure) for reading in readings))
     return percent(values)
 
@@ -433,7 +446,7 @@ def _study(args: argparse.Namespace) -> Study:
 def _line(job: Job, scores: Scores) -> str:
     """A run and its mean IoU, in a line."""
     shown = [
-        f"{reading.probe} {reading.clusters}: {reading.miou:.1f}"
+        f"{reading.probe} {reading.clusters}{' gathered' if reading.gathered else ''}: {reading.miou:.1f}"
         for reading in scores.readings
         if reading.miou is not None and reading.crf == job.run.crf
     ]

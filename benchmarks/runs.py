@@ -32,6 +32,24 @@ class Row:
     overrides: tuple[str, ...]
 
 
+@dataclass(frozen=True, order=True)
+class Clustering:
+    """How trained codes are clustered.
+
+    Attributes:
+        clusters: how many there are.
+        gathered: large covers are one class each, or, of more clusters than there are classes, a third of those.
+    """
+
+    clusters: int
+    gathered: bool = False
+
+    @property
+    def name(self) -> str:
+        """For files."""
+        return f"clusters-{self.clusters}{'-gathered' if self.gathered else ''}"
+
+
 @dataclass(frozen=True)
 class Run:
     """A training and its scores.
@@ -40,7 +58,7 @@ class Run:
         config: a path, or the name of a packaged configuration.
         overrides: of the configuration.
         folder: of the run; what is known of it lies beside, under the same name.
-        finer: further numbers of clusters that are settled on the trained codes, by k-means, and scored.
+        clusterings: further ones that are settled on the trained codes, by k-means, and scored.
         crf: score with the CRF, too.
         tta: see :class:`geohp.evaluation.options.EvaluationOptions`.
     """
@@ -48,7 +66,7 @@ class Run:
     config: str
     overrides: tuple[str, ...]
     folder: Path
-    finer: tuple[int, ...] = ()
+    clusterings: tuple[Clustering, ...] = ()
     crf: bool = False
     tta: bool | None = None
 
@@ -65,6 +83,7 @@ class Reading:
     Attributes:
         probe: ``cluster`` or ``linear``.
         clusters: how many there are, or classes of the linear probe.
+        gathered: large covers are one class.
         crf: refined by the CRF.
         accuracy, miou: ``None`` where undefined.
         class_iou: of each class.
@@ -73,6 +92,7 @@ class Reading:
 
     probe: str
     clusters: int
+    gathered: bool
     crf: bool
     accuracy: float | None
     miou: float | None
@@ -97,10 +117,16 @@ class Scores:
     train_seconds: float | None
     seconds: float
 
-    def reading(self, probe: str, clusters: int | None = None, *, crf: bool = False) -> Reading | None:
-        """That of a probe, of the first number of clusters unless told; ``None`` where there is none."""
+    def reading(self, probe: str, clustering: Clustering | None = None, *, crf: bool = False) -> Reading | None:
+        """That of a probe, of the training's own clusters unless told; ``None`` where there is none."""
         return next(
-            (r for r in self.readings if (r.probe, r.crf) == (probe, crf) and clusters in (None, r.clusters)), None
+            (
+                reading
+                for reading in self.readings
+                if (reading.probe, reading.crf) == (probe, crf)
+                and clustering in (None, Clustering(reading.clusters, reading.gathered))
+            ),
+            None,
         )
 
     @classmethod
@@ -184,11 +210,11 @@ def train_and_score(run: Run, progress: Progress = no_progress) -> Scores:
     return scores
 
 
-def model_of(run: Run, clusters: int | None = None) -> Path:
-    """The model file of a run, with as many clusters as are asked for."""
+def model_of(run: Run, clustering: Clustering | None = None) -> Path:
+    """The model file of a run, with its own clusters or others."""
     from geohp.model.runs import MODEL_NAME
 
-    return run.folder / (MODEL_NAME if clusters is None else f"clusters-{clusters}.safetensors")
+    return run.folder / (MODEL_NAME if clustering is None else f"{clustering.name}.safetensors")
 
 
 def _row(name: str, entry: Any) -> Row:
@@ -222,31 +248,39 @@ def _train(run: Run, progress: Progress) -> float | None:
         shutil.rmtree(run.folder, ignore_errors=True)
         encoding = StageClock(progress, "computing features")
         seconds = train(run.config, run.overrides, out=run.folder, progress=encoding).seconds - encoding.seconds
-    missing = [clusters for clusters in run.finer if not model_of(run, clusters).is_file()]
+    missing = [each for each in run.clusterings if not model_of(run, each).is_file()]
     if missing:
         _settle(run, missing, progress)
     return seconds
 
 
-def _settle(run: Run, numbers: Sequence[int], progress: Progress) -> None:
-    """Models with other numbers of clusters: no head depends on it, so one training serves them all."""
+def _settle(run: Run, clusterings: Sequence[Clustering], progress: Progress) -> None:
+    """Models with other clusters: no head depends on them, so one training serves them all."""
     from geohp.classes import default_classes
     from geohp.data.factory import open_data
     from geohp.features.filling import CacheOptions
     from geohp.features.sampler import FeatureSampler
     from geohp.methods.kmeans.clustering import refit_probe
     from geohp.model.file import load_model, save_model
+    from geohp.training.looks import gather_by_look, see_patches
 
     config = load_config(run.folder / "config.yaml")
-    train = config.train
+    train, count = config.train, config.classes.count
     model: Any = load_model(run.folder)
+    card = model.card
     with closing(open_data(config.data, train.seed).training(progress)) as images:
         features = FeatureSampler(images, model.backbone, batch_size=train.batch_size, seed=train.seed)
         features.cache(CacheOptions(train.cache, train.cache_gib * 2**30, train.cache_dir, train.features_dtype))
-        for clusters in numbers:
-            refit_probe(model, features.sample, clusters, restarts=_RESTARTS, seed=train.seed)
-            model.card = replace(model.card, classes=default_classes(clusters))
-            save_model(model, model_of(run, clusters))
+        for clustering in sorted(clusterings):
+            clusters = clustering.clusters
+            if clusters != len(model.probe.clusters) or model.probe.members is not None:
+                refit_probe(model, features.sample, clusters, restarts=_RESTARTS, seed=train.seed)
+            model.card = replace(card, classes=default_classes(clusters))
+            seen = see_patches(model, features) if clustering.gathered else None
+            if seen is not None:
+                classes = config.classes.model_copy(update={"extra_clusters": max(0, clusters - count)})
+                model.card = gather_by_look(model, seen, model.card, classes, train.seed)
+            save_model(model, model_of(run, clustering))
 
 
 def _score(run: Run, progress: Progress) -> tuple[str, list[Reading]]:
@@ -255,23 +289,31 @@ def _score(run: Run, progress: Progress) -> tuple[str, list[Reading]]:
     from geohp.evaluation.options import EvaluationOptions
     from geohp.evaluation.results import LAST
 
-    models = [model_of(run), *(model_of(run, clusters) for clusters in run.finer)]
-    evaluation = score_models(models, EvaluationOptions(crf=run.crf, tta=run.tta, progress=progress))
+    gathered = not load_config(run.folder / "config.yaml").classes.split_covers
+    ways = {model_of(run): gathered} | {model_of(run, each): each.gathered for each in run.clusterings}
+    evaluation = score_models(list(ways), EvaluationOptions(crf=run.crf, tta=run.tta, progress=progress))
     readings = [
-        _reading(result.mode.probe, result.mode.crf, result.scores)
+        _reading(result.mode, result.scores, gathered=ways[Path(result.model)] and result.mode.probe == "cluster")
         for result in evaluation.results
         if result.checkpoint == LAST
-        and (result.mode.probe == "cluster" or (result.mode.probe == "linear" and result.model == models[0]))
+        and (result.mode.probe == "cluster" or (result.mode.probe == "linear" and result.model == model_of(run)))
     ]
     return evaluation.summary, readings
 
 
-def _reading(probe: str, crf: bool, scores: Any) -> Reading:
+def _reading(mode: Any, scores: Any, *, gathered: bool) -> Reading:
     def figure(value: float) -> float | None:
         return None if value != value else float(value)
 
     ious = tuple(figure(value) for value in scores["class_iou"])
     assignment = tuple(int(number) for number in scores["assignment"])
     return Reading(
-        probe, len(scores["counts"]), crf, figure(scores["accuracy"]), figure(scores["miou"]), ious, assignment
+        mode.probe,
+        len(scores["counts"]),
+        gathered,
+        mode.crf,
+        figure(scores["accuracy"]),
+        figure(scores["miou"]),
+        ious,
+        assignment,
     )

@@ -10,6 +10,7 @@ from PIL import Image
 from benchmarks import accuracy, places, runs
 from geohp.config.loading import load_config
 from geohp.errors import ConfigError, DataError
+from geohp.model.file import load_model
 
 TINY = (
     "backbone.options={patch_size: 14, filters: 8}", "data.patch_px=28", "data.input_px=28", "data.stride_px=32",
@@ -53,14 +54,16 @@ def test_every_method_is_scored_both_ways_and_drawn(folder, monkeypatch, capsys)
     # Position is no matter without a transformer; colours are the same whatever the features.
     cells = {(line["features"], line["method"], line["judged"]) for line in lines}
     assert cells == {("rcf", method, place) for method in ("hp", "kmeans", "kmeans-colour") for place in "ab"}
-    readings = [(x["probe"], x["clusters"]) for x in lines if (x["method"], x["judged"]) == ("hp", "b")]
-    assert readings == [("cluster", "2"), ("linear", "2"), ("cluster", "6")]
+    readings = [(x["probe"], x["clusters"], x["gathered"]) for x in lines if (x["method"], x["judged"]) == ("hp", "b")]
+    assert readings[:2] == [("cluster", "2", "0"), ("linear", "2", "0")]
+    assert readings[2:] == [("cluster", "2", "1"), ("cluster", "6", "0"), ("cluster", "6", "1")]
     best = max(float(line["miou"]) for line in lines if line["method"] == "kmeans-colour")
     assert best > 80  # dark and light are told apart
     table = (folder / "out" / "results.md").read_text()
-    by_place = [float(x["miou"]) for x in lines if (x["method"], x["clusters"]) == ("kmeans", "6")]
+    finer = ("kmeans", "6", "0")
+    by_place = [float(x["miou"]) for x in lines if (x["method"], x["clusters"], x["gathered"]) == finer]
     row = next(line for line in table.splitlines() if line.startswith("| rcf | k-means | 1"))
-    assert row.split(" | ")[6] == f"{np.mean(by_place):.1f}"
+    assert row.split(" | ")[8] == f"{np.mean(by_place):.1f}"
     assert Image.open(folder / "out" / "picture.png").width > 100
     said = capsys.readouterr().out
     assert said.startswith("6 of 6 runs left; how long they take is known when the first of each kind is through")
@@ -103,6 +106,22 @@ def test_a_study_that_was_stopped_goes_on_with_the_run_it_was_at(folder, monkeyp
     assert " ± " in row.split(" | ")[6]
 
 
+def test_covers_are_gathered_from_the_same_training(folder, monkeypatch):
+    for path in folder.glob("?/*.jpg"):  # all but a corner is a meadow
+        image = np.array([40, 100, 40]) + np.random.default_rng(1).integers(0, 40, (64, 64, 3))
+        image[:28, :28] = 200
+        Image.fromarray(image.astype(np.uint8)).save(path)
+    assert command(folder, monkeypatch, "--set", "data.stride_px=8", methods="kmeans") == 0
+    names = {}
+    for clustering in accuracy.Study("czech", (folder,), folder / "out", {"rcf": ()}, accuracy.METHODS).clusterings[1:]:
+        model = load_model(folder / "out" / "rcf-kmeans-b-seed0" / f"{clustering.name}.safetensors")
+        names[clustering.name] = [entry.name for entry in model.card.classes]
+    assert names["clusters-2-gathered"] == ["vegetation", "class 1"]
+    assert names["clusters-6"] == [f"class {number}" for number in range(6)]
+    assert names["clusters-6-gathered"][:2] == ["vegetation 1", "vegetation 2"]
+    assert names["clusters-6-gathered"][-1] == "class 5"
+
+
 def test_a_dry_run_needs_no_folder(folder, monkeypatch, capsys):
     assert command(folder, monkeypatch, "--dry-run", methods="kmeans") == 0
     assert lines_of(folder) == []
@@ -115,7 +134,7 @@ def test_the_crf_comes_last_and_trains_nothing(folder, monkeypatch):
     assert command(folder, monkeypatch, "--crf", methods="kmeans-colour") == 0
     refined = [(x["judged"], x["probe"], x["clusters"]) for x in lines_of(folder) if x["crf"] == "1"]
     assert sorted(refined) == sorted(
-        (p, *r) for p in "ab" for r in (("cluster", "2"), ("cluster", "6"), ("linear", "2"))
+        (p, *r) for p in "ab" for r in 2 * [("cluster", "2"), ("cluster", "6")] + [("linear", "2")]
     )
     assert "| k-means on colours + CRF | 1 |" in (folder / "out" / "results.md").read_text()
 
