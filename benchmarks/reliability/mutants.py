@@ -5,18 +5,25 @@ fails. Which tests those are, and how long they take, is measured once before. M
 same ones while other lines change. The first :data:`DEVELOPMENT` of every package were used to write tests: what counts
 is how many of those after them are noticed at the first try, before tests are written for what was missed.
 
+    python -m benchmarks.reliability.mutants geohp/vector geohp/legend/file.py --count 30 --seed 2
+
+draws others than those from the files and folders of its arguments, by default from all of the packages, and prints
+which are not noticed: so code is looked at that was written since.
+
 The well-kept tools were looked at first: cosmic-ray starts a process a mutant (five seconds of imports each), mutmut
 mutates no decorated functions and class bodies, and neither draws a sample nor chooses tests by line.
 """
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import csv
 import functools
 import hashlib
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -29,7 +36,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.isolation import Ended, Limits, run_function
+from benchmarks.reliability import journal
+from benchmarks.reliability.isolation import Ended, Limits, import_everything, run_function
 from benchmarks.reliability.mutation import Mutant, mutants_of
 from benchmarks.reliability.part import Case, Outcome, Part, Record
 
@@ -293,3 +301,42 @@ def figures(records: Sequence[Record]) -> str:
 
 
 PART = Part("mutants", "Mistakes planted at random: do the tests notice?", case, SAMPLE * len(PACKAGES), figures)
+
+
+def fresh(places: Sequence[Path], count: int, seed: int) -> list[Mutant]:
+    """Mutants of files, and of those in folders, drawn at random, none of them one that :data:`PART` had or has."""
+    known = {mutant.name for package in PACKAGES for mutant in package_mutants(package)[: DEVELOPMENT + SAMPLE]}
+    files = sorted({file for place in places for file in (place.rglob("*.py") if place.is_dir() else [place])})
+    mutants = [mutant for file in files for mutant in mutants_of(str(file.relative_to(ROOT)), file.read_bytes())]
+    mutants = [mutant for mutant in mutants if mutant.name not in known | explained().keys()]
+    return random.Random(seed).sample(mutants, min(count, len(mutants)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Try fresh mutants, and go on where that was when it is called again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    packages = [ROOT / "geohp" / package for package in PACKAGES]
+    parser.add_argument("places", nargs="*", type=Path, default=packages, help="files and folders (default: PACKAGES)")
+    parser.add_argument("--count", type=int, default=60, help="how many (default: 60)")
+    parser.add_argument("--seed", type=int, default=0, help="which ones (default: 0)")
+    parser.add_argument("--out", type=Path, default=Path("reliability"), help="folder of the records")
+    options = parser.parse_args(arguments)
+    path = options.out / "fresh_mutants.jsonl"
+    drawn = fresh([place.resolve() for place in options.places], options.count, options.seed)
+    import_everything()
+    tried = {record.case for record in journal.read(path)}
+    for number, mutant in enumerate(drawn):
+        if mutant.name not in tried:
+            with tempfile.TemporaryDirectory() as folder:
+                outcome = _workshop().attempt(mutant, Path(folder) / "case")
+            journal.append(path, Record(f"mutants of seed {options.seed}", number, mutant.name, outcome))
+    names = {mutant.name for mutant in drawn}
+    missed = [record for record in journal.read(path) if record.case in names and record.outcome.verdict == "failed"]
+    for record in missed:
+        print(f"{record.outcome.detail}: {record.case}")
+    print(f"{len(drawn) - len(missed)} of {len(drawn)} noticed")
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,11 +19,10 @@ import numpy as np
 
 from geohp.classes import LandCoverClass, classes_from_json
 from geohp.credentials import without_credentials
-from geohp.errors import SceneError
 from geohp.files.atomic import write_text
 from geohp.inference.acquisition import Acquisition, parse_moment
-from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
 from geohp.raster.grid import Grid
+from geohp.raster.read.opened import open_dataset
 from geohp.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -106,7 +105,7 @@ def describe(path: Path, assets: Mapping[str, Path], scene: str, taken: Acquisit
         path: where it will lie: links are relative to it.
         assets, scene, taken: see :func:`write_item`.
     """
-    with _opened(assets["labels"]) as labels:
+    with open_dataset(str(assets["labels"])) as labels:
         grid = Grid.of(labels)
         tags = labels.tags()
         classes = classes_from_json(labels.tags(1).get("classes", "[]"))
@@ -217,7 +216,7 @@ def _asset(name: str, file: Path, folder: Path, classes: Sequence[LandCoverClass
         media = _MEDIA.get(file.suffix.lower(), "application/octet-stream")
         return {"href": _href(str(file), folder), "type": media, "title": _TITLES[name], "roles": ["data"]}
     bands = []
-    with _opened(file) as dataset:
+    with open_dataset(str(file)) as dataset:
         for number in range(1, dataset.count + 1):
             band: dict[str, object] = {
                 "name": dataset.descriptions[number - 1] or f"band {number}",
@@ -284,7 +283,7 @@ def _dated(taken: Acquisition) -> dict[str, object]:
 
 
 def _from_file(scene: str) -> dict[str, object]:
-    with _opened(scene) as dataset:
+    with open_dataset(scene) as dataset:
         tags = {
             space: {key.upper(): value for key, value in dataset.tags(ns=space).items()}
             for space in dict.fromkeys(space for space, _ in _DATES)
@@ -308,13 +307,3 @@ def _from_file(scene: str) -> dict[str, object]:
 
 def _iso(time: datetime) -> str:
     return time.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _opened(name: str | Path) -> Any:
-    try:
-        with gdal_env():
-            return open_raster(name)
-    except FAILURES as error:
-        raise SceneError(
-            f"{name} cannot be opened ({gdal_message(error)})", "check the path and the access to it"
-        ) from error

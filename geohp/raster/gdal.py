@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,15 @@ def open_env(name: str) -> Any:
     folder and for some forty files that may lie there, one by one. There, and in a VRT, which may lead there, one
     thread decodes: where several do, GDAL takes what a server did not deliver for zeros without a word.
     """
-    remote = any(mark in name for mark in _ON_SERVERS)
+    remote = _is_on_server(name)
     options = {"GDAL_NUM_THREADS": "1" if remote or name.lower().endswith(".vrt") else "ALL_CPUS"}
     if remote and not _is_set("GDAL_DISABLE_READDIR_ON_OPEN"):
         options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
     return gdal_env(**options)
+
+
+def _is_on_server(name: str) -> bool:
+    return any(mark in name for mark in _ON_SERVERS)
 
 
 def _is_set(option: str) -> bool:
@@ -69,13 +73,22 @@ def _is_set(option: str) -> bool:
 def open_raster(name: str | Path, mode: str = "r", **options: Any) -> Any:
     """``rasterio.open`` that takes a raster without georeference for the ordinary thing it is here.
 
-    A pipe is refused: to open it would wait for whoever writes into it.
+    A pipe is refused: to open it would wait for whoever writes into it. A server that nothing could be had of is asked
+    again: GDAL remembers for as long as the process lives that there was no such file, and not why.
     """
     if Path(name).is_fifo():
         raise RasterioIOError(f"{name} is a pipe, which cannot be read here and there")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(name, mode, **options)
+        try:
+            return rasterio.open(name, mode, **options)
+        except RasterioIOError as error:
+            if not _is_on_server(str(name)) or "does not exist in the file system" not in str(error):
+                raise
+        with rasterio.Env(CPL_VSIL_CURL_NON_CACHED="/vsi"):
+            with suppress(RasterioIOError):
+                return rasterio.open(name, mode, **options)  # of S3 and its like it forgets only as this fails
+            return rasterio.open(name, mode, **options)
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

@@ -2,7 +2,10 @@
 
 import json
 import re
+import threading
 from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -223,7 +226,7 @@ def test_an_item_that_cannot_be_made_leaves_what_was_there(write_scene, three_fi
     labels = {"labels": tmp_path / "labels.tif"}
     path = tmp_path / "item.json"
     path.write_text("before")
-    with pytest.raises(SceneError, match=r"labels\.tif cannot be opened"):
+    with pytest.raises(SceneError, match=r"labels\.tif does not exist"):
         write_item(path, labels, str(scene))
     geohp.segment_file(scene, labels["labels"], geohp.Segmenter.fit(geohp.open_scene(scene), FitOptions(classes=2)))
     with pytest.raises(OutputError, match="could not be written"):
@@ -233,3 +236,20 @@ def test_an_item_that_cannot_be_made_leaves_what_was_there(write_scene, three_fi
     assert json.loads(path.read_text())["assets"]["labels"]["href"] == "./labels.tif"
     assert {p.name for p in tmp_path.iterdir()} == {"scene.tif", "labels.tif", "item.json"}
     assert np.isfinite(json.loads(path.read_text())["bbox"]).all()
+
+
+def test_beside_a_scene_on_a_server_nothing_is_asked_for(write_scene, three_fields, tmp_path):
+    scene = write_scene(three_fields)
+    labels = tmp_path / "labels.tif"
+    geohp.segment_file(scene, labels, geohp.Segmenter.fit(geohp.open_scene(scene), FitOptions(classes=2)))
+    asked = set()
+
+    class Recording(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            asked.add(self.path)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Recording, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        write_item(tmp_path / "item.json", {"labels": labels}, f"http://127.0.0.1:{server.server_port}/scene.tif")
+        server.shutdown()
+    assert asked == {"/scene.tif"}

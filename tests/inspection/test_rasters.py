@@ -52,7 +52,7 @@ def test_a_map_tells_its_classes_its_model_and_the_areas_of_its_polygons(tall_sc
 
 def test_what_is_no_raster_is_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"nothing")
-    with pytest.raises(SceneError, match=r"a\.tif cannot be opened"):
+    with pytest.raises(SceneError, match=r"a\.tif is not a raster"):
         raster_info(tmp_path / "a.tif")
 
 

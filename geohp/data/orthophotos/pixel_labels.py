@@ -19,10 +19,10 @@ from geohp.data.orthophotos.label_files import LabelFiles
 from geohp.errors import DataError, SceneError
 from geohp.legend.references import open_reference
 from geohp.raster.block import Block, BlockGrid
-from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_env, open_raster
+from geohp.raster.gdal import FAILURES, gdal_env, gdal_message
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster, warped_to
-from geohp.raster.read.unreachable import unreachable_error
+from geohp.raster.read.opened import open_dataset
 from geohp.raster.read.validity import ValidityPlan, alpha_bands
 
 Int64 = NDArray[np.int64]
@@ -159,7 +159,8 @@ class LabelReading:
 @contextmanager
 def _open_raster(path: str, image: str, grid: Grid, over_many: bool = False) -> Iterator[Labels]:
     """A label raster on the pixels of an image; ``over_many`` where it is not named after this one."""
-    with _opened(path) as dataset, ExitStack() as stack:
+    # Labels stay open beside others, so no environment of GDAL's may stay entered meanwhile: they end in order only.
+    with open_dataset(path) as dataset, ExitStack() as stack:
         own = Grid.of(dataset)
         if over_many and not _placed(own):
             raise DataError(
@@ -179,16 +180,6 @@ def _open_raster(path: str, image: str, grid: Grid, over_many: bool = False) -> 
             warped = warped_to(grid, dataset, path, resampling=Resampling.nearest, add_alpha=not alphas, **source)
             dataset = stack.enter_context(warped)
         yield _Colours(dataset, path)
-
-
-def _opened(path: str) -> Any:
-    # Labels stay open beside others, so no environment of GDAL's may stay entered meanwhile: they end in order only.
-    try:
-        with open_env(path):
-            return open_raster(path, sharing=False)
-    except (*FAILURES, ValueError) as error:
-        problem = f"{path} cannot be opened as a raster ({gdal_message(error)})"
-        raise unreachable_error(path, error) or SceneError(problem, "give other labels") from error
 
 
 def _needs_warp(own: Grid, name: str, grid: Grid, image: str) -> bool:

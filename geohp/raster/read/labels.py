@@ -19,10 +19,9 @@ from geohp.raster.block import BLOCK_PX, Block, BlockGrid
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, numpy_dtype, open_env, open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.arrays import array_label, to_memory_file, unmasked
-from geohp.raster.read.opened import check_readable, readable
+from geohp.raster.read.opened import check_readable, open_dataset, readable
 from geohp.raster.read.stored_tiles import StoredTiles, known_tiles
 from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
-from geohp.raster.read.unreachable import unreachable_error
 from geohp.raster.read.validity import ValidityPlan, alpha_bands
 
 if TYPE_CHECKING:
@@ -269,14 +268,7 @@ def opened_raster(source: str | Path | DataArray) -> Iterator[tuple[Any, str]]:
     with open_env(str(source)) if isinstance(source, str | Path) else gdal_env():
         if isinstance(source, str | Path):
             name = str(source)
-            try:
-                dataset = open_raster(source)
-            except FAILURES as error:
-                if (unreachable := unreachable_error(name, error)) is not None:
-                    raise unreachable from error
-                remedy = "" if Path(source).exists() or "://" in name else ": no such file; check the path"
-                raise SceneError(f"{name} cannot be opened as a raster ({gdal_message(error)}){remedy}.") from error
-            with dataset, readable(name):
+            with open_dataset(name) as dataset, readable(name):
                 yield dataset, name
         else:
             name = array_label(source)

@@ -1,16 +1,43 @@
-"""Rasters that GDAL has opened, and that may still hold nothing, or not what they say."""
+"""Rasters opened by GDAL: why one is not, and that it may still hold nothing, or not what it says."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from geohp.errors import SceneError
-from geohp.raster.gdal import GDAL_FAILURES, gdal_message, numpy_dtype
+from geohp.raster.gdal import FAILURES, GDAL_FAILURES, gdal_message, numpy_dtype, open_env, open_raster
+from geohp.raster.read.unreachable import unreachable_error
 
 _MOST_STORED = 2**29
 """Bytes of one stored block, of all its bands: to read a pixel GDAL decodes the whole of it, and holds it twice."""
+
+
+def open_dataset(name: str) -> Any:
+    """An open rasterio dataset of a file or an address; no environment of GDAL's stays entered for it.
+
+    Raises:
+        SceneError: it cannot be opened, with the remedy; UnreachableError where that is for its server.
+    """
+    try:
+        with open_env(name):
+            return open_raster(name, sharing=False)
+    except (*FAILURES, ValueError) as error:
+        raise unreachable_error(name, error) or SceneError(*_why_not(name, gdal_message(error))) from error
+
+
+def _why_not(name: str, message: str) -> tuple[str, str]:
+    """Why a raster cannot be opened, and what to do."""
+    local = Path(name)
+    if local.is_dir():
+        return f"{name} is a folder, not a raster", "name a file in it"
+    if local.exists():
+        return f"{name} is not a raster GDAL can read ({message})", "give a GeoTIFF, VRT, JPEG, PNG or the like"
+    if name.startswith("/vsi") or ":" in name:
+        return f"{name} cannot be opened ({message})", "check the address and the access to it"
+    return f"{name} does not exist", "check the path"
 
 
 def check_readable(dataset: Any, name: str) -> None:

@@ -21,11 +21,10 @@ from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, numpy_dtype, ope
 from geohp.raster.grid import Grid
 from geohp.raster.read.arrays import to_memory_file
 from geohp.raster.read.bands import BandSelection, BandTable, select_bands
-from geohp.raster.read.opened import check_readable, readable
+from geohp.raster.read.opened import check_readable, open_dataset, readable
 from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
 from geohp.raster.read.stored_tiles import StoredTiles, known_tiles
 from geohp.raster.read.unchanged import UnchangedFiles
-from geohp.raster.read.unreachable import unreachable_error
 from geohp.raster.read.validity import ValidityPlan
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def open_scene(path: str | Path, *, bands: BandRequest = None, scaling: ScalingR
         ConfigError: a scaling that is not understood.
     """
     name = str(path)
-    return Scene(_open_dataset(name), name, bands=bands, scaling=scaling)
+    return Scene(open_dataset(name), name, bands=bands, scaling=scaling)
 
 
 class Scene:
@@ -353,27 +352,6 @@ def _around(window: Window) -> Block:
 def array_name(array: Any) -> str:
     """An array in messages."""
     return f"array {array.name}" if getattr(array, "name", None) else "the array"
-
-
-def _open_dataset(name: str) -> Any:
-    try:
-        with open_env(name):
-            return open_raster(name, sharing=False)
-    except (*FAILURES, ValueError) as error:
-        raise unreachable_error(name, error) or SceneError(_cannot_open(name, error)) from error
-
-
-def _cannot_open(name: str, error: Exception) -> str:
-    local = Path(name)
-    if local.is_dir():
-        return f"{name} is a folder, not a raster: name a file in it."
-    if local.exists():
-        return (
-            f"{name} is not a raster GDAL can read ({gdal_message(error)}): give a GeoTIFF, VRT, JPEG, PNG or the like."
-        )
-    if name.startswith("/vsi") or ":" in name:
-        return f"{name} cannot be opened ({gdal_message(error)}): check the address and the access to it."
-    return f"{name} does not exist: check the path."
 
 
 def _select(dataset: Any, path: str, bands: BandRequest) -> BandSelection:
