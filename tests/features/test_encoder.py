@@ -4,7 +4,7 @@ import pytest
 import torch
 from squares import small_backbone
 from torch._subclasses.fake_tensor import FakeTensorMode
-from waits import Waits
+from waits import Waits, need_pretended_tensors
 
 from benchmarks.gpu.training import Pooled
 from geohp.errors import DataError
@@ -57,6 +57,7 @@ def test_on_a_gpu_products_are_in_half_precision_unless_exact(vit, monkeypatch):
 
 def test_features_reach_a_gpus_memory_without_a_wait(squares, monkeypatch):
     """Of shapes and devices alone."""
+    need_pretended_tensors()
     images = squares(8)
     with FakeTensorMode(allow_non_fake_inputs=True), Waits() as waits:
         with torch.device("cuda"):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from waits import Waits
+from waits import Waits, need_pretended_tensors
 
 from geohp.backbones.base import PatchFeatures
 from geohp.errors import TrainingError
@@ -42,11 +42,13 @@ def on_a_gpu(method_settings, half):
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_step_waits_for_nothing(settings, half, monkeypatch):
+    need_pretended_tensors()
     monkeypatch.setattr(loss, "fused", lambda *_: None)  # asks a driver what card there is
     assert on_a_gpu(settings, half) == []
 
 
 def test_waits_are_seen():
+    need_pretended_tensors()
     with Waits() as waits:
         values = torch.arange(3.0)
         float(values.sum())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from waits import need_pretended_tensors
 
 from geohp.inference.engine.forward import Runner
 from geohp.inference.engine.transfer import LayersToHost, milestone, to_device
@@ -66,6 +67,7 @@ class Model:
 
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
 def test_images_are_sent_beside_the_work_and_nothing_is_waited_for(log):
+    need_pretended_tensors()
     scores = Runner(Model(log), 4, 10, (8, 8), 4)(torch.zeros(7, 3, 8, 8))
     assert (scores.device, scores.shape) == (GPU, (7, 4, 8, 8))
     assert log == ["computing waits for the images", "images are in use", "forward pass of 4"] * 2
