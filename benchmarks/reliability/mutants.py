@@ -43,7 +43,10 @@ from benchmarks.reliability.part import Case, Outcome, Part, Record
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("methods/hp", "inference/engine", "vector", "evaluation", "raster/write", "legend")
-_MORE_TESTS = {"methods/hp": ("training/test_trajectory.py", "training/test_defaults.py")}
+_MORE_TESTS = {
+    "methods/hp": ("training/test_trajectory.py", "training/test_defaults.py"),
+    "methods/kmeans": ("methods/test_covers.py", "methods/test_clustering.py", "methods/test_kmeans.py"),
+}
 """Tests of a package that lie elsewhere than in the folder that mirrors it."""
 DEVELOPMENT, SAMPLE = 40, 60
 """Mutants a package: those that tests were written after, and those after them that count."""
