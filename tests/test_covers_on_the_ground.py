@@ -1,6 +1,7 @@
 """A cover is one class on images that it covers most of, whichever way the classes are found."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import rasterio
 
 import geohp
 from geohp.classes import classes_from_json
+from geohp.methods.hp.method import HP
+from geohp.methods.kmeans.method import KMeans
 from geohp.model.card import read_card
 from geohp.model.file import load_model
 
@@ -71,6 +74,30 @@ def test_a_trained_model_and_its_figures(country, tmp_path, method):
     cluster = next(result for result in evaluation.results if result.mode.probe == "cluster")
     assert len(cluster.scores["counts"]) == 4  # classes, not centroids
     assert cluster.scores["class_iou"][1] > 80
+
+
+@pytest.mark.parametrize("config", ["orthophotos", "orthophotos-hp", None], ids=["k-means", "HP", "without a model"])
+def test_no_clusters_are_fitted_that_covers_take_the_place_of(country, tmp_path, monkeypatch, config):
+    scene, _ = country
+
+    def waste(method, sample):
+        pytest.fail("k-means for nothing")
+
+    monkeypatch.setattr(KMeans, "finish", waste)
+    monkeypatch.setattr(HP, "finish", waste)
+    if config is None:
+        labels = geohp.segment(str(scene), classes=4)
+        assert classes_from_json(labels.attrs["classes"])[0].name == "vegetation"
+        return
+    shared = [setting for setting in TRAINING if config != "orthophotos" or not setting.startswith("method.")]
+    stages = []
+    run = geohp.train(
+        config, [f"data.images={scene}", *shared], out=tmp_path / "run", progress=lambda *step: stages.append(step)
+    )
+    assert read_card(run.folder).classes[0].name == "vegetation"
+    assert [step for step in stages if step[0] == "finding classes"] == [("finding classes", n, 1) for n in (0, 1)]
+    report = (run.folder / "report.html").read_text()
+    assert re.search("vegetation, 7[0-9] % of the ground, is one class; classes.split_covers=true", report)
 
 
 def test_the_published_way_splits_it(country, tmp_path):

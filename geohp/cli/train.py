@@ -32,6 +32,7 @@ def train(
 
     Interrupted, it goes on with --resume.
     """
+    from geohp.model.card import read_card
     from geohp.training.run import train as run_training
 
     with terminal.progress() as progress:
@@ -45,10 +46,12 @@ def train(
             aoi_layer=aoi_layer,
             progress=progress,
         )
-    text = f"trained in {terminal.duration(run.seconds)}: {run.folder} (model, report, metrics, pictures)"
+    classes = read_card(run.model).classes
+    text = f"trained in {terminal.duration(run.seconds)}: {run.folder}, with report.html to look at"
+    text += f"\n{len(classes)} classes: {', '.join(entry.name for entry in classes)}"
     comparison = None if run.comparison is None else run.comparison.document()
     details = {"warnings": list(run.warnings), "kmeans": comparison}
-    return Report(text, [run.folder, run.model], details=details)
+    return Report(text, [run.folder, run.model], classes, details=details)
 
 
 def prepare(

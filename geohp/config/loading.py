@@ -68,7 +68,7 @@ def parse_config(document: Mapping[str, Any], where: str = "configuration") -> C
     try:
         return Config.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(_explain(error))) from None
+        raise ConfigError(f"{where}: " + "; ".join(_explain(error, document))) from None
 
 
 def read_document(text: str, where: str) -> Any:
@@ -198,7 +198,7 @@ def _drop_settings_of_other_methods(document: dict[str, Any], overrides: Sequenc
         logger.info("method %s: left out %s, set for another method", method, ", ".join(f"method.{n}" for n in dropped))
 
 
-def _explain(error: ValidationError) -> Iterable[str]:
+def _explain(error: ValidationError, document: Mapping[str, Any]) -> Iterable[str]:
     """One clause for each problem, in the words of the configuration."""
     problems = error.errors()
     for item in problems[:_PROBLEMS]:
@@ -208,7 +208,7 @@ def _explain(error: ValidationError) -> Iterable[str]:
         shown, value = shorten(shown), shown_value(item["input"])
         match item["type"]:
             case "extra_forbidden" | "unexpected_keyword_argument":
-                yield f"unknown key {shown!r}{nearest(keys[-1], _keys_at(keys[:-1]))}"
+                yield f"unknown key {shown!r}{_elsewhere(keys, document) or nearest(keys[-1], _keys_at(keys[:-1]))}"
             case "missing":
                 yield f"key {shown!r} is missing"
             case "union_tag_invalid" | "union_tag_not_found":
@@ -221,6 +221,44 @@ def _explain(error: ValidationError) -> Iterable[str]:
                 yield f"{shown} = {value}: {message.replace('input should', 'it should')}"
     if len(problems) > _PROBLEMS:
         yield f"and {len(problems) - _PROBLEMS:,} more"
+
+
+def _elsewhere(keys: Sequence[str], document: Mapping[str, Any]) -> str:
+    """The clause that says which other variants of a section have a key, or what it is a misspelling of.
+
+    Args:
+        keys: of its place, the second being the variant that was taken.
+        document: in which it stands.
+    """
+    if len(keys) != 3 or keys[0] not in VARIANTS:
+        return ""
+    (section, taken, word), (key, _, variants) = keys, VARIANTS[keys[0]]
+    known = {name: set(_fields(kind)) for name, kind in variants.items()}
+    likely = difflib.get_close_matches(word[:_SHOWN], sorted(set().union(*known.values())), n=1)
+    owners = [name for name, names in known.items() if not names.isdisjoint(likely)]
+    if not owners or taken in owners:
+        return ""
+    meant = f": {taken} has none, it belongs to" if word in likely else f", did you mean {likely[0]!r} of"
+    choices = [f"{section}.{key}={name}{_packaged_with(section, name, document)}" for name in owners]
+    return f"{meant} {' or '.join(choices)}"
+
+
+def _packaged_with(section: str, variant: str, document: Mapping[str, Any]) -> str:
+    """The packaged configuration that differs from a document in the variant of one section alone, in brackets."""
+    wanted = {**_variants_of(document), section: variant}
+    for name, path in packaged_configs().items():
+        if _variants_of(read_yaml(path.read_text(encoding="utf-8"))) == wanted:
+            return f" (as in {name})"
+    return ""
+
+
+def _variants_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Which variant of each section a document takes."""
+    taken = {}
+    for name, (key, usual, _) in VARIANTS.items():
+        section = document.get(name)
+        taken[name] = section.get(key, usual) if isinstance(section, dict) else usual
+    return taken
 
 
 def shown_value(value: Any) -> str:

@@ -74,13 +74,14 @@ def fit_kmeans(
     if count < classes:
         logger.warning(_few_patches(sampler.name, distinct, count, classes))
     method = KMeans(net.channels, count, seed=seed).to(device)
-    if len(rows):
-        method.prepare(lambda _: iter([rows.T[None, :, :, None]]))
     named = default_classes(count)
     gathered = None if options.split_covers or not len(rows) else gather_covers(rows, looks, count, seed=seed)
     if gathered is not None:
         method.probe = gathered.probe.to(method.probe.clusters)
         named = gathered.name(named)
+    elif len(rows):
+        method.prepare(lambda _: iter([rows.T[None, :, :, None]]))
+        method.finish(lambda _: iter(()))
     side = default_input_px(net.patch_size)
     shown = slice(None, None, max(1, len(rows) // _SHOWN))
     card = ModelCard(

@@ -34,6 +34,7 @@ def resolve(config: Config, images: int) -> tuple[Config, list[str]]:
         train = train.model_copy(update={"epochs": size.epochs})
     else:
         notes += _without_effect(config)
+        train = train.model_copy(update={"augment": []})  # which would have features computed anew for every look
     return config.model_copy(update={"train": train, "method": method}), [*notes, *further]
 
 
@@ -50,7 +51,7 @@ def epochs_for(steps: int, max_steps: int | None = None) -> int:
 
 def _without_effect(config: Config) -> list[str]:
     """What is set for steps that there are not."""
-    keys = [f"train.{key}" for key in ("epochs", "max_steps", "score_every") if getattr(config.train, key)]
+    keys = [f"train.{key}" for key in ("epochs", "max_steps", "score_every", "augment") if getattr(config.train, key)]
     return [f"method {config.method.name} takes no steps: {', '.join(keys)} without effect"] if keys else []
 
 

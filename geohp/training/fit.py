@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.methods.factory import create_method
 from geohp.methods.kmeans.clustering import refit_probe
+from geohp.methods.kmeans.covers import Cover
 from geohp.methods.maskcontrast.settings import MaskContrastSettings
 from geohp.methods.settings import MethodSettings
 from geohp.model.card import BackboneCard, ModelCard
@@ -87,6 +88,7 @@ class Trained:
         best_on_labels: the model as it was when it scored best on labels, where it was scored.
         scores: the last ones, by probe.
         comparison: with k-means on the same features, where that was asked for.
+        covers: of much of the ground, which were gathered into the model's first classes.
     """
 
     model: LandCoverModel
@@ -97,6 +99,7 @@ class Trained:
     best_on_labels: LandCoverModel | None = None
     scores: Mapping[str, SegmentationScores] = field(default_factory=dict)
     comparison: KMeansComparison | None = None
+    covers: tuple[Cover, ...] = ()
 
 
 def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_progress) -> Trained:
@@ -126,8 +129,10 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
     if config.classes.sweep:
         config = _sweep(config, method, features, work, progress)
     card = _card(config, features, method, data.pixel_size_m)
-    model = _finished(method, features, card, config.classes)
-    best = _finished(best_method, features, card, config.classes) if best_method is not None else None
+    model, covers = _finished(method, features, card, config.classes, progress)
+    best = None
+    if best_method is not None:
+        best, _ = _finished(best_method, features, card, config.classes, progress)
     if data.label_classes and (model.linear_probe is None or not method.probe_is_final):
         model.linear_probe = fit_linear_probe(
             model.head,
@@ -141,7 +146,8 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
         health.check_result(method, features.sample)
     comparison = _comparison(config.train, data, model, features, progress) if method.iterative else None
     data.unchanged.check()
-    return Trained(model, config, method, features, health.warnings, best, scores.last if scores else {}, comparison)
+    last = scores.last if scores else {}
+    return Trained(model, config, method, features, health.warnings, best, last, comparison, covers)
 
 
 def _with_precision(config: Config) -> Config:
@@ -270,21 +276,34 @@ def _comparison(
     return comparison
 
 
-def _finished(method: Method, features: FeatureSampler, card: ModelCard, classes: ClassesConfig) -> LandCoverModel:
-    """The model that a method has come to, with as many clusters as the card has classes."""
+def _finished(
+    method: Method, features: FeatureSampler, card: ModelCard, classes: ClassesConfig, progress: Progress
+) -> tuple[LandCoverModel, tuple[Cover, ...]]:
+    """The model that a method has come to, with as many clusters as the card has classes, and the covers gathered."""
     seed = int(card.config["train"]["seed"])
+    progress("finding classes", 0, 1)
     with preserve_rng_state(features):
-        if len(method.probe.clusters) != len(card.classes):
-            refit_probe(method, features.sample, len(card.classes), seed=seed)
-        else:
-            method.finish(features.sample)
         seen = see_patches(method, features)
+        gathered = None
         if seen is not None and not classes.split_covers:
-            card = gather_by_look(method, seen, card, classes, seed)
+            gathered = gather_by_look(method, seen, classes, seed)
+        if gathered is None:  # else k-means would be for nothing
+            _settle_clusters(method, features, len(card.classes), seed)
+        elif not classes.names:
+            card = replace(card, classes=gathered.name(card.classes))
         model = LandCoverModel(features.backbone, method.head, method.probe, card, method.linear_probe)
         if seen is not None:
             colour_by_look(model, seen, classes.colours or ())
-    return model
+    progress("finding classes", 1, 1)
+    return model, () if gathered is None else gathered.covers
+
+
+def _settle_clusters(method: Method, features: FeatureSampler, count: int, seed: int) -> None:
+    """Those that training came to, or was to find, unless another number is to be taken."""
+    if len(method.probe.clusters) != count:
+        refit_probe(method, features.sample, count, seed=seed)
+    else:
+        method.finish(features.sample)
 
 
 def _card(config: Config, features: FeatureSampler, method: Method, pixel_size_m: float | None) -> ModelCard:

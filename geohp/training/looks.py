@@ -13,9 +13,8 @@ from geohp.config.experiment import ClassesConfig
 from geohp.errors import GeohpError
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
-from geohp.methods.kmeans.covers import Looks, gather_covers
+from geohp.methods.kmeans.covers import GatheredCovers, Looks, gather_covers
 from geohp.model.appearance import CHANNELS, coloured_by_look, patch_looks
-from geohp.model.card import ModelCard
 from geohp.model.network import LandCoverModel
 from geohp.training.sample_images import readable_images
 
@@ -51,13 +50,12 @@ def see_patches(method: Method, features: FeatureSampler) -> SeenPatches | None:
     return SeenPatches(torch.cat(codes), Looks(all_looks[:, :CHANNELS], all_looks[:, CHANNELS]))
 
 
-def gather_by_look(method: Method, seen: SeenPatches, card: ModelCard, classes: ClassesConfig, seed: int) -> ModelCard:
-    """Gather covers of much of the ground: the method's clusters change, and the names of classes in its card."""
+def gather_by_look(method: Method, seen: SeenPatches, classes: ClassesConfig, seed: int) -> GatheredCovers | None:
+    """Gather covers of much of the ground, which become the method's clusters; ``None`` where there are none."""
     gathered = gather_covers(seen.codes, seen.looks, classes.clusters, extra=classes.extra_clusters, seed=seed)
-    if gathered is None:
-        return card
-    method.probe = gathered.probe.to(method.probe.clusters)
-    return card if classes.names else replace(card, classes=gathered.name(card.classes))
+    if gathered is not None:
+        method.probe = gathered.probe.to(method.probe.clusters)
+    return gathered
 
 
 @torch.no_grad()

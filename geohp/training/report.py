@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from geohp.classes import LandCoverClass
 from geohp.config.documents import write_yaml
+from geohp.config.experiment import ClassesConfig
 from geohp.config.loading import public_config
 from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.report import confusion_png
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.hp.method import HP
+from geohp.methods.kmeans.covers import Cover
 from geohp.model.network import LandCoverModel
 from geohp.reporting.figures import as_rgb, colourise, draw_image, draw_samples, legend_handles, spread
 from geohp.reporting.pages import Picture, render_page
@@ -140,13 +142,25 @@ def _facts(trained: Trained, seconds: float) -> list[tuple[str, str]]:
         ("labels", "for the linear probe and for scores only" if images.labelled else "none"),
         ("backbone", f"{backbone.name}{block}: {backbone.channels} channels, patches of {backbone.patch_size} px"),
         ("method", config.method.name + "".join(f", {k.replace('_', ' ')} {v}" for k, v in settings.items())),
-        ("classes", f"{len(names)}" + (": " + ", ".join(names) if named else "")),
+        ("classes", _count(config.classes) + (": " + ", ".join(names) if named else "")),
+        *([("covers", _covers(trained.covers))] if trained.covers else []),
         ("training", steps if trained.method.iterative else "no steps"),
         ("seed", f"{config.train.seed}"),
         ("device", f"{trained.model.device.type}, precision {config.train.precision}"),
         ("time", _duration(seconds)),
         ("geohp", card.geohp_version),
     ]
+
+
+def _count(classes: ClassesConfig) -> str:
+    """How many, and what for."""
+    more = f" clusters for {classes.count} classes, to be merged by a legend (geohp legend, geohp view)"
+    return f"{classes.clusters}{more if classes.extra_clusters else ''}"
+
+
+def _covers(covers: Sequence[Cover]) -> str:
+    """What was gathered, and how it is told apart."""
+    return "; ".join(cover.sentence for cover in covers) + "; classes.split_covers=true has the kinds of each apart"
 
 
 def _duration(seconds: float) -> str:

@@ -61,7 +61,7 @@ def test_method_defaults_to_hp_and_can_be_kmeans():
         # What is known of a method is what can be set, none of its own constants.
         (
             {**MINIMAL, "method": {"name": "kmeans", "temperature": 1.0}},
-            "'method.temperature' (known here: name, standardise, samples, iterations, restarts)",
+            "'method.temperature': kmeans has none, it belongs to method.name=hp (as in orthophotos-hp.yaml) or",
         ),
         ({**MINIMAL, "train": {"epochs": 0}}, "train.epochs = 0"),
         ({**MINIMAL, "train": {"epochs": "many"}}, 'train.epochs = "many"'),
@@ -208,3 +208,29 @@ def test_what_is_said_of_the_new_method_stays_and_what_no_method_knows_is_refuse
     caplog.clear()
     assert load_config("potsdam3").method.code_channels == 256
     assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("config", "override", "said"),
+    [
+        ("orthophotos", "method.pool_size=9", "'method.pool_size': kmeans has none, it belongs to method.name=hp "
+         "(as in orthophotos-hp.yaml)"),
+        ("orthophotos", "method.random_shift=1", "kmeans has none, it belongs to method.name=stego"),
+        ("orthophotos", "method.tmperature=1", "did you mean 'temperature' of method.name=hp (as in "
+         "orthophotos-hp.yaml) or method.name=maskcontrast (as in maskcontrast.yaml)"),
+        ("potsdam3", "method.standardise=true", "hp has none, it belongs to method.name=kmeans"),
+        ("potsdam3", "data.patches=3", "potsdam has none, it belongs to data.source=orthophotos (as in"),
+        ("orthophotos", "method.restart=3", "'method.restart', did you mean 'restarts'?"),
+        ("orthophotos", "method.nonsense=3", "'method.nonsense' (known here: name, standardise"),
+    ],
+)  # fmt: skip
+def test_a_key_of_another_method_says_whose_it_is_and_how_to_choose_that(config, override, said):
+    with pytest.raises(ConfigError) as caught:
+        load_config(config, [override])
+    assert said in str(caught.value)
+    assert "--" not in str(caught.value)
+
+
+def test_whose_a_key_is_is_said_beside_other_mistakes():
+    with pytest.raises(ConfigError, match=r"data = 5: .*'method.warmup_steps': kmeans has none, it belongs to"):
+        load_config("orthophotos", ["data=5", "method.warmup_steps=2"])

@@ -16,6 +16,7 @@ def test_a_channel_of_large_values_decides_unless_standardised(standardise):
     maps = rows.T.reshape(1, 4, 40, 50)
     method = KMeans(4, 2, KMeansSettings(standardise=standardise))
     method.prepare(lambda _: iter([maps]))
+    method.finish(lambda _: iter([maps]))
     found = method.probe.scores(method.head(maps))[0].argmax(0).flatten()
     agreement = float((found == kinds).float().mean())
     assert (max(agreement, 1 - agreement) > 0.99) == standardise

@@ -137,3 +137,11 @@ def test_k_means_takes_no_steps_and_says_what_has_no_effect():
     assert resolve(config, 400) == (config, [])
     _, said = resolve(load_config("orthophotos", ["data.images=a.tif", "train.max_steps=150"]), 400)
     assert said == ["method kmeans takes no steps: train.max_steps without effect"]
+
+
+def test_images_are_not_changed_at_random_where_nothing_is_learned_from_it():
+    """Features of such images are kept nowhere, and computed anew for every look."""
+    resolved, said = resolve(load_config("orthophotos", ["data.images=a.tif", "train.augment=[flip]"]), 400)
+    assert resolved.train.augment == []
+    assert said == ["method kmeans takes no steps: train.augment without effect"]
+    assert resolve(load_config("orthophotos-hp", ["data.images=a.tif", "train.augment=[flip]"]), 400)[0].train.augment

@@ -21,6 +21,7 @@ from geohp.errors import DataError
 from geohp.evaluation.metrics import SegmentationMetrics
 from geohp.methods.base import Batch
 from geohp.methods.factory import create_method
+from geohp.methods.kmeans.covers import Cover
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
 from geohp.training.comparison import KMeansComparison, MapFigures
@@ -215,6 +216,16 @@ def test_what_does_not_apply_is_left_out_and_said(tmp_path):
     assert page.sections == ["facts", "samples", "clusters", "similarity"]
     assert "kmeans looks at the data once" in page.text
     assert {path.name for path in tmp_path.iterdir()} == {"report.html", "samples.png"}
+
+
+def test_extra_clusters_and_gathered_covers_say_what_they_are_for(tmp_path):
+    made = Made(Fields(8), method="kmeans")
+    classes = made.config.classes.model_copy(update={"count": 2, "extra_clusters": 1})
+    made.config = made.config.model_copy(update={"classes": classes})
+    page = made.write(tmp_path, covers=(Cover("vegetation", 0.39, 3), Cover("open ground", 0.31)))
+    assert "3 clusters for 2 classes, to be merged by a legend" in page.text
+    assert "vegetation, 39 % of the ground, is 3 classes; open ground, 31 % of the ground, is one class" in page.text
+    assert "classes.split_covers=true" in page.text
 
 
 @pytest.mark.parametrize(

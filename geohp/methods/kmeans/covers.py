@@ -81,6 +81,12 @@ class Cover:
     share: float
     classes: int = 1
 
+    @property
+    def sentence(self) -> str:
+        """What it has become."""
+        classes = "one class" if self.classes == 1 else f"{self.classes} classes"
+        return f"{self.name}, {100 * self.share:.0f} % of the ground, is {classes}"
+
 
 @dataclass(frozen=True)
 class GatheredCovers:
@@ -165,7 +171,7 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
         parts.append(centroids)
         members.append(first + numbers)
         first += cover.classes
-        logger.info("%s, %.0f %% of the ground, is %s", cover.name, 100 * cover.share, _in_words(cover.classes))
+    logger.info("%s (split_covers has the kinds of each apart)", "; ".join(cover.sentence for cover in covers))
     parts.append(spherical_kmeans(rows[kinds == _REST], others, seed=seed)[0])
     members.append(torch.arange(first, classes))
     probe = ClusterProbe(rows.shape[1], sum(map(len, members)), torch.cat(members))
@@ -223,7 +229,3 @@ def _split(rows: Tensor, classes: int, centroids: int, seed: int) -> tuple[Tenso
 def _shares(colours: Tensor) -> Tensor:
     total = colours.sum(-1, keepdim=True)
     return colours / total.clamp_min(torch.finfo(colours.dtype).tiny)
-
-
-def _in_words(count: int) -> str:
-    return "one class" if count == 1 else f"{count} classes"

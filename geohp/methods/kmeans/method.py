@@ -53,6 +53,7 @@ class KMeans(Method):
 
     name = "kmeans"
     iterative = False
+    probe_is_final = False
     head: Standardise
 
     def __init__(
@@ -68,6 +69,7 @@ class KMeans(Method):
         self.head = Standardise(in_channels)
         self.probe = ClusterProbe(in_channels, clusters)
         self.settings, self.seed = settings, seed
+        self._rows: Tensor | None = None
 
     @classmethod
     def build_head(cls, in_channels: int, code_channels: int, tensors: Collection[str]) -> Standardise:
@@ -75,29 +77,34 @@ class KMeans(Method):
         return Standardise(in_channels)
 
     def prepare(self, sample: SampleFeatures) -> None:
-        """Draw up to ``samples`` patches evenly from the images and fit the centroids.
+        """Draw up to ``samples`` patches evenly from the images, and measure what is to be standardised on them."""
+        self._rows = gather_rows(sample, self.settings.samples, self.seed)
+        if self.settings.standardise:
+            self.head.fit(self._rows)
+
+    @torch.no_grad()
+    def finish(self, sample: SampleFeatures) -> None:
+        """Fit the centroids to the patches that were drawn; who gathers covers has no use for them.
 
         Raises:
             ValueError: when there are fewer patches than clusters.
         """
-        settings = self.settings
-        rows = gather_rows(sample, settings.samples, self.seed)
+        assert self._rows is not None, "prepare() comes first"
+        settings, rows = self.settings, self._rows
         if settings.standardise:
-            self.head.fit(rows)
             rows = self.head(rows.T[None, :, :, None])[0, :, :, 0].T
-        centroids, self.mean_cosine = spherical_kmeans(
+        centroids, _ = spherical_kmeans(
             rows,
             len(self.probe.clusters),
             iterations=settings.iterations,
             restarts=settings.restarts,
             seed=self.seed,
         )
-        with torch.no_grad():
-            self.probe.clusters.copy_(centroids)
+        self.probe.clusters.copy_(centroids)
 
     def losses(self, batch: Batch, *, step: int, total_steps: int) -> dict[str, Tensor]:
-        """k-means has no gradient steps; see :meth:`prepare`."""
-        raise NotImplementedError("k-means is fitted by prepare(), not by gradient steps")
+        """k-means has no gradient steps; see :meth:`finish`."""
+        raise NotImplementedError("k-means is fitted by finish(), not by gradient steps")
 
     def optimizers(self) -> list[Optimizer]:
         """None: nothing is learnt by gradient."""
