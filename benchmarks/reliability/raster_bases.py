@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.shutil
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, PhotometricInterp
 
 from benchmarks.reliability.isolation import Limits, run_function
 from benchmarks.reliability.raster_generated import PLAIN
@@ -163,6 +163,8 @@ def _crop(source: Path, target: Path) -> None:
         side = 128
         window = rasterio.windows.Window(dataset.width // 3, dataset.height // 3, side, side)
         profile = dataset.profile | {"width": side, "height": side, "transform": dataset.window_transform(window)}
+        if dataset.photometric is PhotometricInterp.ycbcr:
+            profile["compress"] = "jpeg"  # rasterio 1.4.3 leaves out that one
         values = dataset.read(window=window)
     with rasterio.open(target, "w", **profile) as dataset:
         dataset.write(values)
