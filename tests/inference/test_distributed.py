@@ -472,7 +472,7 @@ def test_a_lazy_map_is_computed_by_workers(segmenter, scene, client, as_on_worke
     with segmenter.open(rioxarray.open_rasterio(scene, chunks={"band": 1, "y": 300, "x": 250})) as opened:
         lazy = segmenter.segment(opened, WINDOWS)
     assert lazy.data.npartitions > 2
-    np.testing.assert_array_equal(client.compute(lazy.data).result(timeout=60), eager.values)
+    np.testing.assert_array_equal(client.compute(lazy.data).result(timeout=600), eager.values)
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.integers(0, 47), st.data())
