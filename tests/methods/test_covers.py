@@ -55,9 +55,10 @@ def test_the_index_is_that_of_the_paper():
     [((70, 90, 50), 0.1, True, False), ((95, 100, 60), 0.02, True, False), ((150, 170, 120), 0.02, True, False),
      ((128, 120, 118), 0.03, False, False), ((200, 190, 160), 0.03, False, True), ((200, 190, 160), 0.2, False, False),
      ((60, 100, 98), 0.01, False, False), ((140, 119, 70), 0.02, False, False), ((30, 60, 120), 0.01, False, False),
-     ((0, 0, 0), 0.0, False, False)],
+     ((100, 110, 95), 0.02, True, False), ((100, 106, 96), 0.02, False, False),
+     ((127.5, 127.5, 127.5), 0.02, False, False), ((0, 0, 0), 0.0, False, False)],
     ids=["trees", "dry grass", "bright meadow", "road", "sand", "white roofs", "turquoise water", "muddy river", "sea",
-         "nothing"],
+         "pale green", "greenish", "as bright as half", "nothing"],
 )  # fmt: skip
 def test_covers_are_told_by_their_looks(colour, texture, vegetation, open_ground):
     looks = one(colour, texture)
@@ -112,6 +113,7 @@ def test_where_there_is_hardly_anything_else_a_cover_has_several_classes():
     rows, looks, kind = ground(0.97)
     gathered = gather_covers(rows, looks, 6)
     assert [cover.classes for cover in gathered.covers] == [4]  # the others: 8 * 0.03 * 6, rounded up
+    assert len(gathered.probe.clusters) == 2 * 6 + 2  # two of each class there is, shared by the cover's; the others
     assert gathered.probe.classes == 6
     labels = classes_of(gathered.probe, rows)
     assert ((labels < 4) == (kind < 3)).double().mean() > 0.99
