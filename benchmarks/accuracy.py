@@ -50,15 +50,17 @@ FINER = 3
 _PATCH_PX = 14
 _PUBLISHED = ("code_channels", "temperature", "consistency_weight", "keep_rate", "pool_size", "ema_momentum",
               "warmup_steps", "renew_interval", "refit_probe")  # fmt: skip
+_NO_COLOUR = "backbone.colour_share=0"
+_AS_THEY_ARE = ("backbone.remove_position_bias=false", _NO_COLOUR)
 _SHOWN = 5
 """Images of a picture."""
 
 
 def published_hp() -> tuple[str, ...]:
-    """Overrides that make HP what potsdam3.yaml has, position in the features kept."""
+    """Overrides that make HP what potsdam3.yaml has, features as they are."""
     method = load_config("potsdam3").method
     settings = {"name": "hp", **{name: getattr(method, name) for name in _PUBLISHED}}
-    return (f"method={json.dumps(settings)}", "backbone.remove_position_bias=false")
+    return (f"method={json.dumps(settings)}", *_AS_THEY_ARE)
 
 
 METHODS = (
@@ -74,7 +76,8 @@ METHODS = (
     Row("maskcontrast", "MaskContrast", ("method.name=maskcontrast",)),
     Row("probes", "raw features, probes", ("method.name=probes",)),
     Row("kmeans", "k-means", ("method.name=kmeans",)),
-    Row("kmeans-position", "k-means, position kept", ("method.name=kmeans", "backbone.remove_position_bias=false")),
+    Row("kmeans-plain", "k-means, no colour beside", ("method.name=kmeans", _NO_COLOUR)),
+    Row("kmeans-position", "k-means, features as they are", ("method.name=kmeans", *_AS_THEY_ARE)),
     Row(
         "kmeans-colour",
         "k-means on colours",
@@ -84,7 +87,7 @@ METHODS = (
         ),
     ),
 )
-OF_TRANSFORMERS, OF_NO_FEATURES = "kmeans-position", "kmeans-colour"
+OF_TRANSFORMERS, OF_NO_FEATURES = ("kmeans-plain", "kmeans-position"), "kmeans-colour"
 """Methods that make a difference with one kind of features alone."""
 
 
@@ -130,7 +133,7 @@ class Study:
         """What has scores of its own in the table."""
         for number, features in enumerate(self.features):
             for method in self.methods:
-                if method.name == OF_TRANSFORMERS and features in ("aerial", "rcf"):
+                if method.name in OF_TRANSFORMERS and features in ("aerial", "rcf"):
                     continue
                 if method.name != OF_NO_FEATURES or number == 0:
                     yield Cell(features, method)

@@ -143,7 +143,7 @@ def test_hp_as_published_is_potsdams():
     ours, published = load_config("orthophotos-hp"), load_config("potsdam3")
     config = load_config("orthophotos-hp", accuracy.published_hp())
     assert config.method == published.method != ours.method
-    assert not config.backbone.remove_position_bias
+    assert (config.backbone.remove_position_bias, config.backbone.colour_share) == (False, 0)
     assert (config.data, config.train) == (ours.data, ours.train)
 
 

@@ -21,6 +21,9 @@ from geohp.backbones.weight_paths import HUB, RANDOM
 from geohp.backbones.weights import load_weights
 from geohp.errors import ConfigError
 
+COLOUR_SHARE = 0.25
+"""Length of colour beside a transformer's features on overhead imagery, as a share of theirs (docs/accuracy.md)."""
+
 
 def create_backbone(
     name: str,
@@ -82,12 +85,14 @@ def create_backbone_for_bands(
     weights: str | os.PathLike[str] | None = None,
     block: int = -1,
     remove_position_bias: bool = False,
+    colour_share: float = 0.0,
     **options: Any,
 ) -> Backbone:
     """Build a backbone for imagery of so many bands; see :func:`create_backbone`.
 
     ``rcf`` takes any number of bands, and ``seed``, unless ``options`` say otherwise. Only transformers have a bias
-    by position that could be removed.
+    by position that could be removed, and of them alone, with nothing beside yet, colour is set beside: the other
+    backbones see little else.
 
     Raises:
         ConfigError: when the backbone takes another number of bands, and as :func:`create_backbone` does.
@@ -100,6 +105,8 @@ def create_backbone_for_bands(
         options = {"in_channels": bands, **options}
     if remove_position_bias and first not in OWN:
         options = {"remove_position_bias": True, **options}
+    if colour_share and name not in OWN and JOINED not in name:
+        name, options = f"{name}{JOINED}{Colour.name}", {"share": colour_share, **options}
     backbone = create_backbone(name, weights=weights, block=block, **options)
     if backbone.in_channels != bands:
         raise ConfigError(

@@ -32,6 +32,8 @@ class BackboneConfig(Strict):
     """Block whose output is used, counted from 0; -1 is the last, after its final norm."""
     remove_position_bias: bool = False
     """Subtract what a transformer's features say about a patch's place in the window (docs/accuracy.md)."""
+    colour_share: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Set colour beside a transformer's features, as long as this share of them; 0 leaves it out (docs/accuracy.md)."""
     options: dict[str, int | float | str | bool | list[int] | list[float]] = Field(default={})
     """Further arguments of the backbone's constructor (patch_size, filters, ...)."""
 

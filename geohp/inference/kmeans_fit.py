@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geohp.backbones.base import Backbone
-from geohp.backbones.factory import create_backbone_for_bands
+from geohp.backbones.factory import COLOUR_SHARE, create_backbone_for_bands
 from geohp.classes import default_classes
 from geohp.errors import DataError
 from geohp.inference import scene_sampler
@@ -66,6 +66,7 @@ def fit_kmeans(
         weights=options.weights,
         block=-1 if options.block is None else options.block,
         remove_position_bias=True,
+        colour_share=COLOUR_SHARE,
     ).to(device)
     rows, looks = _sample_features(net, sampler, device, seed, progress)
     # Patches that are the same to the last bit cannot belong to different classes.

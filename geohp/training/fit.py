@@ -171,6 +171,7 @@ def _prepare(config: Config, data: TrainingData, progress: Progress) -> tuple[Me
         weights=config.backbone.weights,
         block=config.backbone.block,
         remove_position_bias=config.backbone.remove_position_bias,
+        colour_share=config.backbone.colour_share,
         **config.backbone.options,
     ).to(torch_device(settings.device))
     _check_patch_size(config, backbone.patch_size)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from geohp.backbones import factory
 from geohp.backbones.factory import create_backbone, create_backbone_for_bands
 from geohp.backbones.names import patch_size_of
 from geohp.classes import default_classes
@@ -17,6 +18,7 @@ from geohp.model.file import load_model, save_model
 from geohp.model.network import LandCoverModel
 
 TINY = "vit_tiny_patch16_224"
+RCF = create_backbone("rcf")
 
 
 def images(count: int = 3, bands: int = 3, side: int = 64) -> torch.Tensor:
@@ -29,6 +31,21 @@ def side_by_side(name: str = f"{TINY}+aerial+colour", **options):
     backbone = create_backbone(name, weights="random", block=1, weights_beside="random", **options)
     backbone.fit(iter(images().split(2)))
     return backbone
+
+
+@pytest.mark.parametrize(
+    ("name", "joined"),
+    [(TINY, f"{TINY}+colour"), (f"{TINY}+aerial", f"{TINY}+aerial"), ("rcf", "rcf"), ("colour", "colour")],
+)
+def test_colour_is_set_beside_transformers_that_have_nothing_beside(name, joined, monkeypatch):
+    created = {}
+    monkeypatch.setattr(factory, "create_backbone", lambda name, **options: created.update({name: options}) or RCF)
+    create_backbone_for_bands(name, 3, colour_share=0.25)
+    assert list(created) == [joined]
+    assert created[joined].get("share") == (0.25 if joined == f"{TINY}+colour" else None)
+    created.clear()
+    create_backbone_for_bands(name, 3)
+    assert list(created) == [name]
 
 
 def test_features_are_the_firsts_and_then_the_others_centred_and_of_their_share_of_its_length():

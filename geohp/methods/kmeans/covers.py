@@ -29,7 +29,7 @@ _GREEN_OVER_BLUE, _GREEN_OVER_RED = 0.02, -0.01
 """By which shares green exceeds blue and red in vegetation, ripe grass included: turquoise water and mud do not."""
 _BRIGHT, _SMOOTH = 0.5, 0.1
 """Open ground is brighter, and varies less within a patch, than that: sand, bare soil, snow; roofs and trees vary."""
-_COVERS_MUCH = 1.6
+_COVERS_MUCH = 1.75
 """Fair shares of the ground (1 / K each, extra clusters not counted) from which on k-means would split a cover."""
 _FINEST = 8.0
 """Classes of the rest are on average at least the eighth part of a fair share; the others stay with a cover."""
@@ -153,7 +153,7 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
         seed: of all draws.
 
     Returns:
-        ``None`` where no cover has 1.6 classes' share (of those that are no extra ones) of the ground, or
+        ``None`` where no cover has 1.75 classes' share (of those that are no extra ones) of the ground, or
         there is nothing else.
     """
     rows = F.normalize(rows.float().cpu(), dim=1)
