@@ -80,6 +80,11 @@ class Backbone(nn.Module, ABC):
         return False
 
     @property
+    def fit_is_random(self) -> bool:
+        """True where :meth:`fit` draws from the images; one that measures them is the same for every seed."""
+        return self.needs_fit
+
+    @property
     def parts(self) -> tuple[int, ...]:
         """Channels of the features that belong together, such as those of a stage; their sum is ``channels``."""
         return (self.channels,)

@@ -15,6 +15,9 @@ from geohp.errors import DataError
 OTHERS = "others"
 """Prefix of what every model file holds, whatever becomes of the first backbone's weights."""
 
+_MEASURED = 8
+"""Images by which the length of the first's features is measured."""
+
 
 class SideBySide(Backbone):
     """The features of a backbone, and after them those of others on the same patches.
@@ -62,9 +65,16 @@ class SideBySide(Backbone):
         """True until fitted, or a fitted state is loaded."""
         return self.first.needs_fit or not bool(self.others.fitted)
 
+    @property
+    def fit_is_random(self) -> bool:
+        """That of the first: what stands beside it is measured."""
+        return self.first.fit_is_random
+
     @torch.no_grad()
     def fit(self, images: Iterable[Tensor]) -> None:
         """Fit the first where it needs it; measure centre and length of the others' features, and the first's length.
+
+        The latter of a few of the images only: it hardly varies, and a transformer's features are dear.
 
         Raises:
             DataError: when there are no images.
@@ -74,7 +84,9 @@ class SideBySide(Backbone):
             raise DataError(f"{self.name}: there is no imagery to fit to", "give at least one image")
         if self.first.needs_fit:
             self.first.fit(batches)
-        lengths = [self.first(batch, affinities=False).features.norm(dim=1).flatten() for batch in batches]
+        single = [image[None] for batch in batches for image in batch]
+        few = single[:: -(-len(single) // _MEASURED)]
+        lengths = [self.first(image, affinities=False).features.norm(dim=1).flatten() for image in few]
         self.others.fit([self._rescaled(batch) for batch in batches], self.share * torch.cat(lengths).mean())
 
     @torch.no_grad()

@@ -164,9 +164,15 @@ class FeatureSampler:
         self._usable = readable.nonzero()[:, 0]
         return True
 
-    def normalised(self, count: int) -> Iterator[Tensor]:
-        """Normalised batches (B, bands, H, W) of up to ``count`` shuffled images: what a backbone is fitted on."""
-        for batch in self._read(self._draw(count)):
+    def normalised(self, count: int, *, shuffled: bool = True) -> Iterator[Tensor]:
+        """Normalised batches (B, bands, H, W) of up to ``count`` images: what a backbone is fitted on.
+
+        Args:
+            count: at most so many.
+            shuffled: drawn by the seed; otherwise spread evenly, in their order, the same whatever the seed.
+        """
+        every = max(1, -(-len(self) // count))
+        for batch in self._read(self._draw(count) if shuffled else torch.arange(0, len(self), every)):
             yield self.encode.normalise(batch["image"])
 
     def batches(self, rank: int = 0, replicas: int = 1) -> DataLoader[Any]:

@@ -208,7 +208,7 @@ def _features(
     )
     if backbone.needs_fit:
         progress("fitting the backbone", 0, 1)
-        backbone.fit(features.normalised(_FITTED_ON))
+        backbone.fit(features.normalised(_FITTED_ON, shuffled=backbone.fit_is_random))
         progress("fitting the backbone", 1, 1)
     options = CacheOptions(settings.cache, settings.cache_gib * 2**30, settings.cache_dir, settings.features_dtype)
     features.cache(options, progress)

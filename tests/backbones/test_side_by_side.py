@@ -64,6 +64,17 @@ def test_features_are_the_firsts_and_then_the_others_centred_and_of_their_share_
         assert part.mean((0, 2, 3)).abs().max() < 1e-4 * length
 
 
+def test_the_length_of_a_transformers_features_is_measured_on_a_few_images(monkeypatch):
+    torch.manual_seed(0)
+    backbone = create_backbone(f"{TINY}+colour", weights="random", block=1)
+    seen = []
+    backbone.first.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    backbone.fit(iter(images(30, side=16).split(4)))
+    assert sum(seen) == 8
+    assert not backbone.fit_is_random
+    assert create_backbone_for_bands("rcf+colour", 3).fit_is_random
+
+
 def test_parts_are_those_of_all_in_their_order():
     backbone = side_by_side(f"{TINY}+aerial3+colour")
     assert backbone.parts == (backbone.first.channels, 64, 128, 256, 6)

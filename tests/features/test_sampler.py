@@ -42,6 +42,15 @@ def test_reading_processes_change_nothing(squares, make_source):
         assert torch.equal(maps, others)
 
 
+def test_what_a_backbone_measures_is_the_same_for_every_seed(squares, make_source):
+    images = squares()
+    one, other = (list(make_source(images, seed=seed).normalised(4, shuffled=False)) for seed in (1, 2))
+    assert sum(map(len, one)) in (3, 4)
+    assert torch.equal(torch.cat(one), torch.cat(other))
+    one, other = (list(make_source(images, seed=seed).normalised(4)) for seed in (1, 2))
+    assert not torch.equal(torch.cat(one), torch.cat(other))
+
+
 def test_samples_go_on_where_they_were(squares, make_source):
     source = make_source(squares())
     list(source.sample(5))
