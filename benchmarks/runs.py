@@ -279,7 +279,7 @@ def _settle(run: Run, clusterings: Sequence[Clustering], progress: Progress) -> 
             seen = see_patches(model, features) if clustering.gathered else None
             if seen is not None:
                 classes = config.classes.model_copy(update={"extra_clusters": max(0, clusters - count)})
-                model.card = gather_by_look(model, seen, model.card, classes, train.seed)
+                gather_by_look(model, seen, classes, train.seed)
             save_model(model, model_of(run, clustering))
 
 

@@ -105,9 +105,10 @@ def create_backbone_for_bands(
         options = {"in_channels": bands, **options}
     if remove_position_bias and first not in OWN:
         options = {"remove_position_bias": True, **options}
+    beside = ""
     if colour_share and name not in OWN and JOINED not in name:
-        name, options = f"{name}{JOINED}{Colour.name}", {"share": colour_share, **options}
-    backbone = create_backbone(name, weights=weights, block=block, **options)
+        beside, options = f"{JOINED}{Colour.name}", {"share": colour_share, **options}
+    backbone = create_backbone(name + beside, weights=weights, block=block, **options)
     if backbone.in_channels != bands:
         raise ConfigError(
             f"bands: {bands} band(s) chosen, but {name} takes {backbone.in_channels}",

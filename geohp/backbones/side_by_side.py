@@ -17,6 +17,8 @@ OTHERS = "others"
 
 _MEASURED = 8
 """Images by which the length of the first's features is measured."""
+_ROUNDING = 1e-5
+"""Features that differ by less than this share of their length differ by rounding alone."""
 
 
 class SideBySide(Backbone):
@@ -128,8 +130,9 @@ class _Others(nn.Module):
         """Take centre and scale from images in [0, 1], so that every backbone's features have a mean length."""
         rows = torch.cat([self._raw(batch).transpose(0, 1).flatten(1) for batch in batches], 1)
         self.centre.copy_(rows.mean(1))
-        parts = torch.split(rows - self.centre[:, None], self._widths)
-        scales = [length / part.norm(dim=0).mean().clamp_min(torch.finfo(part.dtype).tiny) for part in parts]
+        parts = torch.split(rows, self._widths)
+        centres = torch.split(self.centre[:, None], self._widths)
+        scales = [_scale(part, centre, length) for part, centre in zip(parts, centres, strict=True)]
         self.scale.copy_(torch.cat([s.expand(w) for s, w in zip(scales, self._widths, strict=True)]))
         self.fitted.fill_(True)
 
@@ -143,3 +146,10 @@ class _Others(nn.Module):
             mean, std = (images.new_tensor(values)[:, None, None] for values in (backbone.mean, backbone.std))
             features.append(backbone((images - mean) / std, affinities=False).features.to(self.centre.dtype))
         return torch.cat(features, 1)
+
+
+def _scale(rows: Tensor, centre: Tensor, length: Tensor) -> Tensor:
+    """What brings features (C, n), less their centre (C, 1), to a mean length; 0 where they are all the same."""
+    own = (rows - centre).norm(dim=0).mean()
+    rounding = _ROUNDING * rows.norm(dim=0).mean()
+    return torch.where(own > rounding, length / own.clamp_min(torch.finfo(own.dtype).tiny), 0.0)

@@ -75,6 +75,16 @@ def test_the_length_of_a_transformers_features_is_measured_on_a_few_images(monke
     assert create_backbone_for_bands("rcf+colour", 3).fit_is_random
 
 
+def test_imagery_of_one_colour_gives_nothing_but_the_firsts_features():
+    torch.manual_seed(0)
+    backbone = create_backbone(f"{TINY}+colour", weights="random", block=1)
+    plain = torch.full((2, 3, 32, 32), 0.3) + torch.tensor([0.1, 0.2, 0.7])[:, None, None]
+    backbone.fit(iter([plain]))
+    out = backbone(plain).features
+    assert torch.equal(out[:, : backbone.first.channels], backbone.first(plain).features)
+    assert not out[:, backbone.first.channels :].any()
+
+
 def test_parts_are_those_of_all_in_their_order():
     backbone = side_by_side(f"{TINY}+aerial3+colour")
     assert backbone.parts == (backbone.first.channels, 64, 128, 256, 6)
