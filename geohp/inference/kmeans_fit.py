@@ -47,6 +47,7 @@ def fit_kmeans(
     device: torch.device,
     errors_as_nodata: bool = False,
     area: AreaOfInterest | None = None,
+    colour_share: float = COLOUR_SHARE,
     progress: Progress = no_progress,
 ) -> LandCoverModel:
     """Fit cosine k-means on features of windows drawn from all over a scene, or several.
@@ -66,7 +67,7 @@ def fit_kmeans(
         weights=options.weights,
         block=-1 if options.block is None else options.block,
         remove_position_bias=True,
-        colour_share=COLOUR_SHARE,
+        colour_share=colour_share,
     ).to(device)
     rows, looks = _sample_features(net, sampler, device, seed, progress)
     # Patches that are the same to the last bit cannot belong to different classes.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from geohp.backbones.factory import COLOUR_SHARE
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_to_json
 from geohp.inference.band_counts import check_band_count, check_channels
 from geohp.inference.engine.pipeline import label_blocks
@@ -105,6 +106,7 @@ class Segmenter:
         device: str = "auto",
         errors_as_nodata: bool = False,
         area: AreaOfInterest | None = None,
+        colour_share: float = COLOUR_SHARE,
         progress: Progress = no_progress,
     ) -> Segmenter:
         """Fit cosine k-means on the own features of a scene, or of several together: a map without any training.
@@ -115,6 +117,7 @@ class Segmenter:
             device: see :class:`Segmenter`.
             errors_as_nodata: pass over parts of a scene that cannot be read, as is always done with several.
             area: to find classes in; everywhere by default.
+            colour_share: length of colour beside a transformer's features, as a share of theirs; 0 leaves it out.
             progress: of the windows that are read and fitted on.
 
         Raises:
@@ -122,7 +125,15 @@ class Segmenter:
             SceneError: when the scene cannot be read, or none of several can be opened.
         """
         at = torch_device(device)
-        model = fit_kmeans(scene, options, device=at, errors_as_nodata=errors_as_nodata, area=area, progress=progress)
+        model = fit_kmeans(
+            scene,
+            options,
+            device=at,
+            errors_as_nodata=errors_as_nodata,
+            area=area,
+            colour_share=colour_share,
+            progress=progress,
+        )
         owner = "the scene's" if isinstance(scene, Scene) else "the scenes'"
         return cls(model, device, f"k-means on {owner} own {model.backbone.name} features")
 

@@ -187,13 +187,14 @@ def _raw_features(scenes: _Scenes, options: ModelOptions) -> Segmenter:
         scaling=options.scaling, seed=options.seed,
     )  # fmt: skip
     scaling = options.scaling or "auto"
+    colour_share = 0.0  # to a classifier every part counts the same, and colour lowers its scores (docs/probe.md)
     if scenes.paths:
         collection = scenes.collection(options.bands, scaling)
-        segmenter = Segmenter.fit(collection, fit, device=options.device)
+        segmenter = Segmenter.fit(collection, fit, device=options.device, colour_share=colour_share)
         grids = [scene.grid for scene in collection.scenes]
     else:
         with as_scene(scenes.in_memory[0], bands=options.bands, scaling=scaling) as scene:
-            segmenter = Segmenter.fit(scene, fit, device=options.device)
+            segmenter = Segmenter.fit(scene, fit, device=options.device, colour_share=colour_share)
             grids = [scene.grid]
     sizes = [size for grid in grids if (size := grid.pixel_size_m) is not None]
     model = segmenter.model

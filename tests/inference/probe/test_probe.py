@@ -188,6 +188,13 @@ def test_features_side_by_side_count_as_the_parts_that_they_are(scene, monkeypat
     assert parts == [(backbone.channels - 6, 6)]
 
 
+def test_a_transformer_is_learnt_from_without_the_colour_that_clusters_have_beside(scene):
+    vit = {"backbone": "vit_tiny_patch16_224", "weights": "random", "block": 0}
+    assert geohp.probe(None, [scene], squares(), **vit).segmenter.model.backbone.name == "vit_tiny_patch16_224"
+    found = geohp.segment(scene, classes=3, **vit)
+    assert "vit_tiny_patch16_224+colour" in found.attrs["GEOHP_BACKBONE"]
+
+
 def test_scenes_beside_the_labels_are_counted_and_those_of_the_training_are_the_default(scene, run, write_scene):
     elsewhere = write_scene(np.full((3, 60, 60), 90, np.uint8), "far.tif", transform=(0.5, 0, 5e5, 0, -0.5, 5.9e6))
     result = geohp.probe(run, [scene, elsewhere], squares())
