@@ -120,6 +120,29 @@ def test_where_there_is_hardly_anything_else_a_cover_has_several_classes():
     assert len(modes(labels, kind, (0, 1, 2))) == 3
 
 
+def test_the_larger_of_two_covers_has_what_the_rest_has_no_use_for():
+    rows, looks, kind = ground(0.6)
+    sandy = (kind >= 3) & (torch.arange(len(kind)) % 30 != 0)  # 39 % of the ground, and 1 % of neither
+    looks.colours[sandy] = torch.tensor([0.8, 0.75, 0.7])
+    rows[(kind >= 3) & ~sandy] = -rows[kind == 0].mean(0)
+    gathered = gather_covers(rows, looks, 5)
+    assert [(cover.name, cover.classes) for cover in gathered.covers] == [("vegetation", 3), ("open ground", 1)]
+
+
+def test_fine_clusterings_are_different_ones(monkeypatch):
+    rows, looks, _ = ground(0.75)
+    seeds = []
+
+    def noting(rows, clusters, *, restarts=5, seed=0, **options):
+        seeds.extend([seed] * (restarts == 1))
+        return spherical_kmeans(rows, clusters, restarts=restarts, seed=seed, **options)
+
+    monkeypatch.setattr(covers_module, "spherical_kmeans", noting)
+    gather_covers(rows, looks, 4)
+    gather_covers(rows, looks, 4, seed=1)
+    assert len(set(seeds)) == len(seeds) == 10
+
+
 def test_a_clustering_that_fails_is_outvoted(monkeypatch):
     """Of the fine ones, which are run once: two in which all the ground is alike."""
     rows, looks, kind = ground(0.75)
