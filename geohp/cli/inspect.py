@@ -127,6 +127,7 @@ def _model_text(info: ModelInfo) -> str:
         ("scaling", info.scaling),
         ("pixel size", f"{size}, patches of {info.patch_px} px{resized}"),
         ("classes", _classes(info.classes) + clusters),
+        *([("", info.unmerged)] if info.unmerged else []),
         *([("k-means", str(info.kmeans["sentence"]))] if info.kmeans and "sentence" in info.kmeans else []),
         ("SHA-256", info.sha256),
     ]

@@ -126,7 +126,7 @@ def area_table(areas: Sequence[ClassArea]) -> str:
     from geohp.inference.areas import area_columns
     from geohp.reporting.text_tables import align_rows
 
-    ordered = sorted(areas, key=lambda area: -area.pixels)
+    ordered = sorted(areas, key=lambda area: -area.share)
     columns = {"class": [area.name for area in ordered], **area_columns(ordered)}
     rows = [tuple(columns), *zip(*columns.values(), strict=True)]
     return "\n".join(align_rows(rows))

@@ -11,6 +11,9 @@ from geohp.cli import terminal
 from geohp.cli.parameters import Aoi, AoiLayer, Overrides, Overwrite, Seed
 from geohp.cli.report import Report
 
+_NAMED = 20
+"""Classes that are named of many."""
+
 
 def train(
     config: Annotated[
@@ -46,12 +49,14 @@ def train(
             aoi_layer=aoi_layer,
             progress=progress,
         )
-    classes = read_card(run.model).classes
+    card = read_card(run.model)
+    names = [entry.name for entry in card.classes]
+    shown = ", ".join([*names[:_NAMED], *(["..."] if len(names) > _NAMED else [])])
     text = f"trained in {terminal.duration(run.seconds)}: {run.folder}, with report.html to look at"
-    text += f"\n{len(classes)} classes: {', '.join(entry.name for entry in classes)}"
+    text = "\n".join(filter(None, [text, f"{len(names)} classes: {shown}", card.unmerged]))
     comparison = None if run.comparison is None else run.comparison.document()
     details = {"warnings": list(run.warnings), "kmeans": comparison}
-    return Report(text, [run.folder, run.model], classes, details=details)
+    return Report(text, [run.folder, run.model], card.classes, details=details)
 
 
 def prepare(

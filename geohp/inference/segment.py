@@ -101,4 +101,6 @@ def load_segmenter(options: ModelOptions) -> Segmenter | None:
         return None
     segmenter = Segmenter.load(path, weights=options.weights, device=options.device)
     logger.info("using %s", segmenter.origin)
+    if options.legend is None and segmenter.model.card.unmerged:
+        logger.info(segmenter.model.card.unmerged)
     return segmenter.reading(options.bands, options.scaling)

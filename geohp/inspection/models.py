@@ -30,6 +30,7 @@ class ModelInfo:
         patch_px: side of training patches in scene pixels; input_px: side they were resized to.
         geohp_version: that wrote it.
         sha256: what tells its maps from those of other models.
+        unmerged: what is still to be done with its clusters, in words; empty where they are as many as were asked for.
         kmeans: how it compares with k-means on the same features, as its run has written it down; ``None`` where there
             is no such run, or it did not compare.
     """
@@ -49,6 +50,7 @@ class ModelInfo:
     input_px: int
     geohp_version: str
     sha256: str
+    unmerged: str = ""
     kmeans: dict[str, Any] | None = None
 
 
@@ -75,6 +77,7 @@ def model_info(path: str | Path) -> ModelInfo:
         input_px=card.input_px,
         geohp_version=card.geohp_version,
         sha256=model_file_sha256(path),
+        unmerged=card.unmerged,
         kmeans=_beside_kmeans(find_model(path)),
     )
 

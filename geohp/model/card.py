@@ -106,6 +106,18 @@ class ModelCard:
     smooth_scores: bool = False
     tta: bool = False
 
+    @property
+    def unmerged(self) -> str:
+        """That there are more clusters than classes were asked for, and what merges them; empty where it is not so."""
+        asked = self.config.get("classes")
+        extra = asked.get("extra_clusters") if isinstance(asked, dict) else None
+        if not isinstance(extra, int) or not extra or self.cluster_to_class is not None or self.probe != "cluster":
+            return ""
+        clusters = len(self.classes)
+        return (
+            f"{clusters} clusters for {clusters - extra} classes: geohp view shows them, and geohp legend merges them"
+        )
+
     def to_json(self) -> str:
         """The card as it stands in a model file."""
         document = {"format_version": FORMAT_VERSION, **asdict(self)}

@@ -93,12 +93,13 @@ def code_warnings(codes: Tensor) -> list[str]:
     ]
 
 
-def cluster_warnings(codes: Tensor, probe: ClusterProbe) -> list[str]:
+def cluster_warnings(codes: Tensor, probe: ClusterProbe, *, by_gradient: bool = True) -> list[str]:
     """What is wrong with clusters, in sentences: one takes everything, some stay empty, some coincide.
 
     Args:
         codes: (n, D) a sample of patches.
         probe: its clusters.
+        by_gradient: they followed the codes step by step; otherwise k-means has settled them.
     """
     directions, clusters = probe.directions().to(codes.device), probe.classes
     counts = torch.bincount(probe.classes_of(codes), minlength=clusters).cpu()
@@ -111,9 +112,10 @@ def cluster_warnings(codes: Tensor, probe: ClusterProbe) -> list[str]:
         )
     empty = (counts == 0).nonzero().flatten().tolist()
     if empty:
+        refit = "method.refit_probe=true, where the method has it, or " if by_gradient else ""
         sentences.append(
             f"{_numbered(empty)} of {clusters} {'has' if len(empty) == 1 else 'have'} no patches: classes are missing "
-            "from the map; set method.refit_probe=true, where the method has it, or classes.count lower"
+            f"from the map; set {refit}classes.count lower"
         )
     cosines = (directions @ directions.T).triu(1)
     pairs = (cosines > COINCIDING).nonzero().tolist()
@@ -148,7 +150,7 @@ def examine(method: Method, sample: SampleFeatures, images: int = 256) -> list[s
             "the trained head gives codes that are not finite: its weights or the backbone's features are",
             "set lower learning rates, or look for NaN among the pixels",
         )
-    return [*code_warnings(rows), *cluster_warnings(rows, method.probe)]
+    return [*code_warnings(rows), *cluster_warnings(rows, method.probe, by_gradient=method.probe_is_final)]
 
 
 class Health(L.Callback):

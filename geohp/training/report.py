@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from geohp.classes import LandCoverClass
 from geohp.config.documents import write_yaml
-from geohp.config.experiment import ClassesConfig
 from geohp.config.loading import public_config
 from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.report import confusion_png
@@ -96,6 +95,7 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
         samples=_samples(samples, model, work / "samples.png"),
         clusters=_clusters(trained.features, model),
         comparison=trained.comparison,
+        covers=bool(trained.covers),
         sweep=Picture(sweep.read_bytes(), "Numbers of classes") if sweep.exists() else None,
         discovery=_discovery(trained, samples),
         score_curves=list(_score_curves(read_series(work / SCORES_NAME))),
@@ -142,7 +142,8 @@ def _facts(trained: Trained, seconds: float) -> list[tuple[str, str]]:
         ("labels", "for the linear probe and for scores only" if images.labelled else "none"),
         ("backbone", f"{backbone.name}{block}: {backbone.channels} channels, patches of {backbone.patch_size} px"),
         ("method", config.method.name + "".join(f", {k.replace('_', ' ')} {v}" for k, v in settings.items())),
-        ("classes", _count(config.classes) + (": " + ", ".join(names) if named else "")),
+        ("classes", f"{len(names)}" + (": " + ", ".join(names) if named else "")),
+        *([("clusters", card.unmerged)] if card.unmerged else []),
         *([("covers", _covers(trained.covers))] if trained.covers else []),
         ("training", steps if trained.method.iterative else "no steps"),
         ("seed", f"{config.train.seed}"),
@@ -152,15 +153,9 @@ def _facts(trained: Trained, seconds: float) -> list[tuple[str, str]]:
     ]
 
 
-def _count(classes: ClassesConfig) -> str:
-    """How many, and what for."""
-    more = f" clusters for {classes.count} classes, to be merged by a legend (geohp legend, geohp view)"
-    return f"{classes.clusters}{more if classes.extra_clusters else ''}"
-
-
 def _covers(covers: Sequence[Cover]) -> str:
     """What was gathered, and how it is told apart."""
-    return "; ".join(cover.sentence for cover in covers) + "; classes.split_covers=true has the kinds of each apart"
+    return "; ".join(cover.sentence for cover in covers) + "; classes.split_covers=true tells their kinds apart"
 
 
 def _duration(seconds: float) -> str:

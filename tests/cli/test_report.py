@@ -34,6 +34,11 @@ def test_an_area_table_is_aligned_and_starts_with_the_largest():
     assert area_table([]) == ""
 
 
+def test_the_largest_class_is_so_by_its_area_where_maps_have_pixels_of_several_sizes():
+    areas = [ClassArea(0, "roofs", 900, 0.1, 5.0, None), ClassArea(1, "fields", 40, 0.9, 45.0, None)]
+    assert [line.split()[0] for line in area_table(areas).splitlines()] == ["class", "fields", "roofs"]
+
+
 def test_segment_shows_areas(scene, tmp_path):
     done = run("segment", scene, "-o", tmp_path / "a.tif", "--classes", 3)
     first, head, *rows = done.stdout.splitlines()

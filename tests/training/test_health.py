@@ -164,6 +164,9 @@ def test_clusters_that_take_all_stay_empty_or_coincide():
     assert said.startswith("cluster 0 takes 99.5 % of the patches")
     (said,) = cluster_warnings(axes[:5].repeat(50, 1), probe_of(axes))
     assert said.startswith("cluster 5 of 6 has no patches")
+    assert "method.refit_probe=true" in said
+    (said,) = cluster_warnings(axes[:5].repeat(50, 1), probe_of(axes), by_gradient=False)
+    assert said.endswith("; set classes.count lower")
     (said,) = cluster_warnings(axes[[0, 1, 3]].repeat(50, 1), probe_of(axes))
     assert said.startswith("clusters 2, 4, 5 of 6 have no patches")
     twins = torch.cat([axes[:5], F.normalize(axes[4:5] + 0.05 * axes[5:], dim=1)])

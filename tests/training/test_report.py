@@ -220,10 +220,9 @@ def test_what_does_not_apply_is_left_out_and_said(tmp_path):
 
 def test_extra_clusters_and_gathered_covers_say_what_they_are_for(tmp_path):
     made = Made(Fields(8), method="kmeans")
-    classes = made.config.classes.model_copy(update={"count": 2, "extra_clusters": 1})
-    made.config = made.config.model_copy(update={"classes": classes})
+    made.model.card = replace(made.model.card, config={"classes": {"count": 2, "extra_clusters": 1}})
     page = made.write(tmp_path, covers=(Cover("vegetation", 0.39, 3), Cover("open ground", 0.31)))
-    assert "3 clusters for 2 classes, to be merged by a legend" in page.text
+    assert "3 clusters for 2 classes: geohp view shows them, and geohp legend merges them" in page.text
     assert "vegetation, 39 % of the ground, is 3 classes; open ground, 31 % of the ground, is one class" in page.text
     assert "classes.split_covers=true" in page.text
 

@@ -171,7 +171,7 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
         parts.append(centroids)
         members.append(first + numbers)
         first += cover.classes
-    logger.info("%s (split_covers has the kinds of each apart)", "; ".join(cover.sentence for cover in covers))
+    logger.info("%s (split_covers tells their kinds apart)", "; ".join(cover.sentence for cover in covers))
     parts.append(spherical_kmeans(rows[kinds == _REST], others, seed=seed)[0])
     members.append(torch.arange(first, classes))
     probe = ClusterProbe(rows.shape[1], sum(map(len, members)), torch.cat(members))
