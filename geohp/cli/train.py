@@ -33,7 +33,7 @@ def train(
 ) -> Report:
     """Train a model on unlabelled imagery and leave a run folder.
 
-    Interrupted, it goes on with --resume.
+    orthophotos.yaml finds classes by k-means, orthophotos-hp.yaml trains HP: interrupted, that goes on with --resume.
     """
     from geohp.model.card import read_card
     from geohp.training.run import train as run_training

@@ -420,11 +420,12 @@ class Train(_OfAnArea):
 
     COMMAND = "train"
     TITLE = "Train (a model for your imagery)"
-    TAGS = ("orthophoto", "deep learning", "self-supervised", "contrastive")
+    TAGS = ("orthophoto", "deep learning", "self-supervised", "k-means", "contrastive")
     SUMMARY = (
         "Trains a model on orthophotos, without labels: its classes are then the same on every scene that Segment maps "
-        "with it. Choose raster layers, or a folder of images.\n\nCancelled, it saves the step at hand; give its run "
-        "folder as the run to go on with."
+        "with it. Choose raster layers, or a folder of images.\n\nAs it is set, k-means finds the classes; with the "
+        "configuration orthophotos-hp.yaml HP (Hidden Positives) is trained. Cancelled, that saves the step at hand; "
+        "give its run folder as the run to go on with."
     )
 
     def declare(self) -> None:
@@ -444,11 +445,11 @@ class Train(_OfAnArea):
         self.add(
             QgsProcessingParameterFile("RESUME", "Run to go on with", _FOLDER, optional=True),
             "--resume",
-            "Instead of all that: the folder of a run that was interrupted.",
+            "Instead of all that: the folder of a run of HP that was interrupted.",
         )
         self.add(
             QgsProcessingParameterFolderDestination("OUTPUT", "Run folder"),
-            meaning="Must not exist yet. It gets model.safetensors, report.html, metrics and pictures.",
+            meaning="Must not exist yet. It gets model.safetensors, report.html, pictures, and of HP metrics.",
         )
         self.addOutput(QgsProcessingOutputFile("MODEL", "Model"))
         self.addOutput(QgsProcessingOutputHtml("REPORT", "Report of the training"))
@@ -456,13 +457,13 @@ class Train(_OfAnArea):
     def _declare_advanced(self) -> None:
         self.add(
             QgsProcessingParameterString("CONFIG", "Configuration", "orthophotos.yaml"),
-            meaning="The name of a configuration that geohp brings, or a YAML file.",
+            meaning="The name of a configuration that geohp brings (orthophotos-hp.yaml for HP), or a YAML file.",
             advanced=True,
         )
         self.add(
             QgsProcessingParameterString("SETTINGS", "Further settings", None, multiLine=True, optional=True),
-            meaning="One a line, such as train.epochs=3 or backbone.name=vit_small_patch14_dinov2. The command geohp "
-            "config lists them all.",
+            meaning="One a line, such as classes.extra_clusters=6 or backbone.name=vit_small_patch14_dinov2. The "
+            "command geohp config lists them all.",
             advanced=True,
         )
 
@@ -505,7 +506,7 @@ class Train(_OfAnArea):
         return {"OUTPUT": str(run), "MODEL": str(run / "model.safetensors"), "REPORT": str(run / "report.html")}
 
     def goes_on(self) -> str:
-        return "Choose its run folder as “Run to go on with”: it goes on from where it was saved."
+        return "Where it says that its run folder was kept, choose that as “Run to go on with”; else run it again."
 
 
 ALGORITHMS = (Segment, Polygonize, Legend, Recode, Change, Train)

@@ -1,4 +1,4 @@
-"""The tutorial runs as it stands: its commands and its Python, on a smaller town and with fewer steps."""
+"""The tutorial runs as it stands: its commands and its Python, on a smaller town and with fewer patches."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from geohp.demo.town.geotiff import write_orthophoto
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = "geohp quickstart --out demo"
-FEWER = {"train.max_steps=150": "train.max_steps=2", "data.patches=100": "data.patches=8"}
+FEWER = {"data.patches=100": "data.patches=8"}
 
 
 def blocks(language):
@@ -41,7 +41,7 @@ def test_the_tutorial_runs(tmp_path):
     assert QUICKSTART in commands
     geohp = f'geohp() {{ "{sys.executable}" -m geohp "$@"; }}'
     run(["bash", "-ec", f"{geohp}\n{commands.replace(QUICKSTART, 'true')}"], tmp_path)
-    run([sys.executable, "-c", blocks("python").replace('steps=2"', 'steps=2", "data.patches=8"')], tmp_path)
+    run([sys.executable, "-c", blocks("python")], tmp_path)
     named, known = (set(gpd.read_file(tmp_path / f"{name}.gpkg")["class_name"]) for name in ("named", "known"))
     assert named & known
     assert (tmp_path / "runs" / "town" / "report.html").is_file()
