@@ -5,7 +5,7 @@ from __future__ import annotations
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "train": (
         "geohp train orthophotos --set data.images=tiles/",
-        "geohp train orthophotos --set data.images=tiles/ --set classes.count=6 --set classes.extra_clusters=6",
+        "geohp train orthophotos --set data.images=tiles/ --set classes.extra_clusters=6",
         "geohp train potsdam3 --set data.root=potsdam --out runs/potsdam",
         "geohp train --resume runs/orthophotos-hp-20260131-120000",
     ),
