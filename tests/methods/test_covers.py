@@ -19,13 +19,16 @@ from geohp.methods.kmeans.covers import (
 
 GREENS = ((70, 90, 50), (40, 60, 35), (110, 130, 70))
 SANDS = ((220, 210, 190), (190, 180, 170), (240, 240, 235))
+ALIKE = (1.5, 1.5)
 OTHERS = ((110, 110, 112), (150, 60, 50), (60, 65, 120))
 
 
-def ground(share, patches=3000, covers=GREENS, texture=0.02, seed=0):
-    """Features of six kinds, the first three of which are one cover; their looks; and the kind of each patch."""
+def ground(share, patches=3000, covers=GREENS, texture=0.02, seed=0, alike=(1.5, 0)):
+    """Features of six kinds, the first three of which are a cover, more or less alike; looks; and the kind of each."""
     generator = torch.Generator().manual_seed(seed)
     directions = F.normalize(torch.randn(6, 12, generator=generator), dim=1)
+    common = F.normalize(torch.randn(2, 12, generator=generator), dim=1) * torch.tensor(alike)[:, None]
+    directions = F.normalize(directions + common.repeat_interleave(3, 0), dim=1)
     shares = torch.tensor([share / 3] * 3 + [(1 - share) / 3] * 3)
     kind = torch.multinomial(shares, patches, replacement=True, generator=generator)
     rows = directions[kind] + 0.05 * torch.randn(patches, 12, generator=generator)
@@ -84,7 +87,7 @@ def test_what_covers_much_is_one_class_and_everything_else_keeps_its_own(covers,
 
 
 def test_two_covers_are_a_class_each():
-    rows, looks, kind = ground(0.45, covers=GREENS)
+    rows, looks, kind = ground(0.45, covers=GREENS, alike=ALIKE)
     sandy = kind >= 4
     looks.colours[sandy] = torch.tensor([0.8, 0.75, 0.7])
     gathered = gather_covers(rows, looks, 5)
@@ -109,6 +112,13 @@ def test_what_looks_like_no_cover_is_not_gathered_however_much_there_is(covers, 
     assert gather_covers(rows, looks, 4) is None
 
 
+def test_bright_fields_roads_and_roofs_are_no_cover_together():
+    rows, looks, _ = ground(0.6, covers=SANDS, alike=(0, 0))
+    assert gather_covers(rows, looks, 5) is None
+    rows, looks, _ = ground(0.6, covers=GREENS, alike=(0, 0))  # trees and meadows are vegetation, however different
+    assert [cover.name for cover in gather_covers(rows, looks, 5).covers] == ["vegetation"]
+
+
 def test_where_there_is_hardly_anything_else_a_cover_has_several_classes():
     rows, looks, kind = ground(0.97)
     gathered = gather_covers(rows, looks, 6)
@@ -121,7 +131,7 @@ def test_where_there_is_hardly_anything_else_a_cover_has_several_classes():
 
 
 def test_the_larger_of_two_covers_has_what_the_rest_has_no_use_for():
-    rows, looks, kind = ground(0.6)
+    rows, looks, kind = ground(0.6, alike=ALIKE)
     sandy = (kind >= 3) & (torch.arange(len(kind)) % 30 != 0)  # 39 % of the ground, and 1 % of neither
     looks.colours[sandy] = torch.tensor([0.8, 0.75, 0.7])
     rows[(kind >= 3) & ~sandy] = -rows[kind == 0].mean(0)

@@ -29,8 +29,11 @@ _GREEN_OVER_BLUE, _GREEN_OVER_RED = 0.02, -0.01
 """By which shares green exceeds blue and red in vegetation, ripe grass included: turquoise water and mud do not."""
 _BRIGHT, _SMOOTH = 0.5, 0.1
 """Open ground is brighter, and varies less within a patch, than that: sand, bare soil, snow; roofs and trees vary."""
-_COVERS_MUCH = 1.75
+_COVERS_MUCH = 1.55
 """Fair shares of the ground (1 / K each, extra clusters not counted) from which on k-means would split a cover."""
+_ALIKE = 0.4
+"""Halves of open ground are less than so many times as far apart as the halves of all of the ground; those of bright
+roofs, roads and fields together are further."""
 _FINEST = 8.0
 """Classes of the rest are on average at least the eighth part of a fair share; the others stay with a cover."""
 
@@ -142,8 +145,8 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
     """Clusters of patches, vegetation and open ground being one class each where they cover much.
 
     Fine clusters belong to a cover, or not, by the mean looks of their patches: a shadow among trees goes with the
-    trees, and a green car does not. Most of several fine clusterings decide. Patches that belong to none are
-    clustered by themselves.
+    trees, and a green car does not. Most of several fine clusterings decide. What looks like open ground is it only
+    where its features are alike, too. Patches that belong to none are clustered by themselves.
 
     Args:
         rows: (n, D) features or codes.
@@ -153,7 +156,7 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
         seed: of all draws.
 
     Returns:
-        ``None`` where no cover has 1.75 classes' share (of those that are no extra ones) of the ground, or
+        ``None`` where no cover has 1.55 classes' share (of those that are no extra ones) of the ground, or
         there is nothing else.
     """
     rows = F.normalize(rows.float().cpu(), dim=1)
@@ -194,10 +197,16 @@ def _kinds_of(rows: Tensor, looks: Looks, classes: int, much: float, seed: int) 
         nearest = (rows @ centroids.T).argmax(1)
         means = looks.means(nearest, fine)
         votes += torch.stack([belongs(means)[nearest] for belongs in _KINDS.values()])
-    for number, own in enumerate(2 * votes > _VOTES):
-        if float(own.double().mean()) >= much:
+    for number, (name, own) in enumerate(zip(_KINDS, 2 * votes > _VOTES, strict=True)):
+        if float(own.double().mean()) >= much and (name == "vegetation" or _is_of_one_kind(rows, own, seed)):
             kinds[own] = number
     return kinds
+
+
+def _is_of_one_kind(rows: Tensor, own: Tensor, seed: int) -> bool:
+    """Whether the two halves of a part of all rows, as k-means finds them, are alike by what is usual among these."""
+    part, everything = (spherical_kmeans(r, 2, restarts=2, seed=seed)[0] for r in (rows[own], rows))
+    return bool(1 - part[0] @ part[1] < _ALIKE * (1 - everything[0] @ everything[1]))
 
 
 def _covers(kinds: Tensor, classes: int, extra: int) -> tuple[Cover, ...]:
