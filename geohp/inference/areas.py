@@ -25,7 +25,7 @@ HECTARE_M2 = 1e4
 Tally = Mapping[str, Sequence[int]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClassArea:
     """How much of a map a class covers.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from geohp.classes import LandCoverClass
@@ -34,8 +34,6 @@ from geohp.raster.write.vrt import GridMismatch, common_grid, write_mosaic_vrt
 from geohp.version import __version__
 
 logger = logging.getLogger(__name__)
-
-_AREAS = "areas"  # what the folder's record calls those of its maps
 
 
 @dataclass(frozen=True)
@@ -181,16 +179,15 @@ class _Batch:
             text = ". ".join([str(error).rstrip("."), *notes])
             return SceneResult(path, error=text, unreadable=isinstance(error, ReadError))
         if result.areas:
-            self.record.notes.setdefault(_AREAS, {})[products.labels.name] = [asdict(area) for area in result.areas]
-            self.record.save()
+            self.record.remember_areas(products.labels, result.areas)
             return result
         return replace(result, areas=self._areas(products))
 
     def _areas(self, products: Products) -> tuple[ClassArea, ...]:
         """The areas of a map that an earlier call has written, their classes as they are named now."""
-        known = self.record.notes.get(_AREAS, {}).get(products.labels.name, ())
+        known = self.record.areas(products.labels)
         names = {entry.id: entry.name for entry in self.segmenter.classes}
-        areas = tuple(ClassArea(**{**area, "name": names.get(area["id"], area["name"])}) for area in known)
+        areas = tuple(replace(area, name=names.get(area.id, area.name)) for area in known)
         return areas if [area.id for area in areas] == list(names) else ()
 
     def _record_of(self, products: Products, key: str) -> _SceneRecord:
@@ -207,7 +204,8 @@ class _Batch:
         path = self.record.folder / MOSAIC
         model = model_sha256(self.segmenter.model)
         grids = {}
-        for file in [*(file for file in self.record.maps(model) if file not in maps), *maps]:
+        fresh = set(maps)
+        for file in [*(file for file in self.record.maps(model) if file not in fresh), *maps]:
             with open_raster(file) as dataset:
                 grids[file] = Grid.of(dataset)
         grid = common_grid(grids)

@@ -3,19 +3,59 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from geohp.errors import OutputError
-from geohp.files.atomic import store
+from geohp.files.appended_lines import AppendedLines
+from geohp.files.atomic import store, write_failure
 from geohp.files.locks import FolderLock
 from geohp.files.state import file_state
 from geohp.files.unfinished import RECORD, remove_drafts
+from geohp.inference.areas import ClassArea
 
 _NAME = "record.json"
+_ADDITIONS = "record.jsonl"
 _FORMAT = 1
+_AREAS = "areas"  # what the notes of a stored record call those of its maps
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What is known of a file; small, as there may be tens of thousands.
+
+    Attributes:
+        key: says what it was made from and how.
+        model: that made it, where it is a label map.
+        is_complete: its making has ended.
+        state: its state at the end of its making, or before it; ``None`` where there was no such file.
+    """
+
+    key: str
+    model: str | None
+    is_complete: bool
+    state: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> _Entry:
+        complete, model = "after" in stored, stored["told"].get("labels")
+        state = stored["after" if complete else "before"]
+        model = None if model is None else sys.intern(model)
+        return cls(str(stored["key"]), model, complete, None if state is None else tuple(state))
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        told = {} if self.model is None else {"labels": self.model}
+        return {"key": self.key, "told": told, "after" if self.is_complete else "before": self.state}
+
+    def describes(self, path: Path) -> bool:
+        """Whether a file is the one that was made."""
+        now = file_state(path)
+        return now is not None and (tuple(now) == self.state) == self.is_complete
 
 
 class FolderRecord:
@@ -25,11 +65,12 @@ class FolderRecord:
     is announced before it begins: since files appear whole or not at all, one that has changed since the announcement
     is complete, even where the process died before it could say so.
 
-    One process at a time; a lock is held until the ``with`` block ends.
+    What becomes known is added to a file line by line, so that the thousandth map costs no more than the first; it goes
+    into the record itself when the ``with`` block ends. One process at a time; a lock is held until then.
 
     Attributes:
         folder: of the maps.
-        notes: anything else to be remembered, JSON-able; :meth:`save` stores it.
+        notes: anything else to be remembered, JSON-able; stored when files are made next.
     """
 
     def __init__(self, folder: Path):
@@ -43,10 +84,13 @@ class FolderRecord:
         self._path = folder / RECORD / _NAME
         self._lock = FolderLock(self._path.parent)
         self.notes: dict[str, Any] = {}
-        self._files: dict[str, dict[str, Any]] = {}
+        self._files: dict[str, _Entry] = {}
+        self._areas: dict[str, tuple[ClassArea, ...]] = {}
         try:
             remove_drafts(self._path.parent)
             self._read()
+            self._additions = self._open_additions()
+            self._stored_notes = dict(self.notes)
         except BaseException:
             self._lock.release()
             raise
@@ -55,22 +99,31 @@ class FolderRecord:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release(remove=not self._files)
+        self._additions.close()
+        try:
+            with suppress(OSError, OutputError):  # the lines that were added are still there
+                self._merge()
+        finally:
+            self._lock.release(remove=not self._files)
 
     def holds(self, path: Path, key: str | None = None) -> bool:
         """Whether a file is there, complete, as it was left; and made with this key, where one is given."""
         entry = self._files.get(path.name)
-        if entry is None or key not in (None, entry["key"]):
-            return False
-        now = file_state(path)
-        if "after" in entry:
-            return now is not None and now == entry["after"]
-        return now is not None and now != entry["before"]
+        return entry is not None and key in (None, entry.key) and entry.describes(path)
 
     def maps(self, model: str) -> list[Path]:
         """The label maps of a model that are there as they were left."""
-        paths = {self.folder / name: entry["told"].get("labels") for name, entry in self._files.items()}
-        return [path for path, made_by in paths.items() if made_by == model and self.holds(path)]
+        paths = [self.folder / name for name, entry in self._files.items() if entry.model == model]
+        return [path for path in paths if self.holds(path)]
+
+    def areas(self, path: Path) -> tuple[ClassArea, ...]:
+        """How much each class covers in a label map, as :meth:`remember_areas` was told; else nothing."""
+        return self._areas.get(path.name, ())
+
+    def remember_areas(self, path: Path, areas: tuple[ClassArea, ...]) -> None:
+        """How much each class covers in a label map."""
+        self._append({_AREAS: {path.name: _stored_areas(areas)}})
+        self._areas[path.name] = areas
 
     @contextmanager
     def making(self, keys: Mapping[Path, str], maps: Mapping[Path, str] | None = None) -> Iterator[None]:
@@ -81,34 +134,70 @@ class FolderRecord:
             maps: the model of those that are label maps, see :meth:`maps`.
         """
         models = maps or {}
-        for path, key in keys.items():
-            # One that is there already and is made again, for the sake of another, stays made throughout.
-            before = None if self.holds(path, key) else file_state(path)
-            tags = {"labels": models[path]} if path in models else {}
-            self._files[path.name] = {"key": key, "before": before, "told": tags}
-        self.save()
+        # One that is there already and is made again, for the sake of another, stays made throughout.
+        befores = {path: None if self.holds(path, key) else file_state(path) for path, key in keys.items()}
+        self._set({path: _entry(key, models.get(path), befores[path]) for path, key in keys.items()})
         yield
-        for path in keys:
-            self._files[path.name]["after"] = file_state(path)
-        self.save()
+        self._set({path: _entry(key, models.get(path), file_state(path), complete=True) for path, key in keys.items()})
 
-    def save(self) -> None:
-        """Store it all, whole or not at all."""
-        text = json.dumps({"format": _FORMAT, "notes": self.notes, "files": self._files}, ensure_ascii=False, indent=1)
-        store(self._path, text.encode())
+    def _set(self, entries: Mapping[Path, _Entry]) -> None:
+        files = {path.name: entry for path, entry in entries.items()}
+        self._append({"files": {name: entry.stored for name, entry in files.items()}})
+        self._files |= files
+
+    def _append(self, line: dict[str, Any]) -> None:
+        """Store what has become known, and the notes where they have changed."""
+        notes = {} if self.notes == self._stored_notes else {"notes": self.notes}
+        try:
+            self._additions.append({**line, **notes})
+        except OSError as error:
+            raise write_failure(self._path, error) from error
+        self._stored_notes = dict(self.notes)
+
+    def _merge(self) -> None:
+        """Have the record tell what was added to it, whole or not at all."""
+        additions = self._path.with_name(_ADDITIONS)
+        if additions.stat().st_size:
+            notes = {**self._stored_notes, _AREAS: {name: _stored_areas(areas) for name, areas in self._areas.items()}}
+            files = {name: entry.stored for name, entry in self._files.items()}
+            store(self._path, json.dumps({"format": _FORMAT, "notes": notes, "files": files}).encode())
+        additions.unlink()  # killed before, nothing is lost: what it says once more is what the record says
+
+    def _open_additions(self) -> AppendedLines:
+        try:
+            return AppendedLines(self._path.with_name(_ADDITIONS), self._add)
+        except OSError as error:
+            raise write_failure(self._path, error) from error
 
     def _read(self) -> None:
         try:
             record = json.loads(self._path.read_bytes())
             if record["format"] != _FORMAT:
                 raise ValueError(f"format {record['format']}")
-            self.notes, self._files = dict(record["notes"]), dict(record["files"])
+            self._add(record)
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise OutputError(
                 f"{self._path} cannot be understood ({error})", "choose another folder, or remove it to begin anew"
             ) from error
+
+    def _add(self, stored: Any) -> None:
+        """Take over what a record, or a line added to it, says."""
+        files = {name: _Entry.of(entry) for name, entry in stored.get("files", {}).items()}
+        notes = dict(stored.get("notes", {}))
+        areas = {**notes.pop(_AREAS, {}), **stored.get(_AREAS, {})}
+        self._areas |= {name: tuple(ClassArea(**area) for area in of_map) for name, of_map in areas.items()}
+        self._files |= files
+        self.notes |= notes
+
+
+def _entry(key: str, model: str | None, state: Sequence[int] | None, *, complete: bool = False) -> _Entry:
+    return _Entry(key, model, complete, None if state is None else tuple(state))
+
+
+def _stored_areas(areas: tuple[ClassArea, ...]) -> list[dict[str, Any]]:
+    return [asdict(area) for area in areas]
 
 
 @contextmanager

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from geohp.inference.writing import Skipped
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MapModel:
     """What a map was made with.
 
@@ -44,7 +44,7 @@ class MapModel:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SceneResult:
     """What became of a scene.
 

@@ -51,13 +51,13 @@ class Products:
     @property
     def labels(self) -> Path:
         """The label raster."""
-        return Path(self.out)
+        return _as_path(self.out)
 
     @property
     def rasters(self) -> dict[str, Path]:
         """The rasters by what they hold, labels first."""
         paths = {name: getattr(self, name) for name in QUANTITIES}
-        return {"labels": self.labels, **{name: Path(path) for name, path in paths.items() if path is not None}}
+        return {"labels": self.labels, **{name: _as_path(path) for name, path in paths.items() if path is not None}}
 
     @property
     def styled(self) -> dict[str, Path]:
@@ -69,10 +69,10 @@ class Products:
         """All files by what they hold, labels first."""
         paths = self.rasters
         if self.polygons is not None:
-            paths["polygons"] = Path(self.polygons)
+            paths["polygons"] = _as_path(self.polygons)
         paths |= {f"{name} qml": path.with_suffix(".qml") for name, path in self.styled.items()}
         if self.stac:
-            paths["stac"] = self.labels.with_suffix(".json") if self.stac is True else Path(self.stac)
+            paths["stac"] = self.labels.with_suffix(".json") if self.stac is True else _as_path(self.stac)
         return paths
 
     def check(self, *, overwrite: bool, inputs: Iterable[str | Path]) -> None:
@@ -96,6 +96,11 @@ class Products:
             if name in self.rasters:
                 check_suffix(path, RASTERS, "rasters")
             check_output(path, overwrite=overwrite, inputs=sources)
+
+
+def _as_path(path: str | Path) -> Path:
+    """The same object where it is one: thousands of results name theirs."""
+    return path if isinstance(path, Path) else Path(path)
 
 
 def folder_products(scenes: Sequence[str], folder: Path, kinds: Iterable[str]) -> dict[str, Products]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -65,4 +66,4 @@ def _digest(card: ModelCard, parts: Iterable[Mapping[str, NDArray[Any]]]) -> str
         for name, values in sorted(part.items()):
             digest.update(name.encode())
             digest.update(values.tobytes())
-    return digest.hexdigest()
+    return sys.intern(digest.hexdigest())  # thousands of maps may name it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 
 CONNECT_S = 10.0
 """How long a scheduler may take to answer."""
+
+_SHORT_LOGS = {"distributed.admin.log-length": 100, "distributed.admin.low-level-log-length": 50}
+"""What dask keeps of past tasks; by default ten thousand lines and a thousand of each kind of event, some 10 KB a scene,
+and the scheduler lives in this process."""
 
 
 @contextmanager
@@ -80,7 +84,7 @@ def _local_cluster(workers: int) -> Iterator[Any]:
             # A folder of its own: what dask leaves behind, in the temporary or the working folder, goes with it.
             scratch = tempfile.TemporaryDirectory(prefix="geohp-dask-", dir=root, ignore_cleanup_errors=True)
             # Scheduler and workers take it from here: an argument would reach the workers alone.
-            with dask.config.set({"temporary-directory": stack.enter_context(scratch)}):
+            with dask.config.set({**_SHORT_LOGS, "temporary-directory": stack.enter_context(scratch)}):
                 cluster = distributed.LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
@@ -88,9 +92,22 @@ def _local_cluster(workers: int) -> Iterator[Any]:
                     dashboard_address=None,
                     memory_limit=0,  # blocks are cut to fit; a limit of a worker's share would kill large models
                     silence_logs=logging.ERROR,
+                    scheduler_kwargs={"extensions": _without_spans(distributed.scheduler.DEFAULT_EXTENSIONS)},
+                    extensions=_without_spans(distributed.worker.DEFAULT_EXTENSIONS),
                     preload=[*dask.config.get("distributed.worker.preload"), interrupts.__name__],
                     env={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
                 )
         except (OSError, RuntimeError) as error:
             raise ClusterError(f"{workers} workers could not be started ({error})", "start fewer") from error
         yield stack.enter_context(cluster)
+
+
+def _without_spans(extensions: Mapping[str, Any]) -> dict[str, Any]:
+    """Dask's extensions less the one that keeps an account of every batch of tasks for as long as the scheduler lives,
+    for a dashboard that there is not."""
+    import dask
+
+    kept = {name: extension for name, extension in extensions.items() if name != "spans"}
+    if not dask.config.get("distributed.scheduler.work-stealing"):  # as dask does by itself
+        kept.pop("stealing", None)
+    return kept

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from geohp.files.appended_lines import AppendedLines
 from geohp.files.unfinished import JOURNAL, MOVING
 from geohp.raster.write.stored_blocks import StoredBlock
 
@@ -33,11 +31,7 @@ class Journal:
     def __init__(self, folder: Path):
         """Read what is there; a line torn by a kill or a full disk, and whatever follows it, is cut off."""
         self.entries: dict[Origin, JournalEntry] = {}
-        self._path = folder / JOURNAL
-        self._append_lock = threading.Lock()
-        self._length = self._read()
-        self._file = self._path.open("ab", buffering=0)
-        self._file.truncate(self._length)
+        self._lines = AppendedLines(folder / JOURNAL, self._add)
 
     def append(self, row: int, col: int, entry: JournalEntry) -> None:
         """Record a block; thread-safe.
@@ -49,45 +43,16 @@ class Journal:
         line: dict[str, Any] = {"row": row, "col": col, "parts": entry.blocks}
         if entry.note is not None:
             line["note"] = dict(entry.note)
-        self._append(json.dumps(line).encode() + b"\n")
+        self._lines.append(line)
         self.entries[row, col] = entry
 
     def append_moving(self) -> None:
         """Record that all outputs are complete and are about to move into place."""
-        self._append(MOVING)
+        self._lines.append_bytes(MOVING)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
-
-    def _append(self, text: bytes) -> None:
-        with self._append_lock:
-            try:
-                written = self._file.write(text)
-                if written != len(text):
-                    raise OSError("No space left on device")
-                os.fsync(self._file.fileno())
-            except OSError:
-                self._file.truncate(self._length)
-                raise
-            self._length += len(text)
-
-    def _read(self) -> int:
-        """Fill in the blocks; gives the length of what could be read, in bytes."""
-        length = 0
-        try:
-            content = self._path.read_bytes()
-        except FileNotFoundError:
-            return length
-        for line in content.splitlines(keepends=True):
-            try:
-                if not line.endswith(b"\n"):
-                    break
-                self._add(json.loads(line))
-            except (ValueError, TypeError, KeyError, AttributeError):
-                break
-            length += len(line)
-        return length
+        self._lines.close()
 
     def _add(self, line: Any) -> None:
         if line.get("moving"):

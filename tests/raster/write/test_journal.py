@@ -56,12 +56,13 @@ def test_a_line_that_was_not_written_whole_is_taken_back_and_the_next_is_whole(t
     journal = Journal(tmp_path)
     journal.append(0, 0, FIRST)
     size = (tmp_path / "journal.jsonl").stat().st_size
-    usual, journal._file = journal._file, Full(journal._file)  # type: ignore[assignment]
+    lines = journal._lines
+    usual, lines._file = lines._file, Full(lines._file)  # type: ignore[assignment]
     with pytest.raises(OSError, match="No space left"):
         journal.append(1, 0, SECOND)
     assert (tmp_path / "journal.jsonl").stat().st_size == size
     assert (1, 0) not in journal.entries
-    journal._file = usual
+    lines._file = usual
     journal.append(2, 0, SECOND)
     journal.close()
     assert read(tmp_path) == {(0, 0): FIRST, (2, 0): SECOND}
