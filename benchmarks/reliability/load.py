@@ -7,12 +7,13 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -23,9 +24,6 @@ from benchmarks.reliability.isolation import Limits, run_function
 from benchmarks.reliability.part import Case, Outcome, Part, Record
 from benchmarks.reliability.scenes import fields, write_raster
 from benchmarks.reliability.usage import Usage, slope, usage
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SCENES = 2000
 _CHUNK = 100
@@ -47,20 +45,39 @@ Work = Callable[[], Measures]
 figures by name."""
 
 
-def growth(scenes: Sequence[int], held: Sequence[Usage], who: str = "") -> Measures:
+class GrowthError(AssertionError):
+    """Something grows.
+
+    Attributes:
+        measures: all slopes, also of what does not.
+    """
+
+    def __init__(self, growing: Sequence[str], measures: Measures) -> None:
+        super().__init__(f"{', '.join(growing)} for 1,000 scenes")
+        self.measures = measures
+
+
+def growth(scenes: Sequence[int], held: Mapping[str, Sequence[Usage]]) -> Measures:
     """Slopes for 1,000 scenes with their errors.
 
+    Args:
+        scenes: how many were done at each moment.
+        held: what was held then, by what the names of measures begin with.
+
     Raises:
-        AssertionError: something grows.
+        GrowthError: something grows.
     """
     x = [number / 1000 for number in scenes[_WARM_UP:]]
     measures: Measures = {}
-    for name in ("trimmed_mb", "handles", "threads", "temporary"):
-        line = slope(x, [asdict(moment)[name] for moment in held[_WARM_UP:]])
+    growing = []
+    for who, name in product(held, ("trimmed_mb", "handles", "threads", "temporary")):
+        line = slope(x, [asdict(moment)[name] for moment in held[who][_WARM_UP:]])
         limit = _MOST_MB if name == "trimmed_mb" else 0.5
-        told = len(x) >= _LEAST_MOMENTS
-        assert not (told and line.grows and line.value > limit), f"{who}{name} grows by {line} for 1,000 scenes"
+        if len(x) >= _LEAST_MOMENTS and line.grows and line.value > limit:
+            growing.append(f"{who}{name} grows by {line}")
         measures |= {f"{who}{name}_slope": line.value, f"{who}{name}_error": line.error}
+    if growing:
+        raise GrowthError(growing, measures)
     return measures
 
 
@@ -98,7 +115,7 @@ def scenes_one_by_one(count: int = SCENES) -> Measures:
             numbers.append(number)
             held.append(usage())
     _check_alike([Path(f"{number}.tif") for number in range(count)], len(scenes))
-    return growth(numbers, held)
+    return growth(numbers, {"": held})
 
 
 def scenes_as_a_folder(count: int = SCENES) -> Measures:
@@ -115,7 +132,7 @@ def scenes_as_a_folder(count: int = SCENES) -> Measures:
     result = geohp.segment_files(scenes, "maps", model=model, products=["polygons"], progress=progress)
     assert not result.failed, result.failed
     _check_alike([Path("maps") / scene.name for scene in scenes], 8)
-    return growth(numbers, held)
+    return growth(numbers, {"": held})
 
 
 def scenes_by_dask(count: int = SCENES) -> Measures:
@@ -133,9 +150,9 @@ def scenes_by_dask(count: int = SCENES) -> Measures:
             numbers.append(first + step)
             for number, used in enumerate([usage(), *client.run(usage).values()]):
                 held.setdefault("worker_" if number else "client_", []).append(used)
-    workers = held["worker_"]
+    held["worker_"] = held["worker_"][::2]
     _check_alike([Path(f"maps{n - n % step}") / scene.name for n, scene in enumerate(scenes)], 8)
-    return growth(numbers, held["client_"], "client_") | growth(numbers, workers[::2], "worker_")
+    return growth(numbers, held)
 
 
 def _check_alike(maps: Sequence[Path], period: int) -> None:
@@ -321,14 +338,20 @@ def attempt(work: Work, folder: Path, limits: Limits = _LIMITS) -> Outcome:
         # Workers get it from the environment. Inside /tmp others come and go.
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "temporary")
         Path(tempfile.tempdir).mkdir()
-        measures = work()
+        try:
+            measures = work()
+        except GrowthError as error:
+            Path(_RESULT).write_text(json.dumps(error.measures))
+            raise
         Path(_RESULT).write_text(json.dumps(measures))
 
     ended = run_function(job, folder, limits)
     measures = {"seconds": ended.seconds, "peak_mb": ended.peak_mb}
+    if (folder / _RESULT).exists():
+        measures |= json.loads((folder / _RESULT).read_text())
     if ended.code or ended.broke:
         return Outcome("failed", ended.broke or (ended.err.strip().splitlines() or ["?"])[-1][:300], measures)
-    return Outcome("right", measures={**measures, **json.loads((folder / _RESULT).read_text())})
+    return Outcome("right", measures=measures)
 
 
 def _case(number: int) -> Case:

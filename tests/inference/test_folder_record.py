@@ -1,4 +1,4 @@
-"""The record of a folder of maps: what it knows outlives any end, and costs as much for the thousandth map as the first."""
+"""The record of a folder of maps: it outlives any end, and costs as much for the thousandth map as for the first."""
 
 import json
 import tracemalloc

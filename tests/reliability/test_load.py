@@ -32,13 +32,29 @@ def test_little_of_everything(apart, tmp_path, work):
 def test_growth_is_noticed():
     scenes = [50 * n for n in range(40)]
     steady = [Usage(900, 800 + n % 3, 12, 4, 0) for n in range(40)]
-    assert load.growth(scenes, steady)["handles_slope"] == 0
+    assert load.growth(scenes, {"": steady})["handles_slope"] == 0
     leaking = [Usage(900, 800 + n % 3, 12 + n, 4, 0) for n in range(40)]
     with pytest.raises(AssertionError, match="handles grows by"):
-        load.growth(scenes, leaking)
+        load.growth(scenes, {"": leaking})
     swelling = [Usage(900, 800 + 0.5 * n, 12, 4, 0) for n in range(40)]
     with pytest.raises(AssertionError, match="trimmed_mb grows by"):
-        load.growth(scenes, swelling)
+        load.growth(scenes, {"": swelling})
+
+
+def test_all_that_grows_is_told_with_all_that_was_measured(tmp_path):
+    def grow():
+        usages = [Usage(900, 800 + 0.5 * n, 12 + n, 4, 0) for n in range(40)]
+        steady = [Usage(900, 800, 12, 4, n) for n in range(40)]
+        return load.growth([50 * n for n in range(40)], {"client_": usages, "worker_": steady})
+
+    folder = tmp_path / "case"
+    folder.mkdir()
+    outcome = load.attempt(grow, folder)
+    assert outcome.verdict == "failed"
+    for grown in ("client_trimmed_mb grows by +10", "client_handles grows by +20", "worker_temporary grows by +20"):
+        assert grown in outcome.detail
+    assert outcome.measures["worker_threads_slope"] == 0
+    assert outcome.measures["client_handles_slope"] == pytest.approx(20)
 
 
 def test_a_wrong_result_is_a_failure(tmp_path):

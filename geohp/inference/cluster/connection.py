@@ -23,9 +23,13 @@ logger = logging.getLogger(__name__)
 CONNECT_S = 10.0
 """How long a scheduler may take to answer."""
 
-_SHORT_LOGS = {"distributed.admin.log-length": 100, "distributed.admin.low-level-log-length": 50}
-"""What dask keeps of past tasks; by default ten thousand lines and a thousand of each kind of event, some 10 KB a scene,
-and the scheduler lives in this process."""
+_SHORT_LOGS = {
+    "distributed.admin.log-length": 100,
+    "distributed.admin.low-level-log-length": 50,
+    "distributed.diagnostics.computations.max-history": 10,
+}
+"""What dask keeps of past tasks. By default that is thousands of lines and events, some 10 KB a scene, and the scheduler
+of a local cluster lives in this process."""
 
 
 @contextmanager
@@ -46,17 +50,22 @@ def connect(address: str | None = None, workers: int | None = None) -> Iterator[
     if workers is not None and workers < 1:
         raise ConfigError(f"workers {workers}: must be at least 1")
     try:
+        import dask
         import distributed
     except ImportError as error:
         raise ClusterError(
             "several workers need the package distributed", "install it with pip install 'geohp[distributed]'"
         ) from error
     if workers is not None:
-        with _local_cluster(workers) as cluster, distributed.Client(cluster, set_as_default=False) as client:
-            yield client
+        with _local_cluster(workers) as cluster:
+            with dask.config.set(_SHORT_LOGS):
+                client = distributed.Client(cluster, set_as_default=False)
+            with client:
+                yield client
         return
     try:
-        client = distributed.Client(address, timeout=CONNECT_S, set_as_default=False)
+        with dask.config.set(_SHORT_LOGS):
+            client = distributed.Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TypeError, ImportError) as error:
         raise ClusterError(
             f"no dask scheduler answers at {address}", "start one with dask scheduler, or check the address"
@@ -103,8 +112,7 @@ def _local_cluster(workers: int) -> Iterator[Any]:
 
 
 def _without_spans(extensions: Mapping[str, Any]) -> dict[str, Any]:
-    """Dask's extensions less the one that keeps an account of every batch of tasks for as long as the scheduler lives,
-    for a dashboard that there is not."""
+    """Dask's extensions, less the account of every batch of tasks that grows for as long as the scheduler lives."""
     import dask
 
     kept = {name: extension for name, extension in extensions.items() if name != "spans"}
