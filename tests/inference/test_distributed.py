@@ -1,5 +1,6 @@
 """The same blocks on several processes: the same bytes, whatever becomes of workers and client."""
 
+import gc
 import os
 import signal
 import socket
@@ -292,6 +293,18 @@ def test_tasks_in_flight_are_bounded(segmenter, scene, client, tmp_path, monkeyp
 
 def test_ctrl_c_is_left_to_the_main_process(client):
     assert set(client.run(signal.getsignal, signal.SIGINT).values()) == {signal.SIG_IGN}
+
+
+def test_a_local_scheduler_keeps_nothing_of_past_tasks(client):
+    def count_objects(tasks):
+        for number in range(tasks):
+            client.run(workers.worker_info)
+            assert client.submit(abs, -number, pure=False).result() == number
+        gc.collect()
+        return len(gc.get_objects())
+
+    before = count_objects(70)
+    assert (count_objects(60) - before) / 60 < 6
 
 
 def test_nothing_is_left_of_workers_on_this_machine(tmp_path, monkeypatch):

@@ -112,7 +112,8 @@ def test_records_of_earlier_versions_are_understood(tmp_path):
     content = {"format": 1, "notes": notes, "files": {"0.tif": entry, "1.tif": begun}}
     (tmp_path / ".geohp" / "record.json").write_text(json.dumps(content))
     with FolderRecord(tmp_path) as record:
-        assert record.holds(path, "key 0") and not record.holds(tmp_path / "1.tif")
+        assert record.holds(path, "key 0")
+        assert not record.holds(tmp_path / "1.tif")
         assert record.maps(MODEL) == [path]
         assert record.areas(path) == (ClassArea(**area),)
         assert record.notes == {"model": MODEL}

@@ -38,7 +38,8 @@ def test_growth_is_noticed():
         load.growth(scenes, {"": leaking})
     swelling = [Usage(900, 800 + 0.5 * n, 12, 4, 0) for n in range(40)]
     with pytest.raises(AssertionError, match="trimmed_mb grows by"):
-        load.growth(scenes, {"": swelling})
+        load.growth(scenes, {"": swelling}, results_mb=7)
+    assert load.growth(scenes, {"": swelling}, results_mb=9)["trimmed_mb_slope"] == pytest.approx(10)
 
 
 def test_all_that_grows_is_told_with_all_that_was_measured(tmp_path):

@@ -28,8 +28,8 @@ _SHORT_LOGS = {
     "distributed.admin.low-level-log-length": 50,
     "distributed.diagnostics.computations.max-history": 10,
 }
-"""What dask keeps of past tasks. By default that is thousands of lines and events, some 10 KB a scene, and the scheduler
-of a local cluster lives in this process."""
+"""What dask keeps of past tasks; by default thousands of lines and events, some 10 KB a scene, and the scheduler of a
+local cluster lives in this process."""
 
 
 @contextmanager
