@@ -26,10 +26,12 @@ CONNECT_S = 10.0
 _SHORT_LOGS = {
     "distributed.admin.log-length": 100,
     "distributed.admin.low-level-log-length": 50,
+    "distributed.admin.system-monitor.log-length": 100,
     "distributed.diagnostics.computations.max-history": 10,
+    "distributed.worker.profile.enabled": False,
 }
 """What dask keeps of past tasks; by default thousands of lines and events, some 10 KB a scene, and the scheduler of a
-local cluster lives in this process."""
+local cluster lives in this process. Workers keep as much again of what a profiler sees."""
 
 
 @contextmanager
