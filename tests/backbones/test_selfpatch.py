@@ -81,7 +81,7 @@ def test_a_model_on_it_is_trained_and_loaded(checkpoint, tmp_path):
     settings = [f"data.images={tmp_path / 'fields.png'}", "data.patches=8", "data.patch_px=32", "classes.count=2"]
     backbone = [f"backbone.name={NAME}", f"backbone.weights={checkpoint}", "method.name=kmeans", "train.device=cpu"]
     run = geohp.train("orthophotos", [*settings, *backbone], out=tmp_path / "run")
-    assert load_model(run.model).backbone.name == NAME
+    assert load_model(run.model).backbone.name == f"{NAME}+colour"
     assert geohp.segment(tmp_path / "fields.png", model=run.model, device="cpu").shape == (96, 96)
 
 

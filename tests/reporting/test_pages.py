@@ -96,6 +96,7 @@ def run_page(text):
             edges_by_chance=20.0,
             **{"clusters": 3, "patches": 6000, "images": 9, "shown": 4},
         ),
+        covers=True,
         sweep=picture,
         discovery=It(
             anchors=[anchor],
