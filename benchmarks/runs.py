@@ -271,13 +271,13 @@ def _settle(run: Run, clusterings: Sequence[Clustering], progress: Progress) -> 
     with closing(open_data(config.data, train.seed).training(progress)) as images:
         features = FeatureSampler(images, model.backbone, batch_size=train.batch_size, seed=train.seed)
         features.cache(CacheOptions(train.cache, train.cache_gib * 2**30, train.cache_dir, train.features_dtype))
+        seen = see_patches(model, features) if any(each.gathered for each in clusterings) else None
         for clustering in sorted(clusterings):
             clusters = clustering.clusters
             if clusters != len(model.probe.clusters) or model.probe.members is not None:
                 refit_probe(model, features.sample, clusters, restarts=_RESTARTS, seed=train.seed)
             model.card = replace(card, classes=default_classes(clusters))
-            seen = see_patches(model, features) if clustering.gathered else None
-            if seen is not None:
+            if clustering.gathered and seen is not None:
                 classes = config.classes.model_copy(update={"extra_clusters": max(0, clusters - count)})
                 gather_by_look(model, seen, classes, train.seed)
             save_model(model, model_of(run, clustering))

@@ -89,7 +89,7 @@ class SideBySide(Backbone):
         single = [image[None] for batch in batches for image in batch]
         few = single[:: -(-len(single) // _MEASURED)]
         lengths = [self.first(image, affinities=False).features.norm(dim=1).flatten() for image in few]
-        self.others.fit([self._rescaled(batch) for batch in batches], self.share * torch.cat(lengths).mean())
+        self.others.fit((self._rescaled(batch) for batch in batches), self.share * torch.cat(lengths).mean())
 
     @torch.no_grad()
     def forward(self, images: Tensor, affinities: bool = True) -> PatchFeatures:
@@ -126,7 +126,7 @@ class _Others(nn.Module):
         self.register_buffer("scale", torch.ones(sum(self._widths)))
         self.register_buffer("fitted", torch.tensor(False))
 
-    def fit(self, batches: Sequence[Tensor], length: Tensor) -> None:
+    def fit(self, batches: Iterable[Tensor], length: Tensor) -> None:
         """Take centre and scale from images in [0, 1], so that every backbone's features have a mean length."""
         rows = torch.cat([self._raw(batch).transpose(0, 1).flatten(1) for batch in batches], 1)
         self.centre.copy_(rows.mean(1))

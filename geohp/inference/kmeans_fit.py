@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geohp.backbones.base import Backbone
-from geohp.backbones.factory import COLOUR_SHARE, create_backbone_for_bands
+from geohp.backbones.factory import create_backbone_for_bands
 from geohp.classes import default_classes
 from geohp.errors import DataError
 from geohp.inference import scene_sampler
@@ -47,7 +47,7 @@ def fit_kmeans(
     device: torch.device,
     errors_as_nodata: bool = False,
     area: AreaOfInterest | None = None,
-    colour_share: float = COLOUR_SHARE,
+    colour_share: float,
     progress: Progress = no_progress,
 ) -> LandCoverModel:
     """Fit cosine k-means on features of windows drawn from all over a scene, or several.
