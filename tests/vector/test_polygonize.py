@@ -301,6 +301,17 @@ def test_colour_table_gives_colours(tmp_path):
     assert [c.colour for c in classes_of(path)] == ["#010203", "#ff0000"]
 
 
+def test_a_band_marked_as_having_a_colour_table_may_have_none(tmp_path):  # as GDAL's copies in Zarr are
+    raster(np.array([[3, 3]], np.uint8)).rio.to_raster(tmp_path / "labels.tif")
+    path = tmp_path / "marked.vrt"
+    path.write_text(
+        '<VRTDataset rasterXSize="2" rasterYSize="1"><VRTRasterBand dataType="Byte" band="1">'
+        "<ColorInterp>Palette</ColorInterp><SimpleSource><SourceFilename relativeToVRT='1'>labels.tif</SourceFilename>"
+        "</SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    assert polygonize(path)["n_pixels"].tolist() == [2]
+
+
 def test_confidence_means(tmp_path):
     labels = raster(np.array([[0, 0, 1, 2]], np.uint8))
     path = tmp_path / "confidence.tif"

@@ -328,7 +328,10 @@ def _declared_classes(dataset: Any, band: int, name: str) -> tuple[LandCoverClas
         return tagged
     if dataset.colorinterp[band - 1] != ColorInterp.palette:
         return ()
-    table = dataset.colormap(band)
+    try:
+        table = dataset.colormap(band)
+    except ValueError:  # marked as having a colour table, but has none
+        return ()
     nodata = dataset.nodatavals[band - 1]
     return tuple(
         LandCoverClass(label, f"class {label}", "#{:02x}{:02x}{:02x}".format(*colour[:3]))
