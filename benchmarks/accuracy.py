@@ -102,7 +102,7 @@ class Study:
         features: overrides of the configuration by the name of the features.
         methods: rows of the table.
         overrides: for all runs, after those of the data and before those of features and rows.
-        crf: score every run a second time through the CRF, after all others.
+        crf: score what a user gets of every run a second time through the CRF, after all others.
     """
 
     data: str
@@ -170,7 +170,8 @@ class Study:
         )
         folder = self.out / f"{cell.features}-{cell.method.name}-{fold.name}-seed{seed}"
         # All methods are seen alike: none is averaged over mirrored images.
-        return Run(CONFIG, overrides, folder, self.clusterings[1:], crf=crf, tta=False)
+        read = (self.shown,) if crf else self.clusterings[1:]
+        return Run(CONFIG, overrides, folder, read, crf=crf, tta=False)
 
 
 @dataclass(frozen=True)
@@ -405,7 +406,7 @@ def main() -> int:
     parser.add_argument("--features", default="vit,aerial,rcf", metavar="NAMES")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of vit_small_patch14_dinov2, for vit")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--crf", action="store_true", help="score with the dense CRF, too: hours more on a CPU")
+    parser.add_argument("--crf", action="store_true", help="score what a user gets with the dense CRF, too: hours more on a CPU")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="for all runs"
     )

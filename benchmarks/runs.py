@@ -59,7 +59,7 @@ class Run:
         overrides: of the configuration.
         folder: of the run; what is known of it lies beside, under the same name.
         clusterings: further ones that are settled on the trained codes, by k-means, and scored.
-        crf: score with the CRF, too.
+        crf: score with the CRF, too: as that takes seconds an image, of several clusterings only the further ones.
         tta: see :class:`geohp.evaluation.options.EvaluationOptions`.
     """
 
@@ -290,13 +290,15 @@ def _score(run: Run, progress: Progress) -> tuple[str, list[Reading]]:
     from geohp.evaluation.results import LAST
 
     gathered = not load_config(run.folder / "config.yaml").classes.split_covers
-    ways = {model_of(run): gathered} | {model_of(run, each): each.gathered for each in run.clusterings}
+    ways = {model_of(run, each): each.gathered for each in run.clusterings}
+    if not (run.crf and ways):
+        ways = {model_of(run): gathered} | ways
     evaluation = score_models(list(ways), EvaluationOptions(crf=run.crf, tta=run.tta, progress=progress))
     readings = [
         _reading(result.mode, result.scores, gathered=ways[Path(result.model)] and result.mode.probe == "cluster")
         for result in evaluation.results
         if result.checkpoint == LAST
-        and (result.mode.probe == "cluster" or (result.mode.probe == "linear" and result.model == model_of(run)))
+        and (result.mode.probe == "cluster" or (result.mode.probe == "linear" and Path(result.model) == next(iter(ways))))
     ]
     return evaluation.summary, readings
 

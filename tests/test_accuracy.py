@@ -130,10 +130,8 @@ def test_the_crf_comes_last_and_trains_nothing(folder, monkeypatch):
     assert command(folder, monkeypatch, methods="kmeans-colour") == 0
     monkeypatch.setattr("geohp.training.run.train", None)
     assert command(folder, monkeypatch, "--crf", methods="kmeans-colour") == 0
-    refined = [(x["judged"], x["probe"], x["clusters"]) for x in lines_of(folder) if x["crf"] == "1"]
-    assert sorted(refined) == sorted(
-        (p, *r) for p in "ab" for r in 2 * [("cluster", "2"), ("cluster", "6")] + [("linear", "2")]
-    )
+    refined = [(x["judged"], x["probe"], x["clusters"], x["gathered"]) for x in lines_of(folder) if x["crf"] == "1"]
+    assert sorted(refined) == sorted((p, *r) for p in "ab" for r in [("cluster", "2", "1"), ("linear", "2", "0")])
     assert "| k-means on colours + CRF | 1 |" in (folder / "out" / "results.md").read_text()
 
 
