@@ -11,7 +11,7 @@ import os
 import random
 import shutil
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,17 @@ Header = dict[str, Any]
 
 def _damaged_model(number: int) -> Case:
     rng = random.Random(f"models damaged {number}")
-    return _segment(f"model damaged {number}", lambda: mutate(specimens().model.read_bytes(), rng)[1], same=True)
+    return _segment(f"model damaged {number}", lambda: mutate(specimens().model.read_bytes(), rng)[1], map_of="model")
+
+
+def _damaged_beside(number: int) -> Case:
+    """Of the model with colour beside, or of the weights of its transformer."""
+    rng = random.Random(f"models damaged beside {number}")
+
+    def content() -> bytes:
+        return mutate(specimens().beside.read_bytes(), rng)[1]
+
+    return _segment(f"model beside damaged {number}", content, map_of="beside")
 
 
 HEADERS: Mapping[str, Callable[[Header, bytes], bytes]] = {
@@ -95,7 +105,7 @@ HEADERS: Mapping[str, Callable[[Header, bytes], bytes]] = {
 
 def _header(number: int) -> Case:
     name, change = list(HEADERS.items())[number]
-    return _segment(f"header: {name}", lambda: change(*_sound()), same=name == "twins")
+    return _segment(f"header: {name}", lambda: change(*_sound()), map_of="model" if name == "twins" else "")
 
 
 CARD_VALUES: tuple[Any, ...] = (
@@ -107,25 +117,36 @@ CARD_VALUES: tuple[Any, ...] = (
 
 def _card(number: int) -> Case:
     """A card that says something else, in a file without a checksum, as they were before."""
+    return _segment(f"card changed {number}", lambda: _with_changed_card(f"models card {number}", number))
+
+
+def _card_beside(number: int) -> Case:
+    """The same of a model with covers, clusters to spare, and colour beside a transformer's features."""
 
     def content() -> bytes:
-        rng = random.Random(f"models card {number}")
-        header, data = _sound()
-        card = json.loads(header["__metadata__"]["geohp"])
-        paths = [*((name,) for name in card), *(("backbone", name) for name in card["backbone"])]
-        paths += [("backbone", "options", name) for name in card["backbone"]["options"]]
-        paths += [("classes", place, name) for place in (0, 2) for name in ("id", "name", "colour")]
-        path, value = paths[number % len(paths)], rng.choice(CARD_VALUES)
-        node: Any = card
-        for step in path[:-1]:
-            node = node[step]
-        if rng.random() < 0.1:
-            del node[path[-1]]
-        else:
-            node[path[-1]] = value
-        return _packed(_json(header | _with_card(json.dumps(card))), data)
+        return _with_changed_card(f"models card beside {number}", number, specimens().beside, ("classes", "backbone"))
 
-    return _segment(f"card changed {number}", content)
+    return _segment(f"card beside changed {number}", content)
+
+
+def _with_changed_card(seed: str, number: int, path: Path | None = None, sections: Sequence[str] = ()) -> bytes:
+    """A model whose card says something else, also in sections of its configuration."""
+    rng = random.Random(seed)
+    header, data = _sound(path)
+    card = json.loads(header["__metadata__"]["geohp"])
+    paths: list[tuple[Any, ...]] = [*((name,) for name in card), *(("backbone", name) for name in card["backbone"])]
+    paths += [("backbone", "options", name) for name in card["backbone"]["options"]]
+    paths += [("classes", place, name) for place in (0, 2) for name in ("id", "name", "colour")]
+    paths += [("config", section, name) for section in sections for name in card["config"][section]]
+    steps, value = paths[number % len(paths)], rng.choice(CARD_VALUES)
+    node: Any = card
+    for step in steps[:-1]:
+        node = node[step]
+    if rng.random() < 0.1:
+        del node[steps[-1]]
+    else:
+        node[steps[-1]] = value
+    return _packed(_json(header | _with_card(json.dumps(card))), data)
 
 
 TENSORS: Mapping[str, Callable[[dict[str, np.ndarray[Any, Any]]], None]] = {
@@ -173,8 +194,8 @@ def _tensors(number: int) -> Case:
     return _segment(f"tensors: {name}", content)
 
 
-def _segment(name: str, content: Callable[[], bytes], *, same: bool = False) -> Case:
-    """Map the scene with a model file; ``same``: as the undamaged one does, or not at all."""
+def _segment(name: str, content: Callable[[], bytes], *, map_of: str = "") -> Case:
+    """Map the scene with a model file; as an undamaged one of that name does, or not at all."""
 
     def attack(folder: Path) -> Outcome:
         path, out = folder / "model.safetensors", folder / "labels.tif"
@@ -183,7 +204,7 @@ def _segment(name: str, content: Callable[[], bytes], *, same: bool = False) -> 
         if info.verdict == "failed":
             return Outcome("failed", f"info: {info.detail}", info.measures)
         arguments = ["segment", specimens().scene, "--model", path, "--out", out]
-        return judge(run_command(arguments, folder, _LIMITS), [out], lambda: _wrong_map(out, same=same))
+        return judge(run_command(arguments, folder, _LIMITS), [out], lambda: _wrong_map(out, map_of))
 
     return Case(name, attack)
 
@@ -259,7 +280,7 @@ def _place(number: int) -> Case:
     def attack(folder: Path) -> Outcome:
         path, out = make(folder), folder / "labels.tif"
         arguments = ["segment", specimens().scene, f"--model={path}", "--out", out]
-        outcome = judge(run_command(arguments, folder, _LIMITS), [out], lambda: _wrong_map(out, same=True))
+        outcome = judge(run_command(arguments, folder, _LIMITS), [out], lambda: _wrong_map(out, "model"))
         ran = outcome.verdict != "failed" and (folder / "marker").exists()
         return Outcome("failed", "it ran a command", outcome.measures) if ran else outcome
 
@@ -385,7 +406,7 @@ def _recode(name: str, content: bytes) -> Case:
         outcome = judge(
             run_command(["recode", specimens().labels, "--legend", path, "--out", out], folder, _LIMITS),
             [out],
-            lambda: _wrong_map(out, same=False),
+            lambda: _wrong_map(out),
         )
         ran = (folder / "marker").exists()
         return Outcome("failed", "it ran a command", outcome.measures) if ran else outcome
@@ -406,6 +427,11 @@ def _features(number: int) -> Case:
 
 def _mapping(number: int) -> Case:
     return _go_on("mapping", number, unfinished.mapping)
+
+
+def _folder(number: int) -> Case:
+    """Damage what a folder of maps remembers; its maps are there, or will be, as if nothing had been damaged."""
+    return _go_on("folder", number, unfinished.folder)
 
 
 def _go_on(name: str, number: int, kind: Callable[[], Unfinished]) -> Case:
@@ -442,9 +468,10 @@ def _comparable(content: bytes) -> Any:
 # --- what is right ------------------------------------------------------------------------------------------------
 
 
-def _wrong_map(path: Path, *, same: bool) -> str:
-    """What is wrong with a map of the scene."""
-    with rasterio.open(path) as labels, rasterio.open(specimens().labels) as undamaged:
+def _wrong_map(path: Path, map_of: str = "") -> str:
+    """What is wrong with a map of the scene; it has to be that of an undamaged model, where one is named."""
+    undamaged_map = specimens().labels_beside if map_of == "beside" else specimens().labels
+    with rasterio.open(path) as labels, rasterio.open(undamaged_map) as undamaged:
         classes = classes_from_json(labels.tags(1)["classes"])
         values = labels.read(1)
         if (labels.shape, labels.dtypes[0], labels.nodata) != (SCENE_PX, "uint8", 255.0):
@@ -455,14 +482,14 @@ def _wrong_map(path: Path, *, same: bool) -> str:
             return f"values without a class: {sorted(strange)[:5]}"
         if mistake := class_mistake(classes):
             return mistake
-        if same and not np.array_equal(values, undamaged.read(1)):
+        if map_of and not np.array_equal(values, undamaged.read(1)):
             return "another map than the undamaged model's"
     return ""
 
 
-def _sound() -> tuple[Header, bytes]:
-    """Header and data of the undamaged model."""
-    content = specimens().model.read_bytes()
+def _sound(path: Path | None = None) -> tuple[Header, bytes]:
+    """Header and data of an undamaged model."""
+    content = (path or specimens().model).read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"].pop("geohp_sha256", None)
@@ -525,12 +552,17 @@ _KINDS: tuple[tuple[int, Callable[[int], Case]], ...] = (
     (len(_BOMBS), _bomb), (len(LEGENDS), _legend), (60, _damaged_legend), (70, _resume), (50, _features),
     (50, _mapping),
 )  # fmt: skip
+_DRAWN: tuple[tuple[int, Callable[[int], Case]], ...] = (
+    (260, _damaged_model), (190, _card), (0, _damaged_beside), (0, _card_beside), (60, _damaged_legend), (70, _resume),
+    (50, _features), (50, _mapping), (0, _folder),
+)  # fmt: skip
 
 
 PART = Part(
     name="models",
     title="Models, checkpoints, legends, unfinished work: cut, flipped, rewritten, renamed, armed",
-    case=partial(case_of_kinds, _KINDS),
+    case=partial(case_of_kinds, _KINDS, _DRAWN),
     count=sum(count for count, _ in _KINDS),
     figures=usual_figures,
+    endless=True,
 )

@@ -58,6 +58,7 @@ class Part:
         title: its row in the table.
         case: the case of a number from 0 up; the same one whenever it is asked for.
         count: how many cases make it whole.
+        endless: there are cases of all higher numbers, too, each drawn anew.
         figures: what its records say beside the counts, for the table; empty for nothing.
     """
 
@@ -66,16 +67,21 @@ class Part:
     case: Callable[[int], Case]
     count: int
     figures: Callable[[Sequence[Record]], str] = lambda records: ""
+    endless: bool = False
 
 
-def case_of_kinds(kinds: Sequence[tuple[int, Callable[[int], Case]]], number: int) -> Case:
+Kinds = Sequence[tuple[int, Callable[[int], Case]]]
+"""How many cases of each kind, and the case of a number of it."""
+
+
+def case_of_kinds(kinds: Kinds, drawn: Kinds, number: int) -> Case:
     """The case of a number where so many are of the first kind, so many of the second, and so on.
 
-    Raises:
-        IndexError: there are not so many.
+    Beyond all of them the kinds that are drawn take turns, with numbers of their own from where those are.
     """
     for count, kind in kinds:
         if number < count:
             return kind(number)
         number -= count
-    raise IndexError(number)
+    first, kind = drawn[number % len(drawn)]
+    return kind(first + number // len(drawn))

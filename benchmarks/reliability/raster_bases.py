@@ -16,6 +16,7 @@ from rasterio.enums import ColorInterp, PhotometricInterp
 
 from benchmarks.reliability.isolation import Limits, run_function
 from benchmarks.reliability.raster_generated import PLAIN
+from benchmarks.reliability.specimens import TRANSFORMER, write_transformer
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 _REAL = (
@@ -27,8 +28,12 @@ _REAL = (
     "cogeo.tif",
     "201404_13SED190110_201404_0x1500m_CL_1_mask.tif",
 )
-_COMPANIONS = ("scene.tif", "labels.tif", "numbers.tif", "model.safetensors", "legend.yaml")
-"""What lies beside every hostile raster: a scene, its map, numbers that say nothing of a model, a model, and names."""
+_COMPANIONS = (
+    *("scene.tif", "labels.tif", "numbers.tif", "model.safetensors", "legend.yaml"),
+    *("covers.safetensors", "beside.safetensors", "vit.safetensors"),
+)
+"""What lies beside every hostile raster: a scene, its map, numbers that say nothing of a model, a model, names, a model
+with covers, and one of a transformer with colour beside, whose weights are the last."""
 
 
 @functools.cache
@@ -54,7 +59,8 @@ def companions(folder: Path) -> None:
 
 def damageable() -> list[Path]:
     """What is to be damaged."""
-    return sorted(path for path in bases().iterdir() if path.suffix not in (".yaml", ".hdr", ".xml"))
+    kept = {*_COMPANIONS[-3:]}
+    return sorted(p for p in bases().iterdir() if p.suffix not in (".yaml", ".hdr", ".xml") and p.name not in kept)
 
 
 def _make(folder: Path) -> None:
@@ -78,6 +84,7 @@ def _make(folder: Path) -> None:
         segmenter = Segmenter.fit(opened, FitOptions(classes=3))
     save_model(segmenter.model, folder / "model.safetensors")
     _map(scene, folder)
+    _further_models(folder)
     (folder / "legend.yaml").write_text("0: water\n1: wood\n2: wood\n")
     _formats(folder)
     for path in (SHARED / "odd" / name for name in _REAL):
@@ -85,6 +92,26 @@ def _make(folder: Path) -> None:
             shutil.copyfile(path, folder / f"real_{path.name}")
     for path in (SHARED / "scenes").glob("*.tif") if SHARED.exists() else ():
         _crop(path, folder / f"crop_{path.name}")
+
+
+def _further_models(folder: Path) -> None:
+    """A model that has gathered a cover, and one that sees colour beside a transformer's features."""
+    from geohp.inference.segmenter import Segmenter
+    from geohp.model.file import save_model
+    from geohp.options import FitOptions
+    from geohp.raster.read.scene import open_scene
+
+    weights = folder / "vit.safetensors"
+    write_transformer(weights)
+    green = folder / "green.tif"
+    values = _picture()
+    values[:, :60] = np.array([60, 110, 50])[:, None, None] + values[:, :60] // 16
+    _write(green, values, crs="EPSG:32633", transform=PLAIN)
+    transformer = FitOptions(classes=3, backbone=TRANSFORMER, weights=weights, block=0)
+    for name, options in (("covers", FitOptions(classes=3)), ("beside", transformer)):
+        with open_scene(green) as opened:
+            save_model(Segmenter.fit(opened, options).model, folder / f"{name}.safetensors")
+    green.unlink()
 
 
 def _picture() -> Any:

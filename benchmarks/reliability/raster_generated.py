@@ -28,6 +28,8 @@ DTYPES = (
 )
 BANDS = (1, 1, 1, 2, 3, 3, 3, 4, 4, 5, 8, 13)
 CONTENTS = ("patches", "patches", "noise", "constant", "extremes", "specks")
+FRESH_CONTENTS = (*CONTENTS, "meadow", "meadow", "meadow", "sand")
+"""With covers: scenes that are mostly green, or bright and even."""
 COMPRESSIONS = (
     "none lzw deflate zstd lzma packbits lerc lerc_deflate lerc_zstd jpeg webp jxl ccittfax3 ccittfax4 ccittrle"
 ).split()
@@ -85,7 +87,9 @@ class Sketch:
     exact: bool = True
 
 
-def draw(folder: Path, rng: Random, *, labels: bool, fitting: bool = False) -> Subject:
+def draw(
+    folder: Path, rng: Random, *, labels: bool, fitting: bool = False, contents: tuple[str, ...] = CONTENTS
+) -> Subject:
     """A raster at random, in a file of a folder.
 
     Args:
@@ -93,8 +97,9 @@ def draw(folder: Path, rng: Random, *, labels: bool, fitting: bool = False) -> S
         rng: that decides.
         labels: one band of few integers, as a label map has.
         fitting: on the grid of the scene and the map that it is held against.
+        contents: what a picture may show.
     """
-    sketch = _labels(rng, fitting) if labels else _picture(rng, fitting)
+    sketch = _labels(rng, fitting) if labels else _picture(rng, fitting, contents)
     _place(sketch, rng, fitting)
     _mask(sketch, rng)
     _store(sketch, rng)
@@ -112,12 +117,12 @@ def pick(rng: Random, choices: Any) -> Any:
     return choices[int(rng.integers(len(choices)))]
 
 
-def _picture(rng: Random, fitting: bool) -> Sketch:
+def _picture(rng: Random, fitting: bool, contents: tuple[str, ...]) -> Sketch:
     size, dtype = SIDES if fitting else pick(rng, SIZES), pick(rng, DTYPES)
     count = pick(rng, BANDS)
     if not fitting and rng.random() < 0.03:
         size, count = (9, 14), pick(rng, (100, 300, 500))
-    content = pick(rng, CONTENTS)
+    content = pick(rng, contents)
     values = _content(rng, content, (count, *size), dtype)
     traits = [f"{size[0]}x{size[1]}", f"{count} bands", dtype, content]
     return Sketch(values, np.zeros(size, dtype=bool), {"driver": "GTiff", "dtype": dtype}, traits)
@@ -143,6 +148,10 @@ def _labels(rng: Random, fitting: bool) -> Sketch:
     return Sketch(values, np.zeros(size, dtype=bool), {"driver": "GTiff", "dtype": dtype}, traits)
 
 
+_COVERS: Mapping[str, tuple[float, float, float]] = {"meadow": (0.25, 0.45, 0.2), "sand": (0.8, 0.75, 0.65)}
+"""Red, green and blue of what covers most of a scene, as shares of its range."""
+
+
 def _content(rng: Random, content: str, shape: tuple[int, int, int], dtype: str) -> NDArray[Any]:
     kind = np.dtype("complex64" if dtype == "complex_int16" else dtype)
     low, high = (0.0, 1000.0) if kind.kind in "fc" else (0.0, min(250.0, float(np.iinfo(kind).max)))
@@ -155,6 +164,9 @@ def _content(rng: Random, content: str, shape: tuple[int, int, int], dtype: str)
         values = rng.uniform(low, high, shape)
     elif content == "constant":
         values = np.full(shape, pick(rng, (0, 1, 100)))
+    elif content in _COVERS:
+        cover = np.resize(_COVERS[content], shape[0])[:, None, None] * (high - low) + low
+        values = np.where(rows < 0.8 * shape[1], cover + rng.uniform(0, (high - low) / 30, shape), values)
     filled = values.astype(kind)
     if content == "extremes":
         ends = (

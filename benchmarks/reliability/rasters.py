@@ -15,8 +15,9 @@ from benchmarks.reliability.isolation import Limits, run_command, run_function
 from benchmarks.reliability.part import Case, Outcome, Part, Record
 from benchmarks.reliability.raster_absurd import lie
 from benchmarks.reliability.raster_bases import bases, companions, damageable
-from benchmarks.reliability.raster_generated import Random, Subject, draw, pick
+from benchmarks.reliability.raster_generated import CONTENTS, FRESH_CONTENTS, Random, Subject, draw, pick
 from benchmarks.reliability.raster_judging import Attempt, judge
+from benchmarks.reliability.specimens import TRANSFORMER
 
 NAME = "rasters"
 COUNT = 5000
@@ -26,6 +27,11 @@ _COMMANDS: Mapping[str, int] = {
     **{"legend": 8, "recode": 6, "change": 8, "view": 8, "probe": 4, "train": 1},
 }
 """How often each is tried, in per cent."""
+_FRESH_COMMANDS: Mapping[str, int] = {
+    **{"info": 9, "segment": 36, "polygonize": 13},
+    **{"legend": 7, "recode": 6, "change": 8, "view": 7, "probe": 6, "train": 8},
+}
+"""The same of cases beyond the count, which also try what came later: covers, colour beside features, folders."""
 _KINDS = {"generated": 45, "absurd": 18, "damaged": 37}
 _LABEL_COMMANDS = frozenset({"polygonize", "legend", "recode", "change", "view"})
 
@@ -40,16 +46,16 @@ class Call:
 
 def case(number: int) -> Case:
     """The case of a number: a kind of raster and a command."""
-    rng = np.random.default_rng([zlib.crc32(NAME.encode()), number])
-    command, kind = _weighted(rng, _COMMANDS), _weighted(rng, _KINDS)
-    return Case(f"{command}, {kind}", partial(run, command, kind, rng))
+    rng, fresh = np.random.default_rng([zlib.crc32(NAME.encode()), number]), number >= COUNT
+    command, kind = _weighted(rng, _FRESH_COMMANDS if fresh else _COMMANDS), _weighted(rng, _KINDS)
+    return Case(f"{command}, {kind}", partial(run, command, kind, rng, fresh=fresh))
 
 
-def run(command: str, kind: str, rng: Random, folder: Path) -> Outcome:
+def run(command: str, kind: str, rng: Random, folder: Path, *, fresh: bool = False) -> Outcome:
     """Make the raster, give it to the command, and judge what came of it; all in forks."""
     companions(folder)
-    subject = _made(command, kind, rng, folder)
-    call = CALLS[command](subject.source, rng)
+    subject = _made(command, kind, rng, folder, fresh=fresh)
+    call = (CALLS | FRESH_CALLS if fresh else CALLS)[command](subject.source, rng)
     temporary = folder.parent / "temporary"
     temporary.mkdir()
     before = _contents(folder, temporary)
@@ -61,7 +67,7 @@ def run(command: str, kind: str, rng: Random, folder: Path) -> Outcome:
     return Outcome(outcome.verdict, detail, outcome.measures)
 
 
-def _made(command: str, kind: str, rng: Random, folder: Path) -> Subject:
+def _made(command: str, kind: str, rng: Random, folder: Path, *, fresh: bool) -> Subject:
     """The raster, written in a fork: drivers that fail hurt nobody there, and no thread of GDAL's is left here."""
     labels = command in _LABEL_COMMANDS and rng.random() < 0.6
     fitting = command in (*_LABEL_COMMANDS, "probe") and rng.random() < 0.7
@@ -69,7 +75,8 @@ def _made(command: str, kind: str, rng: Random, folder: Path) -> Subject:
 
     def make() -> None:
         if kind == "generated":
-            subject = draw(folder, rng, labels=labels, fitting=fitting)
+            contents = FRESH_CONTENTS if fresh else CONTENTS
+            subject = draw(folder, rng, labels=labels, fitting=fitting, contents=contents)
         elif kind == "absurd":
             subject = lie(folder, rng)
         else:
@@ -186,6 +193,53 @@ def _train(source: str, rng: Random) -> Call:
     return Call(("orthophotos-hp", *words, "--out", "run"), ("run",))
 
 
+def _fresh_segment(source: str, rng: Random) -> Call:
+    """As :func:`_segment`, or by what finds covers, sees colour beside a transformer's features, or maps folders."""
+    call, ways = _segment(source, rng), ("usual", "covers", "split covers", "beside", "beside", "folder", "folder")
+    if (way := pick(rng, ways)) == "usual":
+        return call
+    if way == "folder":
+        return _folder(source, rng)
+    transformer = ("--classes", str(pick(rng, (2, 3, 6))), *_TRANSFORMER)
+    models = {"covers": ("--model", "covers.safetensors"), "split covers": ("--classes", "4", "--split-covers")}
+    model = models.get(way) or pick(rng, (transformer, ("--model", "beside.safetensors")))
+    words = call.arguments[call.arguments.index("map.tif") + 1 :]
+    kept = words[words.index("--bands") + 2 :] if "--bands" in words else words[2:]
+    bands = _maybe(rng, 0.5, "--bands", "1,1,1") if way != "split covers" else ()
+    return Call((*call.arguments[:3], *model, *bands, *_maybe(rng, 0.1, "--tta"), *kept), call.outputs)
+
+
+def _folder(source: str, rng: Random) -> Call:
+    """The scene beside a sound one, into a folder."""
+    model = pick(rng, (("--classes", "3"), _MODEL, ("--model", "beside.safetensors", "--bands", "1,1,1")))
+    words = (*_maybe(rng, 0.3, "--products", "confidence,polygons,qml,stac"), *_maybe(rng, 0.2, "--split-covers"))
+    forgiving = _maybe(rng, 0.3, "--on-read-error", "nodata")
+    return Call((_argument(source), "scene.tif", "--out-dir", "maps", *model, *words, *forgiving), ("maps",))
+
+
+_TRANSFORMER = ("--backbone", TRANSFORMER, "--weights", "vit.safetensors", "--block", "0")
+
+
+def _fresh_train(source: str, rng: Random) -> Call:
+    """K-means or HP, on random filters or a transformer with colour beside, covers split or gathered."""
+    preset = pick(rng, ("orthophotos", "orthophotos-hp"))
+    settings = [
+        f"data.images=[{source!r}]",
+        *("data.patches=4", "data.patch_px=32", "train.max_steps=2", "train.batch_size=2"),
+        f"classes.count={pick(rng, (2, 3, 6))}",
+        f"classes.extra_clusters={pick(rng, (0, 0, 3, 40))}",
+        f"classes.split_covers={pick(rng, ('true', 'false', 'false'))}",
+        *_maybe(rng, 0.5, "data.bands=[1, 1, 1]"),
+    ]
+    if rng.random() < 0.6:
+        settings += [f"backbone.name={TRANSFORMER}", "backbone.weights=vit.safetensors", "backbone.block=0"]
+        settings += [f"backbone.colour_share={pick(rng, (0, 0.25, 0.25, 4))}"]
+    else:
+        settings += ["backbone.options={filters: 16, channels: 8}"]
+    words = [word for setting in settings for word in ("--set", setting)]
+    return Call((preset, *words, "--out", "run"), ("run",))
+
+
 def _argument(source: str) -> str:
     return f"./{source}" if source.startswith("-") else source
 
@@ -201,6 +255,7 @@ CALLS: Mapping[str, Callable[[str, Random], Call]] = {
     "probe": _probe,
     "train": _train,
 }
+FRESH_CALLS: Mapping[str, Callable[[str, Random], Call]] = {"segment": _fresh_segment, "train": _fresh_train}
 
 
 def _figures(records: Sequence[Record]) -> str:
@@ -211,4 +266,4 @@ def _figures(records: Sequence[Record]) -> str:
     return f"{counts}; slowest {slowest:.1f} s, most memory {largest / 1000:.2f} GB"
 
 
-PART = Part(NAME, "Hostile rasters: generated, absurd, damaged", case, COUNT, _figures)
+PART = Part(NAME, "Hostile rasters: generated, absurd, damaged", case, COUNT, _figures, endless=True)

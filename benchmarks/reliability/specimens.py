@@ -13,7 +13,7 @@ import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 
-from benchmarks.reliability.isolation import Ended, Limits, run_command
+from benchmarks.reliability.isolation import Ended, Limits, run_command, run_function
 
 SCENE_PX = (96, 128)
 """Rows and columns of the scene: three fields of colour side by side."""
@@ -24,6 +24,12 @@ TINY = (
     "method.code_channels=8",
 )  # fmt: skip
 """Settings of a training of a second or two."""
+TRANSFORMER = "vit_tiny_patch16_224"
+BESIDE = (
+    *TINY[:3], f"backbone.name={TRANSFORMER}", "backbone.block=0", "classes.count=6", "classes.extra_clusters=3",
+    "train.cache=off", "train.batch_size=4",
+)  # fmt: skip
+"""Settings of one of k-means on a transformer's features with colour beside, which gathers a cover."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,16 @@ class Specimens:
     def labels(self) -> Path:
         """The scene's map, of three classes."""
         return self.folder / "labels.tif"
+
+    @property
+    def beside(self) -> Path:
+        """A model of k-means on a transformer's features with colour beside: a cover, and clusters to spare."""
+        return self.folder / "beside" / "model.safetensors"
+
+    @property
+    def labels_beside(self) -> Path:
+        """The scene's map by that."""
+        return self.folder / "labels_beside.tif"
 
     @property
     def later(self) -> Path:
@@ -68,7 +84,21 @@ def specimens() -> Specimens:
     must(run_command(["train", "orthophotos-hp", *settings, "--out", made.run], made.folder, Limits(seconds=300)))
     must(run_command(["segment", made.scene, "--model", made.run, "--out", made.labels], made.folder, Limits(300)))
     shutil.copy(made.labels, made.later)
+    weights = made.folder / "vit.safetensors"
+    must(run_function(lambda: write_transformer(weights), made.folder, Limits(seconds=300)))
+    settings = [word for setting in (*BESIDE, f"backbone.weights={weights}") for word in ("--set", setting)]
+    must(run_command(["train", "orthophotos", *settings, "--out", made.folder / "beside"], made.folder, Limits(300)))
+    must(run_command(["segment", made.scene, "--model", made.beside, "--out", made.labels_beside], made.folder))
     return made
+
+
+def write_transformer(path: Path) -> None:
+    """Random weights of the first block of a small transformer."""
+    from safetensors.torch import save_file
+
+    from geohp.backbones.vit import VisionTransformer
+
+    save_file(VisionTransformer(TRANSFORMER, block=0).model.state_dict(), path)
 
 
 def write_scene(path: Path, shape: tuple[int, int] = SCENE_PX) -> Path:

@@ -38,14 +38,14 @@ def read_defects() -> list[Defect]:
 
 
 def markdown(parts: Sequence[Part], records: Sequence[Record]) -> str:
-    """A row a part: cases, how they ended, defects mended, figures."""
+    """A row a part: cases, how they ended, defects mended, figures; cases beyond its count are left out."""
     mended = Counter(defect.part for defect in read_defects())
     lines = [
         "| attack | cases | right | refused | failed | defects found and mended | figures |",
         "|---|---|---|---|---|---|---|",
     ]
     for part in parts:
-        tried = journal.of_part(records, part.name)
+        tried = [record for record in journal.of_part(records, part.name) if record.number < part.count]
         ends = Counter(record.outcome.verdict for record in tried)
         cells = (
             part.title, f"{len(tried):,}", f"{ends['right']:,}", f"{ends['refused']:,}", f"{ends['failed']:,}",
@@ -53,6 +53,18 @@ def markdown(parts: Sequence[Part], records: Sequence[Record]) -> str:
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def fresh_cases(parts: Sequence[Part], records: Sequence[Record]) -> list[str]:
+    """A line a part of which cases beyond its count were tried."""
+    lines = []
+    for part in parts:
+        tried = [record for record in journal.of_part(records, part.name) if record.number >= part.count]
+        if tried:
+            ends = Counter(record.outcome.verdict for record in tried)
+            verdicts = ", ".join(f"{ends[verdict]:,} {verdict}" for verdict in ("right", "refused", "failed"))
+            lines.append(f"{part.name}, {len(tried):,} fresh: {verdicts}; {part.figures(tried)}")
+    return lines
 
 
 def write(page: Path, table: str) -> None:

@@ -102,6 +102,20 @@ def features() -> Unfinished:
     return Unfinished(folder, arguments, "run/model.safetensors", expected, ("cache/**/*",)).keep()
 
 
+@cache
+def folder() -> Unfinished:
+    """A folder of two maps, and of a third that was stopped before it began."""
+    place = _folder("folder")
+    for name in ("a", "b"):
+        write_scene(place / f"{name}.tif", (64, 96))
+    arguments = ("segment", "a.tif", "b.tif", "scene.tif", "--classes", "3", "--out-dir", "maps")
+    must(run_command(arguments, place, _LIMITS))
+    expected = (place / "maps" / "scene.tif").read_bytes()
+    shutil.rmtree(place / "maps")
+    run_function(_in(place, _map_two), place, _LIMITS)
+    return Unfinished(place, arguments, "maps/scene.tif", expected, ("maps/.geohp/*", "maps/.geohp/*", "maps/*")).keep()
+
+
 def _folder(name: str) -> Path:
     folder = specimens().folder / name
     folder.mkdir()
@@ -131,6 +145,18 @@ def _train_until(step: int, overrides: tuple[str, ...]) -> None:
             raise _Stopped
 
     train("orthophotos-hp", overrides, out="run", progress=progress)
+
+
+def _map_two() -> None:
+    from geohp.inference.batch import segment_files
+    from geohp.inference.folder_record import FolderRecord
+
+    def progress(stage: str, done: int, total: int, detail: str = "") -> None:
+        if stage == "scenes" and done == 2:
+            raise _Stopped
+
+    FolderRecord._merge = lambda self: None  # type: ignore[method-assign] # killed, it does not tidy up
+    segment_files(["a.tif", "b.tif", "scene.tif"], "maps", classes=3, progress=progress)
 
 
 def _map_until(blocks: int) -> None:

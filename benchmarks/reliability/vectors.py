@@ -626,6 +626,37 @@ def _bounds(number: int) -> Case:
     return Case(f"text: {text[:40]!r} for {command}", lambda folder: attack(command, folder, text, None))
 
 
+def _drawn(number: int) -> Case:
+    """Polygons of rings that cross themselves and each other, at random places, in any format, for any command."""
+    rng = random.Random(f"vectors drawn {number}")
+    wkts = [_drawn_shape(rng) for _ in range(rng.choice((1, 1, 2, 5)))]
+    suffix = rng.choice(FORMATS)
+    command = rng.choice((*_COMMANDS, *_COMMANDS, "probe", "train", "labels"))
+
+    def run(folder: Path) -> Outcome:
+        single = all(wkt.count("((") == 1 and "), (" not in wkt for wkt in wkts)
+        known = suffix != "shp" or single  # which tells holes from parts by the way they turn
+        mask = inside(wkts, 7 if command == "polygonize" else 1) if known else None
+        return attack(command, folder, write_shapes(folder, wkts, suffix), mask)
+
+    return Case(f"drawn {len(wkts)} as {suffix} for {command}", run)
+
+
+def _drawn_shape(rng: random.Random) -> str:
+    polygons = [", ".join(_drawn_ring(rng) for _ in range(rng.choice((1, 1, 2, 3)))) for _ in range(rng.choice((1, 3)))]
+    return f"POLYGON ({polygons[0]})" if len(polygons) == 1 else f"MULTIPOLYGON (({'), ('.join(polygons)}))"
+
+
+def _drawn_ring(rng: random.Random) -> str:
+    """Corners at random, or on the borders of pixels, within the scene, beyond it, or within a pixel; some twice."""
+    side = rng.choice((0.4, 5, 60, 60, 120, 300))
+    left, top = rng.uniform(-20, 120), rng.uniform(-20, 90)
+    whole = rng.random() < 0.2
+    corners = [(left + rng.uniform(0, side), top + rng.uniform(0, side)) for _ in range(rng.choice((3, 4, 5, 12, 40)))]
+    corners = [(round(x), round(y)) if whole else (x, y) for x, y in corners]
+    return _ring(*(corner for corner in corners for _ in range(rng.choice((1, 1, 1, 1, 2)))))
+
+
 _KINDS: tuple[tuple[int, Callable[[int], Case]], ...] = (
     (3 * len(SHAPES), _shape), (2 * len(ATTRIBUTES), _attribute), (3 * len(SYSTEMS), _system), (2 * len(FILES), _file),
     (3 * len(BOXES), _bounds), (260, _mutated), (len(SHAPES), lambda number: _shape(number + 3 * len(SHAPES))),
@@ -636,7 +667,8 @@ _KINDS: tuple[tuple[int, Callable[[int], Case]], ...] = (
 PART = Part(
     name="vectors",
     title="Polygons as areas, references and labels: shapes, attributes, CRS, broken files, mutated bytes",
-    case=partial(case_of_kinds, _KINDS),
+    case=partial(case_of_kinds, _KINDS, ((0, _drawn), (1_000_000, _drawn), (260, _mutated))),
     count=sum(count for count, _ in _KINDS),
     figures=usual_figures,
+    endless=True,
 )

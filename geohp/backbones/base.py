@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geohp.errors import ModelError
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -78,6 +80,12 @@ class Backbone(nn.Module, ABC):
     def needs_fit(self) -> bool:
         """True as long as :meth:`fit` has to be called (or a fitted state loaded) before the first use."""
         return False
+
+    def refuse_unfitted(self) -> None:
+        """Raise ModelError where it has been fitted to nothing, as where imagery held no data, and so tells nothing."""
+        if self.needs_fit:
+            problem = f"{self.name} has not been fitted: where classes were to be found there was no data"
+            raise ModelError(problem, "find them anew where there is some")
 
     @property
     def fit_is_random(self) -> bool:

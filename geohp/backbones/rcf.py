@@ -150,10 +150,9 @@ class RandomConvolutionalFeatures(Backbone):
 
         Raises:
             ValueError: when the sides are no multiples of the patch size, or the bands are not ``in_channels``.
-            RuntimeError: before it was fitted.
+            ModelError: before it was fitted.
         """
-        if self.needs_fit:
-            raise RuntimeError("rcf must be fitted to imagery before it is used")
+        self.refuse_unfitted()
         # Not in half precision: next to a transformer it costs nothing, and standardising enlarges every error.
         with torch.autocast(images.device.type, enabled=False):
             features = self._pooled(images)

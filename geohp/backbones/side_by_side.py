@@ -97,10 +97,9 @@ class SideBySide(Backbone):
 
         Raises:
             ValueError: when the sides are no multiples of the patch size, or the bands are not ``in_channels``.
-            RuntimeError: before it was fitted.
+            ModelError: before it was fitted.
         """
-        if self.needs_fit:
-            raise RuntimeError(f"{self.name} must be fitted to imagery before it is used")
+        self.refuse_unfitted()
         patches = self.first(images, affinities)
         # Under autocasting the first's may be in half precision: the more exact type is that of all.
         return PatchFeatures(torch.cat([patches.features, self.others(self._rescaled(images))], 1), patches.affinities)

@@ -89,9 +89,9 @@ class SceneSampler:
         """Windows of ``side`` pixels where there is data, by scene."""
         counts = self._counts(side)
         windows = [w for number, count in enumerate(counts) if count for w in self._draw(number, side, count, rng)]
-        for number, count in enumerate(counts):
-            if not windows and not count:  # those that were to be sampled hold no data
-                windows = self._draw(number, side, SAMPLED_WINDOWS, rng)
+        spare = [number for number, count in enumerate(counts) if not count]
+        while spare and not any(True for _ in self.read(windows, side)):  # those that were to be sampled hold no data
+            windows = self._draw(spare.pop(0), side, SAMPLED_WINDOWS, rng)
         return windows
 
     def read(self, windows: Sequence[Window], side: int) -> Iterator[SampledPatch]:

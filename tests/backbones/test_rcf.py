@@ -12,7 +12,7 @@ from geohp.backbones.affinities import cosine_affinities, neighbour_indices
 from geohp.backbones.factory import create_backbone
 from geohp.backbones.rcf import even_out, rectified_responses, whiten
 from geohp.backbones.weights import fingerprint
-from geohp.errors import ConfigError, DataError
+from geohp.errors import ConfigError, DataError, ModelError
 
 SMALL = {"filters": 8, "kernel": 3, "patch_size": 4, "channels": None}
 
@@ -113,7 +113,7 @@ def test_state_restores_a_fresh_instance(channels):
     fresh = create_backbone("rcf", weights="random", **backbone.options())
     assert fresh.needs_fit
     assert fresh.options() == backbone.options()
-    with pytest.raises(RuntimeError, match="fitted"):
+    with pytest.raises(ModelError, match="rcf has not been fitted"):
         fresh(noise(1, 3, 8, 8))
     fresh.load_state_dict(backbone.state_dict())
     assert not fresh.needs_fit

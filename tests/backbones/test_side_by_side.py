@@ -11,7 +11,7 @@ from geohp.backbones import factory
 from geohp.backbones.factory import create_backbone, create_backbone_for_bands
 from geohp.backbones.names import patch_size_of
 from geohp.classes import default_classes
-from geohp.errors import ConfigError, DataError
+from geohp.errors import ConfigError, DataError, ModelError
 from geohp.methods.kmeans.method import KMeans
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.file import load_model, save_model
@@ -128,7 +128,7 @@ def test_rcf_with_colour_beside_it_is_fitted_and_goes_into_the_model_whole():
     backbone = create_backbone_for_bands("rcf+colour", 4, seed=3, filters=16)
     assert backbone.needs_fit
     assert backbone.embedded
-    with pytest.raises(RuntimeError, match="must be fitted"):
+    with pytest.raises(ModelError, match="has not been fitted"):
         backbone(images(bands=4))
     with pytest.raises(DataError, match="no imagery"):
         backbone.fit([])

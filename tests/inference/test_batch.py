@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import geohp
 from geohp.cli.app import app
-from geohp.errors import ConfigError, GeohpError, OutputError, SceneError
+from geohp.errors import ConfigError, GeohpError, ModelError, OutputError, SceneError
 from geohp.inference import rasters as segmenting
 
 SIDE, TILE, STEP = 700, 448, 252
@@ -198,6 +198,27 @@ def test_a_bad_file_does_not_lose_the_others(tiles, tmp_path):
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 0, again.output
     assert "(2 of them made earlier)" in again.output
+
+
+def test_classes_are_found_on_small_scenes_where_nothing_of_the_large_ones_can_be_read(ground, tmp_path):
+    """A file cut short, of which only the header is left, and one without data; both many times larger."""
+    scenes = tmp_path / "scenes"
+    cut = write(scenes / "cut.tif", ground[:, :448, :448]).read_bytes()
+    (scenes / "cut.tif").write_bytes(cut[:700])
+    write(scenes / "empty.tif", np.zeros((3, 448, 448), np.uint16), nodata=0)
+    write(scenes / "small.tif", ground[:, :96, :96])
+    made = geohp.segment_files(scenes, tmp_path / "maps", classes=3, on_read_error="nodata")
+    assert not made.failed
+    assert set(np.unique(labels(tmp_path / "maps" / "small.tif"))) == {0, 1, 2}
+
+
+def test_a_model_of_scenes_without_data_is_refused_for_those_that_hold_some(ground, tmp_path):
+    scenes = tmp_path / "scenes"
+    write(scenes / "empty.tif", np.zeros((3, 96, 96), np.uint16), nodata=0)
+    geohp.segment_files(scenes, tmp_path / "maps", classes=3)
+    write(scenes / "full.tif", ground[:, :96, :96])
+    with pytest.raises(ModelError, match="rcf has not been fitted: where classes were to be found there was no data"):
+        geohp.segment_files(scenes, tmp_path / "maps", classes=3)
 
 
 def test_damage_is_left_out_where_asked_and_told(tiles, tmp_path, monkeypatch):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks.reliability import journal, table
-from benchmarks.reliability.__main__ import run
+from benchmarks.reliability.__main__ import case_numbers, run
 from benchmarks.reliability.isolation import Limits, run_function
-from benchmarks.reliability.part import Case, Outcome, Part
+from benchmarks.reliability.part import Case, Outcome, Part, case_of_kinds
 from benchmarks.reliability.parts import PARTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,3 +92,33 @@ def test_parts_have_names_of_their_own() -> None:
     names = [part.name for part in PARTS]
     assert len(set(names)) == len(names)
     assert {defect.part for defect in table.read_defects()} <= set(names)
+
+
+def test_cases_beyond_the_count_are_drawn_where_a_part_has_them_and_stay_out_of_the_table(tmp_path: Path) -> None:
+    tried: list[int] = []
+    path, cases = tmp_path / "records.jsonl", case_numbers("2-4,7")
+    assert cases == {2, 3, 4, 7}
+    parts = [replace(part(tried), endless=True), replace(part(tried), name="other")]
+    run(parts, path, time.time() + 60, again=False, cases=cases)
+    assert tried == [2, 3, 4, 7, 2]
+    records = journal.read(path)
+    assert "| Made up | 1 | 1 | 0 | 0 | 0 | 1 of them |" in table.markdown(parts[:1], records)
+    assert table.fresh_cases(parts, records) == ["made, 3 fresh: 3 right, 0 refused, 0 failed; 3 of them"]
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part.endless], ids=lambda part: part.name)
+def test_a_fresh_case_is_the_same_whenever_it_is_asked_for(part: Part) -> None:
+    numbers = range(part.count, part.count + 200)
+    names = [part.case(number).name for number in numbers]
+    assert names == [part.case(number).name for number in numbers]
+
+
+def test_kinds_that_are_drawn_take_turns_beyond_all_cases() -> None:
+    def kind(name: str) -> Callable[[int], Case]:
+        return lambda number: Case(f"{name} {number}", lambda folder: Outcome("right"))
+
+    kinds = ((2, kind("listed")), (3, kind("drawn")))
+    case = partial(case_of_kinds, kinds, ((3, kind("drawn")), (0, kind("new"))))
+    names = [case(number).name for number in range(9)]
+    assert names[:5] == ["listed 0", "listed 1", "drawn 0", "drawn 1", "drawn 2"]
+    assert names[5:] == ["drawn 3", "new 0", "drawn 4", "new 1"]
