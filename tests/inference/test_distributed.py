@@ -304,7 +304,7 @@ def test_a_local_scheduler_keeps_nothing_of_past_tasks(client):
         return len(gc.get_objects())
 
     counts = [count_objects(tasks) for tasks in (70, 30, 30, 30)]
-    assert min(np.diff(counts)) / 30 < 6  # what is kept of every task is so in all three; other threads' objects are not
+    assert min(np.diff(counts)) / 30 < 6  # what is kept of every task is so in all three
 
 
 def test_nothing_is_left_of_workers_on_this_machine(tmp_path, monkeypatch):
