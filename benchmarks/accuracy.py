@@ -406,7 +406,9 @@ def main() -> int:
     parser.add_argument("--features", default="vit,aerial,rcf", metavar="NAMES")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of vit_small_patch14_dinov2, for vit")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--crf", action="store_true", help="score what a user gets with the dense CRF, too: hours more on a CPU")
+    parser.add_argument(
+        "--crf", action="store_true", help="score what a user gets with the CRF, too: hours more on a CPU"
+    )
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="for all runs"
     )

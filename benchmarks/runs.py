@@ -293,12 +293,13 @@ def _score(run: Run, progress: Progress) -> tuple[str, list[Reading]]:
     ways = {model_of(run, each): each.gathered for each in run.clusterings}
     if not (run.crf and ways):
         ways = {model_of(run): gathered} | ways
+    first = next(iter(ways))
     evaluation = score_models(list(ways), EvaluationOptions(crf=run.crf, tta=run.tta, progress=progress))
     readings = [
         _reading(result.mode, result.scores, gathered=ways[Path(result.model)] and result.mode.probe == "cluster")
         for result in evaluation.results
         if result.checkpoint == LAST
-        and (result.mode.probe == "cluster" or (result.mode.probe == "linear" and Path(result.model) == next(iter(ways))))
+        and (result.mode.probe == "cluster" or (result.mode.probe == "linear" and Path(result.model) == first))
     ]
     return evaluation.summary, readings
 
