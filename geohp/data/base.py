@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import sys
 from abc import ABC, ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NotRequired, TypedDict
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, NotRequired, TypedDict
 from geohp.classes import LandCoverClass
 from geohp.errors import DataError, SceneError
 from geohp.progress import Progress, no_progress
+from geohp.raster.read.unchanged import UnchangedFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,6 +87,14 @@ class ImageSet(_ItemDataset, metaclass=ABCMeta):
     def files(self) -> Sequence[str]:
         """Paths of all files that items are made of; empty where the set does not know them."""
         return ()
+
+    def files_of(self, indices: Iterable[int]) -> Sequence[str]:
+        """Paths of the files that some items are made of; of all items where the set does not tell them apart."""
+        return self.files()
+
+    def unchanged(self) -> UnchangedFiles:
+        """All :meth:`files` as they were when the set first looked at them; by default as they are now."""
+        return UnchangedFiles("a file of the data", self.files())
 
     def identity(self) -> str:
         """What tells this set from others, those of the same images read otherwise included: a hash.

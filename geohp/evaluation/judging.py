@@ -12,7 +12,7 @@ from pathlib import Path
 from geohp.config.experiment import Config, TrainConfig
 from geohp.config.loading import public_config
 from geohp.data.base import DataSource, ImageSet
-from geohp.errors import ModelError
+from geohp.errors import ChangedError, ModelError
 from geohp.evaluation.confusion import count_confusion
 from geohp.evaluation.mask_clusters import score_mask_clusters
 from geohp.evaluation.options import EvaluationOptions
@@ -25,6 +25,7 @@ from geohp.methods.factory import METHODS
 from geohp.model.device import torch_device
 from geohp.model.file import load_model
 from geohp.model.network import LandCoverModel
+from geohp.raster.read.unchanged import UnchangedFiles
 
 
 def judge(
@@ -38,51 +39,34 @@ def judge(
         source: whose classes and protocol count.
         images: the labelled images, not none.
         options: see :func:`geohp.evaluate`.
+
+    Raises:
+        ChangedError: images or labels have changed meanwhile.
     """
+    unchanged = UnchangedFiles.joined("a file of the labelled data", [images.unchanged()])
     device = torch_device(options.device)
     settings = {"crf": options.crf, "tta": options.tta, "data": public_config(config)["data"]}
-    jobs = list(_jobs(files, images, settings))
+    jobs = list(_jobs(files, images, {**settings, "files": unchanged.states}))
     results: list[Result] = []
     notes: list[str] = []
-    first: Predictor | None = None
-    for number, job in enumerate(jobs, start=1):
-        model = _model(job.model, images, options)
-        predictor = _predictor(model, options)
-        first = first or predictor
-        stored = _stored_codes(model, predictor, images, config.train, options)
-        counts = count_confusion(
-            predictor,
-            images,
-            len(source.classes),
-            device=device,
-            batch_size=options.batch_size,
-            workers=options.workers,
-            counts_file=job.counts_file,
-            stored=stored,
-            stage="evaluating" if len(jobs) == 1 else f"evaluating {number}/{len(jobs)}",
-            progress=options.progress,
-        )
-        results += [Result(job.model, job.checkpoint, mode, scores) for mode, scores in counts.scores().items()]
-        if images.segmented:
-            scores = score_mask_clusters(
-                predictor,
-                images,
-                len(source.classes),
-                device=device,
-                batch_size=options.batch_size,
-                workers=options.workers,
-                stored=stored,
-                progress=options.progress,
-            )
-            results.append(Result(job.model, job.checkpoint, MASKS, scores))
-        notes += _notes(predictor, config.data.evaluation_px, options)
+    predictors: list[Predictor] = []
+    try:
+        with unchanged.explaining():
+            for number, job in enumerate(jobs, start=1):
+                stage = "evaluating" if len(jobs) == 1 else f"evaluating {number}/{len(jobs)}"
+                predictor, scored = _score(job, config, source, images, options, unchanged, stage)
+                unchanged.check()
+                predictors = predictors or [predictor]
+                results += scored
+                notes += _notes(predictor, config.data.evaluation_px, options)
+    except ChangedError:
+        _forget_counts(jobs)
+        raise
     side_px, unique = config.data.evaluation_px, tuple(dict.fromkeys(notes))
     evaluation = Evaluation(tuple(results), source.classes, source.protocol, len(images), side_px, unique, settings)
-    if options.report is not None and first is not None:
-        write_report(evaluation, Path(options.report), images, first, device)
-    for job in jobs:
-        if job.counts_file is not None:
-            job.counts_file.unlink(missing_ok=True)
+    if options.report is not None:
+        write_report(evaluation, Path(options.report), images, predictors[0], device)
+    _forget_counts(jobs)
     return evaluation
 
 
@@ -98,8 +82,55 @@ class _Job:
     counts_file: Path | None
 
 
+def _score(
+    job: _Job,
+    config: Config,
+    source: DataSource,
+    images: ImageSet,
+    options: EvaluationOptions,
+    unchanged: UnchangedFiles,
+    stage: str,
+) -> tuple[Predictor, list[Result]]:
+    """What reads a model's labels, and how it does in each way of reading."""
+    model = _model(job.model, images, options)
+    predictor = _predictor(model, options)
+    stored = _stored_codes(model, predictor, images, unchanged, config.train, options)
+    counts = count_confusion(
+        predictor,
+        images,
+        len(source.classes),
+        device=model.device,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        counts_file=job.counts_file,
+        stored=stored,
+        stage=stage,
+        progress=options.progress,
+    )
+    results = [Result(job.model, job.checkpoint, mode, scores) for mode, scores in counts.scores().items()]
+    if images.segmented:
+        scores = score_mask_clusters(
+            predictor,
+            images,
+            len(source.classes),
+            device=model.device,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            stored=stored,
+            progress=options.progress,
+        )
+        results.append(Result(job.model, job.checkpoint, MASKS, scores))
+    return predictor, results
+
+
+def _forget_counts(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        if job.counts_file is not None:
+            job.counts_file.unlink(missing_ok=True)
+
+
 def _jobs(files: Sequence[Path], images: ImageSet, settings: Mapping[str, object]) -> Iterator[_Job]:
-    """Every file, and the one that scored best on labels in the same run folder."""
+    """Every file, and the one that scored best on labels in the same run folder; counts are of the same settings."""
     named = [(file, LAST) for file in files]
     named += [(best, BEST) for file in files if (best := file.with_name(BEST_NAME)).is_file() and best != file]
     names = [images.name(index) for index in range(len(images))]
@@ -137,7 +168,12 @@ def _predictor(model: LandCoverModel, options: EvaluationOptions) -> Predictor:
 
 
 def _stored_codes(
-    model: LandCoverModel, predictor: Predictor, images: ImageSet, settings: TrainConfig, options: EvaluationOptions
+    model: LandCoverModel,
+    predictor: Predictor,
+    images: ImageSet,
+    unchanged: UnchangedFiles,
+    settings: TrainConfig,
+    options: EvaluationOptions,
 ) -> StoredCodes | None:
     """The images' codes by features that are kept on disk, where training would keep its own."""
     cache = CacheOptions(settings.cache, 0, settings.cache_dir, settings.features_dtype, one_pass=True)
@@ -148,6 +184,7 @@ def _stored_codes(
         mirrored=predictor.tta,
         batch_size=options.batch_size,
         workers=options.workers,
+        unchanged=unchanged,
         progress=options.progress,
     )
     return None if features is None else StoredCodes(features, model.head)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from geohp.evaluation.predict import in_whole_patches
 from geohp.features.filling import CacheOptions
 from geohp.features.sampler import FeatureSampler
 from geohp.progress import Progress, no_progress
+from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 
 
 class SeenImages(ImageSet):
@@ -50,6 +51,14 @@ class SeenImages(ImageSet):
     def files(self) -> Sequence[str]:
         """As the images have it."""
         return self.images.files()
+
+    def files_of(self, indices: Iterable[int]) -> Sequence[str]:
+        """As the images have it."""
+        return self.images.files_of(indices)
+
+    def unchanged(self) -> UnchangedFiles:
+        """As the images have it."""
+        return self.images.unchanged()
 
     def identity(self) -> str:
         """Of the images, and how they are seen."""
@@ -111,6 +120,7 @@ def store_features(
     mirrored: bool = False,
     batch_size: int = 16,
     workers: int = 0,
+    unchanged: UnchangedFiles = NOTHING_TO_WATCH,
     progress: Progress = no_progress,
 ) -> StoredFeatures | None:
     """Features of labelled images, of an earlier evaluation or computed now.
@@ -122,17 +132,29 @@ def store_features(
         mirrored: those of the mirror images, too.
         batch_size: images at a time.
         workers: processes that read images.
+        unchanged: tells whether their files are still what they were, before features of theirs are kept.
         progress: of the images encoded.
 
     Returns:
         ``None`` where they are not to be kept, there is no room for them, or an image cannot be read: whoever reads
         the images themselves then says which.
+
+    Raises:
+        ChangedError: images have changed meanwhile.
     """
     samplers = []
     for mirror in (False, True) if mirrored else (False,):
         seen = SeenImages(images, backbone.patch_size, mirrored=mirror)
         # As those that are not kept: exact.
-        sampler = FeatureSampler(seen, backbone, batch_size=batch_size, workers=workers, affinities=False, exact=True)
+        sampler = FeatureSampler(
+            seen,
+            backbone,
+            batch_size=batch_size,
+            workers=workers,
+            affinities=False,
+            exact=True,
+            unchanged=unchanged,
+        )
         try:
             kept = sampler.cache(options, progress)
         except DataError:

@@ -59,7 +59,7 @@ class FeatureJob:
         key: everything features depend on; asked for only where they may be on disk.
         seconds: measures how long one image takes; asked for only where it matters.
         rows: given batches of numbers of images, computes what is kept of each batch.
-        check: raises ChangedError where images are no longer what they were when the key was asked for.
+        check: raises ChangedError where some images, or all, are no longer what they were when they were surveyed.
     """
 
     images: int
@@ -69,7 +69,7 @@ class FeatureJob:
     key: Callable[[], Mapping[str, object]]
     seconds: Callable[[], float]
     rows: Callable[[list[list[int]]], Iterable[Tensors]]
-    check: Callable[[], None] = lambda: None
+    check: Callable[[range], None] = lambda images: None
 
     @property
     def size_bytes(self) -> int:
@@ -135,7 +135,7 @@ def fill_store(job: FeatureJob, options: CacheOptions, progress: Progress) -> Fe
     missing = spans(job.images, job.batch_size)
     for span, rows in zip(missing, job.chunks(missing, progress, memory.device), strict=True):
         memory.put(span.start, rows)
-    job.check()
+    job.check(range(job.images))
     return memory
 
 
@@ -154,8 +154,9 @@ def _fill_with_disk(job: FeatureJob, store: FeatureStore, cache: FeatureCache, p
             if cache.path(chunk).exists():
                 logger.warning("%s: damaged; the features of its images are computed anew", cache.path(chunk))
         for chunk, rows in zip(missing, job.chunks(missing, progress), strict=True):
-            job.check()
+            job.check(chunk)  # not all images every time: their files may be tens of thousands
             store.put(chunk.start, cache.write(chunk, rows))
+    job.check(range(job.images))
 
 
 def _load(store: FeatureStore, cache: FeatureCache, chunks: Sequence[range]) -> list[range]:

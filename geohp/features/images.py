@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypedDict
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 from geohp.data.augment import Augmentation
 from geohp.data.base import ImageSet, Item
 from geohp.errors import DataError, SceneError
+from geohp.raster.read.unchanged import UnchangedFiles
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,14 @@ class SkipUnreadable(ImageSet):
     def files(self) -> Sequence[str]:
         """As the images have it."""
         return self.images.files()
+
+    def files_of(self, indices: Iterable[int]) -> Sequence[str]:
+        """As the images have it."""
+        return self.images.files_of(indices)
+
+    def unchanged(self) -> UnchangedFiles:
+        """As the images have it."""
+        return self.images.unchanged()
 
     def identity(self) -> str:
         """As the images have it."""

@@ -309,7 +309,7 @@ class FeatureSampler:
             },
             seconds=lambda: self._seconds(first, dtype),
             rows=lambda batches: self._all_rows(self._loader(self._items(), batches=batches), dtype),
-            check=self._unchanged.check,
+            check=lambda images: self._unchanged.check(self.images.files_of(images)),
         )
 
     def _all_rows(self, batches: Iterable[ImageBatch], dtype: str) -> Iterator[Tensors]:

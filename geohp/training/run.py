@@ -120,8 +120,8 @@ def train(
         eval_images = None
         if config.train.score_every:
             eval_images = stack.enter_context(closing(source.evaluation(progress)))
-        files = [*images.files(), *(eval_images.files() if eval_images is not None else ())]
-        unchanged = UnchangedFiles("a file of the training data", files)
+        sets = [images] if eval_images is None else [images, eval_images]
+        unchanged = UnchangedFiles.joined("a file of the training data", [each.unchanged() for each in sets])
         # Not before: whatever is wrong with configuration and images is found without torch, which takes seconds.
         from geohp.training.fit import TrainingData, fit
 
@@ -131,7 +131,8 @@ def train(
             logger.info(note)
         stack.enter_context(_run_folder(folder, resumed=resume is not None))
         _write_config(folder, config, unfinished=True)
-        trained = fit(config, training, folder, progress)
+        with unchanged.explaining():
+            trained = fit(config, training, folder, progress)
         seconds = time.monotonic() - started
         model = _write_artifacts(folder, trained, source.classes, seconds)
     return Run(folder, model, seconds, tuple(trained.warnings), trained.comparison)

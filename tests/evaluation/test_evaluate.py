@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 import geohp
 from geohp.cli.app import app
-from geohp.errors import DataError, ModelError, OutputError
+from geohp.errors import ChangedError, DataError, ModelError, OutputError
 from geohp.evaluation import judging
 from geohp.evaluation.evaluate import _data_config, evaluate
 from geohp.evaluation.mask_clusters import score_mask_clusters
@@ -162,6 +163,59 @@ def test_interrupted_evaluation_goes_on_where_it_was(runs, tmp_path, monkeypatch
     assert not list(run.glob(".evaluation-*"))
     # Other settings are another evaluation.
     assert scores_of(evaluate(run, batch_size=2, tta=True)) != scores_of(whole)
+
+
+@pytest.fixture
+def labelled_file(monkeypatch, tmp_path):
+    """A file that the images are said to be made of."""
+    file = tmp_path / "tile.tif"
+    file.write_text("as it is")
+    images = type(geohp.data.factory.open_data(None).evaluation())
+    monkeypatch.setattr(images, "files", lambda self: [str(file)])
+    return file
+
+
+def test_images_that_change_while_they_are_judged_give_no_figures(runs, tmp_path, labelled_file, monkeypatch):
+    run = without_best(runs[0], tmp_path)
+    monkeypatch.setattr("geohp.evaluation.confusion._SAVED_EVERY", 1)
+
+    def change_at_six(stage, done, total, detail=""):
+        if stage == "evaluating" and done >= 6:
+            os.utime(labelled_file, ns=(1, 1))
+
+    with pytest.raises(ChangedError, match=r"a file of the labelled data has changed while it was read \(.*tile.tif\)"):
+        evaluate(run, batch_size=2, report=tmp_path / "report", progress=change_at_six)
+    assert not (tmp_path / "report").exists()
+    assert not list(run.glob(".evaluation-*"))
+    assert evaluate(run, batch_size=2).images == 10
+
+
+def test_images_that_cannot_be_judged_because_they_changed_are_told_as_that(runs, tmp_path, labelled_file, monkeypatch):
+    def fail(*arguments, **options):
+        labelled_file.unlink()
+        raise DataError("tile.tif: there is no such file")
+
+    monkeypatch.setattr(judging, "count_confusion", fail)
+    with pytest.raises(ChangedError, match="a file of the labelled data has changed"):
+        evaluate(without_best(runs[0], tmp_path))
+
+
+def test_counts_of_files_that_have_changed_since_are_not_gone_on_with(runs, tmp_path, labelled_file, monkeypatch):
+    run, done = without_best(runs[0], tmp_path), []
+    monkeypatch.setattr("geohp.evaluation.confusion._SAVED_EVERY", 1)
+
+    def stop_at_six(stage, number, total, detail=""):
+        done.append(number)
+        if number >= 6:
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(run, batch_size=2, progress=stop_at_six)
+        os.utime(labelled_file, ns=(1, 1))
+    assert done == [2, 4, 6, 2, 4, 6]
+    evaluate(run, batch_size=2, progress=lambda stage, number, total, detail="": done.append(number))
+    assert done[6:] == [8, 10]
 
 
 def test_damaged_counts_are_counted_again(runs, tmp_path, monkeypatch):
@@ -340,4 +394,5 @@ def test_what_is_asked_for_reaches_whoever_does_the_work(runs, tmp_path, monkeyp
     }  # fmt: skip
     (_, backbone, cache), options = asked["store_features"]
     assert (backbone.name, cache.one_pass) == ("rcf", True)
+    assert not options.pop("unchanged").states  # the fields are made up
     assert options == {"mirrored": False, "batch_size": 3, "workers": 2, "progress": progress}

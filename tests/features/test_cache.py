@@ -8,19 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections import namedtuple
+from collections import Counter, namedtuple
 from pathlib import Path
 
 import pytest
 import torch
+from squares import Squares
 
-from geohp.errors import DataError
+from geohp.errors import ChangedError, DataError
 from geohp.features import disk as caching
 from geohp.features import filling
 from geohp.features.cache_folder import default_folder
 from geohp.features.disk import FeatureCache
 from geohp.features.filling import CacheOptions
 from geohp.features.store import FeatureLayout, MappedStore, MemoryStore
+from geohp.files.state import file_state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLENTY = 1 << 30
@@ -97,6 +99,71 @@ def test_later_epochs_and_runs_touch_no_image(squares, cached, tmp_path):
                 source.patches(batch)
         list(source.sample(20))
         assert images.asked == looked
+
+
+class EachItsFile(Squares):
+    """Squares that each come from a file of their own."""
+
+    def files_of(self, indices):
+        return [self._files[index] for index in indices]
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "data").mkdir()
+    paths = [tmp_path / "data" / str(number) for number in range(23)]
+    for path in paths:
+        path.write_text("as it is")
+    return paths
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """How often a file's state has been asked for, by its path."""
+    looks = Counter()
+
+    def counting(path):
+        looks[str(path)] += 1
+        return file_state(path)
+
+    monkeypatch.setattr("geohp.raster.read.unchanged.file_state", counting)
+    return looks
+
+
+@pytest.mark.parametrize("mode", ["memory", "disk"])
+def test_each_file_is_looked_at_a_few_times_however_many_chunks_there_are(cached, files, tmp_path, looks, mode):
+    images = EachItsFile(files=files)
+    cached(images, tmp_path / "cache", mode=mode, unchanged=images.unchanged())
+    assert set(looks) == {str(file) for file in files}
+    assert set(looks.values()) == {3 if mode == "disk" else 2}  # at first, with its chunk, and in the end
+
+
+def test_where_a_set_does_not_tell_its_files_apart_all_are_looked_at(squares, cached, files, tmp_path, looks):
+    images = squares(files=files)
+    cached(images, tmp_path / "cache", unchanged=images.unchanged())
+    assert set(looks.values()) == {1 + 5 + 1}  # chunks of five
+
+
+@pytest.mark.parametrize(
+    ("number", "done", "stored"),
+    [
+        (12, 12, 2),  # its chunk is being computed
+        (2, 12, 5),  # its chunk has been written: it is right, but those after it are of other files than the key
+        (22, 12, 4),  # its chunk comes last
+        (0, 23, 5),  # once everything is computed
+    ],
+)
+def test_files_that_change_while_features_are_computed_are_noticed(make_source, files, tmp_path, number, done, stored):
+    images = EachItsFile(files=files)
+    source = make_source(images, unchanged=images.unchanged())
+
+    def progress(stage, number_done, total, detail=""):
+        if number_done >= done:
+            os.utime(files[number], ns=(1, 1))
+
+    with pytest.raises(ChangedError, match=rf"/{number}\)"):
+        source.cache(CacheOptions("disk", PLENTY, tmp_path / "cache"), progress)
+    assert len(chunks(tmp_path / "cache")) == stored
 
 
 def test_labels_travel(squares, cached, tmp_path):

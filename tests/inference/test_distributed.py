@@ -6,9 +6,11 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -356,6 +358,82 @@ def test_workers_that_die_of_a_task_are_told_of(segmenter, scene, client, tmp_pa
         run(segmenter, scene, outputs(tmp_path, "labels"), client=client)
     assert not list(tmp_path.iterdir())
     wait_for_both(client)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Who waits for workers looks often, and gives up soon."""
+    monkeypatch.setattr(distributing, "_LOOK_S", 0.05)
+    monkeypatch.setattr(distributing, "NO_LOCAL_WORKER_S", 0.5)
+
+
+@pytest.fixture
+def deserted():
+    """The client of a local cluster without workers."""
+    import distributed
+
+    options = {"n_workers": 0, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster, set_as_default=False) as client:
+        yield client
+
+
+def test_without_workers_it_ends_in_a_sentence_and_goes_on_when_there_are_some(
+    segmenter, scene, deserted, impatient, tmp_path
+):
+    out = outputs(tmp_path, "labels")
+    with pytest.raises(ClusterError, match=r"has had no worker for 0 minutes, and \d+ tasks wait; start workers"):
+        run(segmenter, scene, out, client=deserted)
+    assert not list(tmp_path.iterdir())
+    deserted.cluster.scale(1)
+    run(segmenter, scene, out, client=deserted)
+    assert out.labels.is_file()
+
+
+def test_workers_that_come_late_are_waited_for(segmenter, scene, deserted, impatient, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributing, "NO_LOCAL_WORKER_S", 60.0)
+    monkeypatch.setattr(deserted, "submit", Submitting(deserted))
+    out = outputs(tmp_path, "labels")
+    run(segmenter, scene, out, client=deserted)
+    assert out.labels.is_file()
+
+
+class Submitting:
+    """Hands out tasks, and starts a worker a second after the first."""
+
+    def __init__(self, client):
+        self.count, self._submit, self._cluster = 0, client.submit, client.cluster
+
+    def __call__(self, *arguments, **keywords):
+        if not self.count:
+            threading.Timer(1.0, self._cluster.scale, [1]).start()
+        self.count += 1
+        return self._submit(*arguments, **keywords)
+
+
+def test_only_time_without_any_worker_counts(monkeypatch):
+    clock = SimpleNamespace(now=0.0, there={}, error=None)
+
+    def nthreads():
+        if clock.error:
+            raise clock.error
+        return clock.there
+
+    client = SimpleNamespace(cluster=None, nthreads=nthreads, scheduler=SimpleNamespace(address="tcp://there:8786"))
+    monkeypatch.setattr(distributing.time, "monotonic", lambda: clock.now)
+    presence = distributing._Presence(client)
+
+    def check_at(now, there=None, error=None):
+        clock.now, clock.there, clock.error = now, there or {}, error
+        presence.check(7)
+
+    check_at(3599)
+    check_at(3605, {"tcp://worker": 2})  # at the last moment
+    check_at(7200)
+    check_at(7204, error=OSError("the scheduler is gone"))  # too soon to be asked
+    check_at(7205, error=OSError("the scheduler is gone"))  # tasks will say so
+    check_at(7205 + 3600)
+    with pytest.raises(ClusterError, match="the cluster at tcp://there:8786 has had no worker for 60 minutes, and 7"):
+        check_at(7205 + 3605)
 
 
 @pytest.fixture

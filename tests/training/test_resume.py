@@ -336,6 +336,7 @@ def test_torch_s_word_for_a_full_disk_is_made_a_sentence(photograph, tmp_path, m
 @pytest.mark.parametrize(
     ("stage", "settings"),
     [
+        ("surveying images", []),
         ("computing features", ["train.cache=memory"]),
         ("computing features", ["train.cache=disk"]),
         ("training", ["train.cache=off"]),
@@ -354,3 +355,40 @@ def test_images_that_change_while_they_are_read_give_no_model(photograph, tmp_pa
         geohp.train("orthophotos-hp", overrides, out=tmp_path / "run", progress=progress)
     assert not (tmp_path / "run").exists()
     assert not list(features.rglob("*.safetensors"))
+
+
+def replace_by_a_smaller(image):
+    other = image.with_name("other")
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(other, "PNG")
+    other.replace(image)
+
+
+@pytest.mark.parametrize(
+    "change", [Path.unlink, replace_by_a_smaller, lambda image: image.write_bytes(image.read_bytes()[:1000])]
+)
+def test_what_comes_of_images_that_change_once_surveyed_is_told_as_a_change(photograph, tmp_path, change):
+    """Not that they cannot be read, though they cannot: gone, smaller than where patches lie, or cut."""
+    image = tmp_path / "photograph.png"
+    image.write_bytes(photograph.read_bytes())
+
+    def progress(stage, done, total, detail=""):
+        if stage == "surveying images":
+            change(image)
+
+    with pytest.raises(ChangedError, match=r"training data has changed while it was read \(.*photograph.png\)"):
+        geohp.train("orthophotos-hp", [f"data.images={image}", *SMALL], out=tmp_path / "run", progress=progress)
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_to_score_on_that_change_while_they_are_surveyed_give_no_model(photograph, tmp_path):
+    image, labels = tmp_path / "photograph.png", tmp_path / "photograph_labels.png"
+    image.write_bytes(photograph.read_bytes())
+    Image.fromarray(np.repeat([0, 1], 120)[None].repeat(240, 0).astype(np.uint8)).save(labels)
+
+    def progress(stage, done, total, detail=""):
+        if stage == "surveying labelled images":
+            os.utime(labels, ns=(1, 1))
+
+    overrides = [f"data.images={image}", f"data.labels={labels.with_stem('{stem}_labels')}", *SMALL]
+    with pytest.raises(ChangedError, match=r"photograph_labels\.png"):
+        geohp.train("orthophotos-hp", [*overrides, "train.score_every=2"], out=tmp_path / "run", progress=progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import takewhile
 from pathlib import Path
@@ -18,6 +18,7 @@ from pyproj.exceptions import ProjError
 from geohp.errors import DataError
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import opened_raster
+from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 
 Float64 = NDArray[np.float64]
 
@@ -32,11 +33,13 @@ class Footprint:
         path: the image.
         key: the same wherever the data lie: its path below the folder that all images share.
         grid: of its pixels.
+        unchanged: its files as they were before it was opened.
     """
 
     path: str
     key: str
     grid: Grid
+    unchanged: UnchangedFiles = field(default=NOTHING_TO_WATCH, repr=False, compare=False)
 
     @property
     def placed(self) -> bool:
@@ -102,9 +105,10 @@ def read_footprints(paths: Sequence[str]) -> list[Footprint]:
     shared = _shared_folder(paths)
     footprints = []
     for path in paths:
+        unchanged = UnchangedFiles(path, [path])
         with opened_raster(path) as (dataset, _):
             key = Path(path).as_posix()[len(shared) :].lstrip("/")
-            footprints.append(Footprint(path, key, Grid.of(dataset)))
+            footprints.append(Footprint(path, key, Grid.of(dataset), unchanged))
     return footprints
 
 

@@ -20,6 +20,7 @@ from geohp.data.orthophotos.splits import SplitItem
 from geohp.errors import DataError
 from geohp.raster.read.patches import THUMBNAIL_PX, grid_origins, sample_origins, valid_share
 from geohp.raster.read.scene import Scene, open_scene
+from geohp.raster.read.unchanged import UnchangedFiles
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def survey_for_training(
             stride = config.source_px(config.stride_px or config.patch_px, own_m)
             origins = _grid_within(scene, valid, side, stride, config.min_valid, region)
         places = [PatchPlace(path, row, col) for row, col in origins]
-        return _survey(scene, PatchImage(path, scene.scaling, side, None, scene.files), own_m, valid, places)
+        return _survey(scene, _patch_image(item, scene, side, None), own_m, valid, places)
 
 
 def survey_for_evaluation(
@@ -78,9 +79,16 @@ def survey_for_evaluation(
     with ExitStack() as stack:
         scene = stack.enter_context(open_scene(path, bands=config.bands, scaling=config.scaling))
         _, valid = scene.thumbnail(THUMBNAIL_PX)
-        image = PatchImage(path, scene.scaling, side, region, scene.files)
+        image = _patch_image(item, scene, side, region)
         places = _labelled_places(scene, image, valid, labels.open(path, scene, stack))
         return _survey(scene, image, own_m, valid, places)
+
+
+def _patch_image(item: SplitItem, scene: Scene, side_px: int, region: Region | None) -> PatchImage:
+    """What patches of an image need, its files as they were when it was first looked at."""
+    path = item.footprint.path
+    unchanged = UnchangedFiles.joined(path, (item.footprint.unchanged, scene.unchanged))
+    return PatchImage(path, scene.scaling, side_px, region, unchanged)
 
 
 def _survey(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,9 +17,11 @@ import shapely
 from pyproj import CRS
 
 from geohp.data.orthophotos.footprints import Footprint, outline, read_footprints
-from geohp.errors import DataError
+from geohp.errors import DataError, SceneError
 from geohp.files.checks import expand_home
 from geohp.files.plain_names import plain_name
+from geohp.raster.read.labels import opened_raster
+from geohp.raster.read.unchanged import UnchangedFiles
 from geohp.raster.sources.paths import IMAGE_SUFFIXES, is_remote, list_files
 from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layer_info, layers_with_geometry
 
@@ -34,17 +37,24 @@ class LabelFiles:
         rasters: label rasters that lie over images, wherever these are.
         vectors: the same of polygons and points.
         images: how many images there are.
+        unchanged: by the path of each of them, its files as they were when they were found.
     """
 
     of_image: dict[str, str]
     rasters: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
     images: int = 1
+    unchanged: Mapping[str, UnchangedFiles] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def files(self) -> set[str]:
         """All of them."""
         return {*self.of_image.values(), *self.rasters, *self.vectors}
+
+    def over(self, images: Iterable[str]) -> Iterator[UnchangedFiles]:
+        """The files of labels that may lie on images, given by their paths."""
+        own = (self.of_image[image] for image in images if image in self.of_image)
+        return (self.unchanged[label] for label in (*self.rasters, *self.vectors, *own))
 
     def covered(self, footprints: Sequence[Footprint], plane: CRS | None, layer: str | None = None) -> LabelCoverage:
         """What is labelled, in a common plane (``None`` where no image is georeferenced); ``layer`` is of polygons."""
@@ -114,7 +124,18 @@ def match_labels(patterns: Sequence[str], images: Sequence[str]) -> LabelFiles:
         # Of a folder in which labels are named after images, the rest belongs to images that are not there.
         others += [f for f in rasters if f not in used] if not named else []
     images = [image for image in images if image not in {*of_image.values(), *others}]
-    return LabelFiles(of_image, tuple(dict.fromkeys(others)), tuple(dict.fromkeys(vectors)), len(images))
+    unchanged = {label: UnchangedFiles(label, layer_files(label)) for label in (*of_image.values(), *others, *vectors)}
+    return LabelFiles(of_image, tuple(dict.fromkeys(others)), tuple(dict.fromkeys(vectors)), len(images), unchanged)
+
+
+def layer_files(path: str) -> list[str]:
+    """A file of labels or polygons, and those that they also lie in."""
+    if Path(path).suffix.lower() == ".shp":
+        return [path, *(str(p) for suffix in (".dbf", ".DBF") if (p := Path(path).with_suffix(suffix)).is_file())]
+    if Path(path).suffix.lower() == ".vrt":
+        with suppress(SceneError), opened_raster(path) as (dataset, _):  # else it is said where it is read
+            return [path, *(str(name) for name in dataset.files)]
+    return [path]
 
 
 def _by_pattern(pattern: str, images: Sequence[str]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from geohp.data.orthophotos.image_survey import (
     survey_for_evaluation,
     survey_for_training,
 )
-from geohp.data.orthophotos.label_files import LabelFiles, match_labels
+from geohp.data.orthophotos.label_files import LabelFiles, layer_files, match_labels
 from geohp.data.orthophotos.patch_regions import Region, area_on
 from geohp.data.orthophotos.patch_sets import LabelSetting, OrthophotoPatches, PatchPlace
 from geohp.data.orthophotos.pixel_labels import LabelReading, texts_in
@@ -33,6 +33,7 @@ from geohp.files.checks import expand_home
 from geohp.legend.features import natural
 from geohp.progress import Progress, no_progress
 from geohp.raster.area_of_interest import AreaOfInterest
+from geohp.raster.read.unchanged import UnchangedFiles
 from geohp.raster.sources.find import find_images
 from geohp.raster.sources.paths import is_remote
 
@@ -76,9 +77,7 @@ class Orthophotos(DataSource):
         places = allot_patches(surveys, config) if config.layout == "random" else _all_places(surveys)
         if not places:
             raise self._no_patch()
-        layers = tuple(str(expand_home(path)) for path in config.mask_polygons)
-        polygons = PolygonLayers(layers, config.mask_layer) if layers else None
-        return self._patches(surveys, places, config.patch_px, config.model_input_px, labels, polygons)
+        return self._patches(surveys, places, config.patch_px, config.model_input_px, labels, self._polygons)
 
     def evaluation(self, progress: Progress = no_progress) -> OrthophotoPatches:
         """Labelled patches of the test side on a grid: every labelled pixel is in exactly one of them."""
@@ -135,6 +134,15 @@ class Orthophotos(DataSource):
                 "give a larger data.block_m or data.area, or a smaller data.patch_px",
             )
         return DataError(f"{first}: neither it nor the other images hold a valid pixel", "check nodata and masks")
+
+    @property
+    def _polygons(self) -> PolygonLayers | None:
+        """Those that are proposed as masks."""
+        layers = tuple(str(expand_home(path)) for path in self.config.mask_polygons)
+        if not layers:
+            return None
+        unchanged = UnchangedFiles("polygons", [file for layer in layers for file in layer_files(layer)])
+        return PolygonLayers(layers, self.config.mask_layer, unchanged)
 
     @cached_property
     def _imagery(self) -> _Imagery:

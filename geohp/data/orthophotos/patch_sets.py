@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,10 +21,10 @@ from geohp.data.orthophotos.pixel_labels import ClassReader, LabelReading
 from geohp.data.orthophotos.polygons import PolygonLayers, PolygonNumbers
 from geohp.data.resize import interpolated, resized, resized_index, resized_mask
 from geohp.raster.block import Block
-from geohp.raster.read.labels import opened_raster
 from geohp.raster.read.patches import read_patch
 from geohp.raster.read.scaling import Scaling
 from geohp.raster.read.scene import Scene, open_scene
+from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,14 +43,14 @@ class PatchImage:
         scaling: of its values.
         side_px: of a patch, in its own pixels.
         region: where pixels count; ``None`` is everywhere.
-        files: what it consists of.
+        unchanged: what it consists of, as it was when it was first looked at.
     """
 
     path: str
     scaling: Scaling
     side_px: int
     region: Region | None = None
-    files: tuple[str, ...] = ()
+    unchanged: UnchangedFiles = field(default=NOTHING_TO_WATCH, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -228,16 +227,24 @@ class OrthophotoPatches(ImageSet):
 
     def files(self) -> Sequence[str]:
         """Images that patches are cut from, with what these consist of, and labels that may lie on them."""
-        images = {place.path for place in self.places}
-        files = {file for image in images for file in (image, *self.images[image].files)}
+        return self.files_of(range(len(self)))
+
+    def files_of(self, indices: Iterable[int]) -> Sequence[str]:
+        """The same of some patches."""
+        return sorted({file for part in self._watched(indices) for file in part.states})
+
+    def unchanged(self) -> UnchangedFiles:
+        """All :meth:`files` as they were when they were surveyed."""
+        return UnchangedFiles.joined("a file of the data", self._watched(range(len(self))))
+
+    def _watched(self, indices: Iterable[int]) -> Iterator[UnchangedFiles]:
+        """The images of some patches, the labels that may lie on them, and the polygons."""
+        images = {self.places[index].path for index in indices}
+        yield from (self.images[image].unchanged for image in images)
         if self.labels is not None:
-            label_files = self.labels.reading.files
-            own = (label_files.of_image[image] for image in images if image in label_files.of_image)
-            for label in (*label_files.rasters, *label_files.vectors, *own):
-                files |= {label, *_companions(label)}
-        for layer in self.polygons.files if self.polygons is not None else ():
-            files |= {layer, *_companions(layer)}
-        return sorted(files)
+            yield from self.labels.reading.files.over(images)
+        if self.polygons is not None:
+            yield self.polygons.unchanged
 
     def identity(self) -> str:
         """What tells this set from others: a hash; of what labels mean and which pixels count in full."""
@@ -282,13 +289,3 @@ def strips(block: Block) -> Iterator[Block]:
     step = max(1, _AT_ONCE_PX // block.width)
     for first in range(0, block.height, step):
         yield Block(block.row + first, block.col, min(step, block.height - first), block.width)
-
-
-def _companions(label: str) -> Sequence[str]:
-    """Files that labels also lie in."""
-    if Path(label).suffix.lower() == ".shp":
-        return [str(path) for suffix in (".dbf", ".DBF") if (path := Path(label).with_suffix(suffix)).is_file()]
-    if Path(label).suffix.lower() == ".vrt":
-        with opened_raster(label) as (dataset, _):
-            return [str(name) for name in dataset.files]
-    return ()

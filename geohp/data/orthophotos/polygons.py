@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,6 +19,7 @@ from geohp.legend.references import Reference, open_reference
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster
+from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 from geohp.raster.sources.vector_files import (
     VECTOR_FAILURES,
     is_parquet,
@@ -37,10 +38,12 @@ class PolygonLayers:
     Attributes:
         files: any that GDAL reads, and GeoParquet; where polygons of several lie, those of the first count.
         layer: of files that have several.
+        unchanged: the files as they were when they were named.
     """
 
     files: tuple[str, ...]
     layer: str | None = None
+    unchanged: UnchangedFiles = field(default=NOTHING_TO_WATCH, repr=False, compare=False)
 
     def open(self, image: str, grid: Grid) -> PolygonNumbers:
         """The polygons over an image, reprojected to its pixels.

@@ -10,6 +10,7 @@ begin on one machine and end on a cluster.
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,12 +42,21 @@ from geohp.raster.write.stored_blocks import has_full_size
 from geohp.version import __version__
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, as_completed
 
 logger = logging.getLogger(__name__)
 
 _IN_FLIGHT = 16
 """Tasks handed out at least: a cluster that scales with its load sees that there is some."""
+
+NO_WORKER_S = 3600.0
+"""How long a cluster may have no worker while blocks wait: one that scales from zero has to queue for machines."""
+
+NO_LOCAL_WORKER_S = 600.0
+"""The same of one on this machine, which replaces dead workers by itself: that takes as long as importing torch."""
+
+_LOOK_S = 5.0
+"""Between two looks at whether there are workers."""
 
 _RETRIES = 2
 """Further attempts at a task that failed for a reason that is not the user's."""
@@ -75,7 +85,7 @@ def run_blocks(
         extent: what of the scene is mapped.
 
     Raises:
-        ClusterError: the workers have other versions of geohp or die of the task, or the scheduler is gone.
+        ClusterError: the workers have other versions of geohp, die of the task or do not come, or no scheduler answers.
         SceneError: the scene lies in memory, or a worker cannot read it.
         OutputError: a part cannot be written, or a worker does not see the folder.
     """
@@ -133,7 +143,7 @@ def _journal(
 
     try:
         done = distributed.as_completed(more(), loop=client.loop)
-        for future in done:
+        for future in _finished(done, _Presence(client)):
             for block in _result(future, client):
                 note = _with_new_skips(block, noted)
                 # The parts are on the disk, but a network's file system may be late in saying so.
@@ -145,6 +155,52 @@ def _journal(
     finally:
         with suppress(Exception):  # the scheduler may be what failed
             client.cancel(list(running), force=True)
+
+
+def _finished(done: as_completed, presence: _Presence) -> Iterator[Future[Any]]:
+    """Tasks as they end, as long as there are workers to do them."""
+    while not done.is_empty():
+        if done.has_ready():
+            yield next(done)
+            continue
+        with done.thread_condition:
+            done.thread_condition.wait(timeout=0.1)
+        presence.check(done.count())
+
+
+class _Presence:
+    """Whether a cluster has workers."""
+
+    def __init__(self, client: Client) -> None:
+        import distributed
+
+        self._client = client
+        is_local = isinstance(client.cluster, distributed.LocalCluster)
+        self._patience_s = NO_LOCAL_WORKER_S if is_local else NO_WORKER_S
+        self._seen = self._looked = time.monotonic()
+
+    def check(self, tasks: int) -> None:
+        """Look after them every few seconds, while so many tasks wait.
+
+        Raises:
+            ClusterError: there has been none for too long.
+        """
+        now = time.monotonic()
+        if now - self._looked < _LOOK_S:
+            return
+        self._looked = now
+        try:
+            is_there = bool(self._client.nthreads())
+        except OSError:  # the scheduler is gone: the tasks will say so
+            is_there = True
+        if is_there:
+            self._seen = now
+        elif now - self._seen > self._patience_s:
+            raise ClusterError(
+                f"the cluster at {_address(self._client)} has had no worker for {self._patience_s / 60:.0f} minutes, "
+                f"and {tasks} tasks wait",
+                "start workers, and then the same command again: it goes on where it is",
+            )
 
 
 def _result(future: Future[Any], client: Client) -> list[WrittenBlock]:

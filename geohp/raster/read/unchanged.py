@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from geohp.errors import ChangedError
+from geohp.errors import ChangedError, DataError, SceneError
 from geohp.files.state import file_state
 
 
@@ -15,22 +16,53 @@ class UnchangedFiles:
     Args:
         name: of the raster, in messages.
         files: that it consists of; what is no local file is passed over.
+
+    Attributes:
+        states: of each file, see :func:`geohp.files.state.file_state`.
     """
 
-    def __init__(self, name: str, files: Sequence[str]) -> None:
+    def __init__(self, name: str, files: Iterable[str]) -> None:
         self._name = name
-        self._states = {path: file_state(path) for path in map(Path, files)}
+        self.states: Mapping[str, list[int] | None] = {path: file_state(Path(path)) for path in files}
 
-    def check(self) -> None:
+    @classmethod
+    def joined(cls, name: str, parts: Iterable[UnchangedFiles]) -> UnchangedFiles:
+        """The files of all parts, each as it was when the first part that knows it looked at it."""
+        states: dict[str, list[int] | None] = {}
+        for part in parts:
+            for path, state in part.states.items():
+                states.setdefault(path, state)
+        joined = cls(name, ())
+        joined.states = states
+        return joined
+
+    def check(self, files: Iterable[str] | None = None) -> None:
         """Make sure that they are what they were, before anything is published that was made of them.
+
+        Args:
+            files: some of them, or others, which are passed over; all by default.
 
         Raises:
             ChangedError: one has changed, or is gone.
         """
-        for path, state in self._states.items():
-            if file_state(path) != state:
+        for path in self.states if files is None else files:
+            if path in self.states and file_state(Path(path)) != self.states[path]:
                 problem = f"{self._name} has changed while it was read ({path})"
                 raise ChangedError(problem, "run the same command again, anew, when the file is complete")
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """For the length of a block: where reading fails because of a change, say that, not what came of it.
+
+        Raises:
+            ChangedError: in place of a DataError or SceneError, where a file has changed.
+        """
+        try:
+            yield
+        except (DataError, SceneError) as error:
+            if not isinstance(error, ChangedError):
+                self.check()
+            raise
 
 
 NOTHING_TO_WATCH = UnchangedFiles("", ())
