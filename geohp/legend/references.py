@@ -20,7 +20,7 @@ from geohp.legend.features import Features, OnGrid, check_crs, read_features
 from geohp.raster.block import Block
 from geohp.raster.read.labels import LabelRaster, open_labels
 from geohp.raster.read.unchanged import UnchangedFiles
-from geohp.raster.sources.vector_files import layers_with_geometry
+from geohp.raster.sources.vector_files import layers_with_geometry, vector_parts
 
 
 class Sample(NamedTuple):
@@ -97,7 +97,7 @@ def open_reference(source: Any, labels: OnGrid, *, field: str | None, layer: str
     name = str(source) if is_path else "the reference"
     source = check_reference(source)
     layers = layers_with_geometry(source) if is_path else None
-    unchanged = UnchangedFiles(name, [str(source)] if is_path else [])
+    unchanged = UnchangedFiles(name, vector_parts(source) if is_path else [])
     if isinstance(source, geopandas.GeoDataFrame) or layers:
         features = read_features(source, labels, field=field, layer=layer)
         kind = _Points if features.points else _Polygons

@@ -1,6 +1,8 @@
 """Preparing once: the same items as on the fly, taken up again, and never mixed up."""
 
 import json
+import os
+from pathlib import Path
 
 import layouts
 import pytest
@@ -13,7 +15,7 @@ from geohp.data.benchmarks.potsdam import Potsdam
 from geohp.data.benchmarks.potsdam_tiles import LABELLED_TILES, TILES
 from geohp.data.factory import open_data
 from geohp.data.prepare import prepare
-from geohp.errors import DataError, OutputError
+from geohp.errors import ChangedError, DataError, OutputError
 
 WRITERS = {"cocostuff": "write_cocostuff", "cityscapes": "write_cityscapes"}
 
@@ -170,6 +172,25 @@ def test_prepared_tiles_are_patches_like_the_published_ones(tmp_path, monkeypatc
         Potsdam(PotsdamConfig(**{**settings, "split_seed": 5}), tile_px=400).prepare(out)
     with pytest.raises(DataError, match="holds prepared patches already"):
         prepared.prepare(tmp_path / "again")
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: os.utime(path, ns=(1, 1))])
+@pytest.mark.parametrize("kind", ["RGBIR", "label"])
+def test_of_a_tile_that_changes_while_it_is_cut_no_patch_stays(tmp_path, change, kind):
+    first = LABELLED_TILES[0]
+    layouts.write_potsdam_tiles(tmp_path / "isprs", LABELLED_TILES, tile_px=800)
+    (tile,) = (tmp_path / "isprs").rglob(f"top_potsdam_{first}_{kind}.tif")
+    config, out = PotsdamConfig(source="potsdam", root=str(tmp_path / "isprs")), tmp_path / "patches"
+
+    def progress(stage, done, total, detail=""):
+        if done == 3:  # of four
+            change(tile)
+
+    with pytest.raises(ChangedError, match=rf"a tile has changed while it was read \(.*{first}_{kind}\.tif\)"):
+        Potsdam(config, tile_px=800).prepare(out, progress)
+    assert not list(out.rglob("*.mat"))
+    if tile.exists():
+        assert Potsdam(config, tile_px=800).prepare(out) == (4 * len(LABELLED_TILES), 0)
 
 
 def test_an_unfinished_folder_of_patches_is_told(tmp_path):

@@ -228,18 +228,18 @@ def test_hungarian_leaves_labels_over():
         name_classes(labels, reference, matching="best")
 
 
-@pytest.mark.parametrize("changes", ["labels.tif", "known.tif", "known.geojson"])
+@pytest.mark.parametrize("changes", ["labels.tif", "known.tif", "known.geojson", "known.dbf"])
 def test_what_changes_while_it_is_read_gives_no_legend(write_scene, tmp_path, changes):
     values = np.arange(64 * 64, dtype=np.uint8).reshape(1, 64, 64) % 3
     labels, known = (write_scene(values, name, nodata=255) for name in ("labels.tif", "known.tif"))
-    if changes == "known.geojson":
-        known = tmp_path / "known.geojson"
+    if changes in ("known.geojson", "known.dbf"):
+        known = tmp_path / changes.replace("dbf", "shp")
         with rasterio.open(labels) as dataset:
             square = shapely.box(*dataset.bounds)
             geopandas.GeoDataFrame({"kind": ["a"]}, geometry=[square], crs=dataset.crs).to_file(known)
 
     def change(stage, done, total, detail=""):
-        path = labels if changes == "labels.tif" else known
+        path = tmp_path / changes
         path.write_bytes(path.read_bytes() + b" ")
 
     with pytest.raises(SceneError, match="has changed while it was read"):

@@ -90,6 +90,10 @@ class PreparedFolder:
         with atomic_write(path) as draft, draft.open("wb") as file:
             save(file)
 
+    def remove(self, name: str) -> None:
+        """Take a file of this name below the folder away, where there is one."""
+        (self.folder / name).unlink(missing_ok=True)
+
     def finish(self) -> None:
         """Note that all is there."""
         self._note(complete=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geohp.classes import LandCoverClass
 from geohp.config.data import PotsdamConfig
@@ -19,9 +20,10 @@ from geohp.data.benchmarks.framing import framed
 from geohp.data.benchmarks.photographs import label_table
 from geohp.data.benchmarks.potsdam_patches import ALL, TEST, TRAIN, UNLABELLED, MatPatches, write_mat
 from geohp.data.benchmarks.potsdam_tiles import LABELLED_TILES, TILE_PX, TILES, TilePatches, Tiles
-from geohp.errors import DataError
+from geohp.errors import ChangedError, DataError
 from geohp.files.checks import expand_home
 from geohp.progress import Progress, no_progress
+from geohp.raster.read.unchanged import UnchangedFiles
 
 POTSDAM_CLASSES: Final = (
     LandCoverClass(0, "road and car", "#ffffff"),
@@ -128,17 +130,43 @@ class Potsdam(DataSource):
         """Write the patches that are missing; how many these were, and how many were not."""
         labelled = {*self.splits[TRAIN], *self.splits[TEST]}
         images, labels = folder.names("imgs"), folder.names("gt")
+        unchanged = UnchangedFiles("a tile", [file for name in ids for file in tiles.files_of(name)])
         written = 0
         for number, name in enumerate(ids, start=1):
             file = f"{name}.mat"
             if file not in images or (name in labelled and file not in labels):
-                if name in labelled:
-                    folder.write(f"gt/{file}", partial(write_mat, "gt", tiles.labels(name)))
-                image = np.ascontiguousarray(np.moveaxis(tiles.image(name), 0, -1))
+                classes, image = self._read_patch(folder, tiles, ids, name, unchanged, labelled=name in labelled)
+                if classes is not None:
+                    folder.write(f"gt/{file}", partial(write_mat, "gt", classes))
                 folder.write(f"imgs/{file}", partial(write_mat, "img", image))
                 written += 1
             progress("cutting patches", number, len(ids))
         return written, len(ids) - written
+
+    @staticmethod
+    def _read_patch(
+        folder: PreparedFolder,
+        tiles: TilePatches,
+        ids: Sequence[str],
+        name: str,
+        unchanged: UnchangedFiles,
+        *,
+        labelled: bool,
+    ) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8]]:
+        """Labels and image (H, W, bands) of a patch whose tile is what it was; else none of its patches stays."""
+        files = tiles.files_of(name)
+        try:
+            with unchanged.explaining():
+                classes = tiles.labels(name) if labelled else None
+                image = np.ascontiguousarray(np.moveaxis(tiles.image(name), 0, -1))
+            unchanged.check(files)
+        except ChangedError:
+            for other in ids:
+                if tiles.files_of(other) == files:  # the next run would go on with the old tile's
+                    folder.remove(f"gt/{other}.mat")
+                    folder.remove(f"imgs/{other}.mat")
+            raise
+        return classes, image
 
     def _open(self, tile_px: int) -> Patches:
         config, root = self.config, self.root

@@ -173,6 +173,11 @@ class TilePatches:
                     f"fetch {source} of ISPRS Potsdam again",
                 )
 
+    def files_of(self, name: str) -> list[str]:
+        """The files of a patch's tile: its image, and its labels where there are any."""
+        tile, _ = self._place(name)
+        return [files[tile] for files in (self._images, self._labels) if tile in files]
+
     def image(self, name: str) -> NDArray[np.uint8]:
         """A patch: uint8 (bands, 200, 200)."""
         tile, window = self._place(name)

@@ -23,7 +23,13 @@ from geohp.files.plain_names import plain_name
 from geohp.raster.read.labels import opened_raster
 from geohp.raster.read.unchanged import UnchangedFiles
 from geohp.raster.sources.paths import IMAGE_SUFFIXES, is_remote, list_files
-from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layer_info, layers_with_geometry
+from geohp.raster.sources.vector_files import (
+    VECTOR_FAILURES,
+    is_parquet,
+    layer_info,
+    layers_with_geometry,
+    vector_parts,
+)
 
 _VECTORS = frozenset({".gpkg", ".geojson", ".json", ".parquet", ".geoparquet", ".shp", ".fgb", ".gml", ".kml"})
 
@@ -130,12 +136,10 @@ def match_labels(patterns: Sequence[str], images: Sequence[str]) -> LabelFiles:
 
 def layer_files(path: str) -> list[str]:
     """A file of labels or polygons, and those that they also lie in."""
-    if Path(path).suffix.lower() == ".shp":
-        return [path, *(str(p) for suffix in (".dbf", ".DBF") if (p := Path(path).with_suffix(suffix)).is_file())]
     if Path(path).suffix.lower() == ".vrt":
         with suppress(SceneError), opened_raster(path) as (dataset, _):  # else it is said where it is read
             return [path, *(str(name) for name in dataset.files)]
-    return [path]
+    return [path, *vector_parts(path)[1:]]
 
 
 def _by_pattern(pattern: str, images: Sequence[str]) -> dict[str, str]:

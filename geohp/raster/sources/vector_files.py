@@ -31,6 +31,13 @@ def is_parquet(path: str | Path) -> bool:
         return False
 
 
+def vector_parts(path: str | Path) -> list[str]:
+    """The files that polygons lie in: their own, and that of the attributes beside a shapefile."""
+    path = Path(path)
+    suffixes = (".dbf", ".DBF") if path.suffix.lower() == ".shp" else ()
+    return [str(path), *(str(part) for suffix in suffixes if (part := path.with_suffix(suffix)).is_file())]
+
+
 def layers_with_geometry(path: str | Path) -> list[str] | None:
     """Names of the layers that hold geometries; ``None`` where the file is none of vectors."""
     if is_parquet(path):
