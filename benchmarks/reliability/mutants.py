@@ -44,6 +44,7 @@ from benchmarks.reliability.part import Case, Outcome, Part, Record
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("methods/hp", "inference/engine", "vector", "evaluation", "raster/write", "legend")
 _MORE_TESTS = {
+    "inference/cluster": ("inference/test_distributed.py",),
     "methods/hp": ("training/test_trajectory.py", "training/test_defaults.py"),
     "methods/kmeans": ("methods/test_covers.py", "methods/test_clustering.py", "methods/test_kmeans.py"),
 }

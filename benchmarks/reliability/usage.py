@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ class Usage:
 
     Attributes:
         memory_mb: resident, in MiB.
-        trimmed_mb: resident once garbage was collected and free memory given back to the system.
+        trimmed_mb: what it has asked for, once garbage was collected and free memory given back to the system: resident
+            without the pages of files, such as the code of libraries, which the system takes out of memory and puts
+            back as it likes: tens of MiB where others need it.
         handles: open file descriptors.
         threads: of the system.
         temporary: files and folders in its folder of temporary files.
@@ -57,7 +60,13 @@ def usage() -> Usage:
     ctypes.CDLL(None).malloc_trim(0)
     counts = [sum(1 for _ in Path(f"/proc/self/{kind}").iterdir()) for kind in ("fd", "task")]
     temporary = sum(1 for _ in Path(tempfile.gettempdir()).rglob("*"))
-    return Usage(memory, resident_mb(os.getpid()), counts[0] - 1, counts[1], temporary)
+    return Usage(memory, _anonymous_mb(), counts[0] - 1, counts[1], temporary)
+
+
+def _anonymous_mb() -> float:
+    """Resident memory of this process that belongs to no file, in MiB."""
+    status = Path("/proc/self/status").read_text()
+    return sum(int(kb) for kb in re.findall(r"^Rss(?:Anon|Shmem):\s*(\d+) kB$", status, re.MULTILINE)) / 1024
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> Slope:

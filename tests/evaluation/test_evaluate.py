@@ -192,8 +192,8 @@ def test_images_that_change_while_they_are_judged_give_no_figures(runs, tmp_path
 
 def test_images_that_cannot_be_judged_because_they_changed_are_told_as_that(runs, tmp_path, labelled_file, monkeypatch):
     def fail(*arguments, **options):
-        labelled_file.unlink()
-        raise DataError("tile.tif: there is no such file")
+        labelled_file.write_text("cut")
+        raise DataError("tile.tif: cannot be read")
 
     monkeypatch.setattr(judging, "count_confusion", fail)
     with pytest.raises(ChangedError, match="a file of the labelled data has changed"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from benchmarks.reliability import load
-from benchmarks.reliability.usage import Usage
+from benchmarks.reliability.usage import Usage, usage
 
 SMALL = {
     "scenes": partial(load.scenes_one_by_one, 12),
@@ -65,3 +67,16 @@ def test_a_wrong_result_is_a_failure(tmp_path):
     folder = tmp_path / "case"
     folder.mkdir()
     assert load.attempt(wrong, folder).detail == "AssertionError: one polygon too few"
+
+
+def test_pages_of_files_are_no_growth_and_what_is_asked_for_is(tmp_path: Path) -> None:
+    size = 32 * 2**20
+    (tmp_path / "library").write_bytes(b"code" * (size // 4))
+    before = usage()
+    with (tmp_path / "library").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+        assert sum(pages[:: mmap.PAGESIZE]) > 0  # every page of it is touched
+        assert abs(usage().trimmed_mb - before.trimmed_mb) < 8
+    kept = bytearray(b"data" * (size // 4))
+    assert usage().trimmed_mb - before.trimmed_mb > 24
+    del kept
+    assert abs(usage().trimmed_mb - before.trimmed_mb) < 8

@@ -363,11 +363,9 @@ def replace_by_a_smaller(image):
     other.replace(image)
 
 
-@pytest.mark.parametrize(
-    "change", [Path.unlink, replace_by_a_smaller, lambda image: image.write_bytes(image.read_bytes()[:1000])]
-)
+@pytest.mark.parametrize("change", [replace_by_a_smaller, lambda image: image.write_bytes(image.read_bytes()[:1000])])
 def test_what_comes_of_images_that_change_once_surveyed_is_told_as_a_change(photograph, tmp_path, change):
-    """Not that they cannot be read, though they cannot: gone, smaller than where patches lie, or cut."""
+    """Not that they cannot be read, though they cannot: smaller than where patches lie, or cut."""
     image = tmp_path / "photograph.png"
     image.write_bytes(photograph.read_bytes())
 
@@ -378,6 +376,21 @@ def test_what_comes_of_images_that_change_once_surveyed_is_told_as_a_change(phot
     with pytest.raises(ChangedError, match=r"training data has changed while it was read \(.*photograph.png\)"):
         geohp.train("orthophotos-hp", [f"data.images={image}", *SMALL], out=tmp_path / "run", progress=progress)
     assert not (tmp_path / "run").exists()
+
+
+def test_images_that_are_gone_for_a_while_cost_no_checkpoint(photograph, tmp_path):
+    image, beside = tmp_path / "photograph.png", tmp_path / "beside"
+    image.write_bytes(photograph.read_bytes())
+
+    def progress(stage, done, total, detail=""):
+        if stage == "training" and done == 4:
+            image.rename(beside)  # as with a disk that is taken away
+            raise DataError("1 of 24 images cannot be read")
+
+    with pytest.raises(DataError, match="images cannot be read"):
+        geohp.train("orthophotos-hp", [f"data.images={image}", *SMALL], out=tmp_path / "run", progress=progress)
+    beside.rename(image)
+    assert geohp.train(resume=tmp_path / "run").model.is_file()
 
 
 def test_labels_to_score_on_that_change_while_they_are_surveyed_give_no_model(photograph, tmp_path):

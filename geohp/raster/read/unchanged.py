@@ -47,22 +47,28 @@ class UnchangedFiles:
         """
         for path in self.states if files is None else files:
             if path in self.states and file_state(Path(path)) != self.states[path]:
-                problem = f"{self._name} has changed while it was read ({path})"
-                raise ChangedError(problem, "run the same command again, anew, when the file is complete")
+                raise self._changed(path)
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
         """For the length of a block: where reading fails because of a change, say that, not what came of it.
 
+        Of a file that is gone the error itself says so; it may come back as it was, with the disk that it lies on.
+
         Raises:
-            ChangedError: in place of a DataError or SceneError, where a file has changed.
+            ChangedError: in place of a DataError or SceneError, where a file has become another.
         """
         try:
             yield
         except (DataError, SceneError) as error:
-            if not isinstance(error, ChangedError):
-                self.check()
+            for path, state in self.states.items():
+                if not isinstance(error, ChangedError) and file_state(Path(path)) not in (None, state):
+                    raise self._changed(path) from error
             raise
+
+    def _changed(self, path: str) -> ChangedError:
+        problem = f"{self._name} has changed while it was read ({path})"
+        return ChangedError(problem, "run the same command again, anew, when the file is complete")
 
 
 NOTHING_TO_WATCH = UnchangedFiles("", ())

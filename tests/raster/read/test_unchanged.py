@@ -68,6 +68,9 @@ def test_errors_that_come_of_a_change_are_told_as_one(files, kind):
     overwrite(files[0])
     with pytest.raises(ChangedError, match="a scene has changed"), unchanged.explaining():
         raise kind("a.tif cannot be read")
+    Path(files[0]).unlink()
+    with pytest.raises(kind, match="cannot be read"), unchanged.explaining():
+        raise kind("a.tif cannot be read")
     with pytest.raises(OutputError), unchanged.explaining():
         raise OutputError("the disk is full")
     with pytest.raises(ChangedError, match="another"), unchanged.explaining():
