@@ -10,11 +10,11 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.commands import Command, contents, inputs, pixels
+from benchmarks.reliability.commands import TRAIN, Command, contents, inputs, pixels
 from benchmarks.reliability.isolation import Limits
 from benchmarks.reliability.part import Case, Outcome, Part, Record
 from benchmarks.reliability.scenes import fields, write_raster
@@ -41,7 +41,9 @@ _FURTHER = {
     "reference": ("labels.tif", "legend {inputs}/labels.tif --reference {here}/labels.tif --out l.yaml"),
 }  # fmt: skip
 """The same, numbered after those."""
-_ALL = _LINES | _FURTHER
+_TRAINED = {"train": ("scene.tif", f"{TRAIN} --set method.name=kmeans".replace("{inputs}", "{here}"))}
+"""The same once more: what changes while it is surveyed or its patches are read."""
+_ALL = _LINES | _FURTHER | _TRAINED
 _MADE = (".tif", ".geojson", ".csv", ".yaml")
 _HOW = ("removed", "cut", "overwritten", "replaced", "touched back")
 _WHEN = ("under way", "after a kill", "after a kill with the clock set back")
@@ -50,8 +52,10 @@ _KINDS = len(_HOW) * len(_WHEN)
 
 def case(number: int) -> Case:
     """A command, what becomes of its input, and when."""
-    draw, first = random.Random(f"changed-files {number}"), len(_LINES) * _KINDS
-    lines, place = (_LINES, number) if number < first else (_FURTHER, number - first)
+    draw, lines, place = random.Random(f"changed-files {number}"), _LINES, number
+    for later in (_FURTHER, _TRAINED):
+        if place >= len(lines) * _KINDS:
+            lines, place = later, place - len(lines) * _KINDS
     name, rest = list(lines)[place % len(lines)], place // len(lines)
     how, when = _HOW[rest % len(_HOW)], _WHEN[rest // len(_HOW) % len(_WHEN)]
     return Case(f"{name}: {lines[name][0]} {how} {when}", lambda folder: _attack(name, how, when, folder, draw))
@@ -64,11 +68,11 @@ def _attack(name: str, how: str, when: str, folder: Path, draw: random.Random) -
     target = shutil.copy2(_versions()[0] / file, here / file)
     os.utime(target, (time.time() - 1000,) * 2)
     command = _command(name, here)
-    at_block = draw.randrange(1, 7)
+    at_read = partial(_at_read, draw.randrange(1, 7), surveys=name in _TRAINED)
     if when == "under way":
-        ended = command.run(folder, Limits(120), _at_read(at_block, lambda: _change(Path(target), how)))
+        ended = command.run(folder, Limits(120), at_read(lambda: _change(Path(target), how)))
     else:
-        killed = command.run(folder, Limits(120), _at_read(at_block, lambda: os.kill(os.getpid(), 9)))
+        killed = command.run(folder, Limits(120), at_read(lambda: os.kill(os.getpid(), 9)))
         if killed.code == 0:
             return Outcome("right", "complete before it could be killed")
         _change(Path(target), how)
@@ -77,7 +81,7 @@ def _attack(name: str, how: str, when: str, folder: Path, draw: random.Random) -
     if ended.broke or ended.code not in (0, 2) or ended.traceback:
         return Outcome("failed", f"code {ended.code}{ended.broke}: {ended.err.strip()[-700:]}", measures)
     possible = [_result(name, version) for version in (0, 1)]
-    made = {path: content for path, content in contents(folder).items() if path.endswith(_MADE)}
+    made = _made(name, folder)
     visible = {
         path: content for path, content in made.items() if not any(part.startswith(".") for part in Path(path).parts)
     }
@@ -109,8 +113,8 @@ def _change(path: Path, how: str) -> None:
         os.utime(path, (time.time() + 10**6,) * 2)
 
 
-def _at_read(number: int, act: Callable[[], None]) -> Callable[[], None]:
-    """Have something done as a raster is read for that many times."""
+def _at_read(number: int, act: Callable[[], None], *, surveys: bool = False) -> Callable[[], None]:
+    """Have something done as a raster is read for that many times; looks at all of it count where it is surveyed."""
 
     def install() -> None:
         from geohp.raster.read.labels import LabelRaster
@@ -129,6 +133,8 @@ def _at_read(number: int, act: Callable[[], None]) -> Callable[[], None]:
             return read
 
         Scene.read = counting(Scene.read)  # type: ignore[method-assign]
+        if surveys:
+            Scene.thumbnail = counting(Scene.thumbnail)  # type: ignore[method-assign]
         LabelRaster.read = counting(LabelRaster.read)  # type: ignore[method-assign]
 
     return install
@@ -165,8 +171,16 @@ def _result(name: str, version: int) -> Mapping[str, object]:
     ended = _command(name, place / "here").run(place / "case")
     if ended.code:
         raise RuntimeError(f"{name} undisturbed: {ended.err}")
-    made = contents(place / "case")
-    return {path: content for path, content in made.items() if path.endswith(_MADE)}
+    return _made(name, place / "case")
+
+
+def _made(name: str, folder: Path) -> dict[str, object]:
+    """What a command has made in a folder that tells whether it is of the old file or of the new one."""
+    of_training = name in _TRAINED
+    suffixes = (".safetensors",) if of_training else _MADE
+    made = {path: content for path, content in contents(folder).items() if path.endswith(suffixes)}
+    # Of models the weights: what they were trained on is named in their headers.
+    return {path: content[1] for path, content in made.items() if isinstance(content, tuple)} if of_training else made
 
 
 def _comparable(files: Mapping[str, object]) -> dict[str, object]:

@@ -31,7 +31,7 @@ _BLOCK_PX = 40
 """Of a map; small, so that a small scene has many blocks to be stopped between."""
 
 _SEGMENT = "segment {inputs}/scene.tif --model {inputs}/model.safetensors --out labels.tif"
-_TRAIN = (
+TRAIN = (
     "train orthophotos-hp --out run --set data.images={inputs}/scene.tif --set data.patches=8 --set data.patch_px=32 "
     "--set classes.count=3 --set train.epochs=2 --set train.batch_size=4 --set train.device=cpu "
     "--set train.checkpoint_minutes=0 --set train.compare_kmeans=false"
@@ -58,8 +58,8 @@ _LINES = {
     "--out m.safetensors",
     "view": "view {inputs}/labels.tif --scene {inputs}/scene.tif --out v.html",
     "prepare": "prepare cocostuff27.yaml --set data.root={inputs}/coco --out crops",
-    "train k-means": f"{_TRAIN} --set method.name=kmeans",
-    "train hp": f"{_TRAIN} {_HP}",
+    "train k-means": f"{TRAIN} --set method.name=kmeans",
+    "train hp": f"{TRAIN} {_HP}",
 }
 """Every command that writes, in an empty folder; ``{inputs}`` is :func:`inputs`."""
 _UNLIKE = re.compile(r"events\.out\.tfevents|report\.html$|record\.json$|labels\.json$")
