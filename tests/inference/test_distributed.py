@@ -342,6 +342,12 @@ def test_a_worker_lost_as_it_is_asked_for_its_version_does_not_count():
     assert distributing._common_threads(Client()) == 3
 
 
+def test_where_there_are_no_workers_yet_they_will_compute_with_one_thread(caplog):
+    client = SimpleNamespace(run=lambda *_, **__: {}, scheduler=SimpleNamespace(address="tcp://there:8786"))
+    assert distributing._common_threads(client) == 1
+    assert "tcp://there:8786 has no workers yet; waiting for them" in caplog.text
+
+
 def workers_version():
     from geohp.version import __version__
 

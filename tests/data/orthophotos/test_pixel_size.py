@@ -190,9 +190,9 @@ def test_large_windows_are_read_in_strips(two, monkeypatch, write_scene):
     path = write_scene(holes, "images/holes.tif", nodata=0, transform=from_origin(WEST + 300, NORTH, 0.25, 0.25))
     place = {"transform": from_origin(WEST + 300, NORTH, 0.25, 0.25)}
     write_scene(labels_of((384, 480), 0.25), "images/holes_labels.tif", nodata=255, **place)
-    # The largest patches reach beyond the images.
-    for side in (32, 50, 140):
-        keys = {"labels": "{stem}_labels.tif", "patch_px": side, "pixel_size_m": 0.7, "min_valid": 0.0}
+    # The largest patches reach beyond the images; the last is not resized, so that every column of them is taken.
+    for side, size_m in ((32, 0.7), (50, 0.7), (140, 0.7), (500, 0.25)):
+        keys = {"labels": "{stem}_labels.tif", "patch_px": side, "pixel_size_m": size_m, "min_valid": 0.0}
         whole = own(two[0], path, **keys).evaluation()
         items = [whole[i] for i in range(len(whole))]
         monkeypatch.setattr(patch_sets, "_AT_ONCE_PX", 1000)
