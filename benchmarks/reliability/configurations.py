@@ -10,14 +10,17 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.isolation import Limits, run_function
-from benchmarks.reliability.part import Case, Outcome, Part
+from benchmarks.reliability.isolation import Limits, run_command, run_function
+from benchmarks.reliability.models import wrong_map
+from benchmarks.reliability.part import Case, Outcome, Part, case_of_kinds
+from benchmarks.reliability.specimens import BESIDE, TINY, specimens
 from benchmarks.reliability.verdicts import judge, usual_figures
 from geohp.cli.app import main
 from geohp.config.loading import dump_config, load_config, parse_config, read_document
@@ -27,6 +30,12 @@ from geohp.errors import GeohpError
 _LIMITS = Limits(seconds=300, memory_mb=512, environment={"GEOHP_TEST_NAME": "from the environment"})
 _BASE = "name: probe\ndata: {images: [missing.tif]}\nbackbone: {name: rcf}\nmethod: {name: hp}\n"
 _AUTO = _BASE.replace("{images", "{patch_px: auto, images")
+
+SMALL = (
+    "data.patches=6", "data.patch_px=32", "classes.count=3", "train.max_steps=2", "train.batch_size=2",
+    "train.cache=memory",
+)  # fmt: skip
+"""Settings of a training of two steps."""
 
 _LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(12)
@@ -197,15 +206,10 @@ OVERRIDES = (
 
 
 def configuration(number: int) -> Case:
-    """The case of a number: documents, then overrides, then keys, then bytes."""
-    kinds: tuple[tuple[int, Callable[[int], Case]], ...] = (
-        (len(DOCUMENTS), _document), (len(OVERRIDES), _override), (_KEYS, _key), (_MUTATED, _mutated),
-    )  # fmt: skip
-    for count, kind in kinds:
-        if number < count:
-            return kind(number)
-        number -= count
-    raise IndexError(number)
+    """The case of a number: documents, then overrides, then keys, then bytes; then keys, bytes and whole trainings."""
+    kinds = ((len(DOCUMENTS), _document), (len(OVERRIDES), _override), (_KEYS, _key), (_MUTATED, _mutated))
+    drawn = ((_KEYS, _key), (_MUTATED, _mutated), (0, _several), (0, _trained), (1_000_000, _trained))
+    return case_of_kinds(kinds, drawn, number)
 
 
 _KEYS, _MUTATED = 620, 120
@@ -256,6 +260,80 @@ def _mutated(number: int) -> Case:
                 start = rng.randrange(len(content))
                 content[place:place] = content[start : start + rng.randrange(1, 200)]
     return _case(f"mutated reference {number}", bytes(content).replace(b"my_tiles", b"missing.tif"))
+
+
+def _several(number: int) -> Case:
+    """Some keys with values that may be right, which may not go together."""
+    rng = random.Random(f"configurations several {number}")
+    settings = [f"{name}={value}" for name, value in _drawn_settings(rng, rng.choice((2, 3, 6)))]
+    return _case(f"several: {' '.join(settings)[:60]}", json.dumps(dict(_variant_of("", ""))).encode(), *settings)
+
+
+def _trained(number: int) -> Case:
+    """A training with some keys set otherwise: a model that maps its image, or a refusal that leaves nothing."""
+    rng = random.Random(f"configurations trained {number}")
+    method = rng.choice(("hp", "hp", "kmeans", "kmeans", "stego", "maskcontrast"))
+    settings = _accepted_settings(rng, method)
+
+    def attack(folder: Path) -> Outcome:
+        made, run, out = specimens(), folder / "run", folder.with_name("map.tif")
+        colour = ("backbone.weights=" + str(made.folder / "vit.safetensors"), *BESIDE[3:5])
+        features = colour if number % 3 == 0 else TINY[3:4]
+        words = [*SMALL, f"data.images=[{made.scene}]", f"method.name={method}", *features, *settings]
+        train = ["train", "orthophotos", *(word for setting in words for word in ("--set", setting)), "--out", run]
+        outcome = judge(run_command(train, folder, _LIMITS), [run])
+        if outcome.verdict != "right":
+            return outcome
+        mapped = judge(run_command(["segment", made.scene, "--model", run, "--out", out], folder, _LIMITS), [out])
+        if mapped.verdict != "right":
+            return replace(outcome, verdict="failed", detail=f"its own image: {mapped.detail}")
+        mistake = wrong_map(out)
+        return replace(outcome, verdict="failed", detail=mistake) if mistake else outcome
+
+    return Case(f"trained {method}: {' '.join(settings)[:80]}", attack)
+
+
+def _accepted_settings(rng: random.Random, method: str) -> list[str]:
+    """A few keys with values that the schema takes, if need be after some tries."""
+    settings: list[str] = []
+    for _ in range(30):
+        settings = [f"{name}={value}" for name, value in _drawn_settings(rng, rng.choice((1, 1, 2, 3)), method)]
+        with suppress(GeohpError):
+            load_config("orthophotos", [f"method.name={method}", *settings])
+            break
+    return settings
+
+
+def _drawn_settings(rng: random.Random, count: int, method: str = "hp") -> list[tuple[str, str]]:
+    """Keys of a training on orthophotos by a method, with values near those that their schema allows."""
+    kinds = {"data": "orthophotos", "method": method}
+    names = [path for section, variant, path in keys() if variant == kinds.get(section, "") and len(path) > 1]
+    chosen = rng.sample([path for path in names if ".".join(path) not in _LONG], count)
+    return [(".".join(path), rng.choice(_values_of(path, kinds))) for path in chosen]
+
+
+_LONG = frozenset(
+    "train.epochs train.workers train.devices train.max_steps train.loggers data.images data.source method.name".split()
+)
+"""Keys that are not drawn: a training may take as long, or as many processes, as they say, or is another one."""
+_NUMBERS = ("0", "1", "2", "3", "5", "8", "33", "254", "-1", "0.5", "0.01", "1.5", "1e-9")
+
+
+def _values_of(path: tuple[str, ...], kinds: Mapping[str, str]) -> tuple[str, ...]:
+    """Values to try of a key: those that its schema lists, numbers where it takes some, and any of all."""
+    key: Any = config_schema()
+    for depth, name in enumerate(path):
+        key = resolve_key(key, config_schema())["properties"][name]
+        if depth == 0 and "discriminator" in key:
+            key = {"$ref": key["discriminator"]["mapping"][kinds[name]]}
+    key = resolve_key(key, config_schema())
+    listed = [kind for choice in (key, *key.get("anyOf", ())) for kind in choice.get("enum", ())]
+    texts = json.dumps(key)
+    values = [json.dumps(value) for value in listed]
+    values += [*_NUMBERS, *_NUMBERS] if '"integer"' in texts or '"number"' in texts else []
+    values += ["true", "false"] * 4 if '"boolean"' in texts else []
+    values += ["null"] if '"null"' in texts else []
+    return (*values * 3, *(value for value in VALUES if len(value) < 20 and "1e400" not in value))
 
 
 def _case(name: str, content: bytes, *overrides: str) -> Case:
@@ -327,4 +405,5 @@ PART = Part(
     case=configuration,
     count=len(DOCUMENTS) + len(OVERRIDES) + _KEYS + _MUTATED,
     figures=usual_figures,
+    endless=True,
 )

@@ -12,6 +12,7 @@ import random
 import shutil
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,7 @@ def _segment(name: str, content: Callable[[], bytes], *, map_of: str = "") -> Ca
         if info.verdict == "failed":
             return Outcome("failed", f"info: {info.detail}", info.measures)
         arguments = ["segment", specimens().scene, "--model", path, "--out", out]
-        return judge(run_command(arguments, folder, _LIMITS), [out], lambda: _wrong_map(out, map_of))
+        return judge(run_command(arguments, folder, _LIMITS), [out], lambda: wrong_map(out, map_of))
 
     return Case(name, attack)
 
@@ -280,7 +281,7 @@ def _place(number: int) -> Case:
     def attack(folder: Path) -> Outcome:
         path, out = make(folder), folder / "labels.tif"
         arguments = ["segment", specimens().scene, f"--model={path}", "--out", out]
-        outcome = judge(run_command(arguments, folder, _LIMITS), [out], lambda: _wrong_map(out, "model"))
+        outcome = judge(run_command(arguments, folder, _LIMITS), [out], lambda: wrong_map(out, "model"))
         ran = outcome.verdict != "failed" and (folder / "marker").exists()
         return Outcome("failed", "it ran a command", outcome.measures) if ran else outcome
 
@@ -406,7 +407,7 @@ def _recode(name: str, content: bytes) -> Case:
         outcome = judge(
             run_command(["recode", specimens().labels, "--legend", path, "--out", out], folder, _LIMITS),
             [out],
-            lambda: _wrong_map(out),
+            lambda: wrong_map(out),
         )
         ran = (folder / "marker").exists()
         return Outcome("failed", "it ran a command", outcome.measures) if ran else outcome
@@ -432,6 +433,63 @@ def _mapping(number: int) -> Case:
 def _folder(number: int) -> Case:
     """Damage what a folder of maps remembers; its maps are there, or will be, as if nothing had been damaged."""
     return _go_on("folder", number, unfinished.folder)
+
+
+def _files(name: str, **entry: object) -> str:
+    return json.dumps({"files": {name: {"key": "0", "told": {}, "after": [1, 2], **entry}}})
+
+
+def _noted(**notes: object) -> str:
+    return json.dumps({"notes": notes})
+
+
+def _areas(**area: object) -> str:
+    fields = {"id": 0, "name": "a", "pixels": 1, "share": 0.5, "area_ha": 1.0, "mean_confidence": 0.5}
+    return json.dumps({"areas": {"a.tif": [fields | area] * 3}})
+
+
+_SCALES = (7, [], [[]], {"uint8,uint8,uint8": 7}, {"uint8,uint8,uint8": ["type", [0], [255]]})
+RECORDS: tuple[str | bytes, ...] = (
+    "", "7", "null", "[]", '"x"', "{}", "{", "\0" * 4_000, b"\xff\xfe", " " * 10_000_000, "[" * 100_000,
+    '{"a":' * 100_000, "9" * 5_000, "9" * 400,
+    '{"files": []}', '{"files": 7}', '{"files": null}', '{"files": {"a.tif": 7}}',
+    '{"files": {"a.tif": {"key": "0"}}}', '{"notes": 7}', '{"notes": [1]}', '{"areas": 7}', '{"areas": {"a.tif": 7}}',
+    '{"areas": {"a.tif": [7]}}', '{"format": 2}', '{"format": 1, "files": {}}', json.dumps({"files": {str(i): {
+        "key": "0", "told": {}, "after": [1, 2]} for i in range(100_000)}}),
+    *(_files(name) for name in ("../../x.tif", "/etc/passwd", "", ".", "..", "a\0b", "\ud800", "x" * 9_000, "~")),
+    _files("a.tif", told=None), _files("a.tif", told={"labels": 7}), _files("a.tif", told={"labels": "x" * 100_000}),
+    _files("a.tif", after=None), _files("a.tif", after="x"), _files("a.tif", after=[10**400]),
+    _files("a.tif", key=None),
+    *(_noted(origin=text) for text in (7, None, "", "x" * 100_000, "\x1b[31m", "<script>", "\ud800", "a\0b", "a\nb")),
+    *(_noted(scalings=scales) for scales in _SCALES),
+    *(_noted(scalings={"uint8,uint8,uint8": [rule, [0] * 3, [high] * 3]}) for rule, high in (
+        ("type", float("nan")), ("type", float("inf")), ("type", "a"), ("type", None), ("type", 10**400), (7, 255),
+        ("nonesuch", 255), ("\x1b[31m", 255))),
+    *(_noted(reading=reading) for reading in (7, None, [None, "auto", 3])), _noted(model=7), _noted(more={"deep": [1]}),
+    *(_areas(**{name: value}) for name in ("id", "name", "pixels", "share", "area_ha", "mean_confidence", "more")
+      for value in (None, "x", -1, 10**400, float("nan"), [1])),
+)  # fmt: skip
+"""Lines that nobody writes into the record of a folder."""
+
+
+def _record(number: int) -> Case:
+    """A line in a folder's record, or in the place of it; the maps are sound, or it is refused."""
+    line, name = RECORDS[number // 2 % len(RECORDS)], ("record.jsonl", "record.json")[number % 2]
+
+    def attack(folder: Path) -> Outcome:
+        work = unfinished.folder()
+        work.restore()
+        path, result = work.folder / "maps" / ".geohp" / name, work.folder / work.result
+        kept = path.read_bytes() if name == "record.jsonl" else b""
+        content = line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
+        if not kept and content[:2] in (b'{"', b"{}"):  # else it is refused for the want of this alone
+            content = b'{"format": 1' + b", " * (content != b"{}") + content[1:]
+        path.write_bytes(kept + content + b"\n")
+        outcome = judge(run_command(work.arguments, work.folder, _LIMITS), [result], lambda: wrong_map(result))
+        strange = {entry.name for entry in work.folder.iterdir()} - {"a.tif", "b.tif", "scene.tif", "maps"}
+        return replace(outcome, verdict="failed", detail=f"wrote {strange}") if strange else outcome
+
+    return Case(f"record {number}: {line[:60]!r} in {name}", attack)
 
 
 def _go_on(name: str, number: int, kind: Callable[[], Unfinished]) -> Case:
@@ -468,7 +526,7 @@ def _comparable(content: bytes) -> Any:
 # --- what is right ------------------------------------------------------------------------------------------------
 
 
-def _wrong_map(path: Path, map_of: str = "") -> str:
+def wrong_map(path: Path, map_of: str = "") -> str:
     """What is wrong with a map of the scene; it has to be that of an undamaged model, where one is named."""
     undamaged_map = specimens().labels_beside if map_of == "beside" else specimens().labels
     with rasterio.open(path) as labels, rasterio.open(undamaged_map) as undamaged:
@@ -554,7 +612,7 @@ _KINDS: tuple[tuple[int, Callable[[int], Case]], ...] = (
 )  # fmt: skip
 _DRAWN: tuple[tuple[int, Callable[[int], Case]], ...] = (
     (260, _damaged_model), (190, _card), (0, _damaged_beside), (0, _card_beside), (60, _damaged_legend), (70, _resume),
-    (50, _features), (50, _mapping), (0, _folder),
+    (50, _features), (50, _mapping), (0, _folder), (0, _record), (1_000_001, _record),
 )  # fmt: skip
 
 

@@ -456,6 +456,7 @@ def _converted(sketch: Sketch, path: Path, rng: Random) -> Path:
         with rasterio.open(target) as dataset:
             kept = dataset.count == len(sketch.values) and dataset.dtypes[0] == sketch.profile["dtype"]
             kept &= dataset.nodata == sketch.profile.get("nodata")  # some formats have one of their own
+            kept &= ColorInterp.alpha not in dataset.colorinterp  # SGI takes the second of two bands for one
             if not dataset.count:
                 raise ValueError
     except Exception:

@@ -626,6 +626,66 @@ def _bounds(number: int) -> Case:
     return Case(f"text: {text[:40]!r} for {command}", lambda folder: attack(command, folder, text, None))
 
 
+def _item(**fields: object) -> dict[str, object]:
+    asset = {"href": "scene.tif", "type": "image/tiff; application=geotiff", "roles": ["data"]}
+    square = {"type": "Polygon", "coordinates": [[[13, 52], [14, 52], [14, 53], [13, 52]]]}
+    return {"type": "Feature", "stac_version": "1.0.0", "id": "i", "geometry": square, "assets": {"a": asset}} | fields
+
+
+def _asset(**fields: object) -> dict[str, object]:
+    return _item(assets={"a": {"href": "scene.tif", "type": "image/tiff", "roles": ["data"]} | fields})
+
+
+def _catalogue(*links: object, **fields: object) -> dict[str, object]:
+    return {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "links": list(links)} | fields
+
+
+_ODD: tuple[object, ...] = (None, 7, "x", [], [7], [None], {}, {"a": 7}, {"a": None}, [[]], float("nan"), True)
+_HREFS = (
+    "scene.tif", "../case/scene.tif", "/etc/passwd", "", ".", "a\0b", "\ud800", "x" * 9_000, "../" * 2_000, "~", "*.tif",
+    "http://127.0.0.1:1/x.tif", "/vsimem/x", "file:///etc/passwd", "://", "index.json", "vrt://scene.tif", "a\nb",
+    "\x1b[31m", "<script>.tif",
+)  # fmt: skip
+INDICES: tuple[object, ...] = (
+    *(_item(**{name: value}) for name in ("geometry", "assets", "id", "type", "bbox") for value in _ODD),
+    *(_asset(**{name: value}) for name in ("href", "type", "roles") for value in _ODD),
+    *(_asset(href=href) for href in _HREFS), *(_catalogue({"rel": "item", "href": href}) for href in _HREFS),
+    *(_catalogue(link) for link in _ODD), *(_catalogue(links=links) for links in _ODD),
+    *({"type": "FeatureCollection", "stac_version": "1.0.0", "features": odd} for odd in _ODD),
+    *({"type": "FeatureCollection", "features": [_item(), odd]} for odd in _ODD),
+    {"type": "FeatureCollection", "stac_version": "1.0.0"}, {"stac_version": 1}, {"type": "FeatureCollection"},
+    {"type": "FeatureCollection", "features": [_item()] * 3_000}, _item(geometry={"type": "Point", "coordinates": []}),
+    _item(geometry={"type": "Polygon", "coordinates": [[[1e308, "x"]]]}), _catalogue({"rel": "child", "href": "index.json"}),
+)  # fmt: skip
+"""Documents that list images, or say that they do."""
+
+
+def _index(number: int) -> Case:
+    """A list of images that is none, or lists what are none."""
+    rng = random.Random(f"vectors index {number}")
+    document, command = INDICES[number % len(INDICES)], rng.choice(("segment", "segment", "train"))
+    damaged, with_area = number >= len(INDICES), rng.random() < 0.3
+
+    def run(folder: Path) -> Outcome:
+        shutil.copy(specimens().scene, folder / "scene.tif")
+        path, content = folder / "index.json", json.dumps(document).encode()
+        path.write_bytes(mutate(content, rng)[1] if damaged else content)
+        small = [word for setting in (*TINY[1:-1], "method.name=kmeans") for word in ("--set", setting)]
+        call, out = {
+            "segment": (["segment", path, "--classes", "2", "--out-dir", folder / "maps"], folder / "maps"),
+            "train": (
+                ["train", "orthophotos", *small, "--set", f"data.images={path}", "--out", "run"],
+                folder / "run",
+            ),
+        }[command]
+        area = [f"--aoi={sound_file('gpkg')}"] if with_area else []
+        outcome = judge(run_command([*call, *area], folder, _LIMITS), [out])
+        strange = {entry.name for entry in folder.iterdir()} - {path.name, "scene.tif", out.name}
+        return Outcome("failed", f"wrote {strange}", outcome.measures) if strange else outcome
+
+    return Case(f"index {json.dumps(document)[:60]!r} for {command}", run)
+
+
 def _drawn(number: int) -> Case:
     """Polygons of rings that cross themselves and each other, at random places, in any format, for any command."""
     rng = random.Random(f"vectors drawn {number}")
@@ -648,12 +708,12 @@ def _drawn_shape(rng: random.Random) -> str:
 
 
 def _drawn_ring(rng: random.Random) -> str:
-    """Corners at random, or on the borders of pixels, within the scene, beyond it, or within a pixel; some twice."""
+    """Corners at random within the scene, beyond it, or within a pixel, some twice; or a square of whole pixels."""
     side = rng.choice((0.4, 5, 60, 60, 120, 300))
     left, top = rng.uniform(-20, 120), rng.uniform(-20, 90)
-    whole = rng.random() < 0.2
+    if rng.random() < 0.2:  # no other shape: whether a centre on an edge lies inside is nobody's to say
+        return _square(round(left), round(top), max(1, round(side)))
     corners = [(left + rng.uniform(0, side), top + rng.uniform(0, side)) for _ in range(rng.choice((3, 4, 5, 12, 40)))]
-    corners = [(round(x), round(y)) if whole else (x, y) for x, y in corners]
     return _ring(*(corner for corner in corners for _ in range(rng.choice((1, 1, 1, 1, 2)))))
 
 
@@ -667,7 +727,7 @@ _KINDS: tuple[tuple[int, Callable[[int], Case]], ...] = (
 PART = Part(
     name="vectors",
     title="Polygons as areas, references and labels: shapes, attributes, CRS, broken files, mutated bytes",
-    case=partial(case_of_kinds, _KINDS, ((0, _drawn), (1_000_000, _drawn), (260, _mutated))),
+    case=partial(case_of_kinds, _KINDS, ((0, _drawn), (1_000_000, _drawn), (260, _mutated), (0, _index))),
     count=sum(count for count, _ in _KINDS),
     figures=usual_figures,
     endless=True,

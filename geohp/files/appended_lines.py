@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from geohp.files.reading import json_value
+
 
 class AppendedLines:
     """Lines of JSON, each on the disk before the next is begun."""
@@ -18,8 +20,8 @@ class AppendedLines:
 
         Args:
             path: the file; created where there is none.
-            add: takes the value of every line; what it cannot take is told by a ValueError, TypeError, KeyError or
-                AttributeError, and counts as torn.
+            add: takes the value of every line; what it cannot take is told by a ValueError, TypeError, KeyError,
+                AttributeError or OverflowError, and counts as torn.
 
         Raises:
             OSError: the file cannot be read or written.
@@ -67,8 +69,8 @@ def _read(path: Path, add: Callable[[Any], None]) -> int:
         try:
             if not line.endswith(b"\n"):
                 break
-            add(json.loads(line))
-        except (ValueError, TypeError, KeyError, AttributeError):
+            add(json_value(line))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             break
         length += len(line)
     return length

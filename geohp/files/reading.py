@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
+from typing import Any
 
 
 def check_ends(path: str | Path) -> None:
@@ -15,6 +17,18 @@ def check_ends(path: str | Path) -> None:
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EINVAL, "a pipe or a device, no file")
+
+
+def json_value(content: str | bytes) -> Any:
+    """What a JSON document says.
+
+    Raises:
+        ValueError: it is none, or brackets in it are nested deeper than anybody means.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("brackets without end") from error
 
 
 def read_text(path: Path) -> str:

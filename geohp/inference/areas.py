@@ -44,6 +44,22 @@ class ClassArea:
     area_ha: float | None
     mean_confidence: float | None
 
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> ClassArea:
+        """What ``asdict`` made.
+
+        Raises:
+            TypeError, ValueError, KeyError, OverflowError: it is nothing of the kind.
+        """
+        share = float(stored["share"])
+        area_ha, mean = (
+            None if stored[name] is None else float(stored[name]) for name in ("area_ha", "mean_confidence")
+        )
+        pixels = int(stored["pixels"])
+        if pixels >= 1 << 63:
+            raise ValueError(f"{pixels:.3g} pixels")
+        return cls(int(stored["id"]), str(stored["name"]), pixels, share, area_ha, mean)
+
 
 def pixel_areas(grid: Grid) -> PixelAreas | None:
     """Areas of a map's pixels; ``None`` where it does not lie on the Earth."""

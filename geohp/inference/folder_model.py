@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from geohp.classes import printable
 from geohp.errors import OutputError
 from geohp.files.checks import check_output
 from geohp.inference.folder_record import FolderRecord
@@ -44,6 +46,11 @@ class FolderModel:
         self._fit = digest({**asked, "apart": True} if apart else asked)
         self._path = record.folder / MODEL_NAME
         self._notes: dict[str, Any] = {} if options.restart else dict(record.notes)
+        try:
+            self._origin = printable(str(self._notes.get("origin", "")))
+            self._scalings = {kind: _scaling(*stored) for kind, stored in self._notes.get("scalings", {}).items()}
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
+            raise record.illegible(error) from error
 
     def refuse_foreign(self, paths: Iterable[Path], *, fitting: bool) -> None:
         """Refuse what can be known to be in the way before scenes are opened, and classes found.
@@ -70,9 +77,7 @@ class FolderModel:
         """
         options = self._options
         if segmenter is None and self._is_remembered():
-            segmenter = Segmenter(
-                load_model(self._path, weights=options.weights), options.device, self._notes["origin"]
-            )
+            segmenter = Segmenter(load_model(self._path, weights=options.weights), options.device, self._origin)
             logger.info("using %s", segmenter.origin)
         if segmenter is not None:
             return segmenter, self._alike(segmenter, paths)
@@ -94,10 +99,9 @@ class FolderModel:
         card = segmenter.model.card
         known: dict[str, Scaling] = {}
         if self._notes.get("model") == model_sha256(segmenter.model) and self._reads_alike(segmenter):
-            known = {
-                kind: Scaling(rule, tuple(low), tuple(high))
-                for kind, (rule, low, high) in self._notes["scalings"].items()
-            }
+            known = self._scalings
+            if any(len(scaling.low) != segmenter.model.backbone.in_channels for scaling in known.values()):
+                raise self._record.illegible(ValueError("a scaling of another number of bands"))
         scenes = SceneCollection(paths, bands=card.bands, scaling=card.scaling, known=known, apart=self._apart)
         self._remember(segmenter, {**known, **scenes.scalings})
         return scenes
@@ -114,6 +118,18 @@ class FolderModel:
         self._record.notes["model"] = model_sha256(segmenter.model)
         self._record.notes["reading"] = _reading(segmenter)
         self._record.notes["scalings"] = {kind: [s.rule, s.low, s.high] for kind, s in scalings.items()}
+
+
+def _scaling(rule: str, low: Sequence[float], high: Sequence[float]) -> Scaling:
+    """A scaling as the folder remembers it.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is none.
+    """
+    scaling = Scaling(printable(str(rule)), tuple(map(float, low)), tuple(map(float, high)))
+    if not all(map(math.isfinite, (*scaling.low, *scaling.high))):
+        raise ValueError(f"a scaling from {scaling.low} to {scaling.high}")
+    return scaling
 
 
 def _reading(segmenter: Segmenter) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from geohp.errors import OutputError
 from geohp.files.appended_lines import AppendedLines
 from geohp.files.atomic import store, write_failure
 from geohp.files.locks import FolderLock
+from geohp.files.reading import json_value
 from geohp.files.state import file_state
 from geohp.files.unfinished import RECORD, remove_drafts
 from geohp.inference.areas import ClassArea
@@ -171,25 +173,40 @@ class FolderRecord:
 
     def _read(self) -> None:
         try:
-            record = json.loads(self._path.read_bytes())
+            record = json_value(self._path.read_bytes())
             if record["format"] != _FORMAT:
                 raise ValueError(f"format {record['format']}")
             self._add(record)
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise OutputError(
-                f"{self._path} cannot be understood ({error})", "choose another folder, or remove it to begin anew"
-            ) from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise self.illegible(error) from error
+
+    def illegible(self, error: Exception) -> OutputError:
+        """Of a record that says what no record says."""
+        reason = (str(error).splitlines() or [""])[0][:200]
+        problem = f"{self._path} cannot be understood ({type(error).__name__}: {reason})"
+        return OutputError(problem, "choose another folder, or remove it to begin anew")
 
     def _add(self, stored: Any) -> None:
         """Take over what a record, or a line added to it, says."""
-        files = {name: _Entry.of(entry) for name, entry in stored.get("files", {}).items()}
+        files = {_file_name(name): _Entry.of(entry) for name, entry in stored.get("files", {}).items()}
         notes = dict(stored.get("notes", {}))
         areas = {**notes.pop(_AREAS, {}), **stored.get(_AREAS, {})}
-        self._areas |= {name: tuple(ClassArea(**area) for area in of_map) for name, of_map in areas.items()}
+        self._areas |= {name: tuple(ClassArea.of(area) for area in of_map) for name, of_map in areas.items()}
         self._files |= files
         self.notes |= notes
+
+
+def _file_name(name: str) -> str:
+    """The name of a file in the folder itself.
+
+    Raises:
+        ValueError: it leads elsewhere, or is no name at all.
+    """
+    if b"\0" in os.fsencode(name) or name != Path(name).name:
+        raise ValueError(f"{name[:100]!r} is no file's name")
+    return name
 
 
 def _entry(key: str, model: str | None, state: Sequence[int] | None, *, complete: bool = False) -> _Entry:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from geohp.classes import LandCoverClass
+from geohp.files.reading import json_value
 from geohp.model.card import read_card
 from geohp.model.digest import model_file_sha256
 from geohp.model.runs import FIGURES_NAME, KMEANS_ENTRY, MODEL_NAME, find_model
@@ -87,7 +87,7 @@ def _beside_kmeans(model: Path) -> dict[str, Any] | None:
     if model.name != MODEL_NAME:
         return None
     try:
-        entry = json.loads((model.parent / FIGURES_NAME).read_text(encoding="utf-8"))[KMEANS_ENTRY]
+        entry = json_value((model.parent / FIGURES_NAME).read_text(encoding="utf-8"))[KMEANS_ENTRY]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return entry if isinstance(entry, dict) else None

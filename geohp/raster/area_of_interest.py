@@ -65,8 +65,7 @@ class AreaOfInterest:
 
             path = expand_home(area)
             if not path.is_file():
-                remedy = "give polygons, or west, south, east and north in degrees"
-                raise SourceError(f"{area}: no such file", remedy)
+                raise SourceError(f"{area}: no such file", "give a file of polygons")
             frame = read_vectors(path, layer, option="aoi_layer")
             return cls(str(area), _joined(frame.geometry.to_numpy(), str(area)), _wkt(frame.crs, str(area)))
         if hasattr(area, "geometry") and hasattr(area, "crs"):

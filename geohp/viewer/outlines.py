@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from base64 import b64encode
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from geohp.errors import DataError, GeohpError
 from geohp.files.plain_names import plain_name
+from geohp.files.reading import json_value
 from geohp.legend.features import check_crs, choose_layer, extent_in, known_crs, on_grid
 from geohp.raster.read.labels import LabelRaster
 from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layer_info
@@ -158,13 +158,15 @@ class _Source:
 def _geo(file: pq.ParquetFile) -> tuple[str, Any]:
     """Geometry column and CRS of a GeoParquet file, by its own metadata."""
     try:
-        document = json.loads((file.metadata.metadata or {})[b"geo"])
-        column = document["columns"][document["primary_column"]]
+        document = json_value((file.metadata.metadata or {})[b"geo"])
+        name = document["primary_column"]
+        column = dict(document["columns"][name])
+        encoding = column["encoding"]
     except (KeyError, TypeError) as error:
         raise ValueError("a Parquet file without geometries") from error
-    if column["encoding"] != "WKB":
-        raise ValueError(f"geometries encoded as {column['encoding']}, not WKB")
-    return document["primary_column"], column.get("crs", "OGC:CRS84")
+    if encoding != "WKB":
+        raise ValueError(f"geometries encoded as {encoding}, not WKB")
+    return name, column.get("crs", "OGC:CRS84")
 
 
 @dataclass

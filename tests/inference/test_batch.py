@@ -212,6 +212,37 @@ def test_classes_are_found_on_small_scenes_where_nothing_of_the_large_ones_can_b
     assert set(np.unique(labels(tmp_path / "maps" / "small.tif"))) == {0, 1, 2}
 
 
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"scalings": 7},
+        {"scalings": {"uint16,uint16,uint16": ["type", ["x"] * 3, [255] * 3]}},
+        {"scalings": {"uint16,uint16,uint16": ["type", [0], [255]]}},
+        {"scalings": {"uint16,uint16,uint16": ["type", [0] * 3, [float("nan")] * 3]}},
+        {"scalings": {"uint16,uint16,uint16": ["type", [0] * 3, [10**400] * 3]}},
+    ],
+    ids=["a number", "texts", "another number of bands", "no numbers", "10^400"],
+)
+def test_a_record_that_remembers_what_cannot_be_is_refused(ground, tmp_path, notes):
+    scene, out = write(tmp_path / "scenes" / "a.tif", ground[:, :96, :96]), tmp_path / "maps"
+    geohp.segment_files(scene, out, classes=3)
+    path = out / ".geohp" / "record.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({**stored, "notes": {**stored["notes"], **notes}}))
+    with pytest.raises(OutputError, match=r"record\.json cannot be understood"):
+        geohp.segment_files(scene, out, classes=3)
+
+
+def test_where_a_folders_model_came_from_may_be_forgotten(ground, tmp_path):
+    scene, out = write(tmp_path / "scenes" / "a.tif", ground[:, :96, :96]), tmp_path / "maps"
+    geohp.segment_files(scene, out, classes=3)
+    path = out / ".geohp" / "record.json"
+    stored = json.loads(path.read_text())
+    del stored["notes"]["origin"]
+    path.write_text(json.dumps(stored))
+    assert geohp.segment_files(scene, out, classes=3).maps[0].made_earlier
+
+
 def test_a_model_of_scenes_without_data_is_refused_for_those_that_hold_some(ground, tmp_path):
     scenes = tmp_path / "scenes"
     write(scenes / "empty.tif", np.zeros((3, 96, 96), np.uint16), nodata=0)

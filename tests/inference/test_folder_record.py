@@ -156,6 +156,33 @@ def test_a_map_takes_less_than_half_a_kilobyte(tmp_path):
     assert size / 200 < 512, f"{size / 200:.0f} bytes a map"
 
 
+LINES = {
+    "brackets without end": "[" * 100_000,
+    "a name that leads elsewhere": '{"files": {"../../x.tif": {"key": "0", "told": {"labels": "m"}, "after": [1, 2]}}}',
+    "a name with NUL": '{"files": {"a\\u0000b": {"key": "0", "told": {"labels": "m"}, "after": [1, 2]}}}',
+    "half a character": '{"files": {"\\ud800": {"key": "0", "told": {"labels": "m"}, "after": [1, 2]}}}',
+    "an area of text": '{"areas": {"0.tif": [{"id": 0, "name": "a", "pixels": "x", "share": 1, "area_ha": 1}]}}',
+    "10^400 pixels": '{"areas": {"0.tif": [{"id": 0, "name": "a", "pixels": 1' + "0" * 400
+    + ', "share": 1, "area_ha": 1, "mean_confidence": 1}]}}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+def test_a_line_that_nobody_wrote_counts_as_torn_and_a_record_of_it_is_refused(tmp_path, line):
+    record = FolderRecord(tmp_path)
+    make(record, 0)
+    kill(record)
+    with lines(tmp_path).open("a") as file:
+        file.write(f"{line}\n")
+    with FolderRecord(tmp_path) as record:
+        assert list(record._files) == ["0.tif"]
+        assert record.maps("m") == []
+    stored = line.replace("{", '{"format": 1, ', 1) if line.startswith("{") else line
+    (tmp_path / ".geohp" / "record.json").write_text(stored)
+    with pytest.raises(OutputError, match="cannot be understood"):
+        FolderRecord(tmp_path)
+
+
 def test_what_nothing_was_written_in_is_left_as_it_was(tmp_path):
     with FolderRecord(tmp_path) as record:
         record.notes["model"] = MODEL

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from geohp.errors import DataError, OutputError
 from geohp.files.atomic import atomic_write, write_failure
-from geohp.files.reading import read_text
+from geohp.files.reading import json_value, read_text
 from geohp.files.unfinished import remove_drafts
 
 MANIFEST = "geohp-prepared.json"
@@ -139,7 +139,7 @@ def read_manifest(folder: Path) -> dict[str, object]:
 def _read(folder: Path) -> dict[str, object]:
     path = folder / MANIFEST
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json_value(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:

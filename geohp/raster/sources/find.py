@@ -81,7 +81,7 @@ def _images(pattern: str, outputs: Path | None, area: geopandas.GeoSeries | None
             from geohp.raster.sources.image_indices import images_of_stac, is_stac, load_json
 
             if is_stac(load_json(catalogue)):
-                return list(images_of_stac(catalogue, area, asset))
+                return images_of_stac(catalogue, area, asset)
         images = list_files(path, IMAGE_SUFFIXES, outputs)
         # Some rasters are folders, such as .zarr.
         return [str(image) for image in images] or ([str(path)] if path.suffix else [])

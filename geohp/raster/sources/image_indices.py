@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -11,8 +12,8 @@ from urllib.parse import urlparse
 import geopandas
 import shapely
 
-from geohp.errors import SourceError
-from geohp.files.reading import read_text
+from geohp.errors import GeohpError, SourceError
+from geohp.files.reading import json_value, read_text
 from geohp.raster.sources.paths import IMAGE_SUFFIXES, is_remote, resolve_href
 from geohp.raster.sources.vector_files import layers_with_geometry, read_vectors
 
@@ -36,7 +37,12 @@ def read_index(path: Path, area: geopandas.GeoSeries | None, asset: str | None) 
         SourceError: it cannot be read, or does not tell where the images are.
     """
     if path.suffix.lower() in (".json", ".geojson") and is_stac(document := load_json(path), collections=True):
-        return list(images_of_stac(path, area, asset, document))
+        return images_of_stac(path, area, asset, document)
+    with _legible(path):
+        return _images_of_footprints(path, area, asset)
+
+
+def _images_of_footprints(path: Path, area: geopandas.GeoSeries | None, asset: str | None) -> Sequence[str]:
     if path.suffix.lower() == ".gpkg" and not layers_with_geometry(path):
         return [str(path)]  # a GeoPackage of raster tiles
     frame = read_vectors(path)
@@ -55,10 +61,24 @@ def read_index(path: Path, area: geopandas.GeoSeries | None, asset: str | None) 
     return [resolve_href(str(value), path) for value in frame[column].dropna()]
 
 
+@contextmanager
+def _legible(path: Path) -> Iterator[None]:
+    """Say of a file that is not built as an index is, or names what no file is called, that it is none."""
+    try:
+        yield
+    except GeohpError:
+        raise
+    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError, shapely.GEOSException) as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise SourceError(
+            f"{path} is no list of images that can be understood ({reason})", "export it again"
+        ) from error
+
+
 def load_json(path: Path) -> Any:
     """A JSON document."""
     try:
-        return json.loads(read_text(path))
+        return json_value(read_text(path))
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} is no readable JSON ({error})", "export it again") from error
 
@@ -70,7 +90,8 @@ def is_stac(document: Any, *, collections: bool = False) -> bool:
     if "stac_version" in document:
         return True
     features = document.get("features") if collections else None
-    return bool(isinstance(features, list) and features and "assets" in features[0])
+    first = features[0] if isinstance(features, list) and features else None
+    return isinstance(first, dict) and "assets" in first
 
 
 def images_of_stac(
@@ -78,8 +99,7 @@ def images_of_stac(
     area: geopandas.GeoSeries | None,
     asset: str | None,
     document: Any = None,
-    visited: set[Path] | None = None,
-) -> Iterator[str]:
+) -> list[str]:
     """Images of an item, an item collection, or a catalogue and all below it.
 
     Args:
@@ -87,13 +107,21 @@ def images_of_stac(
         area: one geometry; items that lie elsewhere are left out.
         asset: key of the asset that holds the image.
         document: what the file holds, where it is read already.
-        visited: documents that need no second look.
+
+    Raises:
+        SourceError: a document that cannot be read or understood, or does not tell where the images are.
     """
-    visited = set() if visited is None else visited
+    with _legible(path):
+        return list(_images_below(path, area, asset, load_json(path) if document is None else document, set()))
+
+
+def _images_below(
+    path: Path, area: geopandas.GeoSeries | None, asset: str | None, document: Any, visited: set[Path]
+) -> Iterator[str]:
+    """Images of a document and all below it, but for documents that need no second look."""
     if path.resolve() in visited:
         return
     visited.add(path.resolve())
-    document = load_json(path) if document is None else document
     match document.get("type"):
         case "Feature":
             items = [document]
@@ -101,7 +129,7 @@ def images_of_stac(
             items = document["features"]
         case _:
             for href in _linked(document, path):
-                yield from images_of_stac(Path(href), area, asset, visited=visited)
+                yield from _images_below(Path(href), area, asset, load_json(Path(href)), visited)
             return
     outline = None if area is None else area.to_crs("EPSG:4326").iloc[0]
     for item in items:

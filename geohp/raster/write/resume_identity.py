@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from geohp.files.reading import json_value
 from geohp.raster.grid import Grid
 from geohp.raster.write.layer import Layer
 
@@ -52,7 +53,7 @@ def read_identity(folder: Path) -> dict[str, Any] | None:
         OSError: it is there and cannot be read.
     """
     try:
-        described = json.loads((folder / NAME).read_bytes())
+        described = json_value((folder / NAME).read_bytes())
     except (FileNotFoundError, ValueError):
         return None
     return described if isinstance(described, dict) else None

@@ -9,7 +9,7 @@ import pytest
 import shapely
 
 import geohp
-from geohp.errors import DataError
+from geohp.errors import DataError, SourceError
 from geohp.raster.sources.find import find_images
 
 
@@ -151,3 +151,46 @@ def test_broken_json_is_one_sentence(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(DataError, match="no readable JSON"):
         find_images([str(tmp_path / "broken.json")])
+
+
+STRANGE = {
+    "items that are none": {"type": "FeatureCollection", "stac_version": "1.0.0", "features": [7]},
+    "no items": {"type": "FeatureCollection", "stac_version": "1.0.0"},
+    "an asset without an address": {
+        "type": "Feature", "stac_version": "1.0.0", "assets": {"image": {"type": "image/tiff"}}
+    },
+    "assets of numbers": {"type": "Feature", "stac_version": "1.0.0", "assets": {"image": 7}},
+    "assets in a list": {"type": "Feature", "stac_version": "1.0.0", "assets": ["image.tif"]},
+    "links of numbers": {"type": "Catalog", "stac_version": "1.0.0", "links": [7]},
+    "a link to nothing": {"type": "Catalog", "stac_version": "1.0.0", "links": [{"rel": "item", "href": "a\0b"}]},
+    "a name that no disk takes": {
+        "type": "Feature", "stac_version": "1.0.0", "assets": {"image": {"href": "x" * 9_000, "type": "image/tiff"}}
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("document", STRANGE.values(), ids=STRANGE)
+def test_what_only_says_that_it_is_stac_is_one_sentence(tmp_path, document):
+    path = tmp_path / "index.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(SourceError, match=r"index.json is no list of images that can be understood|.*no readable JSON"):
+        find_images([str(path)])
+
+
+def test_a_geometry_that_is_none_is_one_sentence_where_an_area_is_asked_for(tiles, tmp_path):
+    path = tmp_path / "index.json"
+    path.write_text(json.dumps(item(tiles[0], 0, tmp_path) | {"geometry": {"type": "Polygon", "coordinates": 7}}))
+    with pytest.raises(SourceError, match=r"index.json is no list of images that can be understood"):
+        find_images([str(path)], area=degrees(13, 52, 14, 53))
+
+
+def test_collections_whose_first_member_is_no_feature_are_left_to_gdal(tmp_path):
+    (tmp_path / "index.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [7]}))
+    with pytest.raises(DataError, match=r"index\.geojson"):
+        find_images([str(tmp_path / "index.geojson")])
+
+
+def test_brackets_without_end_are_one_sentence(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="no readable JSON"):
+        find_images([str(tmp_path / "deep.json")])
