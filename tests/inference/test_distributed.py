@@ -207,6 +207,23 @@ def test_a_killed_worker_costs_nothing_but_time(segmenter, scene, client, whole,
     wait_for_both(client)
 
 
+def test_a_worker_that_takes_long_to_come_back_is_waited_for():
+    import dask
+
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}), connect(workers=1) as client:
+        (nanny,) = client.cluster.workers.values()
+        first = nanny.pid
+        os.kill(first, signal.SIGKILL)
+        assert workers.wait_until(lambda: nanny.pid not in (None, first), patience_s=60)
+        second = nanny.pid
+        os.kill(second, signal.SIGSTOP)  # as on a machine that has no time for it
+        time.sleep(3)
+        os.kill(second, signal.SIGCONT)
+        assert list(client.cluster.workers.values()) == [nanny]
+        assert client.submit(abs, -1).result(timeout=300) == 1
+    assert dask.config.get("distributed.deploy.lost-worker-timeout") != "10 minutes"
+
+
 def test_interrupted_it_goes_on_without_the_cluster(segmenter, scene, client, whole, as_on_workers, tmp_path):
     out = outputs(tmp_path, "labels", all_of_them=True)
 

@@ -33,6 +33,10 @@ _SHORT_LOGS = {
 """What dask keeps of past tasks; by default thousands of lines and events, some 10 KB a scene, and the scheduler of a
 local cluster lives in this process. Workers keep as much again of what a profiler sees."""
 
+_PATIENT = {"distributed.deploy.lost-worker-timeout": "10 minutes"}
+"""How long the one that takes a dead worker's place on this machine may need to begin: with dask's 15 seconds a busy
+machine is left with fewer workers, or with none."""
+
 
 @contextmanager
 def connect(address: str | None = None, workers: int | None = None) -> Iterator[Client]:
@@ -110,7 +114,9 @@ def _local_cluster(workers: int) -> Iterator[Any]:
                 )
         except (OSError, RuntimeError) as error:
             raise ClusterError(f"{workers} workers could not be started ({error})", "start fewer") from error
-        yield stack.enter_context(cluster)
+        stack.enter_context(cluster)
+        with dask.config.set(_PATIENT):  # it is looked up when a worker dies
+            yield cluster
 
 
 def _without_spans(extensions: Mapping[str, Any]) -> dict[str, Any]:
