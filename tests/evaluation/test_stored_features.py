@@ -106,12 +106,15 @@ def test_what_encodes_is_told_how(monkeypatch):
     monkeypatch.setattr(stored_features, "FeatureSampler", Sampler)
     images, backbone = MadeUp().evaluation(), SimpleNamespace(patch_size=8)
     kept = stored_features.store_features(
-        images, backbone, "here", mirrored=True, batch_size=5, workers=2, progress="heard"
+        images, backbone, "here", mirrored=True, batch_size=5, workers=2, unchanged="seen", progress="heard"
     )
     assert [arguments[0].mirrored for arguments, _ in made] == [False, True]
     assert [arguments[0].patch_px for arguments, _ in made] == [8, 8]
     assert all(arguments[1] is backbone for arguments, _ in made)
-    told = {"batch_size": 5, "workers": 2, "affinities": False, "exact": True, "kept": "here", "progress": "heard"}
+    told = {
+        "batch_size": 5, "workers": 2, "affinities": False, "exact": True, "unchanged": "seen", "kept": "here",
+        "progress": "heard",
+    }  # fmt: skip
     assert [options for _, options in made] == [told, told]
     assert (kept.plain.images.mirrored, kept.mirrored.images.mirrored) == (False, True)
     plain = stored_features.store_features(images, backbone, "here")
