@@ -695,7 +695,8 @@ def _drawn(number: int) -> Case:
 
     def run(folder: Path) -> Outcome:
         single = all(wkt.count("((") == 1 and "), (" not in wkt for wkt in wkts)
-        known = suffix != "shp" or single  # which tells holes from parts by the way they turn
+        # Shapefiles tell holes from parts by the way they turn; references are looked for where their first rings lie.
+        known = single or (suffix != "shp" and command != "legend")
         mask = inside(wkts, 7 if command == "polygonize" else 1) if known else None
         return attack(command, folder, write_shapes(folder, wkts, suffix), mask)
 

@@ -26,7 +26,7 @@ from geohp.data.orthophotos.label_files import LabelFiles, layer_files, match_la
 from geohp.data.orthophotos.patch_regions import Region, area_on
 from geohp.data.orthophotos.patch_sets import LabelSetting, OrthophotoPatches, PatchPlace
 from geohp.data.orthophotos.pixel_labels import LabelReading, texts_in
-from geohp.data.orthophotos.polygons import PolygonLayers
+from geohp.data.orthophotos.polygons import PolygonLayers, check_present
 from geohp.data.orthophotos.splits import Split, make_split
 from geohp.errors import DataError
 from geohp.files.checks import expand_home
@@ -141,6 +141,8 @@ class Orthophotos(DataSource):
         layers = tuple(str(expand_home(path)) for path in self.config.mask_polygons)
         if not layers:
             return None
+        for layer in layers:
+            check_present(layer)
         unchanged = UnchangedFiles("polygons", [file for layer in layers for file in layer_files(layer)])
         return PolygonLayers(layers, self.config.mask_layer, unchanged)
 

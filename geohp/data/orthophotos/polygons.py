@@ -90,6 +90,16 @@ class PolygonNumbers:
         return numbers
 
 
+def check_present(path: str) -> None:
+    """Refuse a file that is not there, also before any image is read, which would pass for the one that cannot be.
+
+    Raises:
+        DataError: with where it was looked for.
+    """
+    if "://" not in path and not Path(path).exists():
+        raise DataError(f"data.mask_polygons = {path}: no such file (seen from {Path.cwd()})", "check the path")
+
+
 def _numbered(path: str, layer: str | None, pixels: LabelRaster) -> geopandas.GeoDataFrame:
     """The polygons that may lie on an image, each with a number of its own in place of its attributes."""
     frame = _read(path, layer, pixels)
@@ -97,8 +107,7 @@ def _numbered(path: str, layer: str | None, pixels: LabelRaster) -> geopandas.Ge
 
 
 def _read(path: str, layer: str | None, pixels: LabelRaster) -> geopandas.GeoDataFrame:
-    if "://" not in path and not Path(path).exists():
-        raise DataError(f"data.mask_polygons = {path}: no such file (seen from {Path.cwd()})", "check the path")
+    check_present(path)
     layers = layers_with_geometry(path) or []
     if not layers:
         raise DataError(f"{path}: has no layer with geometries", "give polygons as mask proposals")

@@ -103,6 +103,11 @@ def patches(image, *layers, **settings):
     return Orthophotos(OrthophotosConfig(images=[str(image)], **settings)).training()
 
 
+def test_a_file_that_is_not_there_is_refused_before_any_image_is_read(image):
+    with pytest.raises(DataError, match=r"data\.mask_polygons = nowhere\.gpkg: no such file"):
+        patches(image, "nowhere.gpkg")
+
+
 def test_patches_carry_them(image, tmp_path):
     layer = write(tmp_path / "fields.gpkg")
     images = patches(image, layer)
