@@ -277,7 +277,7 @@ def _trained(number: int) -> Case:
 
     def attack(folder: Path) -> Outcome:
         made, run, out = specimens(), folder / "run", folder.with_name("map.tif")
-        colour = ("backbone.weights=" + str(made.folder / "vit.safetensors"), *BESIDE[3:5])
+        colour = ("backbone.weights=" + str(made.weights), *BESIDE[3:5])
         features = colour if number % 3 == 0 else TINY[3:4]
         words = [*SMALL, f"data.images=[{made.scene}]", f"method.name={method}", *features, *settings]
         train = ["train", "orthophotos", *(word for setting in words for word in ("--set", setting)), "--out", run]

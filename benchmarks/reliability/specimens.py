@@ -51,12 +51,17 @@ class Specimens:
     @property
     def beside(self) -> Path:
         """A model of k-means on a transformer's features with colour beside: a cover, and clusters to spare."""
-        return self.folder / "beside" / "model.safetensors"
+        return _beside() / "model.safetensors"
+
+    @property
+    def weights(self) -> Path:
+        """The weights of its transformer."""
+        return _beside().with_name("vit.safetensors")
 
     @property
     def labels_beside(self) -> Path:
         """The scene's map by that."""
-        return self.folder / "labels_beside.tif"
+        return _beside() / "labels.tif"
 
     @property
     def later(self) -> Path:
@@ -84,12 +89,19 @@ def specimens() -> Specimens:
     must(run_command(["train", "orthophotos-hp", *settings, "--out", made.run], made.folder, Limits(seconds=300)))
     must(run_command(["segment", made.scene, "--model", made.run, "--out", made.labels], made.folder, Limits(300)))
     shutil.copy(made.labels, made.later)
-    weights = made.folder / "vit.safetensors"
+    return made
+
+
+@cache
+def _beside() -> Path:
+    """The run folder of the model with colour beside, and the scene's map in it; made when first asked for."""
+    made = specimens()
+    weights, run = made.folder / "vit.safetensors", made.folder / "beside"
     must(run_function(lambda: write_transformer(weights), made.folder, Limits(seconds=300)))
     settings = [word for setting in (*BESIDE, f"backbone.weights={weights}") for word in ("--set", setting)]
-    must(run_command(["train", "orthophotos", *settings, "--out", made.folder / "beside"], made.folder, Limits(300)))
-    must(run_command(["segment", made.scene, "--model", made.beside, "--out", made.labels_beside], made.folder))
-    return made
+    must(run_command(["train", "orthophotos", *settings, "--out", run], made.folder, Limits(seconds=300)))
+    must(run_command(["segment", made.scene, "--model", run, "--out", run / "labels.tif"], made.folder, Limits(300)))
+    return run
 
 
 def write_transformer(path: Path) -> None:
