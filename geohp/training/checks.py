@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,11 +27,24 @@ def check_experiment(config: Config) -> None:
     settings = config.train
     check_backbone(config.backbone.name, config.backbone.weights)
     check_device(settings.device)
-    if settings.precision == "fp16" and settings.device == "cpu":
-        raise half_on_cpu()
+    if settings.device == "cpu":
+        check_processors(settings.devices)
+        if settings.precision == "fp16":
+            raise half_on_cpu()
     for name in settings.loggers:
         if find_spec(name) is None:
             raise no_logger(name)
+
+
+def check_processors(devices: int) -> None:
+    """Refuse more processes on a CPU than it has processors: each is one's work; two can be tried anywhere.
+
+    Raises:
+        ConfigError: there are too many.
+    """
+    processors = os.cpu_count() or 1
+    if devices > max(2, processors):
+        raise ConfigError(f"train.devices = {devices}: this machine has {processors} processor(s)", "ask for fewer")
 
 
 def check_checkpoint(path: Path) -> None:

@@ -15,6 +15,7 @@ from geohp.data.factory import open_data
 from geohp.errors import ConfigError
 from geohp.methods.base import Batch
 from geohp.progress import no_progress
+from geohp.training.checks import check_processors
 from geohp.training.fit import TrainingData, _prepare
 
 EPOCHS, BATCH = 2, 3
@@ -107,6 +108,17 @@ def test_more_devices_than_there_are_is_one_sentence(photograph, tmp_path, monke
     config = load_config("orthophotos-hp", [f"data.images={photograph}", "train.devices=2"])
     with pytest.raises(ConfigError, match=r"train\.devices = 2: this machine has 1"):
         _check(config.train, "cuda")
+
+
+def test_more_processes_than_processors_are_refused_at_once(photograph, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    settings = [f"data.images={photograph}", *SETTINGS, "train.devices=3"]
+    with pytest.raises(ConfigError, match=r"train\.devices = 3: this machine has 1 processor"):
+        geohp.train("orthophotos-hp", settings, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    check_processors(2)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    check_processors(3)
 
 
 def test_half_precision_trains(photograph, tmp_path):
