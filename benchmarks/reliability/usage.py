@@ -59,7 +59,8 @@ def usage() -> Usage:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     counts = [sum(1 for _ in Path(f"/proc/self/{kind}").iterdir()) for kind in ("fd", "task")]
-    temporary = sum(1 for _ in Path(tempfile.gettempdir()).rglob("*"))
+    # Walked so that folders of other processes may vanish meanwhile.
+    temporary = sum(len(folders) + len(files) for _, folders, files in os.walk(tempfile.gettempdir()))
     return Usage(memory, _anonymous_mb(), counts[0] - 1, counts[1], temporary)
 
 

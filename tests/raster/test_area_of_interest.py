@@ -74,7 +74,7 @@ def test_what_is_no_area_is_refused_in_a_sentence(tmp_path):
             AreaOfInterest.of(area, layer).within(grid, "scene.tif")
         assert isinstance(error.value, SceneError)
 
-    refused("no such file; give polygons", tmp_path / "none.gpkg")
+    refused("no such file; give a file of polygons", tmp_path / "none.gpkg")
     refused("holds no polygons but Point", write(tmp_path, shapely.Point(0, 0)))
     refused("holds no polygons but LineString", write(tmp_path, shapely.LineString([(0, 0), (1, 1)])))
     refused("no coordinate reference system", write(tmp_path, box(0, 0, 9, 9), crs=None))
