@@ -325,7 +325,12 @@ def _card(config: Config, features: FeatureSampler, method: Method, pixel_size_m
 
 
 def _check_enough_patches(config: Config, features: FeatureSampler) -> None:
-    """Fewer patches than clusters cannot be told apart: better said now than after training."""
+    """Fewer patches than clusters cannot be told apart, nor images shared out: better said now than after training."""
+    if len(features) < config.train.devices:
+        raise DataError(
+            f"train.devices = {config.train.devices}: there are {len(features)} training images to share out",
+            "ask for fewer devices or give more imagery",
+        )
     with preserve_rng_state(features):
         rows, cols = next(iter(features.sample(1))).shape[-2:]
     patches = len(features) * rows * cols

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import geohp
 from geohp.config.loading import load_config
 from geohp.data.factory import open_data
-from geohp.errors import ConfigError
+from geohp.errors import ConfigError, DataError
 from geohp.methods.base import Batch
 from geohp.progress import no_progress
 from geohp.training.checks import check_processors
@@ -119,6 +119,13 @@ def test_more_processes_than_processors_are_refused_at_once(photograph, tmp_path
     check_processors(2)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     check_processors(3)
+
+
+def test_fewer_images_than_processes_are_refused(photograph, tmp_path):
+    settings = [f"data.images={photograph}", *SETTINGS, "data.patches=1", "train.devices=2"]
+    with pytest.raises(DataError, match=r"train\.devices = 2: there are 1 training images"):
+        geohp.train("orthophotos-hp", settings, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_half_precision_trains(photograph, tmp_path):
