@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import active_children
 from pathlib import Path
@@ -83,6 +83,7 @@ def run_training(
                 StepReport(progress),
                 *callbacks,
                 Checkpoints(checkpoint, settings.checkpoint_minutes, figures),
+                _QuietProcesses(),
             ],
             use_distributed_sampler=False,
             enable_progress_bar=False,
@@ -231,16 +232,35 @@ def _sharing_by_name() -> Iterator[None]:
         multiprocessing.set_sharing_strategy(usual)  # type: ignore[no-untyped-call]
 
 
+_SPEAKERS = ("lightning.pytorch", "lightning.fabric")
+
+
+def _silence_lightning() -> None:
+    for name in _SPEAKERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+
+
+class _QuietProcesses(L.Callback):
+    """Lightning is as quiet in other processes that train: it is silenced as this arrives there, before it starts."""
+
+    def __reduce__(self) -> tuple[Callable[[], _QuietProcesses], tuple[()]]:
+        return _quiet_process, ()
+
+
+def _quiet_process() -> _QuietProcesses:
+    _silence_lightning()
+    return _QuietProcesses()
+
+
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Without Lightning's banners and advice: what it says of devices and workers is not the user's concern."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    loggers = [logging.getLogger(name) for name in _SPEAKERS]
     levels = [each.level for each in loggers]
-    for each in loggers:
-        each.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            _silence_lightning()
             yield
     finally:
         for each, level in zip(loggers, levels, strict=True):

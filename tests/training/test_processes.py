@@ -79,7 +79,7 @@ def one_process(photograph):
     return method
 
 
-def test_two_processes_give_what_one_gives_on_both_halves(photograph, labels, tmp_path, caplog):
+def test_two_processes_give_what_one_gives_on_both_halves(photograph, labels, tmp_path, caplog, capfd):
     told = []
     caplog.set_level(logging.INFO, "geohp")
     run = geohp.train(
@@ -88,6 +88,8 @@ def test_two_processes_give_what_one_gives_on_both_halves(photograph, labels, tm
         out=tmp_path / "run",
         progress=lambda stage, done, total, detail="": told.append((stage, done)),
     )
+    said = "".join(capfd.readouterr())
+    assert not any(word in said.lower() for word in ("lightning", "distributed", "weights_only", "trainer."))
     expected = one_process(photograph)
     found = load_file(run.model)
     for name, value in expected.head.state_dict().items():
