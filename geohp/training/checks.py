@@ -13,7 +13,7 @@ from geohp.errors import ConfigError, ModelError
 from geohp.model.device import check_device
 
 if TYPE_CHECKING:
-    from geohp.config.experiment import Config
+    from geohp.config.experiment import Config, TrainConfig
 
 
 def check_experiment(config: Config) -> None:
@@ -28,23 +28,24 @@ def check_experiment(config: Config) -> None:
     check_backbone(config.backbone.name, config.backbone.weights)
     check_device(settings.device)
     if settings.device == "cpu":
-        check_processors(settings.devices)
-        if settings.precision == "fp16":
-            raise half_on_cpu()
+        check_cpu(settings)
     for name in settings.loggers:
         if find_spec(name) is None:
             raise no_logger(name)
 
 
-def check_processors(devices: int) -> None:
-    """Refuse more processes on a CPU than it has processors: each is one's work; two can be tried anywhere.
+def check_cpu(settings: TrainConfig) -> None:
+    """Refuse what a CPU cannot serve: half precision, and more processes than processors (two can be tried anywhere).
 
     Raises:
-        ConfigError: there are too many.
+        ConfigError: one of these.
     """
     processors = os.cpu_count() or 1
-    if devices > max(2, processors):
-        raise ConfigError(f"train.devices = {devices}: this machine has {processors} processor(s)", "ask for fewer")
+    if settings.devices > max(2, processors):
+        problem = f"train.devices = {settings.devices}: this machine has {processors} processor(s)"
+        raise ConfigError(problem, "ask for fewer")
+    if settings.precision == "fp16":
+        raise ConfigError("train.precision = fp16: a CPU has no use for it", "take 32")
 
 
 def check_checkpoint(path: Path) -> None:
@@ -64,11 +65,6 @@ def damaged_checkpoint(path: Path, reason: str) -> ModelError:
         "remove it, and {option} trains the run from its beginning",
         option="resume",
     )
-
-
-def half_on_cpu() -> ConfigError:
-    """Half precision is asked for where it helps nothing."""
-    return ConfigError("train.precision = fp16: a CPU has no use for it", "take 32")
 
 
 def no_logger(name: str) -> ConfigError:

@@ -24,7 +24,7 @@ from geohp.model.runs import CHECKPOINT_NAME, TENSORBOARD, UNFINISHED
 from geohp.progress import Progress, no_progress
 from geohp.training.batches import FeatureBatches
 from geohp.training.checkpoints import STOPPING, Checkpoints, StoppedError, check_readable
-from geohp.training.checks import check_processors, half_on_cpu, no_logger
+from geohp.training.checks import check_cpu, no_logger
 from geohp.training.figures import FiguresReader
 from geohp.training.task import MethodTask, StepReport
 
@@ -160,15 +160,13 @@ def _service(name: str, work: Path) -> Logger:
 
 
 def _check(settings: TrainConfig, accelerator: str) -> None:
-    if settings.precision == "fp16" and accelerator == "cpu":
-        raise half_on_cpu()
     if accelerator == "cuda":
         import torch
 
         if settings.devices > torch.cuda.device_count():
             raise ConfigError(f"train.devices = {settings.devices}: this machine has {torch.cuda.device_count()}")
     if accelerator == "cpu":
-        check_processors(settings.devices)
+        check_cpu(settings)
     if accelerator == "mps" and settings.devices > 1:
         raise ConfigError(f"train.devices = {settings.devices}: there is one device of this kind")
 

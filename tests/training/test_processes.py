@@ -10,12 +10,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import geohp
+from geohp.config.experiment import TrainConfig
 from geohp.config.loading import load_config
 from geohp.data.factory import open_data
 from geohp.errors import ConfigError, DataError
 from geohp.methods.base import Batch
 from geohp.progress import no_progress
-from geohp.training.checks import check_processors
+from geohp.training.checks import check_cpu
 from geohp.training.fit import TrainingData, _prepare
 
 EPOCHS, BATCH = 2, 3
@@ -118,9 +119,9 @@ def test_more_processes_than_processors_are_refused_at_once(photograph, tmp_path
     with pytest.raises(ConfigError, match=r"train\.devices = 3: this machine has 1 processor"):
         geohp.train("orthophotos-hp", settings, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    check_processors(2)
+    check_cpu(TrainConfig(devices=2))
     monkeypatch.setattr("os.cpu_count", lambda: 3)
-    check_processors(3)
+    check_cpu(TrainConfig(devices=3))
 
 
 def test_fewer_images_than_processes_are_refused(photograph, tmp_path):

@@ -112,16 +112,17 @@ def images_of_stac(
         SourceError: a document that cannot be read or understood, or does not tell where the images are.
     """
     with _legible(path):
-        return list(_images_below(path, area, asset, load_json(path) if document is None else document, set()))
+        return list(_images_below(path, area, asset, document, set()))
 
 
 def _images_below(
     path: Path, area: geopandas.GeoSeries | None, asset: str | None, document: Any, visited: set[Path]
 ) -> Iterator[str]:
-    """Images of a document and all below it, but for documents that need no second look."""
+    """Images of a document, where it is not visited yet, and of all below it; ``None`` is read from its path."""
     if path.resolve() in visited:
         return
     visited.add(path.resolve())
+    document = load_json(path) if document is None else document
     match document.get("type"):
         case "Feature":
             items = [document]
@@ -129,7 +130,7 @@ def _images_below(
             items = document["features"]
         case _:
             for href in _linked(document, path):
-                yield from _images_below(Path(href), area, asset, load_json(Path(href)), visited)
+                yield from _images_below(Path(href), area, asset, None, visited)
             return
     outline = None if area is None else area.to_crs("EPSG:4326").iloc[0]
     for item in items:
