@@ -256,7 +256,8 @@ def _warped(dataset: Any, name: str, own: Grid, grid: Grid) -> Any:
     nodata = dataset.nodata if dataset.nodata is not None or numpy_dtype(dataset.dtypes[0]).kind != "f" else np.nan
     resampling = Resampling.average if finer else Resampling.nearest
     add_alpha = nodata is None and not alpha_bands(dataset)
-    return warped_to(grid, dataset, name, resampling=resampling, nodata=nodata, add_alpha=add_alpha)
+    means = {"dtype": "float64"} if finer else {}  # in integers they would be rounded, shares of a mask to 0 and 1
+    return warped_to(grid, dataset, name, resampling=resampling, nodata=nodata, add_alpha=add_alpha, **means)
 
 
 def _percentile(operation: str) -> float | None:

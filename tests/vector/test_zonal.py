@@ -117,6 +117,15 @@ def test_other_pixel_sizes(pixel, expected):
     assert found[["other_mean", "other_min", "other_max"]].to_numpy().tolist() == [[expected, 1.0, 2.0]]
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+def test_means_of_finer_integers_keep_their_fractions(dtype):
+    """Of a mask whose pixels are finer: a quarter, not the nothing that is nearest."""
+    mask = np.tile(np.array([[1, 0], [0, 0]], dtype), (4, 4))
+    finer = raster(mask, Affine(1, 0, 5e5, 0, -1, 5538000), name="mask")
+    found = polygonize(raster(np.zeros((4, 4), np.uint8)), stats=[Statistics(finer, ("mean", "count", "max"))])
+    assert found[["mask_mean", "mask_count", "mask_max"]].to_numpy().tolist() == [[0.25, 16, 0.25]]
+
+
 def test_other_crs_and_beyond_the_other_raster():
     labels = np.zeros((40, 40), np.uint8)
     labels[:, 20:] = 1
