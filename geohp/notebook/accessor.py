@@ -16,6 +16,7 @@ from geohp.errors import SceneError, VectorError
 from geohp.inference.map_options import SegmentOptions
 from geohp.options import keywords
 from geohp.progress import Progress, default_progress
+from geohp.raster.read.arrays import nodata_value
 from geohp.raster.read.label_array import open_label_array
 from geohp.vector.polygonize import PolygonizeOptions
 
@@ -220,6 +221,13 @@ class DatasetAccessor:
         import rioxarray  # noqa: F401 - gives arrays their .rio
 
         image = self._dataset[list(planes)].to_dataarray("band")
-        fills = {plane.rio.nodata for plane in planes.values()}
-        # A missing value that all bands share is lost on the way; where theirs differ, NaN stands for each.
-        return image if len(fills) != 1 or fills == {None} else image.rio.write_nodata(fills.pop())
+        fills = {name: nodata_value(plane, f"variable {name!r}") for name, plane in planes.items()}
+        kinds = {planes[name].dtype.kind for name, fill in fills.items() if fill is not None and fill == fill}
+        different = {"NaN" if fill != fill else fill for fill in fills.values()}
+        if kinds and len(different) == 1:  # it would be lost on the way
+            return image.rio.write_nodata(different.pop())
+        # Of bytes and their like all bands must have one for it to count; of others one is enough.
+        if kinds and (None not in different or kinds != {"u"}):
+            problem = f"the dataset's variables have different nodata values ({', '.join(map(str, fills.values()))})"
+            raise SceneError(problem, "open it with mask_and_scale=True, which makes NaN of each")
+        return image

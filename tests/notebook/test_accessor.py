@@ -13,7 +13,7 @@ from rio_cogeo import cog_validate
 
 import geohp
 from geohp.classes import LandCoverClass, classes_to_json
-from geohp.errors import OutputError, VectorError
+from geohp.errors import OutputError, SceneError, VectorError
 
 matplotlib.use("Agg")
 
@@ -202,3 +202,25 @@ def test_a_part_of_an_image_is_mapped_where_it_lies(image):
     x, y = (METRES * (np.arange(200) + 0.5, 0.5))[0], (METRES * (0.5, np.arange(150) + 0.5))[1]
     part = image.assign_coords(x=x, y=y)[:, 40:140, 100:]
     assert geohp.segment(part, classes=2).rio.transform() == METRES * Affine.translation(100, 40)
+
+
+@pytest.mark.parametrize(
+    ("values", "fills", "refused"),
+    [
+        ("int16", (-1, -9999), True),
+        ("int16", (None, -9999), True),
+        ("uint8", (0, 255), True),
+        ("uint8", (None, 0), False),
+        ("uint8", (7, 7), False),
+    ],
+)
+def test_variables_with_nodata_values_of_their_own(image, values, fills, refused):
+    """What one of them says is no data must not pass for ground."""
+    plane = image[0].drop_vars("band", errors="ignore").astype(values)
+    variables = {str(n): plane if fill is None else plane.rio.write_nodata(fill) for n, fill in enumerate(fills)}
+    dataset = xr.Dataset(variables)
+    if refused:
+        with pytest.raises(SceneError, match="different nodata values"):
+            dataset.geohp.segment(classes=2)
+    else:
+        assert dataset.geohp.segment(classes=2).shape == plane.shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from geohp.errors import SceneError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 _STORED_AS = {"bool": "uint8", "float16": "float32"}
 
 _AGREEING_PX = 0.01
+_EVEN_PX = 0.1
+"""What a coordinate may be off the middle of its pixel, besides what its type rounds."""
 
 
 def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> MemoryFile:
@@ -75,24 +78,81 @@ def _laid_out(array: DataArray, name: str) -> tuple[Any, dict[str, Any], Any]:
     try:
         array = bands_first(array, name)
         gcps = array.rio.get_gcps()
-        place = {"gcps": gcps} if gcps else {"transform": _transform(array)}
-        return array, {"crs": array.rio.crs, **place}, array.rio.nodata
+        place = {"gcps": gcps} if gcps else {"transform": _transform(array, name)}
+        return array, {"crs": array.rio.crs, **place}, nodata_value(array, name)
     except RioXarrayError as error:
         raise SceneError(f"{name} cannot be placed on a pixel grid ({gdal_message(error)}).") from error
 
 
-def _transform(array: Any) -> Any:
+def nodata_value(array: Any, name: str) -> Any:
+    """The nodata value as rioxarray knows it; ``None`` without one, and where the array's type cannot hold it.
+
+    Raises:
+        SceneError: it is no number.
+    """
+    try:
+        return array.rio.nodata
+    except (OverflowError, ValueError):  # such as NaN among integers
+        return None
+    except TypeError as error:
+        raise SceneError(
+            f"{name} has a nodata value that is no number: set one with array.rio.write_nodata."
+        ) from error
+
+
+def _transform(array: Any, name: str) -> Any:
     """Where the pixels lie by the coordinates: a part of an array takes the transform of the whole along unchanged.
 
     Of the two the transform has all digits, and is taken where the coordinates agree to a hundredth of a pixel.
+
+    Raises:
+        SceneError: the coordinates are not those of evenly spaced pixels.
     """
+    across, down = array.rio.x_dim, array.rio.y_dim
+    for dimension in (across, down):
+        if dimension in array.coords:
+            _check_even(array.coords[dimension].to_numpy(), dimension, name)
     stored = array.rio.transform()
-    if not stored.is_rectilinear:  # coordinates along rows and columns cannot tell
-        return stored
-    actual = array.rio.transform(recalc=True)
-    rows, columns = array.sizes[array.rio.y_dim], array.sizes[array.rio.x_dim]
-    apart = [np.subtract(~stored * (actual * corner), corner) for corner in ((0, 0), (columns, rows))]
+    corners = (0, 0), (array.sizes[across], array.sizes[down])
+    if stored.is_identity and 1 in corners[1] and array.rio.crs is not None and {across, down} <= set(array.coords):
+        raise SceneError(f"{name} has a single row or column, of unknown size", "say it: array.rio.write_transform")
+    upright = stored.is_rectilinear and abs(stored.a) >= abs(stored.b)
+    actual = array.rio.transform(recalc=True) if upright else _turned(array, stored, name)
+    if stored.is_degenerate:
+        return actual
+    apart = [np.subtract(~stored * (actual * corner), corner) for corner in corners]
     return stored if np.abs(apart).max() < _AGREEING_PX else actual
+
+
+def _turned(array: Any, stored: Any, name: str) -> Any:
+    """The transform of a rotated array by the coordinates of all pixels, where it has them as rioxarray gives them."""
+    plane = (array.rio.y_dim, array.rio.x_dim)
+    if any(coordinate not in array.coords or array.coords[coordinate].dims != plane for coordinate in ("xc", "yc")):
+        return stored
+    x, y = (array.coords[coordinate].to_numpy() for coordinate in ("xc", "yc"))
+    cols, rows = (~stored * (x[0], y[0]))[0], (~stored * (x[:, 0], y[:, 0]))[1]
+    for dimension, places in zip(plane, (rows, cols), strict=True):
+        _check_even(places, dimension, name)
+    right, below = ((places[-1] - places[0]) / (len(places) - 1) if len(places) > 1 else 1.0 for places in (cols, rows))
+    middle = stored.translation(cols[0], rows[0]) * stored.scale(right, below)
+    return stored * middle * stored.translation(-0.5, -0.5)
+
+
+def _check_even(places: NDArray[Any], dimension: str, name: str) -> None:
+    """Refuse coordinates that are not evenly spaced: of rows or columns left out, mixed up or repeated."""
+    if len(places) < 2:
+        return
+    if places.dtype.kind in "iuf" and np.isfinite(places).all():
+        exact = places.astype(np.float64)
+        pixel = abs(exact[-1] - exact[0]) / (len(exact) - 1)
+        rounded = np.spacing(np.abs(places).max()) if places.dtype.kind == "f" else 0.0
+        off = np.abs(exact - np.linspace(exact[0], exact[-1], len(exact))).max()
+        if pixel > 0 and off <= _EVEN_PX * pixel + rounded:
+            return
+    raise SceneError(
+        f"{name} has coordinates along {dimension!r} that are not evenly spaced, and so no pixel grid",
+        "sort it and fill in what is missing (array.sortby, array.reindex), or bring it to a grid (array.interp)",
+    )
 
 
 def unmasked(array: DataArray) -> DataArray:
@@ -148,7 +208,7 @@ def _names(array: Any) -> list[str]:
     named = array.attrs.get("long_name")
     if isinstance(named, str):
         named = [named]
-    if not named:
+    if not isinstance(named, list | tuple) or not named:
         coordinate = array.coords.get(array.dims[0])
         named = coordinate.to_numpy().tolist() if coordinate is not None and coordinate.dtype.kind in "UOT" else ()
     return [str(name) for name in named] if len(named) == array.shape[0] else []

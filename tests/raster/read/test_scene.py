@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-import rioxarray  # noqa: F401  registers the accessor
+import rioxarray
 import xarray as xr
 from affine import Affine
 from hypothesis import given, settings
@@ -429,6 +429,73 @@ def test_dataarrays_that_are_no_rasters() -> None:
         Scene.from_dataarray(xr.DataArray(np.zeros((3, 4), complex), dims=("y", "x")))
     with pytest.raises(SceneError, match=r"no xarray.DataArray"):
         Scene.from_dataarray(xr.Dataset({"a": array}))  # type: ignore[arg-type]
+
+
+_MIXED = [0, 1, 5, 3, 4, 2, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        {"x": _MIXED},  # the ends are where they should be
+        {"x": [0, 1, 2, 3, 6, 7, 8]},
+        {"y": [0, 1, 1, 2, 4, 5]},
+        {"y": [3, 3, 3]},
+    ],
+    ids=["mixed up", "left out", "repeated", "all one"],
+)
+def test_rows_and_columns_that_are_no_grid_are_refused(unlike: dict[str, list[int]]) -> None:
+    array = located(np.zeros((3, 6, 9), np.uint8), ("band", "y", "x")).rio.write_transform()
+    with pytest.raises(SceneError, match=rf"coordinates along '{next(iter(unlike))}' that are not evenly spaced"):
+        Scene.from_dataarray(array.isel(unlike))
+
+
+@pytest.mark.parametrize(
+    "coordinate", [np.arange(9).astype("datetime64[D]"), list("abcdefghi"), [0, 1, 2, 3, np.nan, 5, 6, 7, 8]]
+)
+def test_coordinates_that_are_no_numbers_are_refused(coordinate: Any) -> None:
+    array = located(np.zeros((6, 9), np.uint8), ("y", "x")).assign_coords(x=coordinate)
+    with pytest.raises(SceneError, match="evenly spaced"):
+        Scene.from_dataarray(array)
+
+
+def test_coordinates_may_be_rounded() -> None:
+    """Metres in the millions in single precision, every second of which is the same half."""
+    array = located(np.zeros((600, 9), np.uint8), ("y", "x"))
+    array = array.assign_coords(y=array.y.astype(np.float32), x=np.linspace(7, 7.0008, 9, dtype=np.float32))
+    with Scene.from_dataarray(array) as scene:
+        assert scene.grid.transform.e == pytest.approx(-2, rel=1e-3)
+
+
+def test_a_single_row_says_how_large_it_is_or_is_refused() -> None:
+    array = located(np.zeros((6, 9), np.uint8), ("y", "x"))
+    with pytest.raises(SceneError, match="single row or column"):
+        Scene.from_dataarray(array[:1])
+    with Scene.from_dataarray(array.rio.write_transform()[2:3]) as scene:
+        assert scene.grid.transform == Affine(2, 0, 4e5, 0, -2, 5e6 - 4)
+
+
+@pytest.mark.parametrize("part", [(slice(20, 50), slice(10, 40)), (slice(None, None, 2), slice(None, None, -1))])
+def test_a_part_of_a_rotated_array_lies_where_it_does(tmp_path: Path, part: tuple[slice, slice]) -> None:
+    rotated = Affine.translation(4e5, 5e6) * Affine.rotation(30) * Affine.scale(2, -2)
+    write(tmp_path / "a.tif", colours(60, 60), transform=rotated)
+    array = rioxarray.open_rasterio(tmp_path / "a.tif")[:, *part]
+    with Scene.from_dataarray(array) as scene:
+        first = scene.grid.transform * (0.5, 0.5)
+        last = scene.grid.transform * (scene.width - 0.5, scene.height - 0.5)
+    assert first == pytest.approx((array.xc.values[0, 0], array.yc.values[0, 0]))
+    assert last == pytest.approx((array.xc.values[-1, -1], array.yc.values[-1, -1]))
+    with pytest.raises(SceneError, match="evenly spaced"):
+        Scene.from_dataarray(array.isel(x=_MIXED))
+
+
+@pytest.mark.parametrize("nodata", [np.nan, -9999])
+def test_a_nodata_value_that_an_array_cannot_hold_is_none(nodata: float) -> None:
+    array = located(np.zeros((6, 9), np.uint8), ("y", "x")).assign_attrs(_FillValue=nodata, long_name=3)
+    with Scene.from_dataarray(array) as scene:
+        assert scene.read(0, 0, 6, 9)[1].all()
+    with pytest.raises(SceneError, match="nodata value that is no number"):
+        Scene.from_dataarray(array.assign_attrs(_FillValue=[0]))
 
 
 @pytest.mark.parametrize("interleave", ["pixel", "band"])
