@@ -77,7 +77,7 @@ class Batches:
         if self.geometry_type == "MultiPolygon":
             geometry = [g if isinstance(g, shapely.MultiPolygon) else shapely.MultiPolygon([g]) for g in geometry]
         plain = pa.Table.from_pandas(frame.drop(columns=self._geometry), preserve_index=False)
-        encoded = pa.array(shapely.to_wkb(np.asarray(geometry, object)), pa.binary())
+        encoded = pa.array(shapely.to_wkb(np.asarray(geometry, object), output_dimension=2), pa.binary())
         return plain.append_column(self._geometry, encoded).replace_schema_metadata()
 
     def _schema(self, frame: geopandas.GeoDataFrame) -> Any:

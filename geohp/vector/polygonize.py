@@ -257,7 +257,8 @@ def _statistics(options: PolygonizeOptions, grid: Grid) -> list[Statistics]:
     if options.confidence is not None:
         requests.insert(0, confidence_of(options.confidence))
     columns = [*_COLUMNS, *measure_columns(grid), *(name for request in requests for name in request.names)]
+    folded = [name.lower() for name in columns]  # to databases they are the same
     for name in columns:
-        if columns.count(name) > 1:
+        if folded.count(name.lower()) > 1:
             raise VectorError(f"two columns would be called {name!r}", "give one of the rasters another name")
     return requests

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from geohp.classes import unprintable
 from geohp.errors import OutputError
 from geohp.files.checks import check_output, check_suffix, refuse_existing
 from geohp.files.plain_names import plain_name
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
 """What GDAL calls the formats, by suffix."""
+
+_NO_BEGINNING = "`~!@#$%^&*()+-={}|[]\\:\";'<>?,./"
+"""What GDAL does not let names of layers begin with."""
 
 
 def check_target(path: str | Path, *, layer: str = "landcover", overwrite: bool = False) -> Path:
@@ -25,12 +29,20 @@ def check_target(path: str | Path, *, layer: str = "landcover", overwrite: bool 
     """
     path = check_suffix(path, tuple(DRIVERS), "polygons")
     suffix = path.suffix.lower()
+    if suffix == ".gpkg" and not _can_be_layer(layer):
+        raise OutputError(f"{layer!r} is no name of a layer that GeoPackages take", "choose another")
     check_output(path, overwrite=overwrite or suffix == ".gpkg")
     if suffix == ".gpkg" and path.exists():
         layers_of(path)
     if not overwrite:
         refuse_taken(path, layer)
     return path
+
+
+def _can_be_layer(name: str) -> bool:
+    """Whether a layer may have a name: not those of a GeoPackage's own tables, nor what GDAL refuses or cuts."""
+    own = name.lower().startswith(("gpkg", "sqlite_", "rtree_")) or name.lower() == "layer_styles"
+    return bool(name.strip()) and not own and name[0] not in _NO_BEGINNING and not unprintable(name)
 
 
 def refuse_taken(path: Path, layer: str) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import geopandas
+import pandas as pd
 
 from geohp.classes import LandCoverClass, classes_from_json
+from geohp.errors import VectorError
 from geohp.files.atomic import atomic_write
 from geohp.files.checks import check_output
 from geohp.files.unfinished import is_half_published
@@ -57,10 +59,42 @@ def write_polygons(
     Raises:
         OutputError: an unknown suffix, a folder that is missing or cannot be written to, something there already
             without ``overwrite``, a GeoPackage that another program is writing to.
+        VectorError: a frame of other things than polygons with a class, or with columns that no file can hold.
     """
     path = check_target(path, layer=layer, overwrite=overwrite)
-    write_layer(Batches([polygons], polygons), path, _legend(polygons, classes), layer, overwrite=overwrite)
+    _check_frame(polygons, path)
+    try:
+        batches = Batches([polygons], polygons)
+    except (ValueError, TypeError, NotImplementedError) as error:  # as pyarrow has them
+        problem = f"a column of the polygons holds what no file can ({' '.join(map(str, error.args))})"
+        raise VectorError(problem, "give each texts or numbers of one kind") from error
+    write_layer(batches, path, _legend(polygons, classes), layer, overwrite=overwrite)
     return path
+
+
+def _check_frame(polygons: Any, path: Path) -> None:
+    """Refuse a frame that is none of land-cover polygons, or whose columns a file cannot tell apart.
+
+    Raises:
+        VectorError: with the remedy.
+    """
+    if not isinstance(polygons, geopandas.GeoDataFrame) or polygons.active_geometry_name is None:
+        raise VectorError("what is to be written is no GeoDataFrame", "give what geohp.polygonize returns")
+    names = [str(name).lower() for name in polygons.columns]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise VectorError(f"two columns are called {twice!r}, if only but for capitals", "rename one")
+    if path.suffix.lower() == ".gpkg":
+        numbers = polygons.iloc[:, names.index("fid")] if "fid" in names else pd.Series(dtype=int)
+        taken = "geom" if pd.api.types.is_integer_dtype(numbers) and numbers.is_unique else "fid"
+        if taken in names and taken != polygons.active_geometry_name:
+            raise VectorError(f"GeoPackages have a column {taken!r} of their own", "rename that of the polygons")
+    if "class_id" not in polygons or not pd.api.types.is_integer_dtype(polygons["class_id"]):
+        raise VectorError("the polygons have no column 'class_id' of whole numbers", "add the label of each")
+    unlike = ~polygons.geom_type.isin(["Polygon", "MultiPolygon"])
+    if unlike.any():
+        kind = next((kind for kind in polygons.geom_type[unlike] if isinstance(kind, str)), "nothing")
+        raise VectorError(f"{int(unlike.sum())} of {len(polygons)} rows hold no polygon but {kind}", "leave them out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +178,10 @@ def _legend(polygons: geopandas.GeoDataFrame, classes: Sequence[LandCoverClass] 
     """The classes given, or those the polygons carry, completed by the names in the table."""
     known = tuple(classes) if classes is not None else ()
     if classes is None and (text := polygons.attrs.get("classes")):
-        known = classes_from_json(text)
+        try:
+            known = classes_from_json(text)
+        except ValueError as error:
+            raise VectorError(f"the polygons' attrs['classes'] is {error}", "mend it, or give the classes") from error
     completed = complete_classes(known, polygons["class_id"].unique())
     if "class_name" not in polygons:
         return completed

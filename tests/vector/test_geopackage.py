@@ -24,7 +24,7 @@ from affine import Affine
 from geopandas.testing import assert_geodataframe_equal
 
 from geohp.classes import LandCoverClass
-from geohp.errors import OutputError, SceneError
+from geohp.errors import OutputError, SceneError, VectorError
 from geohp.style import categorised_qml
 from geohp.vector.polygonize import polygonize
 from geohp.vector.survey import Survey
@@ -188,6 +188,44 @@ def test_parquet(tmp_path):
     assert (stored["encoding"], stored["geometry_types"]) == ("WKB", ["Polygon"])
     nowhere = some_polygons(None, transform=Affine.identity())
     assert geopandas.read_parquet(write_polygons(nowhere, tmp_path / "b.parquet")).crs is None
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".fgb", ".parquet"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: pd.DataFrame(frame), "no GeoDataFrame"),
+        (lambda frame: frame.geometry, "no GeoDataFrame"),
+        (lambda frame: frame.drop(columns="class_id"), "no column 'class_id'"),
+        (lambda frame: frame.assign(class_id=[None, *frame["class_id"][1:]]), "no column 'class_id'"),
+        (lambda frame: frame.set_geometry(frame.centroid), "hold no polygon but Point"),
+        (lambda frame: frame.set_geometry([None, *frame.geometry[1:]], crs=frame.crs), "no polygon but nothing"),
+        (lambda frame: frame.assign(Area_M2=1), "two columns are called 'area_m2'"),
+        (lambda frame: frame.assign(note=["a", *range(1, len(frame))]), "column of the polygons holds .* note"),
+        (lambda frame: frame.assign(other=frame.geometry), "column of the polygons holds .* other"),
+    ],
+)  # fmt: skip
+def test_frames_that_no_file_can_hold_are_refused(tmp_path, suffix, change, message):
+    with pytest.raises(VectorError, match=message):
+        write_polygons(change(some_polygons()), tmp_path / f"a{suffix}")
+    assert only(tmp_path)
+
+
+def test_columns_of_a_geopackage_s_own_are_refused_in_frames(tmp_path):
+    polygons = some_polygons()
+    for own in (polygons.assign(geom=1), polygons.assign(FID=1), polygons.assign(fid="a")):
+        with pytest.raises(VectorError, match="of their own"):
+            write_polygons(own, tmp_path / "a.gpkg")
+    write_polygons(polygons.assign(fid=range(7, 7 + len(polygons))), tmp_path / "a.gpkg")
+    assert rows(tmp_path / "a.gpkg", "SELECT min(fid) FROM landcover") == [(7,)]
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".fgb", ".parquet"])
+def test_heights_of_corners_are_left_out(tmp_path, suffix):
+    polygons = some_polygons()
+    path = write_polygons(polygons.set_geometry(shapely.force_3d(polygons.geometry, 7)), tmp_path / f"a{suffix}")
+    back = geopandas.read_parquet(path) if suffix == ".parquet" else geopandas.read_file(path)
+    assert not back.has_z.any()
 
 
 def test_places_that_cannot_be_written(tmp_path, monkeypatch):

@@ -50,3 +50,12 @@ def test_a_file_of_one_layer_is_replaced_as_a_whole_when_asked_to(tmp_path, suff
 def test_other_suffixes_are_refused(tmp_path):
     with pytest.raises(OutputError, match=r"\.gpkg"):
         check_target(tmp_path / "a.dxf")
+
+
+@pytest.mark.parametrize(
+    "layer", ["", " ", "gpkg_contents", "layer_styles", "RTREE_a_geom", "sqlite_x", "[x]", "a\nb", "a\0b"]
+)
+def test_names_that_no_layer_can_have_are_refused_at_once(tmp_path, layer):
+    with pytest.raises(OutputError, match="no name of a layer"):
+        check_target(tmp_path / "a.gpkg", layer=layer)
+    assert check_target(tmp_path / "a.fgb", layer=layer) == tmp_path / "a.fgb"  # which has one layer, called as it is

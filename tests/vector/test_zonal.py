@@ -183,6 +183,8 @@ def test_rasters_that_do_not_fit():
     same = raster(np.ones((2, 2)), name="same")
     with pytest.raises(VectorError, match="two columns would be called 'same_mean'"):
         polygonize(labels, stats=[Statistics(same), Statistics(same)])
+    with pytest.raises(VectorError, match="two columns would be called 'same_mean'"):  # to a GeoPackage
+        polygonize(labels, stats=[Statistics(same), Statistics(same.rename("SAME"))])
 
 
 def test_rasters_that_nothing_leads_between_are_refused(write_scene):
