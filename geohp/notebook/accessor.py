@@ -220,14 +220,14 @@ class DatasetAccessor:
             return next(iter(planes.values()))
         import rioxarray  # noqa: F401 - gives arrays their .rio
 
-        image = self._dataset[list(planes)].to_dataarray("band")
+        image: DataArray = self._dataset[list(planes)].to_dataarray("band")
         fills = {name: nodata_value(plane, f"variable {name!r}") for name, plane in planes.items()}
         kinds = {planes[name].dtype.kind for name, fill in fills.items() if fill is not None and fill == fill}
         different = {"NaN" if fill != fill else fill for fill in fills.values()}
         if kinds and len(different) == 1:  # it would be lost on the way
-            return image.rio.write_nodata(different.pop())
+            image = image.rio.write_nodata(different.pop())
         # Of bytes and their like all bands must have one for it to count; of others one is enough.
-        if kinds and (None not in different or kinds != {"u"}):
+        elif kinds and (None not in different or kinds != {"u"}):
             problem = f"the dataset's variables have different nodata values ({', '.join(map(str, fills.values()))})"
             raise SceneError(problem, "open it with mask_and_scale=True, which makes NaN of each")
         return image
