@@ -83,7 +83,7 @@ def main() -> None:
 
 def gather(method: KMeans, ground: Any, classes: int) -> None:
     """What training does, see :mod:`geohp.training.fit`."""
-    seen = see_patches(method, ground)
+    seen = see_patches(method.head, ground)
     assert seen is not None
     assert gather_by_look(method, seen, ClassesConfig(count=classes), 0) is not None
 

@@ -271,7 +271,7 @@ def _settle(run: Run, clusterings: Sequence[Clustering], progress: Progress) -> 
     with closing(open_data(config.data, train.seed).training(progress)) as images:
         features = FeatureSampler(images, model.backbone, batch_size=train.batch_size, seed=train.seed)
         features.cache(CacheOptions(train.cache, train.cache_gib * 2**30, train.cache_dir, train.features_dtype))
-        seen = see_patches(model, features) if any(each.gathered for each in clusterings) else None
+        seen = see_patches(model.head, features) if any(each.gathered for each in clusterings) else None
         for clustering in sorted(clusterings):
             clusters = clustering.clusters
             if clusters != len(model.probe.clusters) or model.probe.members is not None:

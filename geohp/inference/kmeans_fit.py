@@ -79,6 +79,7 @@ def fit_kmeans(
     named = default_classes(count)
     gathered = None if options.split_covers or not len(rows) else gather_covers(rows, looks, count, seed=seed)
     if gathered is not None:
+        logger.info(gathered.sentence)
         method.probe = gathered.probe.to(method.probe.clusters)
         named = gathered.name(named)
     elif len(rows):

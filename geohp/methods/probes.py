@@ -44,11 +44,23 @@ class ClusterProbe(nn.Module):
         smallest = scores.new_full((batch, self.classes, height, width), -torch.inf)
         return smallest.scatter_reduce(1, self.members[:, None, None].expand_as(scores), scores, "amax")
 
+    @classmethod
+    def of(cls, centroids: Tensor, members: Tensor | None = None) -> ClusterProbe:
+        """One with these centroids (P, D), the class of each being told by ``members``."""
+        with torch.device("meta"):  # where nothing is drawn
+            probe = cls(centroids.shape[1], len(centroids), members)
+        probe.clusters = nn.Parameter(centroids.detach().clone())
+        return probe
+
     @torch.no_grad()
+    def row_scores(self, rows: Tensor) -> Tensor:
+        """Scores (n, K) of codes (n, D), where the codes are."""
+        maps = rows.to(self.clusters).T[None, :, :, None]
+        return self.scores(maps)[0, :, :, 0].T.to(rows.device)
+
     def classes_of(self, rows: Tensor) -> Tensor:
         """Classes (n,) of codes (n, D), where the codes are."""
-        maps = rows.to(self.clusters).T[None, :, :, None]
-        return self.scores(maps)[0, :, :, 0].argmax(0).to(rows.device)
+        return self.row_scores(rows).argmax(1)
 
     def directions(self) -> Tensor:
         """Unit vectors (K, D): each class's centroid, or the mean of its several."""

@@ -7,7 +7,7 @@ training. What each figure means, and how far the verdict can be trusted, stands
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from math import isfinite
 from typing import Any, Literal
@@ -15,16 +15,18 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
+from geohp.config.experiment import ClassesConfig
 from geohp.data.base import Item
 from geohp.evaluation.metrics import SegmentationMetrics
 from geohp.features.sampler import FeatureSampler
-from geohp.methods.kmeans.clustering import spherical_kmeans
+from geohp.methods.probes import ClusterProbe
 from geohp.model.network import LandCoverModel
 from geohp.progress import Progress, no_progress
 from geohp.training.edges import EdgeCount, count_edges
-from geohp.training.halves import Split, draw_patches, held_out_table, split_by_image
+from geohp.training.halves import ImagePatches, Split, held_out_table, split_by_image
+from geohp.training.looks import draw_patches
 from geohp.training.sample_images import readable_images
 
 _ROWS, _IMAGES, _IMAGES_ANEW = 6_000, 256, 48
@@ -68,7 +70,7 @@ class MapFigures:
 
 @dataclass(frozen=True)
 class KMeansComparison:
-    """A trained model beside spherical k-means with as many clusters on the same features.
+    """A trained model beside spherical k-means with as many clusters on the same features, covers gathered alike.
 
     Attributes:
         clusters: of both.
@@ -144,6 +146,7 @@ class KMeansComparison:
 def compare_with_kmeans(
     model: LandCoverModel,
     features: FeatureSampler,
+    classes: ClassesConfig,
     *,
     label_classes: int = 0,
     seed: int = 0,
@@ -151,11 +154,14 @@ def compare_with_kmeans(
 ) -> KMeansComparison | None:
     """Hold a trained model against k-means with as many clusters on the features that it was trained on.
 
-    The head of the model is not trained again: what is fitted anew for its stability are the clusters of its codes.
+    Where large covers are gathered in the model's codes, they are in the features, too: else that would be the
+    difference. The head of the model is not trained again: what is fitted anew for its stability are the clusters of
+    its codes.
 
     Args:
         model: trained, whose cluster probe has its final clusters.
         features: of the images that it was trained on.
+        classes: how its clusters were found.
         label_classes: classes of the images' labels; 0 without.
         seed: of all draws.
         progress: of the clusterings.
@@ -169,22 +175,23 @@ def compare_with_kmeans(
     generator = Generator().manual_seed(seed)
     clusters = model.probe.classes
     most = min(len(features), _IMAGES if features.place else _IMAGES_ANEW)
-    rows, image = draw_patches(features.sample, most, _ROWS, generator)
-    images = int(image.max()) + 1
-    splits = [split_by_image(image, generator) for _ in range(_FITS)] if images > 2 else []
+    patches = draw_patches(nn.Identity(), features, most, _ROWS, seed, with_looks=not classes.split_covers)
+    images = int(patches.image.max()) + 1
+    splits = [split_by_image(patches.image, generator) for _ in range(_FITS)] if images > 2 else []
     if min((len(half) for *halves, _ in splits for half in halves), default=0) < clusters:
         return None
-    codes = _codes(model, rows)
-    centroids = _cluster(rows, clusters, seed)
+    codes = replace(patches, rows=_codes(model, patches.rows))
+    cluster = _Clustering(clusters, classes.extra_clusters)
+    plain = cluster(patches, seed).to(model.device)
     progress("comparing with k-means", 1, 3)
     of_model = _Map(lambda maps: model.probe.scores(model.head(maps)), clusters, label_classes)
-    of_kmeans = _Map(lambda maps: torch.einsum("bchw,kc->bkhw", maps, centroids.to(maps)), clusters, label_classes)
+    of_kmeans = _Map(plain.scores, clusters, label_classes)
     shown = _look(features, (of_model, of_kmeans))
     progress("comparing with k-means", 2, 3)
-    result = of_model.figures(codes, model.probe.classes_of(codes), splits, seed)
-    kmeans = of_kmeans.figures(rows, (rows @ centroids.T).argmax(1), splits, seed)
+    result = of_model.figures(model.probe.classes_of(codes.rows), _stability(codes, splits, cluster, seed))
+    kmeans = of_kmeans.figures(plain.classes_of(patches.rows), _stability(patches, splits, cluster, seed))
     progress("comparing with k-means", 3, 3)
-    return KMeansComparison(clusters, result, kmeans, of_kmeans.edges.chance, len(rows), images, shown)
+    return KMeansComparison(clusters, result, kmeans, of_kmeans.edges.chance, len(patches), images, shown)
 
 
 def _sign(difference: float, margin: float) -> int:
@@ -198,19 +205,26 @@ def _codes(model: LandCoverModel, rows: Tensor) -> Tensor:
     return codes
 
 
-def _cluster(rows: Tensor, clusters: int, seed: int) -> Tensor:
-    return spherical_kmeans(rows, clusters, iterations=_ITERATIONS, restarts=_RESTARTS, seed=seed)[0]
+@dataclass(frozen=True)
+class _Clustering:
+    """Finds so many clusters, some of them extra ones, among patches."""
+
+    clusters: int
+    extra: int
+
+    def __call__(self, patches: ImagePatches, seed: int) -> ClusterProbe:
+        return patches.cluster(self.clusters, extra=self.extra, seed=seed, iterations=_ITERATIONS, restarts=_RESTARTS)
 
 
-def _stability(rows: Tensor, splits: Sequence[Split], clusters: int, seed: int) -> float:
+def _stability(patches: ImagePatches, splits: Sequence[Split], cluster: _Clustering, seed: int) -> float:
     """See :class:`MapFigures`."""
     agreements = []
     for number, split in enumerate(splits):
 
-        def fit(half: Tensor, which: int, before: int = seed + 2 * number) -> Tensor:
-            return _cluster(half, clusters, before + which)
+        def fit(half: ImagePatches, which: int, before: int = seed + 2 * number) -> ClusterProbe:
+            return cluster(half, before + which)
 
-        table = held_out_table(rows, split, clusters, fit)
+        table = held_out_table(patches, split, cluster.clusters, fit)
         agreements.append(table[linear_sum_assignment(table, maximize=True)].sum() / table.sum())
     return 100 * float(sum(agreements)) / len(agreements)
 
@@ -238,13 +252,13 @@ class _Map:
         if self._metrics is not None and "mask" in item:
             self._metrics.update(labels, item["mask"])
 
-    def figures(self, codes: Tensor, labels: Tensor, splits: Sequence[Split], seed: int) -> MapFigures:
-        """Of all that was counted, and of rows (n, D) with the clusters (n,) that they are in."""
+    def figures(self, labels: Tensor, stability: float) -> MapFigures:
+        """Of all that was counted, of patches' clusters (n,), and of the stability of these."""
         shares = torch.bincount(labels, minlength=self._clusters) / len(labels)
         scores = None if self._metrics is None else self._metrics.compute()
         known = scores is not None and isfinite(scores["miou"])
         return MapFigures(
-            stability=_stability(codes, splits, self._clusters, seed),
+            stability=stability,
             edges=self.edges.share,
             largest=100 * float(shares.max()),
             vanished=int((shares < VANISHED).sum()),

@@ -144,7 +144,7 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
         ).requires_grad_(False)
     with preserve_rng_state(features):
         health.check_result(method, features.sample)
-    comparison = _comparison(config.train, data, model, features, progress) if method.iterative else None
+    comparison = _comparison(config, data, model, features, progress) if method.iterative else None
     data.unchanged.check()
     last = scores.last if scores else {}
     return Trained(model, config, method, features, health.warnings, best, last, comparison, covers)
@@ -246,14 +246,7 @@ def _proposals(method: MethodSettings, images: ImageSet) -> MaskProposals | None
 def _sweep(config: Config, method: Method, features: FeatureSampler, work: Path, progress: Progress) -> Config:
     """Compare numbers of classes on the codes; gives the configuration with the one to take."""
     with preserve_rng_state(features):
-        sweep = sweep_method(
-            method,
-            features.sample,
-            config.classes.sweep,
-            images=len(features),
-            seed=config.train.seed,
-            progress=progress,
-        )
+        sweep = sweep_method(method, features, config.classes, seed=config.train.seed, progress=progress)
     sweep.write(work)
     logger.info(sweep.report())
     if not config.classes.choose:
@@ -263,14 +256,19 @@ def _sweep(config: Config, method: Method, features: FeatureSampler, work: Path,
 
 
 def _comparison(
-    settings: TrainConfig, data: TrainingData, model: LandCoverModel, features: FeatureSampler, progress: Progress
+    config: Config, data: TrainingData, model: LandCoverModel, features: FeatureSampler, progress: Progress
 ) -> KMeansComparison | None:
     """Of the result with k-means, where that is wanted and there is enough to compare; it changes nothing."""
-    if not settings.compare_kmeans:
+    if not config.train.compare_kmeans:
         return None
     with preserve_rng_state(features):
         comparison = compare_with_kmeans(
-            model, features, label_classes=data.label_classes, seed=settings.seed, progress=progress
+            model,
+            features,
+            config.classes,
+            label_classes=data.label_classes,
+            seed=config.train.seed,
+            progress=progress,
         )
     if comparison is not None:
         logger.info(comparison.sentence)
@@ -284,7 +282,7 @@ def _finished(
     seed = int(card.config["train"]["seed"])
     progress("finding classes", 0, 1)
     with preserve_rng_state(features):
-        seen = see_patches(method, features)
+        seen = see_patches(method.head, features)
         gathered = None
         if seen is not None and not classes.split_covers:
             gathered = gather_by_look(method, seen, classes, seed)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from geohp.config.experiment import ClassesConfig
 from geohp.errors import GeohpError
@@ -16,7 +17,8 @@ from geohp.methods.base import Method
 from geohp.methods.kmeans.covers import GatheredCovers, Looks, gather_covers
 from geohp.model.appearance import CHANNELS, coloured_by_look, patch_looks
 from geohp.model.network import LandCoverModel
-from geohp.training.sample_images import readable_images
+from geohp.training.halves import ImagePatches, rows_of_images
+from geohp.training.sample_images import read_spread
 
 logger = logging.getLogger(__name__)
 
@@ -25,35 +27,85 @@ _IMAGES = 64
 
 @dataclass(frozen=True)
 class SeenPatches:
-    """Patches as a method and as a person sees them: codes (n, D), on the CPU, and looks."""
+    """Patches as a method and as a person sees them.
+
+    Attributes:
+        codes: (n, D) float32, on the CPU.
+        image: (n,) the number of the image that each is of, from 0 on.
+        looks: of the same patches.
+    """
 
     codes: Tensor
+    image: Tensor
     looks: Looks
 
 
 @torch.no_grad()
-def see_patches(method: Method, features: FeatureSampler) -> SeenPatches | None:
-    """Of up to 64 images, spread over those that a method was trained on; ``None`` where none can be read any more."""
+def see_patches(
+    head: Callable[[Tensor], Tensor],
+    features: FeatureSampler,
+    images: int = _IMAGES,
+    *,
+    rows: int | None = None,
+    seed: int = 0,
+) -> SeenPatches | None:
+    """Of images spread over those that a method was trained on; ``None`` where none can be read any more.
+
+    Args:
+        head: makes codes (B, D, h, w) of features (B, C, h, w).
+        features: of the images.
+        images: at most so many.
+        rows: patches in all, at most, drawn evenly; all by default.
+        seed: of the draw.
+    """
+    images = min(images, len(features.images))
+    generator = Generator().manual_seed(seed)
+    codes, looks = [], []
     try:
-        items = readable_images(features.images, _IMAGES)
+        for pixels, numbers in _lots(features, images):
+            maps = head(features.patches({"image": pixels, "index": numbers}).features).float().cpu()
+            shown = patch_looks(pixels, (maps.shape[-2], maps.shape[-1]))
+            for of_image, its_looks in zip(maps.flatten(2), shown.flatten(2), strict=True):
+                drawn = torch.arange(of_image.shape[1])
+                if rows is not None:
+                    drawn = torch.randperm(len(drawn), generator=generator)[: max(1, rows // images)]
+                codes.append(of_image[:, drawn].T)
+                looks.append(its_looks[:, drawn].T)
     except GeohpError as error:
         logger.warning("classes keep their default colours, and covers are not gathered: %s", error.problem)
         return None
-    codes, looks = [], []
-    for numbers in torch.split(torch.tensor(list(items)), features.batch_size):
-        images = torch.stack([items[number]["image"].float() for number in numbers.tolist()])
-        maps = method.head(features.patches({"image": images, "index": numbers}).features).float().cpu()
-        codes.append(maps.permute(0, 2, 3, 1).flatten(0, 2))
-        shown = patch_looks(images, (maps.shape[-2], maps.shape[-1]))
-        looks.append(shown.permute(0, 2, 3, 1).flatten(0, 2))
+    owners = torch.arange(len(codes)).repeat_interleave(torch.tensor([len(part) for part in codes]))
     all_looks = torch.cat(looks)
-    return SeenPatches(torch.cat(codes), Looks(all_looks[:, :CHANNELS], all_looks[:, CHANNELS]))
+    return SeenPatches(torch.cat(codes), owners, Looks(all_looks[:, :CHANNELS], all_looks[:, CHANNELS]))
+
+
+@torch.no_grad()
+def draw_patches(
+    head: Callable[[Tensor], Tensor], features: FeatureSampler, images: int, rows: int, seed: int, *, with_looks: bool
+) -> ImagePatches:
+    """Codes of patches of up to so many images and rows; where images cannot be read any more, without looks.
+
+    The other arguments are those of :func:`see_patches`.
+    """
+    seen = see_patches(head, features, images, rows=rows, seed=seed) if with_looks else None
+    if seen is not None:
+        return ImagePatches(seen.codes, seen.image, seen.looks)
+    codes = (head(maps) for maps in features.sample(images))
+    return rows_of_images(codes, images, rows, Generator().manual_seed(seed))
+
+
+def _lots(features: FeatureSampler, images: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pixels (B, bands, H, W) and numbers (B,) of images, a few at a time."""
+    items = read_spread(features.images, images)
+    while lot := dict(islice(items, features.batch_size)):
+        yield torch.stack([item["image"].float() for item in lot.values()]), torch.tensor(list(lot))
 
 
 def gather_by_look(method: Method, seen: SeenPatches, classes: ClassesConfig, seed: int) -> GatheredCovers | None:
     """Gather covers of much of the ground, which become the method's clusters; ``None`` where there are none."""
     gathered = gather_covers(seen.codes, seen.looks, classes.clusters, extra=classes.extra_clusters, seed=seed)
     if gathered is not None:
+        logger.info(gathered.sentence)
         method.probe = gathered.probe.to(method.probe.clusters)
     return gathered
 

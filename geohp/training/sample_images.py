@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +78,12 @@ def readable_images(images: ImageSet, most: int) -> dict[int, Item]:
     Raises:
         DataError, SceneError: none can be read.
     """
-    items = {}
+    return dict(read_spread(images, most))
+
+
+def read_spread(images: ImageSet, most: int) -> Iterator[tuple[int, Item]]:
+    """Those of :func:`readable_images`, one at a time; where there are none it ends with its errors."""
+    read = False
     failure: GeohpError = DataError("no image can be read any more", "look whether files were moved")
     for index in spread(len(images), most):
         try:
@@ -86,10 +92,10 @@ def readable_images(images: ImageSet, most: int) -> dict[int, Item]:
             failure = error
             continue
         if UNREADABLE not in item:  # else it is another image in its place
-            items[index] = item
-    if not items:
+            read = True
+            yield index, item
+    if not read:
         raise failure
-    return items
 
 
 @torch.no_grad()

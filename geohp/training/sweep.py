@@ -8,6 +8,7 @@ docs/choosing-classes.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,17 +17,20 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
-from geohp.config.experiment import Config
+from geohp.config.experiment import ClassesConfig, Config
 from geohp.errors import DataError
-from geohp.methods.base import Method, SampleFeatures
-from geohp.methods.kmeans.clustering import spherical_kmeans
+from geohp.features.sampler import FeatureSampler
+from geohp.methods.base import Method
+from geohp.methods.probes import ClusterProbe
 from geohp.progress import Progress, no_progress
-from geohp.training.halves import Split, draw_patches, held_out_table, split_by_image
+from geohp.training.halves import ImagePatches, Split, held_out_table, split_by_image
+from geohp.training.looks import draw_patches
 from geohp.training.sweep_result import Candidate, SweepResult
 
-_IMAGES = 1024
-_ROWS = 16_000
-"""Patches a sweep looks at in all, drawn evenly from up to 1024 images."""
+_IMAGES, _ROWS = 1024, 16_000
+"""Images and patches a sweep looks at, at most, drawn evenly."""
+_IMAGES_SEEN, _ROWS_SEEN = 256, 8_000
+"""The same where covers are gathered: images have to be read once more, and one clustering costs as much as twenty."""
 _REPETITIONS = 10
 _RESTARTS = 4
 FOUND_AGAIN = 0.6
@@ -42,41 +46,44 @@ def with_count(config: Config, count: int) -> Config:
 
 @torch.no_grad()
 def sweep_method(
-    method: Method,
-    sample: SampleFeatures,
-    counts: Iterable[int],
-    *,
-    images: int,
-    seed: int = 0,
-    progress: Progress = no_progress,
+    method: Method, features: FeatureSampler, classes: ClassesConfig, *, seed: int = 0, progress: Progress = no_progress
 ) -> SweepResult:
-    """Sweep the numbers of clusters of a trained method, in eval mode, on a sample of its backbone's features.
+    """Sweep the numbers of clusters of a trained method, in eval mode, which is not changed.
 
-    It is not changed; the other arguments are those of :func:`sweep_classes`.
+    Memory is bounded: 16,000 patches are looked at, as many of each of up to 1024 images, or 8,000 of 256 where large
+    covers are gathered.
+
+    Args:
+        method: whose codes are clustered.
+        features: that it was trained on.
+        classes: which numbers, and whether large covers are gathered.
+        seed: of all draws.
+        progress: of the clusterings.
+
+    Raises:
+        DataError: see :func:`sweep_classes`.
     """
-    return sweep_classes(
-        lambda count: (method.head(maps) for maps in sample(count)), counts, images=images, seed=seed, progress=progress
-    )
+    gathered = not classes.split_covers
+    images, rows = (_IMAGES_SEEN, _ROWS_SEEN) if gathered else (_IMAGES, _ROWS)
+    patches = draw_patches(method.head, features, min(images, len(features)), rows, seed, with_looks=gathered)
+    return sweep_classes(patches, classes.sweep, seed=seed, progress=progress)
 
 
 def sweep_classes(
-    codes: SampleFeatures,
+    patches: ImagePatches,
     counts: Iterable[int],
     *,
-    images: int,
     seed: int = 0,
     repetitions: int = _REPETITIONS,
     progress: Progress = no_progress,
 ) -> SweepResult:
-    """Cluster a sample of codes into every number of classes asked for, and judge each number without labels.
+    """Cluster patches into every number of classes asked for, and judge each number without labels.
 
-    Memory is bounded by the sample: 16,000 patches, as many of each of up to 1024 images. Equal samples and seeds give
-    equal results.
+    Equal patches and seeds give equal results.
 
     Args:
-        codes: yields code maps (B, D, h, w) of up to a number of images.
+        patches: of at least five images; with their looks large covers are gathered, as in the map.
         counts: numbers of classes.
-        images: how many images there are.
         seed: of all draws.
         repetitions: pairs of clusterings that are compared, for each number of classes.
         progress: of the clusterings.
@@ -84,16 +91,15 @@ def sweep_classes(
     Raises:
         DataError: with fewer than five images, whose halves would say nothing, or fewer patches than classes.
     """
-    ascending = sorted(set(counts))
+    ascending, images = sorted(set(counts)), int(patches.image.max()) + 1
     if images < _FEWEST_IMAGES:
         raise DataError(
             f"a sweep compares what different images say, and needs at least {_FEWEST_IMAGES}, not {images}",
             "give more imagery, or choose classes.count by eye",
         )
     generator = Generator().manual_seed(seed)
-    rows, image = draw_patches(codes, min(images, _IMAGES), _ROWS, generator)
-    rows = F.normalize(rows, dim=1)
-    splits = [split_by_image(image, generator) for _ in range(repetitions)]
+    patches = replace(patches, rows=F.normalize(patches.rows, dim=1))
+    splits = [split_by_image(patches.image, generator) for _ in range(repetitions)]
     fewest = min(len(part) for split in splits for part in split)
     if fewest < ascending[-1]:
         raise DataError(
@@ -106,22 +112,25 @@ def sweep_classes(
         def report(done: int, before: int = number * clusterings) -> None:
             progress("comparing numbers of classes", before + done, len(ascending) * clusterings)
 
-        candidates.append(_judge(rows, splits, count, seed, report))
+        candidates.append(_judge(patches, splits, count, seed, report))
     recommended = recommend(candidates, repetitions)
-    return SweepResult(tuple(candidates), recommended, len(rows), int(image.max()) + 1, repetitions)
+    return SweepResult(tuple(candidates), recommended, len(patches), images, repetitions)
 
 
-def _judge(rows: Tensor, splits: Sequence[Split], count: int, seed: int, report: Callable[[int], None]) -> Candidate:
-    """How a number of classes does: its clusterings of the halves of each split compared, and that of all rows."""
+def _judge(
+    patches: ImagePatches, splits: Sequence[Split], count: int, seed: int, report: Callable[[int], None]
+) -> Candidate:
+    """How a number of classes does: its clusterings of the halves of each split compared, and that of all patches."""
     tables = []
     for repetition, split in enumerate(splits):
         # Seeded alike for every number, each clustering of a pair by itself.
-        def fit(half: Tensor, which: int, before: int = seed + 2 * repetition) -> Tensor:
-            return spherical_kmeans(half, count, restarts=_RESTARTS, seed=before + which)[0]
+        def fit(half: ImagePatches, which: int, before: int = seed + 2 * repetition) -> ClusterProbe:
+            return half.cluster(count, restarts=_RESTARTS, seed=before + which)
 
-        tables.append(held_out_table(rows, split, count, fit))
+        tables.append(held_out_table(patches, split, count, fit))
         report(repetition + 1)
-    centroids_of_all, cosine = spherical_kmeans(rows, count, restarts=_RESTARTS, seed=seed)
+    scores = patches.cluster(count, restarts=_RESTARTS, seed=seed).row_scores(patches.rows)
+    sizes = torch.bincount(scores.argmax(1), minlength=count)
     report(len(splits) + 1)
     agreement = np.array([adjusted_rand(table) for table in tables])
     again = np.array([found_again(table) for table in tables], dtype=float)
@@ -131,9 +140,9 @@ def _judge(rows: Tensor, splits: Sequence[Split], count: int, seed: int, report:
         stability_deviation=float(agreement.std(ddof=1)),
         found_again=float(again.mean()),
         found_again_deviation=float(again.std(ddof=1)),
-        silhouette=_silhouette(rows, centroids_of_all),
-        cosine=cosine,
-        smallest=_smallest_share(rows, centroids_of_all),
+        silhouette=_silhouette(scores),
+        cosine=float(scores.amax(1).mean()),
+        smallest=float(sizes.min() / len(patches)),
     )
 
 
@@ -185,17 +194,15 @@ def found_again(table: NDArray[np.int64]) -> int:
     return int((overlap[linear_sum_assignment(overlap, maximize=True)] >= FOUND_AGAIN).sum())
 
 
-def _silhouette(rows: Tensor, centroids: Tensor) -> float:
-    """Mean simplified silhouette: (b - a) / b, a and b the cosine distances from the nearest and the next centroid.
+def _silhouette(cosines: Tensor) -> float:
+    """Mean simplified silhouette: (b - a) / b, a and b the cosine distances from the nearest and the next class.
 
     To centroids instead of to all patches it costs n K instead of n^2 (Vendramin et al., Statistical Analysis and Data
     Mining 3, 2010).
+
+    Args:
+        cosines: (n, K) of patches with classes, of those with several centroids with the nearest.
     """
-    distances = (1 - rows @ centroids.T).clamp_min(0)
+    distances = (1 - cosines).clamp_min(0)
     a, b = distances.topk(2, dim=1, largest=False).values.unbind(1)
     return float(((b - a) / b.clamp_min(1e-12)).mean())
-
-
-def _smallest_share(rows: Tensor, centroids: Tensor) -> float:
-    counts = torch.bincount((rows @ centroids.T).argmax(1), minlength=len(centroids))
-    return float(counts.min() / len(rows))

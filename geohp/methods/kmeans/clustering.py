@@ -68,8 +68,9 @@ def refit_probe(
     present = method.probe.clusters
     centroids, _ = spherical_kmeans(codes, clusters or method.probe.classes, restarts=restarts, seed=seed)
     if len(centroids) != len(present) or method.probe.members is not None:
-        method.probe = ClusterProbe(present.shape[1], len(centroids)).to(present)
-    method.probe.clusters.copy_(centroids)
+        method.probe = ClusterProbe.of(centroids).to(present)
+    else:
+        method.probe.clusters.copy_(centroids)
 
 
 def gather_rows(sample: SampleFeatures, count: int, seed: int, images: int = 4096) -> Tensor:

@@ -8,7 +8,6 @@ How much it is worth, and where it is worth nothing, stands in docs/accuracy.md.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,8 +19,6 @@ from torch import Generator, Tensor
 from geohp.classes import LandCoverClass
 from geohp.methods.kmeans.clustering import spherical_kmeans
 from geohp.methods.probes import ClusterProbe
-
-logger = logging.getLogger(__name__)
 
 EXCESS_GREEN = 0.06
 """From which excess green index on something is vegetation; paved and bare ground and roofs lie around 0."""
@@ -103,6 +100,11 @@ class GatheredCovers:
     probe: ClusterProbe
     covers: tuple[Cover, ...]
 
+    @property
+    def sentence(self) -> str:
+        """What was done."""
+        return f"{'; '.join(cover.sentence for cover in self.covers)} (split_covers tells their kinds apart)"
+
     def name(self, classes: Sequence[LandCoverClass]) -> tuple[LandCoverClass, ...]:
         """Classes, those of covers called so."""
         names = []
@@ -174,12 +176,9 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
         parts.append(centroids)
         members.append(first + numbers)
         first += cover.classes
-    logger.info("%s (split_covers tells their kinds apart)", "; ".join(cover.sentence for cover in covers))
     parts.append(spherical_kmeans(rows[kinds == _REST], others, seed=seed)[0])
     members.append(torch.arange(first, classes))
-    probe = ClusterProbe(rows.shape[1], sum(map(len, members)), torch.cat(members))
-    probe.clusters.copy_(torch.cat(parts))
-    return GatheredCovers(probe, covers)
+    return GatheredCovers(ClusterProbe.of(torch.cat(parts), torch.cat(members)), covers)
 
 
 def _kinds_of(rows: Tensor, looks: Looks, classes: int, much: float, seed: int) -> Tensor:
