@@ -27,10 +27,10 @@ from geohp.training.halves import ImagePatches, Split, held_out_table, split_by_
 from geohp.training.looks import draw_patches
 from geohp.training.sweep_result import Candidate, SweepResult
 
-_IMAGES, _ROWS = 1024, 16_000
-"""Images and patches a sweep looks at, at most, drawn evenly."""
-_IMAGES_SEEN, _ROWS_SEEN = 256, 8_000
-"""The same where covers are gathered: images have to be read once more, and one clustering costs as much as twenty."""
+_IMAGES, _IMAGES_SEEN = 1024, 256
+"""Images a sweep draws from, at most; fewer where they have to be read once more for the looks of their patches."""
+_ROWS = 16_000
+"""Patches a sweep looks at in all, at most, drawn evenly."""
 _REPETITIONS = 10
 _RESTARTS = 4
 FOUND_AGAIN = 0.6
@@ -50,8 +50,8 @@ def sweep_method(
 ) -> SweepResult:
     """Sweep the numbers of clusters of a trained method, in eval mode, which is not changed.
 
-    Memory is bounded: 16,000 patches are looked at, as many of each of up to 1024 images, or 8,000 of 256 where large
-    covers are gathered.
+    Memory is bounded: 16,000 patches are looked at, as many of each of up to 1024 images, or of 256 where large covers
+    are gathered.
 
     Args:
         method: whose codes are clustered.
@@ -64,8 +64,8 @@ def sweep_method(
         DataError: see :func:`sweep_classes`.
     """
     gathered = not classes.split_covers
-    images, rows = (_IMAGES_SEEN, _ROWS_SEEN) if gathered else (_IMAGES, _ROWS)
-    patches = draw_patches(method.head, features, min(images, len(features)), rows, seed, with_looks=gathered)
+    images = min(len(features), _IMAGES_SEEN if gathered else _IMAGES)
+    patches = draw_patches(method.head, features, images, _ROWS, seed, with_looks=gathered)
     return sweep_classes(patches, classes.sweep, seed=seed, progress=progress)
 
 
