@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from geohp.classes import LandCoverClass
+from geohp.classes import LandCoverClass, classes_to_json
 from geohp.errors import Note, ReadError, SceneError, VectorError
 from geohp.files.checks import check_output
 from geohp.files.unfinished import work_folder
@@ -138,7 +138,7 @@ class _Batch:
         return BatchResult(tuple(results), self.segmenter.classes, self.segmenter.origin, whole, digest)
 
     def _keys(self, targets: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-        """What the rasters of each scene depend on, digested; and why others cannot be made."""
+        """What the files of each scene depend on, digested; and why others cannot be made."""
         keys: dict[str, str] = {}
         errors: dict[str, str] = {}
         for path in targets:
@@ -148,7 +148,8 @@ class _Batch:
                     settings = engine_settings(self.segmenter.model, scene, self.options)
                     extent = Extent.of(scene.grid, path, self.options)
                     identity = run_identity(scene, self.segmenter.model, settings, self.options.on_read_error, extent)
-                    keys[path] = digest(identity)
+                    # Files name the classes, which the model's digest knows nothing of.
+                    keys[path] = digest({**identity, "classes": classes_to_json(self.segmenter.classes)})
             except SceneError as error:
                 errors[path] = str(error)
         return keys, errors

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -170,6 +171,23 @@ def test_what_something_else_has_made_is_refused_before_work_begins(tiles, tmp_p
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == kept
     geohp.segment_files(tiles / "sw.tif", out, classes=3, overwrite=True)
     assert set(np.unique(labels(out / "sw.tif"))) == {0, 1, 2}
+
+
+def test_a_legend_that_was_corrected_is_not_met_with_the_maps_that_it_named_wrongly(ground, tmp_path):
+    """The labels are the same numbers, and what made them the same model: only what they are called differs."""
+    scene = write(tmp_path / "a.tif", ground[:, :128, :128])
+    geohp.segment_files(scene, tmp_path / "model", classes=2)
+    model, out = tmp_path / "model" / "model.safetensors", tmp_path / "maps"
+    wrong, right = (geohp.Legend.named(dict(enumerate(names))) for names in (["water", "forest"], ["forest", "water"]))
+    geohp.segment_files(scene, out, model, legend=wrong, products=["polygons", "qml"])
+    assert geohp.segment_files(scene, out, model, legend=wrong, products=["polygons", "qml"]).maps[0].made_earlier
+    with pytest.raises(OutputError, match=r"a\.tif: exists already and is not what this command makes"):
+        geohp.segment_files(scene, out, model, legend=right, products=["polygons", "qml"])
+    geohp.segment_files(scene, out, model, legend=right, products=["polygons", "qml"], overwrite=True)
+    with rasterio.open(out / "a.tif") as dataset:
+        assert [entry["name"] for entry in json.loads(dataset.tags(1)["classes"])] == ["forest", "water"]
+    polygons = geopandas.read_file(out / "a.gpkg", layer="landcover")
+    assert dict(zip(polygons["class_id"], polygons["class_name"], strict=True)) == {0: "forest", 1: "water"}
 
 
 def test_a_bad_file_does_not_lose_the_others(tiles, tmp_path):
