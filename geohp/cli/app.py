@@ -137,6 +137,7 @@ def main() -> None:
     os.environ.setdefault("CPL_VSIL_GZIP_WRITE_PROPERTIES", "NO")
     # In threads of its own GDAL prints its complaints, which come as exceptions besides.
     os.environ.setdefault("CPL_LOG", os.devnull)
+    terminal.take_any_character()
     try:
         terminal.show_log()
         for name in ("SIGTERM", "SIGHUP"):  # Windows knows no hang-up

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -102,7 +103,9 @@ def reporting(command: Callable[..., Report]) -> Callable[..., None]:
             if as_json:
                 name = command.__name__.replace("_", "-")
                 document = report.document(name, time.monotonic() - started)
-                terminal.echo(json.dumps(document, ensure_ascii=False, default=str))
+                # JSON is UTF-8, or else ASCII, which any encoding has.
+                is_utf8 = "utf" in str(getattr(sys.stdout, "encoding", "")).lower()
+                terminal.echo(json.dumps(document, ensure_ascii=not is_utf8, default=str))
             elif not quiet:
                 terminal.echo(report.text)
             if report.failure is not None:

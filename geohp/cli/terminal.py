@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import shlex
@@ -180,7 +181,13 @@ def say(text: str) -> None:
 def echo(text: str, *, err: bool = False) -> None:
     """Print a text as a terminal may show it: nothing in it commands the terminal, or gives access to anything."""
     shown = "".join(" " if unprintable(c) and c not in "\n\t" else c for c in without_credentials(text))
-    typer.echo(shown, err=err)
+    try:
+        typer.echo(shown, err=err)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or err:  # nobody listens any more
+            raise
+        problem = f"the result could not be written to standard output ({error.strerror})"
+        raise GeohpError(problem, "all files that were made are complete") from error
 
 
 def flag(option: str, value: object) -> str:
@@ -225,6 +232,16 @@ def show_log() -> None:
     """Show what geohp reports, and what other libraries warn of."""
     logging.getLogger().addHandler(_Sentences())
     logging.getLogger("geohp").setLevel(logging.INFO)
+
+
+def take_any_character() -> None:
+    """Have standard output write in figures what its encoding lacks: names of classes, and arrows, are in any script.
+
+    Files and pipes are in the system's encoding, on Windows one of 256 characters; of itself it would fail, with all
+    the work done.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def ignore_undecodable_warnings() -> None:

@@ -1,10 +1,15 @@
 """What a user sees of a run beside its results."""
 
+import json
 import logging
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 from rich.progress import Progress
 
 from geohp.cli import terminal
@@ -170,3 +175,31 @@ def test_what_the_system_says_of_a_file_is_the_sentence():
     assert done.returncode == 2
     assert "File name too long" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-8"])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_standard_output_takes_names_in_any_script(write_scene, encoding, as_json):
+    """As a file or a pipe on Windows, whose encodings have 256 characters."""
+    path = write_scene(np.zeros((1, 4, 4), np.uint8), "labels.tif", nodata=255)
+    name = "Straße → 森 🌲"
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(1, classes=json.dumps([{"id": 0, "name": name, "colour": "#112233"}]))
+    command = [sys.executable, "-m", "geohp", "info", str(path), *["--json"] * as_json]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout.decode(encoding)
+    if as_json:
+        assert json.loads(shown)["classes"][0]["name"] == name
+    else:
+        assert (name if encoding == "utf-8" else r"Straße \u2192 \u68ee \U0001f332") in shown
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has a full disk to write to")
+def test_standard_output_on_a_full_disk_is_one_sentence():
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "geohp", "config"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("geohp: error: the result could not be written to standard output")
+    assert done.stderr.count("\n") == 1
