@@ -74,10 +74,8 @@ def main() -> None:
     print(f"{describe('cpu')}; {args.channels} channels, {args.classes} classes")
     for count in args.windows:
         ground, method = Ground(count, args.channels), KMeans(args.channels, args.classes)
-        report(f"{count} windows: patches drawn", lambda m=method, g=ground: m.prepare(g.sample))
-        report("covers gathered", lambda m=method, g=ground: gather(m, g, args.classes))
+        report(f"{count} windows: covers gathered", lambda m=method, g=ground: gather(m, g, args.classes))
         method = KMeans(args.channels, args.classes)
-        method.prepare(ground.sample)
         report("or, without them, k-means", lambda m=method, g=ground: m.finish(g.sample))
 
 

@@ -75,16 +75,15 @@ def fit_kmeans(
     count = max(1, min(classes, distinct))
     if count < classes:
         logger.warning(_few_patches(sampler.name, distinct, count, classes))
-    method = KMeans(net.channels, count, seed=seed).to(device)
+    method = KMeans(net.channels, count, seed=seed)
     named = default_classes(count)
     gathered = None if options.split_covers or not len(rows) else gather_covers(rows, looks, count, seed=seed)
     if gathered is not None:
         logger.info(gathered.sentence)
-        method.probe = gathered.probe.to(method.probe.clusters)
+        method.probe = gathered.probe
         named = gathered.name(named)
     elif len(rows):
-        method.prepare(lambda _: iter([rows.T[None, :, :, None]]))
-        method.finish(lambda _: iter(()))
+        method.finish(lambda _: iter([rows.T[None, :, :, None]]))
     side = default_input_px(net.patch_size)
     shown = slice(None, None, max(1, len(rows) // _SHOWN))
     card = ModelCard(
@@ -99,7 +98,7 @@ def fit_kmeans(
         input_px=side,
         geohp_version=__version__,
     )
-    return LandCoverModel(net, method.head, method.probe, card)
+    return LandCoverModel(net, method.head, method.probe, card).to(device)
 
 
 def _sample_features(

@@ -58,7 +58,7 @@ class Method(nn.Module, ABC):
         name: its name in configurations.
         head: features (B, C, h, w) to codes (B, D, h, w).
         probe: clusters of the codes: one class each.
-        iterative: it learns by gradient steps; otherwise :meth:`prepare` does all the work.
+        iterative: it learns by gradient steps; otherwise :meth:`finish` does all the work.
         wants_augmented: batches must carry features of a photometrically augmented view.
         wants_masks: batches must carry the images' mask proposals.
         nearest_images: batches must carry, for each image, the features of one drawn from its so many nearest ones;

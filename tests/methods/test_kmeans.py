@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from geohp.methods.kmeans.clustering import gather_rows, spherical_kmeans
 from geohp.methods.kmeans.method import KMeans
 from geohp.methods.kmeans.settings import KMeansSettings
 
@@ -21,3 +22,14 @@ def test_a_channel_of_large_values_decides_unless_standardised(standardise):
     agreement = float((found == kinds).float().mean())
     assert (max(agreement, 1 - agreement) > 0.99) == standardise
     assert torch.equal(method.head(maps), maps) != standardise
+
+
+def test_patches_are_drawn_where_clusters_are_fitted_to_them_and_as_settings_say():
+    generator = torch.Generator().manual_seed(1)
+    maps = torch.randn(6, 8, 10, 10, generator=generator)
+    method = KMeans(8, 4, KMeansSettings(samples=300, iterations=2, restarts=1), seed=3)
+    method.prepare(lambda _: pytest.fail("where covers are gathered, these patches would be for nothing"))
+    method.finish(lambda _: iter([maps]))
+    rows = gather_rows(lambda _: iter([maps]), 300, seed=3)
+    centroids, _ = spherical_kmeans(rows, 4, iterations=2, restarts=1, seed=3)
+    assert torch.equal(method.probe.clusters, centroids)

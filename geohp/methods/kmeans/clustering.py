@@ -46,6 +46,7 @@ def refit_probe(
     clusters: int | None = None,
     *,
     rows: int = 100_000,
+    iterations: int = 50,
     restarts: int = 10,
     seed: int = 0,
 ) -> None:
@@ -58,6 +59,7 @@ def refit_probe(
         sample: of the backbone's features.
         clusters: how many, one a class; as many as there are classes by default.
         rows: patches drawn to fit the centroids.
+        iterations: upper bound of each run of k-means.
         restarts: independent seedings, the best of which wins.
         seed: of the draw and of the seedings.
 
@@ -66,7 +68,8 @@ def refit_probe(
     """
     codes = gather_rows(lambda count: (method.head(maps) for maps in sample(count)), rows, seed)
     present = method.probe.clusters
-    centroids, _ = spherical_kmeans(codes, clusters or method.probe.classes, restarts=restarts, seed=seed)
+    count = clusters or method.probe.classes
+    centroids, _ = spherical_kmeans(codes, count, iterations=iterations, restarts=restarts, seed=seed)
     if len(centroids) != len(present) or method.probe.members is not None:
         method.probe = ClusterProbe.of(centroids).to(present)
     else:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from geohp.methods.base import Batch, Method, SampleFeatures
-from geohp.methods.kmeans.clustering import gather_rows, spherical_kmeans
+from geohp.methods.kmeans.clustering import gather_rows, refit_probe
 from geohp.methods.kmeans.settings import KMeansSettings
 from geohp.methods.probes import ClusterProbe
 
@@ -69,7 +69,6 @@ class KMeans(Method):
         self.head = Standardise(in_channels)
         self.probe = ClusterProbe(in_channels, clusters)
         self.settings, self.seed = settings, seed
-        self._rows: Tensor | None = None
 
     @classmethod
     def build_head(cls, in_channels: int, code_channels: int, tensors: Collection[str]) -> Standardise:
@@ -77,30 +76,25 @@ class KMeans(Method):
         return Standardise(in_channels)
 
     def prepare(self, sample: SampleFeatures) -> None:
-        """Draw up to ``samples`` patches evenly from the images, and measure what is to be standardised on them."""
-        self._rows = gather_rows(sample, self.settings.samples, self.seed)
+        """Measure what is to be standardised, on up to ``samples`` patches."""
         if self.settings.standardise:
-            self.head.fit(self._rows)
+            self.head.fit(gather_rows(sample, self.settings.samples, self.seed))
 
-    @torch.no_grad()
     def finish(self, sample: SampleFeatures) -> None:
-        """Fit the centroids to the patches that were drawn; who gathers covers has no use for them.
+        """Fit the centroids to up to ``samples`` patches, drawn evenly from the images.
 
         Raises:
             ValueError: when there are fewer patches than clusters.
         """
-        assert self._rows is not None, "prepare() comes first"
-        settings, rows = self.settings, self._rows
-        if settings.standardise:
-            rows = self.head(rows.T[None, :, :, None])[0, :, :, 0].T
-        centroids, _ = spherical_kmeans(
-            rows,
-            len(self.probe.clusters),
+        settings = self.settings
+        refit_probe(
+            self,
+            sample,
+            rows=settings.samples,
             iterations=settings.iterations,
             restarts=settings.restarts,
             seed=self.seed,
         )
-        self.probe.clusters.copy_(centroids)
 
     def losses(self, batch: Batch, *, step: int, total_steps: int) -> dict[str, Tensor]:
         """k-means has no gradient steps; see :meth:`finish`."""
