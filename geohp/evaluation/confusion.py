@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
 
-from geohp.data.base import ImageSet, Item, reader_options
+from geohp.evaluation.coded_images import CodedImages
 from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
-from geohp.evaluation.predict import PredictionMode, Predictor
-from geohp.evaluation.stored_features import StoredCodes
+from geohp.evaluation.predict import PredictionMode
 from geohp.files.atomic import atomic_write
 from geohp.progress import Progress, no_progress
 
@@ -77,59 +75,24 @@ class ConfusionCounts:
 
 
 def count_confusion(
-    predictor: Predictor,
-    images: ImageSet,
+    coded: CodedImages,
     classes: int,
     *,
-    device: torch.device,
-    batch_size: int = 16,
-    workers: int = 0,
     counts_file: Path | None = None,
-    stored: StoredCodes | None = None,
     stage: str = "evaluating",
     progress: Progress = no_progress,
 ) -> ConfusionCounts:
     """Count all images, which have masks of so many classes, that have not been counted yet.
 
-    ``device`` is where the predictor computes. ``counts_file`` holds an unfinished count, to go on from; the
-    caller removes it. Where codes of the images are ``stored``, the predictor's encoder is not asked. Images done are
-    reported under ``stage``.
+    ``counts_file`` holds an unfinished count, to go on from; the caller removes it. Images done are reported under
+    ``stage``.
     """
-    counts = ConfusionCounts(classes, predictor.probe.classes, predictor.modes)
+    counts = ConfusionCounts(classes, coded.predictor.probe.classes, coded.predictor.modes)
     if counts_file is not None:
         counts.load(counts_file)
-    rest = range(counts.images, len(images))
-    if stored is not None and not predictor.crf:
-        predictions = _read_stored(predictor, stored, rest, batch_size)
-    else:
-        loader = DataLoader(Subset(images, rest), batch_size=batch_size, **reader_options(workers))
-        predictions = _read_images(predictor, loader, device, stored, counts.images)
-    for number, (labels, masks) in enumerate(predictions, start=1):
+    for number, (labels, masks) in enumerate(coded.predictions(counts.images), start=1):
         counts.add(labels, masks)
-        if counts_file is not None and (number % _SAVED_EVERY == 0 or counts.images == len(images)):
+        if counts_file is not None and (number % _SAVED_EVERY == 0 or counts.images == len(coded)):
             counts.save(counts_file)
-        progress(stage, counts.images, len(images))
+        progress(stage, counts.images, len(coded))
     return counts
-
-
-Prediction = tuple[Mapping[PredictionMode, Tensor], Tensor]
-"""Labels (B, H, W) of every mode, and the true ones."""
-
-
-def _read_stored(predictor: Predictor, stored: StoredCodes, rest: range, batch_size: int) -> Iterator[Prediction]:
-    """Predictions without a look at the images."""
-    for first in rest[::batch_size]:
-        numbers = torch.arange(first, min(first + batch_size, rest.stop))
-        masks = stored.labels(numbers)
-        yield predictor.read(stored.codes(numbers), masks.shape[-2:]), masks
-
-
-def _read_images(
-    predictor: Predictor, loader: DataLoader[Item], device: torch.device, stored: StoredCodes | None, first: int
-) -> Iterator[Prediction]:
-    """Predictions with the images at hand, the first of which is number ``first``."""
-    for batch in loader:
-        images = batch["image"].to(device)
-        numbers = torch.arange(first, first := first + len(images))
-        codes = predictor.codes(images) if stored is None else stored.codes(numbers)
-        yield predictor.read(codes, images.shape[-2:], images), batch["mask"]

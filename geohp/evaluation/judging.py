@@ -13,6 +13,7 @@ from geohp.config.experiment import Config, TrainConfig
 from geohp.config.loading import public_config
 from geohp.data.base import DataSource, ImageSet
 from geohp.errors import ChangedError, ModelError
+from geohp.evaluation.coded_images import CodedImages
 from geohp.evaluation.confusion import count_confusion
 from geohp.evaluation.mask_clusters import score_mask_clusters
 from geohp.evaluation.options import EvaluationOptions
@@ -95,31 +96,18 @@ def _score(
     model = _model(job.model, images, options)
     predictor = _predictor(model, options)
     stored = _stored_codes(model, predictor, images, unchanged, config.train, options)
-    counts = count_confusion(
-        predictor,
-        images,
-        len(source.classes),
-        device=model.device,
+    coded = CodedImages(
+        images=images,
+        predictor=predictor,
+        stored=stored,
         batch_size=options.batch_size,
         workers=options.workers,
-        counts_file=job.counts_file,
-        stored=stored,
-        stage=stage,
-        progress=options.progress,
     )
+    count, progress = len(source.classes), options.progress
+    counts = count_confusion(coded, count, counts_file=job.counts_file, stage=stage, progress=progress)
     results = [Result(job.model, job.checkpoint, mode, scores) for mode, scores in counts.scores().items()]
     if images.segmented:
-        scores = score_mask_clusters(
-            predictor,
-            images,
-            len(source.classes),
-            device=model.device,
-            batch_size=options.batch_size,
-            workers=options.workers,
-            stored=stored,
-            progress=options.progress,
-        )
-        results.append(Result(job.model, job.checkpoint, MASKS, scores))
+        results.append(Result(job.model, job.checkpoint, MASKS, score_mask_clusters(coded, count, progress)))
     return predictor, results
 
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from geohp.data.base import ImageSet, reader_options
 from geohp.errors import DataError
+from geohp.evaluation.coded_images import CodedImages
 from geohp.evaluation.metrics import SegmentationMetrics, SegmentationScores
-from geohp.evaluation.predict import Predictor
-from geohp.evaluation.stored_features import StoredCodes
 from geohp.methods.kmeans.clustering import spherical_kmeans
 from geohp.progress import Progress, no_progress
 
@@ -24,57 +21,36 @@ _FLAT = 1e-5
 """Deviation, as a share of the largest, below which a direction holds nothing but rounding."""
 
 
-def score_mask_clusters(
-    predictor: Predictor,
-    images: ImageSet,
-    classes: int,
-    *,
-    device: torch.device,
-    batch_size: int = 16,
-    workers: int = 0,
-    seed: int = 0,
-    stored: StoredCodes | None = None,
-    progress: Progress = no_progress,
-) -> SegmentationScores:
+def score_mask_clusters(coded: CodedImages, classes: int, progress: Progress = no_progress) -> SegmentationScores:
     """Cluster the masks of a set of images, and score them as a segmentation.
 
     Args:
-        predictor: gives codes.
-        images: with labels and segments.
+        coded: images with labels and segments, and their codes.
         classes: of the labels, the background, class 0, among them.
-        device: where the predictor computes.
-        batch_size: images at a time.
-        workers: processes that read images.
-        seed: of k-means.
-        stored: the images' codes, where they are; the predictor's encoder is not asked then.
         progress: told of the images done.
 
     Raises:
         DataError: there are fewer masks than classes.
     """
-    loader = DataLoader(images, batch_size=batch_size, **reader_options(workers))
     prototypes: list[Tensor] = []
     numbered: list[int] = []
-    for batch in loader:
-        numbers = torch.arange(len(numbered), len(numbered) + len(batch["image"]))
-        raw = predictor.codes(batch["image"].to(device)) if stored is None else stored.codes(numbers)
+    for batch, raw in coded.with_codes():
         codes = F.normalize(raw, dim=1)
-        for code, segments in zip(codes, batch["segments"], strict=True):
-            there = segments.to(device)
-            present = _present(there)
-            prototypes.append(mask_prototypes(code, there, present).cpu())
+        for code, segments in zip(codes, batch["segments"].to(codes.device), strict=True):
+            present = _present(segments)
+            prototypes.append(mask_prototypes(code, segments, present).cpu())
             numbered.append(len(present))
-        progress("clustering masks", len(numbered), len(images))
+        progress("clustering masks", len(numbered), len(coded))
     rows = torch.cat(prototypes)
     if len(rows) < classes:
         raise DataError(
             f"{len(rows)} masks cannot be told apart into {classes - 1} clusters", "give more images, or other saliency"
         )
     whitened = F.normalize(whiten(rows), dim=1)
-    centroids, _ = spherical_kmeans(whitened, classes - 1, restarts=_RESTARTS, seed=seed)
+    centroids, _ = spherical_kmeans(whitened, classes - 1, restarts=_RESTARTS)
     clusters = iter(torch.split((whitened @ centroids.T).argmax(1), numbered))
     metrics = SegmentationMetrics(classes)
-    for batch in loader:
+    for batch in coded.batches():
         for segments, mask in zip(batch["segments"], batch["mask"], strict=True):
             metrics.update(_painted(segments, next(clusters)), mask)
     scores: SegmentationScores = metrics.compute()

@@ -69,6 +69,11 @@ class Predictor:
         self.patch_px, self.crf, self.tta, self.smooth_scores = patch_px, crf, tta, smooth_scores
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.probe.clusters.device
+
+    @property
     def modes(self) -> tuple[PredictionMode, ...]:
         """All ways of reading that :meth:`__call__` gives."""
         probes = ("cluster",) if self.linear_probe is None else ("cluster", "linear")

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from geohp.data.base import ImageSet
+from geohp.evaluation.coded_images import CodedImages
 from geohp.evaluation.confusion import count_confusion
 from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.predict import Predictor
@@ -122,16 +123,13 @@ class LabelScores(L.Callback):
             return codes
 
         predictor = Predictor(encoder, method.probe, method.linear_probe, patch_px=features.backbone.patch_size)
-        counts = count_confusion(
-            predictor,
-            self.images,
-            self.classes,
-            device=features.device,
+        coded = CodedImages(
+            images=self.images,
+            predictor=predictor,
             batch_size=features.batch_size,
             workers=features.workers,
-            stage="scoring",
-            progress=self.progress,
         )
+        counts = count_confusion(coded, self.classes, stage="scoring", progress=self.progress)
         self.last = {mode.probe: scores for mode, scores in counts.scores().items()}
         return {f"{probe}_{name}": scores[name] for probe, scores in self.last.items() for name in ("accuracy", "miou")}
 

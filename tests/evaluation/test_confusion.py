@@ -6,12 +6,12 @@ import torch
 
 from geohp.data.base import ImageSet
 from geohp.evaluation import confusion
+from geohp.evaluation.coded_images import CodedImages
 from geohp.evaluation.confusion import ConfusionCounts, count_confusion
 from geohp.evaluation.predict import PredictionMode, Predictor
 from geohp.methods.probes import ClusterProbe, LinearProbe
 
 CLUSTER, LINEAR = PredictionMode("cluster"), PredictionMode("linear")
-CPU = torch.device("cpu")
 
 
 class Flat(ImageSet):
@@ -60,6 +60,10 @@ def predictor(encoder=lambda images: images, **options):
     return Predictor(encoder, clusters, linear, **options)
 
 
+def coded_images(images, reader=None, **options):
+    return CodedImages(images=images, predictor=reader or predictor(), **options)
+
+
 def counts_of(counts):
     return {str(mode): scores["counts"].tolist() for mode, scores in counts.scores().items()}
 
@@ -71,9 +75,8 @@ FIVE = {"cluster": [[0, 24], [36, 0], [0, 0]], "linear": [[36, 0], [0, 24]]}
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 9])
 def test_every_image_is_counted_once_in_every_mode(batch_size):
     images, heard = Flat(5), []
-    counts = count_confusion(
-        predictor(), images, 2, device=CPU, batch_size=batch_size, stage="judging", progress=lambda *s: heard.append(s)
-    )
+    coded = coded_images(images, batch_size=batch_size)
+    counts = count_confusion(coded, 2, stage="judging", progress=lambda *step: heard.append(step))
     assert counts_of(counts) == FIVE
     assert counts.images == 5
     assert images.asked == [0, 1, 2, 3, 4]
@@ -95,7 +98,7 @@ def test_a_linear_probes_classes_are_taken_at_their_word():
 def test_stored_codes_are_read_by_the_numbers_of_their_images_and_the_encoder_is_not_asked(crf):
     images = Flat(5)
     stored = Stored(Flat(5))
-    counts = count_confusion(predictor(None, crf=crf), images, 2, device=CPU, batch_size=2, stored=stored)
+    counts = count_confusion(coded_images(images, predictor(None, crf=crf), batch_size=2, stored=stored), 2)
     assert {mode: counts_of(counts)[mode] for mode in FIVE} == FIVE
     assert stored.codes_of == [[0, 1], [2, 3], [4]]
     # The images themselves are for the CRF.
@@ -106,22 +109,20 @@ def test_counts_are_saved_now_and_then_and_at_the_end(tmp_path, monkeypatch):
     saved, save = [], ConfusionCounts.save
     monkeypatch.setattr(confusion, "_SAVED_EVERY", 3)
     monkeypatch.setattr(ConfusionCounts, "save", lambda self, path: saved.append(self.images) or save(self, path))
-    count_confusion(predictor(), Flat(8), 2, device=CPU, batch_size=1, counts_file=tmp_path / "counts.npz")
+    count_confusion(coded_images(Flat(8), batch_size=1), 2, counts_file=tmp_path / "counts.npz")
     assert saved == [3, 6, 8]
-    count_confusion(predictor(), Flat(8), 2, device=CPU, batch_size=1)
+    count_confusion(coded_images(Flat(8), batch_size=1), 2)
     assert saved == [3, 6, 8]
 
 
 @pytest.mark.parametrize("with_stored", [False, True])
 def test_an_unfinished_count_is_gone_on_with(tmp_path, with_stored):
     file = tmp_path / "counts.npz"
-    count_confusion(predictor(), Flat(3), 2, device=CPU, batch_size=1, counts_file=file)
+    count_confusion(coded_images(Flat(3), batch_size=1), 2, counts_file=file)
     images, heard = Flat(5), []
     stored = Stored(Flat(5)) if with_stored else None
-    counts = count_confusion(
-        predictor(crf=with_stored), images, 2, device=CPU, batch_size=1, counts_file=file, stored=stored,
-        progress=lambda _, *step: heard.append(step),
-    )  # fmt: skip
+    coded = coded_images(images, predictor(crf=with_stored), batch_size=1, stored=stored)
+    counts = count_confusion(coded, 2, counts_file=file, progress=lambda _, *step: heard.append(step))
     if with_stored:  # another way of reading is another count
         assert counts.images == 5
         assert stored.codes_of == [[0], [1], [2], [3], [4]]
@@ -133,10 +134,10 @@ def test_an_unfinished_count_is_gone_on_with(tmp_path, with_stored):
 
 def test_stored_codes_go_on_where_the_count_was(tmp_path):
     file = tmp_path / "counts.npz"
-    count_confusion(predictor(crf=True), Flat(3), 2, device=CPU, counts_file=file)
+    count_confusion(coded_images(Flat(3), predictor(crf=True)), 2, counts_file=file)
     for crf in (True, False):
         stored = Stored(Flat(5))
-        counts = count_confusion(predictor(crf=crf), Flat(5), 2, device=CPU, counts_file=file, stored=stored)
+        counts = count_confusion(coded_images(Flat(5), predictor(crf=crf), stored=stored), 2, counts_file=file)
         assert stored.codes_of == ([[3, 4]] if crf else [])  # where all is counted there is nothing left to read
         assert {mode: counts_of(counts)[mode] for mode in FIVE} == FIVE
 

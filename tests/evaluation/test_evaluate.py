@@ -19,6 +19,7 @@ import geohp
 from geohp.cli.app import app
 from geohp.errors import ChangedError, DataError, ModelError, OutputError
 from geohp.evaluation import judging
+from geohp.evaluation.coded_images import CodedImages
 from geohp.evaluation.evaluate import _data_config, evaluate
 from geohp.evaluation.mask_clusters import score_mask_clusters
 from geohp.evaluation.metrics import SegmentationMetrics
@@ -300,8 +301,7 @@ def test_masks_that_come_with_the_images_are_clustered_and_scored_as_well(runs, 
     assert [str(result.mode) for result in found.results] == ["cluster", "linear", "masks"]
     model = load_model(run)
     predictor = Predictor(model.codes, model.probe, patch_px=model.backbone.patch_size)
-    images = Segmented().evaluation()
-    alone = score_mask_clusters(predictor, images, 3, device=torch.device("cpu"))
+    alone = score_mask_clusters(CodedImages(images=Segmented().evaluation(), predictor=predictor), 3)
     (masks,) = found.of(LAST, MASKS)
     np.testing.assert_array_equal(masks.scores["counts"], alone["counts"])
     assert set(heard) == {"evaluating", "clustering masks"}

@@ -7,6 +7,7 @@ from pretended_card import pretended_card
 
 from geohp.data.base import ImageSet
 from geohp.errors import DataError
+from geohp.evaluation.coded_images import CodedImages
 from geohp.evaluation.mask_clusters import mask_prototypes, score_mask_clusters, whiten
 from geohp.evaluation.predict import Predictor
 from geohp.methods.probes import ClusterProbe
@@ -71,8 +72,7 @@ def predictor():
 
 @pytest.mark.parametrize("batch_size", [1, 5, 24])
 def test_masks_are_scored_as_a_segmentation(batch_size):
-    images = Objects()
-    scores = score_mask_clusters(predictor(), images, 4, device=torch.device("cpu"), batch_size=batch_size)
+    scores = score_mask_clusters(CodedImages(images=Objects(), predictor=predictor(), batch_size=batch_size), 4)
     pixels, missed, beyond = 24 * 32 * 32, 256, 64
     assert scores["accuracy"] == pytest.approx(100 * (1 - (missed + beyond) / pixels))
     # Eight objects of each class: of the first, one is not salient; of the second, one is taken too large.
@@ -87,28 +87,28 @@ def test_masks_are_scored_as_a_segmentation(batch_size):
 
 
 def test_stored_codes_give_the_same_scores_and_the_encoder_is_not_asked():
-    images = Objects()
-    reader, direct = (
-        predictor(),
-        score_mask_clusters(predictor(), Objects(), 4, device=torch.device("cpu"), batch_size=5),
-    )
+    images, reader = Objects(), predictor()
+    direct = score_mask_clusters(CodedImages(images=images, predictor=reader, batch_size=5), 4)
 
     class Stored:
         def codes(self, numbers):
             return reader.codes(torch.stack([images[number]["image"] for number in numbers.tolist()]))
 
     silent = Predictor(None, ClusterProbe(6, 4), patch_px=4)
-    scores = score_mask_clusters(silent, images, 4, device=torch.device("cpu"), batch_size=5, stored=Stored())
+    coded = CodedImages(images=images, predictor=silent, stored=Stored(), batch_size=5)
+    scores = score_mask_clusters(coded, 4)
     assert (scores["counts"] == direct["counts"]).all()
 
 
 def test_codes_and_masks_meet_on_the_card():
-    here = score_mask_clusters(predictor(), Objects(), 4, device=torch.device("cpu"))
+    here = score_mask_clusters(CodedImages(images=Objects(), predictor=predictor()), 4)
     with pretended_card():
-        there = score_mask_clusters(predictor(), Objects(), 4, device=torch.device("cuda"))
+        reader = predictor()
+        reader.probe.to("cuda")
+        there = score_mask_clusters(CodedImages(images=Objects(), predictor=reader), 4)
     assert (here["counts"] == there["counts"]).all()
 
 
 def test_fewer_masks_than_classes():
     with pytest.raises(DataError, match="3 masks"):
-        score_mask_clusters(predictor(), Objects(4), 4, device=torch.device("cpu"))
+        score_mask_clusters(CodedImages(images=Objects(4), predictor=predictor()), 4)
