@@ -9,7 +9,7 @@ How much it is worth, and where it is worth nothing, stands in docs/accuracy.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -137,7 +137,20 @@ def is_open_ground(looks: Looks) -> Tensor:
     return (looks.colours.mean(-1) > _BRIGHT) & (looks.textures < _SMOOTH) & ~is_vegetation(looks)
 
 
-_KINDS = {"vegetation": is_vegetation, "open ground": is_open_ground}
+@dataclass(frozen=True)
+class _Kind:
+    """What may be a cover.
+
+    Attributes:
+        belongs: which of some looks (n,) are those of it.
+        alike: what looks like it is it only where its features are alike, too.
+    """
+
+    belongs: Callable[[Looks], Tensor]
+    alike: bool
+
+
+_KINDS = {"vegetation": _Kind(is_vegetation, alike=False), "open ground": _Kind(is_open_ground, alike=True)}
 _REST = -1
 """The covers, numbered in this order, and the number of what belongs to none."""
 
@@ -195,9 +208,9 @@ def _kinds_of(rows: Tensor, looks: Looks, classes: int, much: float, seed: int) 
         centroids, _ = spherical_kmeans(rows, fine, iterations=_ITERATIONS, restarts=1, seed=_VOTES * seed + vote)
         nearest = (rows @ centroids.T).argmax(1)
         means = looks.means(nearest, fine)
-        votes += torch.stack([belongs(means)[nearest] for belongs in _KINDS.values()])
-    for number, (name, own) in enumerate(zip(_KINDS, 2 * votes > _VOTES, strict=True)):
-        if float(own.double().mean()) >= much and (name == "vegetation" or _is_of_one_kind(rows, own, seed)):
+        votes += torch.stack([kind.belongs(means)[nearest] for kind in _KINDS.values()])
+    for number, (kind, own) in enumerate(zip(_KINDS.values(), 2 * votes > _VOTES, strict=True)):
+        if float(own.double().mean()) >= much and (not kind.alike or _is_of_one_kind(rows, own, seed)):
             kinds[own] = number
     return kinds
 
