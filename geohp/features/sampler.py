@@ -10,18 +10,20 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from geohp.backbones.base import Backbone, PatchFeatures
-from geohp.data.augment import Augmentation, seeded
+from geohp.data.augment import Augmentation
 from geohp.data.base import ImageSet, reader_options
 from geohp.errors import DataError
 from geohp.features.encoder import FrozenEncoder
+from geohp.features.epochs import EpochOrder, shuffled
 from geohp.features.filling import CacheOptions, FeatureJob, fill_store
+from geohp.features.host_copy import HostCopy
 from geohp.features.images import ImageBatch, IndexedImages, SkipUnreadable, begin_worker, collate
 from geohp.features.masks import MaskProposals
 from geohp.features.store import FeatureLayout, FeatureStore, Tensors
@@ -33,44 +35,6 @@ logger = logging.getLogger(__name__)
 
 _READABLE = "readable"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
-
-
-class EpochOrder(Sampler[int]):
-    """Positions of an epoch in random order, each as ``epoch * length + position``: so that who reads knows the epoch.
-
-    An order depends on the seed and the number of the epoch alone. Epochs count by themselves; :meth:`set_epoch`, which
-    Lightning calls, says which is next.
-
-    Args:
-        length: how many positions there are.
-        seed: of all orders.
-        rank, replicas: of several processes, each goes through its own equal share; what is left over is left out.
-
-    Attributes:
-        epoch: which one comes next.
-        start: positions of the next epoch to pass over: those that an interrupted training has seen.
-    """
-
-    def __init__(self, length: int, seed: int, rank: int = 0, replicas: int = 1) -> None:
-        self.length, self.seed = length, seed
-        self.rank, self.replicas = rank, replicas
-        self.epoch = 0
-        self.start = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Which epoch comes next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length // self.replicas
-
-    def __iter__(self) -> Iterator[int]:
-        epoch = self.epoch
-        self.epoch += 1
-        order = _shuffled(self.length, self.seed, epoch)
-        share = order[self.rank : len(self) * self.replicas : self.replicas][self.start :]
-        self.start = 0
-        return iter((share + epoch * self.length).tolist())
 
 
 class FeatureSampler:
@@ -276,7 +240,7 @@ class FeatureSampler:
     def _draw(self, count: int) -> Tensor:
         self._samples += 1
         # Not an order of an epoch: those count up from 0.
-        return _shuffled(len(self), self.seed, -self._samples)[:count]
+        return shuffled(len(self), self.seed, -self._samples)[:count]
 
     def _read(self, places: Tensor) -> Iterator[ImageBatch]:
         """Batches of images at these places; reading processes stay for the next time."""
@@ -320,10 +284,10 @@ class FeatureSampler:
         Raises:
             DataError: features are no finite numbers.
         """
-        waiting: deque[tuple[Tensors, _Answer]] = deque()
+        waiting: deque[tuple[Tensors, HostCopy]] = deque()
         for batch in batches:
             rows = self._rows(batch, dtype)
-            waiting.append((rows, _Answer(torch.isfinite(rows["features"]).all())))
+            waiting.append((rows, HostCopy(torch.isfinite(rows["features"]).all())))
             if len(waiting) > self._ahead:
                 yield self._finite(*waiting.popleft(), dtype)
         for rows, finite in waiting:
@@ -334,8 +298,8 @@ class FeatureSampler:
         """Batches on their way when the one before is looked at."""
         return int(self.device.type == "cuda")
 
-    def _finite(self, rows: Tensors, finite: _Answer, dtype: str) -> Tensors:
-        if not finite:
+    def _finite(self, rows: Tensors, finite: HostCopy, dtype: str) -> Tensors:
+        if not finite.wait():
             raise DataError(
                 f"the features of backbone {self.backbone.name} are not finite numbers in {dtype}",
                 "set train.cache_dtype=float32" if dtype == "float16" else "check its weights",
@@ -410,31 +374,6 @@ class _StoredFeatures(Dataset[Tensors]):
         if "mask" in batch:
             batch["mask"] = batch["mask"].long()
         return batch
-
-
-class _Answer:
-    """A truth on its way to the host, which waits for it when it is asked for; for nothing that came after it.
-
-    Args:
-        value: a single bool, on any device.
-    """
-
-    def __init__(self, value: Tensor) -> None:
-        self._value, self._arrival = value, cast(Any, None)
-        if value.is_cuda:
-            self._value = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(value, non_blocking=True)
-            self._arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._arrival.record()
-
-    def __bool__(self) -> bool:
-        if self._arrival is not None:
-            self._arrival.synchronize()
-        return bool(self._value)
-
-
-def _shuffled(length: int, seed: int, number: int) -> Tensor:
-    """Random order number ``number`` of 0 to ``length`` - 1 (int64)."""
-    return torch.randperm(length, generator=seeded(seed, number))
 
 
 def _unchanged(batch: Any) -> Any:

@@ -15,7 +15,7 @@ class EpochBatches:
     """Batches of one epoch each time it is gone through; the first time from the step that training is at.
 
     Args:
-        loader: with a sampler that has an ``epoch`` and a ``start``, see :class:`geohp.features.sampler.EpochOrder`.
+        loader: with a sampler that has an ``epoch`` and a ``start``, see :class:`geohp.features.epochs.EpochOrder`.
         steps_done: tells how many steps of the whole training are done.
     """
 

@@ -16,6 +16,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from geohp.features.host_copy import HostCopy
+
 StepFigures = Mapping[str, Tensor | float]
 
 _MOST_WAITING = 64
@@ -40,32 +42,18 @@ class _Waiting:
     epoch: int
     known: dict[str, float]
     names: list[str]
-    values: Tensor
-    arrival: Any  # a torch.cuda.Event, which torch has no types for; None on a CPU
+    values: HostCopy
 
     @classmethod
     def of(cls, figures: StepFigures, step: int, epoch: int) -> _Waiting:
         tensors = {name: value for name, value in figures.items() if isinstance(value, Tensor)}
         known = {name: float(value) for name, value in figures.items() if not isinstance(value, Tensor)}
         stacked = torch.stack([value.detach().float() for value in tensors.values()]) if tensors else torch.empty(0)
-        arrival = None
-        if stacked.is_cuda:
-            host = torch.empty(stacked.shape, dtype=stacked.dtype, pin_memory=True)
-            stacked = host.copy_(stacked, non_blocking=True)
-            arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            arrival.record()
-        return cls(step, epoch, known, list(tensors), stacked, arrival)
-
-    @property
-    def there(self) -> bool:
-        """Whether nothing has to be waited for."""
-        return self.arrival is None or bool(self.arrival.query())
+        return cls(step, epoch, known, list(tensors), HostCopy(stacked))
 
     def figures(self) -> dict[str, float]:
         """The numbers; waits for them."""
-        if self.arrival is not None:
-            self.arrival.synchronize()
-        return dict(zip(self.names, self.values.tolist(), strict=True)) | self.known
+        return dict(zip(self.names, self.values.wait().tolist(), strict=True)) | self.known
 
 
 class FiguresReader(L.Callback):
@@ -81,7 +69,7 @@ class FiguresReader(L.Callback):
         """Send for the step's figures, and pass on those that have come."""
         task: Any = pl_module
         self._waiting.append(_Waiting.of(task.figures, task.steps_done - 1, trainer.current_epoch))
-        while self._waiting and (self._waiting[0].there or len(self._waiting) > _MOST_WAITING):
+        while self._waiting and (self._waiting[0].values.arrived or len(self._waiting) > _MOST_WAITING):
             self._pass_on(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,5 +1,7 @@
 """Images through a backbone: the precision of products, and nothing that waits for a GPU."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from squares import small_backbone
@@ -11,7 +13,8 @@ from geohp.errors import DataError
 from geohp.features import sampler as sampler_module
 from geohp.features.encoder import FrozenEncoder
 from geohp.features.filling import FeatureJob
-from geohp.features.sampler import FeatureSampler, _Answer
+from geohp.features.host_copy import HostCopy
+from geohp.features.sampler import FeatureSampler
 from geohp.features.store import FeatureLayout
 from geohp.progress import no_progress
 
@@ -66,7 +69,7 @@ def test_features_reach_a_gpus_memory_without_a_wait(squares, monkeypatch):
         source.encode.normalise(torch.rand(1, 3, 32, 32))  # the first time, mean and deviation go there
         batch = {"image": torch.rand(4, 3, 32, 32), "mask": torch.zeros(4, 32, 32).long(), "index": [0, 1, 2, 3]}
         layout = FeatureLayout.of(source._rows(batch, "float16"))
-        monkeypatch.setattr(sampler_module, "_Answer", lambda value: True)
+        monkeypatch.setattr(sampler_module, "HostCopy", lambda _: SimpleNamespace(wait=lambda: True))
         waits.seen.clear()
         job = FeatureJob(
             8, 4, layout, source.device, dict, float, lambda _: source._all_rows([batch, batch], "float16")
@@ -94,6 +97,8 @@ def test_a_batch_is_looked_at_when_the_next_one_is_on_its_way(squares, monkeypat
         next(rows)
 
 
-def test_answers_of_a_cpu_are_there_at_once():
-    assert _Answer(torch.tensor(True))
-    assert not _Answer(torch.tensor(False))
+def test_tensors_of_a_cpu_are_there_at_once():
+    tensor = torch.tensor([True, False])
+    copy = HostCopy(tensor)
+    assert copy.arrived
+    assert copy.wait() is tensor

@@ -7,9 +7,9 @@ import torch
 
 from geohp.data.augment import Augmentation
 from geohp.errors import DataError
+from geohp.features.epochs import EpochOrder
 from geohp.features.filling import CacheOptions, FeatureJob
 from geohp.features.images import SkipUnreadable
-from geohp.features.sampler import EpochOrder
 from geohp.features.store import FeatureLayout
 from geohp.progress import no_progress
 

@@ -9,6 +9,7 @@ from waits import Waits, need_pretended_tensors
 
 from geohp.backbones.base import PatchFeatures
 from geohp.errors import TrainingError
+from geohp.features.host_copy import HostCopy
 from geohp.methods.base import Batch
 from geohp.methods.hp import loss
 from geohp.methods.hp.method import HP
@@ -67,17 +68,14 @@ def test_waits_are_seen():
     assert torch.cuda.is_available() or copies[0] == "from cpu to cuda:0"
 
 
-class Late:
-    """The arrival of figures on the host, later."""
+class Late(HostCopy):
+    """Figures that reach the host later."""
 
-    def __init__(self):
-        self.come = False
+    come = False
 
-    def query(self):
+    @property
+    def arrived(self):
         return self.come
-
-    def synchronize(self):
-        self.come = True
 
 
 class Logger:
@@ -94,14 +92,13 @@ class Logger:
 @pytest.fixture
 def training(monkeypatch):
     """A reader of figures that are late, and what it needs of a trainer."""
-    right, arrivals = figures_module._Waiting.of, []
+    copies = []
 
-    def of(*arguments):
-        waiting = right(*arguments)
-        arrivals.append(Late())
-        return figures_module._Waiting(**{**waiting.__dict__, "arrival": arrivals[-1]})
+    def late(tensor):
+        copies.append(Late(tensor))
+        return copies[-1]
 
-    monkeypatch.setattr(figures_module._Waiting, "of", of)
+    monkeypatch.setattr(figures_module, "HostCopy", late)
     health = Health()
     trainer = SimpleNamespace(loggers=[Logger()], callbacks=[health], current_epoch=0, precision="bf16-mixed")
     task = SimpleNamespace(figures={}, steps_done=0, method=SimpleNamespace(head_learning_rate=0.1))
@@ -111,7 +108,7 @@ def training(monkeypatch):
         task.figures, task.steps_done = {"loss": torch.tensor(value), "lambda": 0.5}, task.steps_done + 1
         reader.on_train_batch_end(trainer, task)
 
-    return SimpleNamespace(reader=reader, trainer=trainer, task=task, step=step, arrivals=arrivals)
+    return SimpleNamespace(reader=reader, trainer=trainer, task=task, step=step, copies=copies)
 
 
 def test_figures_come_in_order_when_they_are_there(training):
@@ -119,10 +116,10 @@ def test_figures_come_in_order_when_they_are_there(training):
     training.step(1.0)
     training.step(2.0)
     assert rows == []
-    training.arrivals[1].come = True
+    training.copies[1].come = True
     training.step(3.0)
     assert rows == []  # the first is not there yet
-    training.arrivals[0].come = True
+    training.copies[0].come = True
     training.step(4.0)
     assert rows == [(0, 1.0, 0.0), (1, 2.0, 0.0)]
     training.reader.on_train_epoch_end(training.trainer, training.task)
