@@ -124,6 +124,41 @@ class ImageSet(_ItemDataset, metaclass=ABCMeta):
         return digest.hexdigest()
 
 
+class ImageSetView(ImageSet):
+    """Images that are read in another way; names and files stay theirs.
+
+    Args:
+        images: any set.
+    """
+
+    def __init__(self, images: ImageSet) -> None:
+        self.images = images
+        self.channels, self.labelled, self.segmented = images.channels, images.labelled, images.segmented
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def name(self, index: int) -> str:
+        """As the images have it."""
+        return self.images.name(index)
+
+    def close(self) -> None:
+        """Close the images."""
+        self.images.close()
+
+    def files(self) -> Sequence[str]:
+        """As the images have it."""
+        return self.images.files()
+
+    def files_of(self, indices: Iterable[int]) -> Sequence[str]:
+        """As the images have it."""
+        return self.images.files_of(indices)
+
+    def unchanged(self) -> UnchangedFiles:
+        """As the images have it."""
+        return self.images.unchanged()
+
+
 @dataclass(frozen=True)
 class EvaluationProtocol:
     """How a data set is evaluated, for those who compare figures.

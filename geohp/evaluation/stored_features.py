@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from geohp.backbones.base import Backbone
-from geohp.data.base import ImageSet, Item
+from geohp.data.base import ImageSet, ImageSetView, Item
 from geohp.errors import DataError
 from geohp.evaluation.predict import in_whole_patches
 from geohp.features.filling import CacheOptions
@@ -19,7 +18,7 @@ from geohp.progress import Progress, no_progress
 from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 
 
-class SeenImages(ImageSet):
+class SeenImages(ImageSetView):
     """Images as a backbone sees them, with their labels as they are.
 
     Args:
@@ -31,11 +30,9 @@ class SeenImages(ImageSet):
     kind = "geohp.evaluation.SeenImages"
 
     def __init__(self, images: ImageSet, patch_px: int, *, mirrored: bool = False) -> None:
-        self.images, self.patch_px, self.mirrored = images, patch_px, mirrored
-        self.channels, self.labelled = images.channels, images.labelled and not mirrored
-
-    def __len__(self) -> int:
-        return len(self.images)
+        super().__init__(images)
+        self.patch_px, self.mirrored = patch_px, mirrored
+        self.labelled, self.segmented = images.labelled and not mirrored, False
 
     def __getitem__(self, index: int) -> Item:
         item = self.images[index]
@@ -44,29 +41,9 @@ class SeenImages(ImageSet):
             return {"image": image.flip(2)}
         return {"image": image, "mask": item["mask"]}
 
-    def name(self, index: int) -> str:
-        """As the images have it."""
-        return self.images.name(index)
-
-    def files(self) -> Sequence[str]:
-        """As the images have it."""
-        return self.images.files()
-
-    def files_of(self, indices: Iterable[int]) -> Sequence[str]:
-        """As the images have it."""
-        return self.images.files_of(indices)
-
-    def unchanged(self) -> UnchangedFiles:
-        """As the images have it."""
-        return self.images.unchanged()
-
     def identity(self) -> str:
         """Of the images, and how they are seen."""
         return hashlib.sha256(f"{self.images.identity()} {self.patch_px} {self.mirrored}".encode()).hexdigest()
-
-    def close(self) -> None:
-        """Close the images."""
-        self.images.close()
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypedDict
 
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from geohp.data.augment import Augmentation
-from geohp.data.base import ImageSet, Item
+from geohp.data.base import ImageSet, ImageSetView, Item
 from geohp.errors import DataError, SceneError
-from geohp.raster.read.unchanged import UnchangedFiles
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ class ImageBatch(TypedDict, total=False):
     unreadable: dict[int, str]
 
 
-class SkipUnreadable(ImageSet):
+class SkipUnreadable(ImageSetView):
     """Images, each that cannot be read replaced by the next that can; its item says so under :data:`UNREADABLE`.
 
     Args:
@@ -57,12 +56,8 @@ class SkipUnreadable(ImageSet):
     """
 
     def __init__(self, images: ImageSet) -> None:
-        self.images = images
-        self.channels, self.labelled, self.segmented = images.channels, images.labelled, images.segmented
+        super().__init__(images)
         self.unreadable: dict[int, str] = {}
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def __getitem__(self, index: int) -> Item:
         if not -len(self) <= index < len(self):
@@ -90,29 +85,9 @@ class SkipUnreadable(ImageSet):
         for number, reason in new.items():
             logger.warning("%s: left out of training (%s)", self.name(number), reason)
 
-    def name(self, index: int) -> str:
-        """As the images have it."""
-        return self.images.name(index)
-
-    def files(self) -> Sequence[str]:
-        """As the images have it."""
-        return self.images.files()
-
-    def files_of(self, indices: Iterable[int]) -> Sequence[str]:
-        """As the images have it."""
-        return self.images.files_of(indices)
-
-    def unchanged(self) -> UnchangedFiles:
-        """As the images have it."""
-        return self.images.unchanged()
-
     def identity(self) -> str:
         """As the images have it."""
         return self.images.identity()
-
-    def close(self) -> None:
-        """Close the images."""
-        self.images.close()
 
     def __getattr__(self, name: str) -> Any:
         # What one kind of images knows beyond others (pixel sizes, places) stays within reach.
