@@ -11,15 +11,23 @@ from geohp.cli import terminal
 from geohp.cli.parameters import (
     Aoi,
     AoiLayer,
+    Backbone,
+    Block,
     Device,
+    Legend,
+    Model,
+    Overlap,
     Overwrite,
+    Restart,
     Seed,
     Simplify,
     SimplifyBoundary,
     Smooth,
     SplitCovers,
     Weights,
+    Window,
     area_panel,
+    computing_panel,
     model_panel,
     panel,
     split_bands,
@@ -33,7 +41,6 @@ if TYPE_CHECKING:
 
 _output = panel("Outputs")
 _noise = panel("What counts as change")
-_computing = panel("How it is computed")
 
 
 def change(
@@ -59,51 +66,41 @@ def change(
     confidence: Annotated[
         tuple[Path, Path] | None, _noise(metavar="OLD NEW", help="Of label maps: the rasters of their confidence.")
     ] = None,
-    model: Annotated[
-        Path | None, model_panel(metavar="PATH", help="Run folder or model file; the newest run in runs/ by default.")
-    ] = None,
+    model: Model = None,
     classes: Annotated[
         int | None, model_panel(min=2, max=254, help="Find this many classes on both dates together, without a model.")
     ] = None,
     split_covers: SplitCovers = False,
-    backbone: Annotated[
-        str | None,
-        model_panel(metavar="NAME", help="Features to find them on: rcf (default) or a timm vision transformer."),
-    ] = None,
+    backbone: Backbone = None,
     weights: Weights = None,
-    block: Annotated[int | None, model_panel(help="Block of the backbone, counted from 0; -1 is the last.")] = None,
-    legend: Annotated[
-        Path | None, model_panel(metavar="FILE", help="Names for the classes (YAML), see geohp legend.")
-    ] = None,
+    block: Block = None,
+    legend: Legend = None,
     labels: Annotated[
         bool, model_panel("--labels", help="OLD and NEW are label maps, also where they do not say so.")
     ] = False,
     bands: Annotated[
-        str | None, _computing(metavar="LIST", help="By number, name or colour; the model's own by default.")
+        str | None, computing_panel(metavar="LIST", help="By number, name or colour; the model's own by default.")
     ] = None,
     scaling: Annotated[
-        str | None, _computing(metavar="RULE", help="auto, type, percentiles, percentiles:2,98 or LOW,HIGH.")
+        str | None, computing_panel(metavar="RULE", help="auto, type, percentiles, percentiles:2,98 or LOW,HIGH.")
     ] = None,
     per_date_scaling: Annotated[
-        bool, _computing("--per-date-scaling", help="Measure percentiles of each date by itself, not of both together.")
+        bool,
+        computing_panel("--per-date-scaling", help="Measure percentiles of each date by itself, not of both together."),
     ] = False,
     pixel_size: Annotated[
-        float | None, _computing(min=0, metavar="METRES", help="Pixel size at which the model sees the scenes.")
+        float | None, computing_panel(min=0, metavar="METRES", help="Pixel size at which the model sees the scenes.")
     ] = None,
-    window: Annotated[
-        int | None, _computing(min=1, metavar="PIXELS", help="Side of a window in pixels of the scene.")
-    ] = None,
-    overlap: Annotated[float, _computing(min=0, max=0.99, help="Share of a window that neighbours share.")] = 0.25,
-    tta: Annotated[bool, _computing("--tta", help="Average over flips and rotations; 8 times the work.")] = False,
-    refine: Annotated[Refinement | None, _computing(help="Fit the maps to the scenes' own outlines.")] = None,
+    window: Window = None,
+    overlap: Overlap = 0.25,
+    tta: Annotated[bool, computing_panel("--tta", help="Average over flips and rotations; 8 times the work.")] = False,
+    refine: Annotated[Refinement | None, computing_panel(help="Fit the maps to the scenes' own outlines.")] = None,
     on_read_error: Annotated[
-        OnReadError, _computing(help="Stop where a scene cannot be read, or leave such parts out.")
+        OnReadError, computing_panel(help="Stop where a scene cannot be read, or leave such parts out.")
     ] = "stop",
     device: Device = "auto",
     seed: Seed = 0,
-    restart: Annotated[
-        bool, _computing("--restart", help="Begin anew instead of going on with unfinished work.")
-    ] = False,
+    restart: Restart = False,
     aoi: Aoi = None,
     aoi_layer: AoiLayer = None,
     crop: Annotated[bool, area_panel("--crop", help="Rasters that hold the area alone.")] = False,

@@ -42,6 +42,9 @@ SimplifyBoundary = Annotated[
 ]
 model_panel = panel("Model and classes")
 
+Model = Annotated[
+    Path | None, model_panel(metavar="PATH", help="Run folder or model file; the newest run in runs/ by default.")
+]
 SplitCovers = Annotated[
     bool,
     model_panel(
@@ -49,6 +52,21 @@ SplitCovers = Annotated[
         help="Let vegetation and open ground be several of these classes also where they cover much.",
     ),
 ]
+Backbone = Annotated[
+    str | None,
+    model_panel(metavar="NAME", help="Features to find them on: rcf (default) or a timm vision transformer."),
+]
+Block = Annotated[int | None, model_panel(help="Block of the backbone, counted from 0; -1 is the last.")]
+Legend = Annotated[Path | None, model_panel(metavar="FILE", help="Names for the classes (YAML), see geohp legend.")]
+
+computing_panel = panel("How it is computed")
+
+Window = Annotated[
+    int | None, computing_panel(min=1, metavar="PIXELS", help="Side of a window in pixels of the scene.")
+]
+Overlap = Annotated[float, computing_panel(min=0, max=0.99, help="Share of a window that neighbours share.")]
+Restart = Annotated[bool, computing_panel("--restart", help="Begin anew instead of going on with unfinished work.")]
+
 area_panel = panel("Area of interest")
 
 Aoi = Annotated[

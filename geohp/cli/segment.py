@@ -14,12 +14,20 @@ from geohp.cli import terminal
 from geohp.cli.parameters import (
     Aoi,
     AoiLayer,
+    Backbone,
+    Block,
+    Legend,
     MinArea,
+    Model,
+    Overlap,
+    Restart,
     Simplify,
     SimplifyBoundary,
     Smooth,
     SplitCovers,
+    Window,
     area_panel,
+    computing_panel,
     model_panel,
     panel,
     split_bands,
@@ -36,7 +44,6 @@ if TYPE_CHECKING:
 
 _output = panel("Outputs")
 _reading = panel("Reading")
-_computing = panel("How it is computed")
 _scaling_out = panel("Scaling out")
 
 
@@ -79,23 +86,16 @@ def segment(
     ] = None,
     qml: Annotated[bool, _output("--qml", help="Also write QGIS's styles beside the rasters (.qml).")] = False,
     overwrite: Annotated[bool, _output("--overwrite", help="Replace outputs that exist.")] = False,
-    model: Annotated[
-        Path | None, model_panel(metavar="PATH", help="Run folder or model file; the newest run in runs/ by default.")
-    ] = None,
+    model: Model = None,
     classes: Annotated[
         int | None,
         model_panel(min=2, max=254, help="Find this many classes on the scenes themselves, without a model."),
     ] = None,
     split_covers: SplitCovers = False,
-    backbone: Annotated[
-        str | None,
-        model_panel(metavar="NAME", help="Features to find them on: rcf (default) or a timm vision transformer."),
-    ] = None,
+    backbone: Backbone = None,
     weights: Annotated[Path | None, model_panel(metavar="FILE", help="File with the backbone's weights.")] = None,
-    block: Annotated[int | None, model_panel(help="Block of the backbone, counted from 0; -1 is the last.")] = None,
-    legend: Annotated[
-        Path | None, model_panel(metavar="FILE", help="Names for the classes (YAML), see geohp legend.")
-    ] = None,
+    block: Block = None,
+    legend: Legend = None,
     seed: Annotated[int, model_panel(min=0, help="Seed of everything random.")] = 0,
     bands: Annotated[
         str | None, _reading(metavar="LIST", help="By number, name or colour, e.g. 4,1,2; red,green,blue by default.")
@@ -113,27 +113,23 @@ def segment(
     ] = "stop",
     pixel_size: Annotated[
         float | None,
-        _computing(
+        computing_panel(
             min=0,
             metavar="METRES",
             help="Pixel size at which the model sees the scene; the model's own by default, 0 for the scene's own.",
         ),
     ] = None,
-    window: Annotated[
-        int | None, _computing(min=1, metavar="PIXELS", help="Side of a window in pixels of the scene.")
-    ] = None,
-    overlap: Annotated[float, _computing(min=0, max=0.99, help="Share of a window that neighbours share.")] = 0.25,
+    window: Window = None,
+    overlap: Overlap = 0.25,
     tta: Annotated[
-        bool, _computing("--tta", help="Average over flips and rotations of each window; 8 times the work.")
+        bool, computing_panel("--tta", help="Average over flips and rotations of each window; 8 times the work.")
     ] = False,
     refine: Annotated[
         Refinement | None,
-        _computing(help="Fit the map to the scene's own outlines by a dense CRF; some seconds a megapixel."),
+        computing_panel(help="Fit the map to the scene's own outlines by a dense CRF; some seconds a megapixel."),
     ] = None,
-    device: Annotated[str, _computing(help="auto, cpu, cuda or mps.")] = "auto",
-    restart: Annotated[
-        bool, _computing("--restart", help="Begin anew instead of going on with unfinished work.")
-    ] = False,
+    device: Annotated[str, computing_panel(help="auto, cpu, cuda or mps.")] = "auto",
+    restart: Restart = False,
     min_area: MinArea = 0,
     simplify: Simplify = 0,
     smooth: Smooth = 0,
