@@ -164,9 +164,7 @@ class Segmenter:
             card = replace(card, bands=tuple(bands.split(",") if isinstance(bands, str) else bands))
         if scaling is not None:
             card = replace(card, scaling=parse_rule(scaling).text)
-        parts = self.model
-        model = LandCoverModel(parts.backbone, parts.head, parts.probe, card, parts.linear_probe)
-        return Segmenter(model, self.device, self.origin)
+        return Segmenter(self.model.with_card(card), self.device, self.origin)
 
     @property
     def classes(self) -> tuple[LandCoverClass, ...]:

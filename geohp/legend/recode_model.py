@@ -27,8 +27,6 @@ def recode_model(model: LandCoverModel, legend: Legend, name: str = "the model")
     Raises:
         ConfigError: the legend names a class that the model does not have, or is that of another model.
     """
-    from geohp.model.network import LandCoverModel  # with torch: whoever has a model has it loaded
-
     card = model.card
     if legend.model_sha256 is not None:
         legend.check_model(model_sha256(model), name)
@@ -37,8 +35,7 @@ def recode_model(model: LandCoverModel, legend: Legend, name: str = "the model")
     before = [entry.id for entry in card.classes] if card.cluster_to_class is None else card.cluster_to_class
     cluster_to_class = tuple(lookup[number] for number in before)
     classes = tuple(entry for entry in legend.all_classes(card.classes) if entry.id in cluster_to_class)
-    recoded = replace(card, classes=classes, cluster_to_class=cluster_to_class)
-    return LandCoverModel(model.backbone, model.head, model.probe, recoded, model.linear_probe)
+    return model.with_card(replace(card, classes=classes, cluster_to_class=cluster_to_class))
 
 
 def recode_model_file(

@@ -47,6 +47,10 @@ class LandCoverModel(nn.Module):
         self.register_buffer("std", std, persistent=False)
         self.requires_grad_(False).eval()
 
+    def with_card(self, card: ModelCard) -> LandCoverModel:
+        """The same with another card; all else is shared."""
+        return LandCoverModel(self.backbone, self.head, self.probe, card, self.linear_probe)
+
     @property
     def device(self) -> torch.device:
         """Where the model's weights are."""

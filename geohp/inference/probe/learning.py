@@ -197,7 +197,6 @@ def _raw_features(scenes: _Scenes, options: ModelOptions) -> Segmenter:
             segmenter = Segmenter.fit(scene, fit, device=options.device, colour_share=colour_share)
             grids = [scene.grid]
     sizes = [size for grid in grids if (size := grid.pixel_size_m) is not None]
-    model = segmenter.model
-    card = replace(model.card, pixel_size_m=float(np.median(sizes)) if sizes else None)
-    raw = LandCoverModel(model.backbone, model.head, model.probe, card)
+    card = replace(segmenter.model.card, pixel_size_m=float(np.median(sizes)) if sizes else None)
+    raw = segmenter.model.with_card(card)
     return Segmenter(raw, options.device, f"raw {raw.backbone.name} features")
