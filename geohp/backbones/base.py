@@ -36,11 +36,16 @@ class PatchFeatures:
         return self.features.shape[-2], self.features.shape[-1]
 
 
+def patch_rows(maps: Tensor) -> Tensor:
+    """Maps (B, C, h, w) as rows (B * h * w, C), image by image."""
+    return maps.flatten(2).transpose(1, 2).flatten(0, 1)
+
+
 class Backbone(nn.Module, ABC):
     """A frozen feature extractor: normalised images in, :class:`PatchFeatures` out.
 
     Attributes:
-        name: the name that :func:`geohp.backbones.create` takes.
+        name: the name that :func:`geohp.backbones.factory.create_backbone` takes.
         block: which block's output is used, counted from 0 (meaningless for backbones without blocks: -1).
         patch_size: side of a patch in pixels; image sides must be multiples of it.
         channels: width C of the features.
@@ -115,4 +120,4 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
-        """The keyword arguments that make :func:`geohp.backbones.create` build this architecture again."""
+        """Keyword arguments with which :func:`geohp.backbones.factory.create_backbone` builds this architecture again."""

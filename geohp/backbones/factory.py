@@ -38,7 +38,7 @@ def create_backbone(
     Args:
         name: ``"rcf"``, ``"aerial"``, ``"aerial3"`` (its first three stages), ``"colour"``, or a vision transformer by
             timm's name, e.g. ``vit_small_patch8_224.dino``, or a plain one's with a tag of our own
-            (:data:`geohp.backbones.vit.VARIANTS`, :mod:`geohp.backbones.hosted_weights`). ``"NAME+aerial"``,
+            (:data:`geohp.backbones.names.VARIANTS`, :mod:`geohp.backbones.hosted_weights`). ``"NAME+aerial"``,
             ``"NAME+colour"`` and ``"NAME+aerial+colour"`` take the features of several side by side
             (:class:`geohp.backbones.side_by_side.SideBySide`); weights, block and options are then the first's.
         weights: ``None`` or ``"hub"`` downloads the pretrained weights of that name (or takes them from the cache of

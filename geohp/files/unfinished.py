@@ -79,7 +79,7 @@ def remove_drafts(folder: Path) -> None:
     """Remove from a folder what a process that was killed had begun to write.
 
     Args:
-        folder: one that is locked, or in which :func:`atomic_write` alone writes.
+        folder: one that is locked, or in which :func:`geohp.files.atomic.atomic_write` alone writes.
     """
     for draft in folder.glob(f"{DRAFT}*"):
         draft.unlink(missing_ok=True)

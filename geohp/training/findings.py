@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from geohp.backbones.base import patch_rows
 from geohp.methods.hp.method import HP
 from geohp.methods.hp.positives import PositivePairs
 
@@ -185,7 +186,7 @@ def _agreement(anchors: Tensor, agnostic: Tensor, specific: Tensor, kinds: Tenso
 
 
 def _unit_rows(maps: Tensor) -> Tensor:
-    return F.normalize(maps.flatten(2).transpose(1, 2).reshape(-1, maps.shape[1]), dim=1)
+    return F.normalize(patch_rows(maps), dim=1)
 
 
 @contextmanager

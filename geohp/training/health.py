@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geohp.backbones.base import patch_rows
 from geohp.errors import TrainingError
 from geohp.methods.base import Method, SampleFeatures
 from geohp.methods.kmeans.clustering import gather_rows
@@ -225,7 +226,7 @@ class Health(L.Callback):
         self.warnings = list(state_dict["warnings"])
 
     def _see(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        rows = inputs[0].detach().flatten(2).transpose(1, 2).flatten(0, 1)
+        rows = patch_rows(inputs[0].detach())
         # A copy, or the whole batch would be held.
         self._seen.append(rows[:: max(1, len(rows) // _ROWS_A_STEP)].clone())
 

@@ -25,7 +25,7 @@ class SyntheticScene:
 
     Attributes:
         image: (3, H, W) uint8, red, green, blue; 0 where not valid and nowhere else.
-        truth: (H, W) uint8 classes of :data:`~geohp.demo.town.SIX_CLASSES`; 255 where not valid.
+        truth: (H, W) uint8 classes of :data:`~geohp.demo.town.town_classes.SIX_CLASSES`; 255 where not valid.
         valid: (H, W) bool; false in the corner beyond the edge of the flight.
     """
 

@@ -30,7 +30,7 @@ def write_orthophoto(scene: SyntheticScene, image_path: str | Path, truth_path: 
     data), the truth by nodata 255; the truth carries a colour table and the names of its classes.
 
     Args:
-        scene: what :func:`~geohp.demo.town.draw_orthophoto` drew.
+        scene: what :func:`~geohp.demo.town.drawing.draw_orthophoto` drew.
         image_path, truth_path: files to write; existing ones are replaced once the new ones are complete.
 
     Raises:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from geohp.backbones.base import PatchFeatures
+from geohp.backbones.base import PatchFeatures, patch_rows
 from geohp.methods.base import Batch, Method, SampleFeatures
 from geohp.methods.hp.head import EMAHead, SegmentationHead
 from geohp.methods.hp.loss import FoundPositives, contrastive_loss, view_loss
@@ -239,8 +239,7 @@ class HP(Method):
             self._figures["positives_specific"] = positives.specific
 
     def _project(self, codes: Tensor) -> Tensor:
-        rows = codes.flatten(2).transpose(1, 2).reshape(-1, codes.shape[1])
-        return _as_multiplied(F.normalize(self.projection(rows), dim=1))
+        return _as_multiplied(F.normalize(self.projection(patch_rows(codes)), dim=1))
 
     def _draw_codes(self, features: Tensor) -> Tensor:
         return draw_patches(self.drop(self.averaged(features)), self._generator)
@@ -263,8 +262,7 @@ def _or(number: int | None, otherwise: int) -> int:
 
 def _unit_rows(maps: Tensor) -> Tensor:
     """(B, C, h, w) to (B*h*w, C), image-major, each row of length 1, without gradient."""
-    rows = maps.detach().flatten(2).transpose(1, 2).reshape(-1, maps.shape[1])
-    return _as_multiplied(F.normalize(rows, dim=1))
+    return _as_multiplied(F.normalize(patch_rows(maps.detach()), dim=1))
 
 
 def _as_multiplied(rows: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from geohp.backbones.base import patch_rows
 from geohp.methods.base import Method, SampleFeatures
 from geohp.methods.probes import ClusterProbe
 
@@ -81,7 +82,7 @@ def gather_rows(sample: SampleFeatures, count: int, seed: int, images: int = 409
     generator = Generator().manual_seed(seed)
     drawn: list[Tensor] = []
     for maps in sample(images):
-        rows = maps.flatten(2).transpose(1, 2).reshape(-1, maps.shape[1]).float()
+        rows = patch_rows(maps).float()
         drawn.append(rows)
         if sum(map(len, drawn)) > 2 * count:
             # Keeping an even share of each arrival keeps the sample uniform over everything seen so far.

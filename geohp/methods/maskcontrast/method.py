@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from geohp.backbones.base import patch_rows
 from geohp.methods.base import Batch, Method, SampleFeatures
 from geohp.methods.hp.head import EMAHead, SegmentationHead
 from geohp.methods.kmeans.clustering import gather_rows, refit_probe
@@ -131,7 +132,7 @@ class MaskContrast(Method):
             view = batch.augmented
         self.averaged.update(self.head)
         keys = mask_means(_unit_rows(self.averaged(view.features)), numbers, masks)
-        return keys, mask_means(_rows(self.standardise(features)), numbers, masks)
+        return keys, mask_means(patch_rows(self.standardise(features)), numbers, masks)
 
     def _note(self, numbers: Tensor, masks: int, images: int, excluded: Tensor) -> None:
         self._figures = {
@@ -141,10 +142,5 @@ class MaskContrast(Method):
         }
 
 
-def _rows(maps: Tensor) -> Tensor:
-    """(B, C, h, w) to (B*h*w, C), image-major."""
-    return maps.flatten(2).transpose(1, 2).reshape(-1, maps.shape[1])
-
-
 def _unit_rows(maps: Tensor) -> Tensor:
-    return F.normalize(_rows(maps), dim=1)
+    return F.normalize(patch_rows(maps), dim=1)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from geohp.backbones.base import patch_rows
+
 CEILING = 0.8
 """Cosine of codes beyond which a stabilised loss pulls no more."""
 
@@ -120,7 +122,7 @@ def sampled_rows(maps: Tensor, points: Tensor, images: Tensor | None = None) -> 
     shares = torch.stack([down * across for down in (1 - y, y) for across in (1 - x, x)], 2)
     rows = F.embedding_bag(
         (images[:, None, None] * (height * width) + corners).flatten(0, 1),
-        maps.to(shares.dtype).flatten(2).transpose(1, 2).flatten(0, 1),
+        patch_rows(maps.to(shares.dtype)),
         per_sample_weights=shares.flatten(0, 1),
         mode="sum",
     )
