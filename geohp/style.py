@@ -27,15 +27,15 @@ _OUTLINE = (
 )
 
 
-def categorised_qml(classes: Sequence[LandCoverClass], attribute: str = "class_id") -> str:
-    """A QGIS style (QML) that fills polygons by ``attribute`` with the colours of the classes.
+def categorised_qml(classes: Sequence[LandCoverClass]) -> str:
+    """A QGIS style (QML) that fills polygons by ``class_id`` with the colours of the classes.
 
     Outlines have the colour of the fill and are hair-thin: without them neighbours let the background shine through
     where antialiasing blends their common border.
     """
     root = Element("qgis", version="3.28.0", styleCategories="Symbology")
     renderer = SubElement(
-        root, "renderer-v2", type="categorizedSymbol", attr=attribute, symbollevels="0", enableorderby="0",
+        root, "renderer-v2", type="categorizedSymbol", attr="class_id", symbollevels="0", enableorderby="0",
         forceraster="0",
     )  # fmt: skip
     categories, symbols = SubElement(renderer, "categories"), SubElement(renderer, "symbols")
@@ -49,21 +49,21 @@ def categorised_qml(classes: Sequence[LandCoverClass], attribute: str = "class_i
     return _document(root)
 
 
-def paletted_qml(classes: Sequence[LandCoverClass], band: int = 1) -> str:
-    """A QGIS style (QML) that shows a label raster's ``band`` with the names and colours of the classes."""
+def paletted_qml(classes: Sequence[LandCoverClass]) -> str:
+    """A QGIS style (QML) that shows a label raster with the names and colours of the classes."""
     root = Element("qgis", version="3.28.0", styleCategories="Symbology")
-    fields = {"type": "paletted", "band": str(band), "opacity": "1", "alphaBand": "-1", "nodataColor": ""}
+    fields = {"type": "paletted", "band": "1", "opacity": "1", "alphaBand": "-1", "nodataColor": ""}
     palette = SubElement(SubElement(SubElement(root, "pipe"), "rasterrenderer", fields), "colorPalette")
     for entry in classes:
         SubElement(palette, "paletteEntry", value=str(entry.id), color=entry.colour, alpha="255", label=entry.name)
     return _document(root)
 
 
-def ramp_qml(colours: Sequence[str], band: int = 1) -> str:
+def ramp_qml(colours: Sequence[str]) -> str:
     """A QGIS style (QML) that shows a quantity from 0 to 1, its scale applied, in a continuous ramp of colours."""
     root = Element("qgis", version="3.28.0", styleCategories="Symbology")
     extent = {"classificationMin": "0", "classificationMax": "1"}
-    fields = {"type": "singlebandpseudocolor", "band": str(band), "opacity": "1", "alphaBand": "-1", "nodataColor": ""}
+    fields = {"type": "singlebandpseudocolor", "band": "1", "opacity": "1", "alphaBand": "-1", "nodataColor": ""}
     renderer = SubElement(SubElement(root, "pipe"), "rasterrenderer", {**fields, **extent})
     steps = {"colorRampType": "INTERPOLATED", "classificationMode": "2", "clip": "0"}
     shader = SubElement(

@@ -19,10 +19,10 @@ def entries(qml):
 
 
 def test_a_raster_has_an_entry_for_each_class():
-    root, found = entries(paletted_qml(CLASSES, band=2))
+    root, found = entries(paletted_qml(CLASSES))
     renderer = root.find("pipe/rasterrenderer")
     assert renderer.attrib["type"] == "paletted"
-    assert renderer.attrib["band"] == "2"
+    assert renderer.attrib["band"] == "1"
     assert found == [
         {"value": "0", "color": "#0077bb", "alpha": "255", "label": "wet & <wild>"},
         {"value": "7", "color": "#117733", "alpha": "255", "label": "forêt"},

@@ -52,7 +52,7 @@ def neighbour_affinities(attention_logits: Tensor, grid: tuple[int, int] | None 
     return torch.cat(parts) if parts else attention_logits.new_empty(0, patches, 9)
 
 
-def cosine_affinities(features: Tensor, temperature: float = COSINE_TEMPERATURE) -> Tensor:
+def cosine_affinities(features: Tensor) -> Tensor:
     """The same kind of weights where there is no attention, from cosines between the features of neighbours.
 
     A softmax over the neighbours inside the image, those below the mean set to 0 (never the patch itself, its cosine is
@@ -61,7 +61,6 @@ def cosine_affinities(features: Tensor, temperature: float = COSINE_TEMPERATURE)
 
     Args:
         features: (B, C, h, w) float.
-        temperature: of the softmax.
 
     Returns:
         (B, h * w, 9), ordered as :func:`neighbour_affinities` orders them.
@@ -73,7 +72,7 @@ def cosine_affinities(features: Tensor, temperature: float = COSINE_TEMPERATURE)
         [(center * unit[:, :, r : r + height, c : c + width]).sum(1) for r in range(3) for c in range(3)], -1
     ).flatten(1, 2)
     _, inside = neighbour_indices(height, width, features.device)
-    weights = (cosines / temperature).masked_fill(~inside, -torch.inf).softmax(-1)
+    weights = (cosines / COSINE_TEMPERATURE).masked_fill(~inside, -torch.inf).softmax(-1)
     neighbours = inside.sum(-1, keepdim=True)
     strong = weights >= 1 / neighbours
     strong[..., 4] = True

@@ -120,4 +120,4 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
-        """Keyword arguments with which :func:`geohp.backbones.factory.create_backbone` builds this architecture again."""
+        """Keyword arguments that make :func:`geohp.backbones.factory.create_backbone` build the same architecture."""

@@ -74,20 +74,10 @@ class ClusterProbe(nn.Module):
         """Cosines with the centroids, (B, K, h, w)."""
         return self.scores(F.normalize(codes, dim=1))
 
-    def probabilities(self, codes: Tensor, sharpness: float | None = None, *, log: bool = False) -> Tensor:
-        """Membership of each patch in each cluster, (B, K, h, w).
-
-        Args:
-            codes: (B, D, h, w).
-            sharpness: softmax of the cosines times this; ``None`` gives all to the nearest centroid.
-            log: the logarithm instead; needs a sharpness.
-        """
-        return _membership(self.cosines(codes), sharpness, log)
-
-    def loss(self, codes: Tensor, sharpness: float | None = None) -> Tensor:
-        """Minus the mean cosine of patches with their centroids: the largest one, or weighted by membership."""
-        cosines = self.cosines(codes)
-        return -(_membership(cosines, sharpness, log=False) * cosines).sum(1).mean()
+    def loss(self, codes: Tensor) -> Tensor:
+        """Minus the mean of patches' largest cosine with a centroid."""
+        largest = self.cosines(codes).max(1).values
+        return -largest.mean(dtype=torch.promote_types(largest.dtype, torch.float32))
 
     def forward(self, codes: Tensor) -> Tensor:
         """The scores."""
@@ -123,15 +113,6 @@ class LinearProbe(nn.Module):
         # A batch without any known label has no loss, rather than the mean of nothing.
         total = F.cross_entropy(logits, torch.where(known, labels, -1).long(), ignore_index=-1, reduction="sum")
         return total / known.sum().clamp_min(1)
-
-
-def _membership(cosines: Tensor, sharpness: float | None, log: bool) -> Tensor:
-    if sharpness is None:
-        if log:
-            raise ValueError("hard memberships have no logarithm; give a sharpness")
-        return torch.zeros_like(cosines, dtype=torch.float32).scatter_(1, cosines.argmax(1, keepdim=True), 1.0)
-    logits = cosines * sharpness
-    return logits.log_softmax(1) if log else logits.softmax(1)
 
 
 def _count_classes(members: Tensor, clusters: int) -> int:

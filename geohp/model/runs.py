@@ -44,7 +44,7 @@ def find_model(path: str | Path) -> Path:
     return path
 
 
-def newest_run(folder: str | Path = "runs") -> Path | None:
-    """The model file written last in any run below ``folder``; ``None`` where there is none."""
-    models = list(Path(folder).glob(f"*/{MODEL_NAME}"))
+def newest_run() -> Path | None:
+    """The model file written last in any run below ``runs``; ``None`` where there is none."""
+    models = list(Path("runs").glob(f"*/{MODEL_NAME}"))
     return max(models, key=lambda model: model.stat().st_mtime, default=None)

@@ -29,7 +29,8 @@ DOMINANT_SHARE = 0.95
 """Beyond this share of the patches, one cluster has taken everything."""
 COINCIDING = 0.99
 """Cosine above which two directions are one."""
-_PATCHES = 20_000
+_IMAGES, _PATCHES = 256, 20_000
+"""What a result is judged on, at most."""
 _ROWS_A_STEP, _STEPS_KEPT = 256, 32
 """Patches that an epoch is judged on: so many of each of its last steps."""
 _NAMED = 5
@@ -130,18 +131,17 @@ def cluster_warnings(codes: Tensor, probe: ClusterProbe, *, by_gradient: bool = 
 
 
 @torch.no_grad()
-def examine(method: Method, sample: SampleFeatures, images: int = 256) -> list[str]:
+def examine(method: Method, sample: SampleFeatures) -> list[str]:
     """Everything wrong with a trained method's codes and clusters, in sentences; empty where it is well.
 
     Args:
         method: finished; put into eval mode for the look and back.
         sample: of the backbone's features.
-        images: how many are looked at.
 
     Raises:
         TrainingError: when its codes are not finite.
     """
-    maps = list(sample(images))
+    maps = list(sample(_IMAGES))
     with _evaluating(method):
         rows = gather_rows(lambda _: (method.head(each) for each in maps), _PATCHES, seed=0)
     if not len(rows):

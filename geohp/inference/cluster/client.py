@@ -25,6 +25,7 @@ from geohp.errors import ClusterError, GeohpError
 from geohp.inference.cluster import workers
 from geohp.inference.cluster.groups import group_blocks
 from geohp.inference.cluster.workers import SharedScene, TaskSpec, WorkerInfo, WrittenBlock
+from geohp.inference.engine.pipeline import STAGE
 from geohp.inference.engine.settings import EngineSettings
 from geohp.inference.engine.windows import WindowGrid
 from geohp.inference.extent import Extent
@@ -253,7 +254,7 @@ class _Counter:
 
     def add(self, block: WrittenBlock) -> None:
         self._done += self._windows[block.row, block.col]
-        self._progress("segmenting", self._done, self._total)
+        self._progress(STAGE, self._done, self._total)
 
 
 def _begun_in(block: Block, grid: WindowGrid) -> int:

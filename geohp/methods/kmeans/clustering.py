@@ -10,6 +10,8 @@ from geohp.backbones.base import patch_rows
 from geohp.methods.base import Method, SampleFeatures
 from geohp.methods.probes import ClusterProbe
 
+_IMAGES = 4096
+
 
 def spherical_kmeans(
     rows: Tensor, clusters: int, *, iterations: int = 50, restarts: int = 5, seed: int = 0
@@ -77,11 +79,11 @@ def refit_probe(
         method.probe.clusters.copy_(centroids)
 
 
-def gather_rows(sample: SampleFeatures, count: int, seed: int, images: int = 4096) -> Tensor:
-    """Up to ``count`` feature rows (n, C) drawn evenly from up to ``images`` images, in bounded memory."""
+def gather_rows(sample: SampleFeatures, count: int, seed: int) -> Tensor:
+    """Up to ``count`` feature rows (n, C) drawn evenly from up to 4096 images, in bounded memory."""
     generator = Generator().manual_seed(seed)
     drawn: list[Tensor] = []
-    for maps in sample(images):
+    for maps in sample(_IMAGES):
         rows = patch_rows(maps).float()
         drawn.append(rows)
         if sum(map(len, drawn)) > 2 * count:
