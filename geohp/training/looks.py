@@ -26,17 +26,9 @@ _IMAGES = 64
 
 
 @dataclass(frozen=True)
-class SeenPatches:
-    """Patches as a method and as a person sees them.
+class SeenPatches(ImagePatches):
+    """Patches as a method and as a person sees them: their codes, and looks, which are known."""
 
-    Attributes:
-        codes: (n, D) float32, on the CPU.
-        image: (n,) the number of the image that each is of, from 0 on.
-        looks: of the same patches.
-    """
-
-    codes: Tensor
-    image: Tensor
     looks: Looks
 
 
@@ -89,7 +81,7 @@ def draw_patches(
     """
     seen = see_patches(head, features, images, rows=rows, seed=seed) if with_looks else None
     if seen is not None:
-        return ImagePatches(seen.codes, seen.image, seen.looks)
+        return seen
     codes = (head(maps) for maps in features.sample(images))
     return rows_of_images(codes, images, rows, Generator().manual_seed(seed))
 
@@ -103,7 +95,7 @@ def _lots(features: FeatureSampler, images: int) -> Iterator[tuple[Tensor, Tenso
 
 def gather_by_look(method: Method, seen: SeenPatches, classes: ClassesConfig, seed: int) -> GatheredCovers | None:
     """Gather covers of much of the ground, which become the method's clusters; ``None`` where there are none."""
-    gathered = gather_covers(seen.codes, seen.looks, classes.clusters, extra=classes.extra_clusters, seed=seed)
+    gathered = gather_covers(seen.rows, seen.looks, classes.clusters, extra=classes.extra_clusters, seed=seed)
     if gathered is not None:
         logger.info(gathered.sentence)
         method.probe = gathered.probe.to(method.probe.clusters)
@@ -119,6 +111,6 @@ def colour_by_look(model: LandCoverModel, seen: SeenPatches, chosen: Sequence[st
         seen: of images that it was trained on.
         chosen: colours of the first classes, which stay.
     """
-    clusters = model.probe.classes_of(seen.codes)
+    clusters = model.probe.classes_of(seen.rows)
     classes = coloured_by_look(model.card.classes, seen.looks.colours, clusters, chosen)
     model.card = replace(model.card, classes=classes)
