@@ -113,7 +113,8 @@ def change(old: str | Path, new: str | Path, options: ChangeOptions) -> ChangeRe
         GeohpError: model or options cannot be used.
     """
     old, new = str(old), str(new)
-    options.check(overwrite=options.overwrite, inputs=[old, new, *options.sources])
+    inputs = [old, new, *options.sources]
+    options.check(overwrite=options.overwrite, inputs=inputs, input_layer=options.aoi_layer)
     options = read_area(options)
     are_labels = check_dates(old, new, options)
     with open_dates(old, new, options, are_labels=are_labels) as dates:

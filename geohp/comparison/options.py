@@ -10,6 +10,7 @@ from geohp.errors import ConfigError
 from geohp.files.checks import RASTERS, check_output, check_suffix
 from geohp.files.unfinished import is_half_published, remove_abandoned_folder
 from geohp.inference.map_options import MapOptions
+from geohp.raster.area_of_interest import area_files
 from geohp.vector.targets import check_target
 
 LAYER = "change"
@@ -24,6 +25,10 @@ _FORMATS = {
     "picture": ((".png",), "pictures"),
     "qml": ((".qml",), "styles"),
 }
+
+
+MAPS = tuple(f"{date}{kind}.tif" for date in ("old", "new") for kind in ("", "_confidence"))
+"""Names of the maps of both dates in their folder."""
 
 
 def hidden_maps(out: Path) -> Path:
@@ -61,8 +66,13 @@ class ChangeProducts:
             **style,
         }
 
-    def check(self, *, overwrite: bool, inputs: Iterable[str | Path]) -> None:
+    def check(self, *, overwrite: bool, inputs: Iterable[str | Path], input_layer: str | None = None) -> None:
         """Refuse what could not be written, before work begins.
+
+        Args:
+            overwrite: existing files may be replaced.
+            inputs: files that are read, which may not.
+            input_layer: that is read of a file with several.
 
         Raises:
             OutputError: a suffix of another format, or see :func:`geohp.files.checks.check_output` and
@@ -75,7 +85,7 @@ class ChangeProducts:
             remove_abandoned_folder(hidden_maps(self.paths["out"]))
         for name, path in self.paths.items():
             if name == "polygons":
-                check_target(path, layer=LAYER, overwrite=overwrite)
+                check_target(path, layer=LAYER, overwrite=overwrite, inputs=sources, input_layer=input_layer)
                 continue
             suffixes, what = _FORMATS[name]
             check_suffix(path, suffixes, what)
@@ -109,8 +119,10 @@ class ChangeOptions(MapOptions, ChangeProducts):
         if not 0 <= self.min_confidence <= 1:
             problem = f"{{option}}: {self.min_confidence} is no confidence"
             raise ConfigError(problem, "give a number from 0 to 1", option="min_confidence")
+        if self.maps is not None and Path(self.out).resolve() in {Path(self.maps).resolve() / name for name in MAPS}:
+            raise ConfigError(f"{{option}}: {self.out} is one of these", "give another name or folder", option="maps")
 
     @property
     def sources(self) -> list[str | Path]:
         """Further files that are read."""
-        return list(self.confidence or ())
+        return [*(self.confidence or ()), *area_files(self)]

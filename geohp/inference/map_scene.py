@@ -21,6 +21,7 @@ from geohp.inference.map_options import MapOptions
 from geohp.inference.products import Products
 from geohp.model.digest import model_sha256
 from geohp.options import keywords
+from geohp.raster.area_of_interest import area_files
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import holds_data, opened_raster
 from geohp.raster.read.scene import Scene
@@ -170,7 +171,7 @@ def map_scene(
     if segmenter is None:
         check_map(scene, products, options)
     else:
-        products.check(overwrite=options.overwrite, inputs=[name])
+        _check_products(name, products, options)
     # Not before: whatever is wrong with files and options is found without torch, which takes seconds.
     from geohp.inference.rasters import written_rasters
     from geohp.inference.segment import resolve_segmenter
@@ -220,10 +221,15 @@ def check_map(scene: str | Path | Scene, products: Products, options: MapOptions
     if options.datetime is not None and not products.stac:
         raise ConfigError("{option}: is for STAC Items", "ask for one, too, or leave it out", option="datetime")
     name = scene.path if isinstance(scene, Scene) else str(scene)
-    products.check(overwrite=options.overwrite, inputs=[name])
+    _check_products(name, products, options)
     check_scene_mapping(scene, options)
     if products.polygons is not None:
         _check_measuring(scene)
+
+
+def _check_products(scene: str, products: Products, options: MapOptions) -> None:
+    inputs = [scene, *area_files(options)]
+    products.check(overwrite=options.overwrite, inputs=inputs, input_layer=options.aoi_layer)
 
 
 def _check_measuring(scene: str | Path | Scene) -> None:

@@ -75,8 +75,13 @@ class Products:
             paths["stac"] = self.labels.with_suffix(".json") if self.stac is True else _as_path(self.stac)
         return paths
 
-    def check(self, *, overwrite: bool, inputs: Iterable[str | Path]) -> None:
+    def check(self, *, overwrite: bool, inputs: Iterable[str | Path], input_layer: str | None = None) -> None:
         """Refuse what could not be written, before work begins.
+
+        Args:
+            overwrite: existing files may be replaced.
+            inputs: files that are read, which may not.
+            input_layer: that is read of a file with several.
 
         Raises:
             ConfigError: one name for two files.
@@ -91,7 +96,7 @@ class Products:
             if other != name:
                 raise ConfigError(f"{path}: named for both {other} and {name}", "give them different names")
             if name == "polygons":
-                check_target(path, overwrite=overwrite)
+                check_target(path, overwrite=overwrite, inputs=sources, input_layer=input_layer)
                 continue
             if name in self.rasters:
                 check_suffix(path, RASTERS, "rasters")

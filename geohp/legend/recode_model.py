@@ -59,7 +59,7 @@ def recode_model_file(
     """
     out = check_suffix(out, MODELS, "models")
     source = find_model(model)
-    check_output(out, overwrite=overwrite, inputs=[source])
+    check_output(out, overwrite=overwrite, inputs=[source] if weights is None else [source, weights])
     names, card = Legend.of(legend), read_card(source)
     if names.model_sha256 is None:  # of others the model itself is asked first
         names.check([entry.id for entry in card.classes], str(source))

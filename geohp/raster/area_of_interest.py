@@ -41,11 +41,13 @@ class AreaOfInterest:
         name: the area in messages.
         shape: a valid polygon or multipolygon of shapely's, x and y in the CRS.
         crs: as WKT.
+        file: that it was read from, if any.
     """
 
     name: str
     shape: Any
     crs: str
+    file: Path | None = None
 
     @classmethod
     def of(cls, area: Any, layer: str | None = None) -> AreaOfInterest:
@@ -67,7 +69,7 @@ class AreaOfInterest:
             if not path.is_file():
                 raise SourceError(f"{area}: no such file", "give a file of polygons")
             frame = read_vectors(path, layer, option="aoi_layer")
-            return cls(str(area), _joined(frame.geometry.to_numpy(), str(area)), _wkt(frame.crs, str(area)))
+            return cls(str(area), _joined(frame.geometry.to_numpy(), str(area)), _wkt(frame.crs, str(area)), path)
         if hasattr(area, "geometry") and hasattr(area, "crs"):
             name = "the area of interest"
             return cls(name, _joined(area.geometry.to_numpy(), name), _wkt(area.crs, name))
@@ -162,6 +164,14 @@ def asked_area(options: AreaOptions) -> AreaOfInterest | None:
         SourceError: see :meth:`AreaOfInterest.of`.
     """
     return None if options.aoi is None else AreaOfInterest.of(options.aoi, options.aoi_layer)
+
+
+def area_files(options: AreaOptions) -> list[Path]:
+    """The file that the area asked for is read from, where it is one."""
+    area = options.aoi
+    if isinstance(area, AreaOfInterest):
+        return [] if area.file is None else [area.file]
+    return [expand_home(area)] if isinstance(area, (str, Path)) else []
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from geohp.classes import unprintable
@@ -16,13 +17,22 @@ _NO_BEGINNING = "`~!@#$%^&*()+-={}|[]\\:\";'<>?,./"
 """What GDAL does not let names of layers begin with."""
 
 
-def check_target(path: str | Path, *, layer: str = "landcover", overwrite: bool = False) -> Path:
+def check_target(
+    path: str | Path,
+    *,
+    layer: str = "landcover",
+    overwrite: bool = False,
+    inputs: Iterable[str | Path] = (),
+    input_layer: str | None = None,
+) -> Path:
     """Refuse now what :func:`geohp.vector.writing.write_polygons` would refuse later, before hours of work.
 
     Args:
         path: the file to be written.
         layer: name of the layer.
         overwrite: the layer, or the whole file in formats of one layer, may be replaced.
+        inputs: files that are read; none of them is replaced, not even with ``overwrite``.
+        input_layer: that is read of a file with several; the only one by default.
 
     Raises:
         OutputError: see :func:`geohp.vector.writing.write_polygons`.
@@ -31,9 +41,13 @@ def check_target(path: str | Path, *, layer: str = "landcover", overwrite: bool 
     suffix = path.suffix.lower()
     if suffix == ".gpkg" and not _can_be_layer(layer):
         raise OutputError(f"{layer!r} is no name of a layer that GeoPackages take", "choose another")
-    check_output(path, overwrite=overwrite or suffix == ".gpkg")
+    inputs = list(inputs)
+    check_output(path, overwrite=overwrite or suffix == ".gpkg", inputs=[] if suffix == ".gpkg" else inputs)
     if suffix == ".gpkg" and path.exists():
-        layers_of(path)
+        present = {name.lower() for name in layers_of(path)}
+        is_read = any(Path(source).exists() and path.samefile(source) for source in inputs)
+        if is_read and layer.lower() in present and (input_layer or layer).lower() == layer.lower():
+            raise OutputError(f"{path}: its layer {layer!r} is the input itself", "choose another layer or file")
     if not overwrite:
         refuse_taken(path, layer)
     return path

@@ -16,6 +16,7 @@ from geohp.files.atomic import atomic_write
 from geohp.files.checks import check_output
 from geohp.files.unfinished import is_half_published
 from geohp.options import keywords
+from geohp.raster.area_of_interest import area_files
 from geohp.raster.read.labels import complete_classes
 from geohp.style import categorised_qml
 from geohp.vector.formats import Batches, write_batches, write_parquet
@@ -129,7 +130,9 @@ def polygonize_file(labels: str | Path | DataArray, path: str | Path, options: P
         OutputError: see :func:`write_polygons`.
     """
     overwrite = options.overwrite or is_half_published(Path(path))
-    path = check_target(path, layer=options.layer, overwrite=overwrite)
+    path = check_target(
+        path, layer=options.layer, overwrite=overwrite, inputs=area_files(options), input_layer=options.aoi_layer
+    )
     if options.qml:
         check_output(path.with_suffix(".qml"), overwrite=overwrite)
     with open_polygons(labels, options) as polygons:

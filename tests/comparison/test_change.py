@@ -263,6 +263,12 @@ def test_what_cannot_be_compared_is_refused(dates, tmp_path, write_scene, three_
     refused(ConfigError, "classes=: is for scenes", old, new, classes=4)
     refused(ConfigError, "min_confidence=: 1.5 is no confidence", old, new, min_confidence=1.5)
     refused(OutputError, r"change.txt has the suffix", old, new, matrix=tmp_path / "change.txt")
+    area = gpd.GeoDataFrame(geometry=gpd.points_from_xy([0], [0], crs=UTM).buffer(1e7))
+    area.to_file(tmp_path / "area.geojson")
+    own = {"aoi": tmp_path / "area.geojson", "polygons": tmp_path / "area.geojson", "overwrite": True}
+    refused(OutputError, "area.geojson: is the input itself", old, new, **own)
+    with pytest.raises(ConfigError, match=r"old\.tif is one of these"):
+        geohp.change(scene, twin, tmp_path / "maps" / "old.tif", classes=2, maps=tmp_path / "maps")
 
 
 def test_two_scenes_get_one_model(write_scene, three_fields, tmp_path):

@@ -1,6 +1,7 @@
 """Maps of an area of interest: inside they are those of the whole scene, outside nothing is computed or said."""
 
 import json
+import shutil
 
 import geopandas as gpd
 import numpy as np
@@ -197,3 +198,17 @@ def test_workers_share_an_area(tall_scene, tall_model, two_fields, tmp_path):
     ):
         geohp.segment_file(tall_scene, tmp_path / "shared.tif", client=client, **options)
     np.testing.assert_array_equal(read(tmp_path / "shared.tif"), read(tmp_path / "alone.tif"))
+
+
+def test_the_area_is_not_replaced_even_when_asked_to(tall_scene, tmp_path, windows):
+    area = area_file(tmp_path / "area.geojson", tall_scene, (40, 700, 300, 900))
+    before = area.read_bytes()
+    also = area.rename(tmp_path / "area.json")
+    shutil.copy(also, area)
+    for aoi, products in ((area, {"polygons": area}), (also, {"stac": True})):
+        with pytest.raises(OutputError, match="is the input itself"):
+            geohp.segment_file(tall_scene, tmp_path / "area.tif", classes=2, aoi=aoi, overwrite=True, **products)
+    with pytest.raises(OutputError, match="is the input itself"):
+        geohp.polygonize_file(tall_scene, area, aoi=area, overwrite=True)
+    assert area.read_bytes() == before
+    assert not windows

@@ -52,6 +52,19 @@ def test_other_suffixes_are_refused(tmp_path):
         check_target(tmp_path / "a.dxf")
 
 
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".fgb"])
+def test_what_is_read_is_not_replaced_even_when_asked_to(tmp_path, suffix):
+    path = write(tmp_path / f"a{suffix}", "landcover")
+    with pytest.raises(OutputError, match="is the input itself"):
+        check_target(path, overwrite=True, inputs=[path])
+    assert check_target(tmp_path / f"b{suffix}", overwrite=True, inputs=[path]) == tmp_path / f"b{suffix}"
+    if suffix == ".gpkg":  # which has room for both
+        write(path, "area")
+        assert check_target(path, overwrite=True, inputs=[path], input_layer="area") == path
+        with pytest.raises(OutputError, match="its layer 'Area' is the input itself"):
+            check_target(path, layer="Area", overwrite=True, inputs=[path], input_layer="area")
+
+
 @pytest.mark.parametrize(
     "layer", ["", " ", "gpkg_contents", "layer_styles", "RTREE_a_geom", "sqlite_x", "[x]", "a\nb", "a\0b"]
 )

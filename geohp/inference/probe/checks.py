@@ -26,7 +26,9 @@ def check_probe(
     """
     if out is not None:
         check_suffix(out, MODELS, "models")
-        inputs = [path for path in (options.model, reference) if isinstance(path, str | Path)]
+        named = [path for path in (options.model, reference, options.weights) if isinstance(path, str | Path)]
+        # Of a run its model, which lies in it.
+        inputs = [find_model(path) if path == options.model and Path(path).is_dir() else path for path in named]
         check_output(out, overwrite=overwrite, inputs=inputs)
     if options.model is None and options.backbone is None:
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import geopandas
@@ -19,6 +20,7 @@ from geohp.errors import ConfigError, DataError, GeohpError, OutputError
 from geohp.inference.probe.discriminant import Conditioning
 from geohp.model.digest import model_sha256
 from geohp.model.file import load_model, save_model
+from geohp.model.runs import MODEL_NAME
 from geohp.options import FitOptions
 from geohp.raster.read.scene import open_scene
 
@@ -241,6 +243,9 @@ def test_mistakes_are_one_sentence(scene, run, tmp_path, write_scene):
     far = squares().translate(5000)
     far = geopandas.GeoDataFrame({"landuse": squares()["landuse"]}, geometry=far, crs="EPSG:32633")
     plain = write_scene(np.zeros((3, 40, 40), np.uint8), "plain.tif", crs=None)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(run, folder / MODEL_NAME)
     cases = [
         ((run, scene, squares()), {"field": "landuze"}, DataError, "has no field 'landuze'.*did you mean 'landuse'"),
         ((run, scene, squares(crs=None)), {}, DataError, "the reference has no coordinate reference system"),
@@ -251,6 +256,12 @@ def test_mistakes_are_one_sentence(scene, run, tmp_path, write_scene):
         ((run, scene, squares()), {"backbone": "rcf"}, ConfigError, "backbone=: the model has its own"),
         ((run, scene, squares()), {"out": tmp_path / "model.pt"}, OutputError, "models are written to .safetensors"),
         ((run, scene, squares()), {"out": run, "overwrite": True}, OutputError, "run.safetensors"),
+        (
+            (folder, scene, squares()),
+            {"out": folder / MODEL_NAME, "overwrite": True},
+            OutputError,
+            "is the input itself",
+        ),
         ((run, tmp_path / "no.tif", squares()), {}, GeohpError, "no.tif"),
         ((run, scene, tmp_path / "no.gpkg"), {}, DataError, "no.gpkg: no such file"),
         ((run, [], squares()), {}, ConfigError, "no scenes to find labels on; name some"),
