@@ -228,7 +228,7 @@ def check_map(scene: str | Path | Scene, products: Products, options: MapOptions
 
 
 def _check_products(scene: str, products: Products, options: MapOptions) -> None:
-    inputs = [scene, *area_files(options)]
+    inputs: list[str | Path] = [scene, *area_files(options)]
     products.check(overwrite=options.overwrite, inputs=inputs, input_layer=options.aoi_layer)
 
 
