@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from unicodedata import category
+from unicodedata import category, normalize
 
 NODATA_LABEL = 255
 """The label of pixels without data; classes count from 0 and never reach it."""
@@ -70,6 +70,11 @@ def unprintable(name: str) -> bool:
 def printable(name: str) -> str:
     """A name that anything can show: blanks for what is :func:`unprintable`."""
     return " ".join("".join(" " if unprintable(c) else c for c in name).split()) if unprintable(name) else name
+
+
+def one_spelling(name: str) -> str:
+    """A name as all write it: no blanks around it, and letters with accents as one character (Unicode's NFC)."""
+    return normalize("NFC", name).strip(" ")
 
 
 def default_classes(count: int) -> tuple[LandCoverClass, ...]:

@@ -17,6 +17,7 @@ from pyproj import Transformer
 from pyproj.exceptions import ProjError
 from rasterio.warp import transform_bounds
 
+from geohp.classes import one_spelling
 from geohp.errors import DataError, VectorError
 from geohp.raster.grid import Grid, parse_crs
 from geohp.raster.sources.vector_files import (
@@ -167,6 +168,9 @@ def _read(
         raise DataError(f"{name} has no layers to choose from", f"leave the layer {layer!r} out")
     if frame.active_geometry_name is None:
         raise DataError(f"{name} has no geometries", _OTHER_REFERENCE)
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise DataError(f"{name} has several fields {twice!r}", "rename all but one")
     check_crs(known_crs(frame.crs), name, labels)
     frame = frame.rename(columns=str).reset_index(drop=True)
     dtypes = {str(column): frame[column].dtype for column in frame.columns if column != frame.geometry.name}
@@ -209,6 +213,7 @@ def _choose_field(dtypes: Mapping[str, Any], field: str | None, name: str) -> st
     """The field asked for, or the only one of texts or whole numbers that is no row number."""
     fields = ", ".join(dtypes) or "none"
     if field is not None:
+        field = str(field)
         if field in dtypes:
             return field
         close = get_close_matches(field, dtypes, n=1, cutoff=0.5)
@@ -232,11 +237,11 @@ def _texts(values: Any) -> Any:
     """Attributes as names: 7 and 7.0 become "7"; missing where there is nothing but blanks."""
 
     def text(value: Any) -> str | None:
-        if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
             return None
         if isinstance(value, float | np.floating) and float(value).is_integer():
             value = int(value)
-        return " ".join(str(value).split()) or None
+        return one_spelling(" ".join(str(value).split())) or None
 
     return pd.Series([text(value) for value in values], dtype=object)
 

@@ -32,7 +32,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes, is_colour, unprintable
+from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes, is_colour, one_spelling, unprintable
 from geohp.config.documents import DocumentError, read_yaml, write_yaml
 from geohp.config.loading import nearest
 from geohp.config.strict import Strict
@@ -264,7 +264,7 @@ class Legend:
             for label, text in document.items():
                 if not isinstance(text, str):
                     raise ConfigError(f"{name}: label {label} is named {_shown(text)}", "write the name in quotes")
-            return cls.named(document, name)
+            return cls.named({label: one_spelling(text) for label, text in document.items()}, name)
         try:
             parsed = _Document.model_validate(document)
         except ValidationError as error:

@@ -71,6 +71,8 @@ def check_reference(source: Any) -> Any:
     """
     if isinstance(source, str) and "://" not in source and not source.startswith("/vsi"):
         source = Path(source)
+    if source is None:
+        raise DataError("there is no reference", "give polygons, points or a raster of classes")
     if isinstance(source, Path) and not source.exists():
         raise DataError(f"{source}: no such file", "check the path of the reference")
     return source

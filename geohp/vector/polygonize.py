@@ -60,6 +60,9 @@ class PolygonizeOptions(PolygonOptions, AreaOptions):
         super().__post_init__()
         if self.classes is not None and self.legend is not None:
             raise VectorError("classes and a legend are both given", "name the labels in one of them only")
+        if not all(isinstance(entry, LandCoverClass) for entry in self.classes or ()):
+            problem = "classes are to be LandCoverClass objects, each with its label, name and colour"
+            raise VectorError(problem, "give such, or only names: legend=geohp.Legend.named({0: 'water'})")
         if self.aoi is not None and self.simplify_boundary:
             problem = "{option}: the edge of an area of interest is kept as it is"
             raise VectorError(problem, "leave one of the two out", option="simplify_boundary")

@@ -14,6 +14,7 @@ from rasterio.crs import CRS
 
 from geohp.errors import DataError, VectorError
 from geohp.legend.features import extent_in, feature_number, natural, on_grid, read_features
+from geohp.legend.references import check_reference
 from geohp.raster.grid import Grid
 
 UTM = "EPSG:25832"
@@ -184,3 +185,24 @@ def test_a_reference_on_the_moon_is_refused_in_a_sentence():
     with pytest.raises(VectorError, match="there is no way from") as caught:
         read(frame(crs="+proj=longlat +R=1737400 +no_defs", cover=["wood"]))
     assert "\n" not in str(caught.value)
+
+
+def test_names_of_one_spelling_are_one_class():
+    """Of an accent there are two ways to write it, which nobody sees."""
+    spelled = ["for\u00eat", "fore\u0302t", " for\u00eat "]
+    assert read(frame([SQUARE] * 3, cover=spelled)).names == ("for\u00eat",)
+
+
+def test_dates_that_are_missing_name_nothing():
+    known = read(frame([SQUARE] * 2, built=pd.to_datetime(["2020-01-01", None])), field="built")
+    assert known.names == ("2020-01-01 00:00:00",)
+
+
+def test_frames_and_fields_that_cannot_be_meant_are_refused():
+    twice = pd.concat([frame(cover=["a"]), frame(cover=["b"])[["cover"]]], axis=1)
+    with pytest.raises(DataError, match="several fields 'cover'"):
+        read(twice)
+    with pytest.raises(DataError, match="has no field '5'"):
+        read(frame(cover=["a"]), field=5)
+    with pytest.raises(DataError, match="there is no reference"):
+        check_reference(None)

@@ -245,3 +245,10 @@ def test_a_file_is_read_by_people(tmp_path):
         "  - {id: 0, name: 'no', labels: [0]}",
         "  - {id: 1, name: 'wäter: [deep]', colour: '#0077bb', labels: [3, 5]}",
     ]
+
+
+def test_names_by_hand_of_one_spelling_are_one_class(tmp_path):
+    """Of an accent there are two ways to write it, which nobody sees, no more than a blank at the end."""
+    legend = Legend.read(write(tmp_path, '{0: "for\\u00eat", 1: "fore\\u0302t", 2: "for\\u00eat "}'))
+    assert [entry.name for entry in legend.classes] == ["for\u00eat"]
+    assert legend.labels == {0: 0, 1: 0, 2: 0}

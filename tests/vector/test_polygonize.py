@@ -478,3 +478,12 @@ def test_labels_that_change_while_they_are_read_give_no_polygons(write_scene, tm
     with pytest.raises(SceneError, match="has changed while it was read"):
         polygonize_file(labels, tmp_path / "p.geojson", block_px=20, progress=changing)
     assert not (tmp_path / "p.geojson").exists()
+
+
+def test_what_is_no_label_map_or_no_class_is_refused_in_a_sentence():
+    for nothing in (None, [[1, 2]], xr.Dataset({"a": (("y", "x"), np.zeros((2, 2), np.uint8))})):
+        with pytest.raises(SceneError, match=r"no xarray\.DataArray"):
+            polygonize(nothing)
+    labels = xr.DataArray(np.zeros((2, 2), np.uint8), dims=("y", "x"))
+    with pytest.raises(VectorError, match="LandCoverClass objects"):
+        polygonize(labels, classes=["water", "forest"])

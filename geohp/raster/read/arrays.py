@@ -161,6 +161,8 @@ def unmasked(array: DataArray) -> DataArray:
     xarray does so when it opens a netCDF, zarr or raster file with a fill value, and notes in the array's encoding what
     it has read.
     """
+    if not hasattr(array, "dtype"):  # no array at all, as will be said
+        return array
     encoding = getattr(array, "encoding", {})
     dtype, fill = np.dtype(encoding.get("dtype", "f4")), encoding.get("_FillValue")
     if array.dtype.kind != "f" or dtype.kind not in "iu" or fill is None or encoding.get("scale_factor", 1) != 1:

@@ -198,7 +198,7 @@ def open_labels(labels: str | Path | DataArray, *, any_values: bool | None = Non
     """
     labels = labels if isinstance(labels, str | Path) else unmasked(labels)
     with opened_raster(labels) as (dataset, name):
-        raster = LabelRaster(dataset, name, None if isinstance(labels, str | Path) else labels.attrs)
+        raster = LabelRaster(dataset, name, getattr(labels, "attrs", None))
         if not any_values:
             raster.refuse_quantities(
                 "" if any_values is None else ", or take the stored integers for labels with {option}"
