@@ -1,8 +1,8 @@
 """YAML that people write, configurations and legends: read strictly, in little time and memory whatever it says.
 
-PyYAML alone takes 1e-4 for a string, and off, which is a setting, for false; of a key that comes twice it takes the
-last without a word. Aliases let a page of text stand for more values than memory holds, and brackets nest deeper than
-Python calls.
+PyYAML alone takes 1e-4 for a string, 010 for 8, and off, which is a setting, for false; of a key
+that comes twice it takes the last without a word. Aliases let a page of text stand for more values than memory holds,
+and brackets nest deeper than Python calls.
 """
 
 from __future__ import annotations
@@ -100,19 +100,31 @@ class _Dumper(yaml.SafeDumper):
     """PyYAML's, which puts into quotes what the loader would not take for a text."""
 
 
-_BOOL, _FLOAT, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "merge"))
+_BOOL, _FLOAT, _INT, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "merge"))
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_BOOL, _INT)]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 for _kind in (_Loader, _Dumper):
     _kind.add_implicit_resolver(
+        _INT, re.compile(r"^[-+]?(?:[0-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)$"), list("-+0123456789")
+    )
+    _kind.add_implicit_resolver(
         _FLOAT,
         re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)$"),
         list("-+0123456789."),
     )
+
+
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    """A whole number; codes with zeros in front are in tens like all others, where PyYAML takes 010 for 8."""
+    digits = node.value.replace("_", "")
+    return int(digits) if digits.lstrip("-+").isdigit() else int(digits, 0)
+
+
+_Loader.add_constructor(_INT, _construct_int)
 
 
 def _check(root: yaml.Node, loader: _Loader) -> None:

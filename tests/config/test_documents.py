@@ -72,7 +72,8 @@ def test_what_merges_and_aliases_mean_stays():
 
 
 @pytest.mark.parametrize(
-    "value", ["1e4", "1e-4", "no", "off", "yes", "null", "0x1", "2024-01-31", "", " ", "a: b", "*a"]
+    "value",
+    ["010", "08", "1:30", "1e4", "1e-4", "no", "off", "yes", "null", "0x1", "2024-01-31", "", " ", "a: b", "*a"],
 )
 def test_texts_are_written_so_that_they_are_read_as_texts(value):
     assert read_yaml(write_yaml({"a": value, value: "b"})) == {"a": value, value: "b"}
@@ -82,3 +83,12 @@ def test_values_keep_their_types():
     value = {"a": [1, 2.5, float("inf"), True, None], "b": {"c": datetime.date(2024, 1, 31)}}
     assert read_yaml(write_yaml(value)) == value
     assert read_yaml("") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("010", 10), ("08", 8), ("-007", -7), ("1_000", 1000), ("0x1F", 31), ("0b101", 5), ("0", 0), ("1:30", "1:30")],
+)
+def test_whole_numbers_are_what_people_mean(text, value):
+    """Codes of classes have zeros in front, and are not counted in eights."""
+    assert read_yaml(f"{{a: {text}}}" if ":" not in text else f"a: {text}") == {"a": value}
