@@ -27,7 +27,7 @@ from geohp.config.loading import dump_config, load_config, parse_config, read_do
 from geohp.config.reference import config_reference, config_schema, resolve_key
 from geohp.errors import GeohpError
 
-_LIMITS = Limits(seconds=300, memory_mb=512, environment={"GEOHP_TEST_NAME": "from the environment"})
+_LIMITS = Limits(seconds=600, memory_mb=512, environment={"GEOHP_TEST_NAME": "from the environment"})
 _BASE = "name: probe\ndata: {images: [missing.tif]}\nbackbone: {name: rcf}\nmethod: {name: hp}\n"
 _AUTO = _BASE.replace("{images", "{patch_px: auto, images")
 
@@ -273,7 +273,7 @@ def _trained(number: int) -> Case:
     """A training with some keys set otherwise: a model that maps its image, or a refusal that leaves nothing."""
     rng = random.Random(f"configurations trained {number}")
     method = rng.choice(("hp", "hp", "kmeans", "kmeans", "stego", "maskcontrast"))
-    settings = _accepted_settings(rng, method)
+    settings = [*_accepted_settings(rng, method), *_drawn_devices(number)]
 
     def attack(folder: Path) -> Outcome:
         made, run, out = specimens(), folder / "run", folder.with_name("map.tif")
@@ -291,6 +291,13 @@ def _trained(number: int) -> Case:
         return replace(outcome, verdict="failed", detail=mistake) if mistake else outcome
 
     return Case(f"trained {method}: {' '.join(settings)[:80]}", attack)
+
+
+def _drawn_devices(number: int) -> list[str]:
+    """Mostly one, else two, whose processes each take seconds to begin, or more than there are processors."""
+    too_many = 1 + max(2, os.cpu_count() or 1)
+    devices = random.Random(f"configurations devices {number}").choice((1, 1, 1, 1, 2, too_many))
+    return [] if devices == 1 else [f"train.devices={devices}"]
 
 
 def _accepted_settings(rng: random.Random, method: str) -> list[str]:

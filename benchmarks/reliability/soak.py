@@ -147,7 +147,7 @@ def _figures(records: Sequence[Record]) -> str:
 
 _SHOWN = ("trimmed_mb", "handles", "threads", "temporary")
 
-PART = Part("soak", "Training and mapping over and over in one process (12 h)", _case, 720, _figures)
+PART = Part("soak", "Training and mapping over and over in one process", _case, 720, _figures)
 
 
 def draw(records: Sequence[Record]) -> bytes:

@@ -12,20 +12,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import active_children
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch.multiprocessing as multiprocessing
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.multiprocessing.spawn import ProcessException
 
-from geohp.errors import ConfigError
+from geohp.errors import ConfigError, GeohpError
 from geohp.model.runs import CHECKPOINT_NAME, TENSORBOARD, UNFINISHED
 from geohp.progress import Progress, no_progress
 from geohp.training.batches import FeatureBatches
 from geohp.training.checkpoints import STOPPING, Checkpoints, StoppedError, check_readable
 from geohp.training.checks import check_cpu, no_logger
 from geohp.training.figures import FiguresReader
+from geohp.training.relay import Relay
 from geohp.training.task import MethodTask, StepReport
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def run_training(
         task: the method, ready to train.
         settings: epochs, devices, precision, loggers.
         work: the run folder.
-        progress: of every step; that of a training over several processes travels to them.
+        progress: of every step; a :class:`Relay` where several processes train, which brings back what they fail with.
         callbacks: further ones; checkpoints include their state.
 
     Raises:
@@ -66,14 +68,18 @@ def run_training(
     _check(settings, accelerator)
     if checkpoint.is_file():
         check_readable(checkpoint)
-    with _quietly(), _interruptible(), _signals_for_workers(settings.devices), _sharing_by_name():
-        trainer = L.Trainer(
+    with (
+        _quietly(), _interruptible(), _meeting_place(settings.devices), _signals_for_workers(settings.devices),
+        _sharing_by_name(),
+    ):  # fmt: skip
+        trainer = _Trainer(
             max_epochs=settings.epochs,
             # Lightning counts the steps of all optimisers.
             max_steps=-1 if settings.max_steps is None else task.total_steps * len(task.method.optimizers()),
             accelerator=accelerator,
             devices=settings.devices,
             strategy="auto" if settings.devices == 1 else "ddp_spawn",
+            plugins=[LightningEnvironment()],  # else a scheduler's variables would say how many processes there are
             precision=_PRECISION[settings.precision],  # type: ignore[arg-type]
             deterministic=True if settings.deterministic else None,
             logger=_loggers(settings, work, unfinished, attempt),
@@ -90,6 +96,7 @@ def run_training(
             enable_checkpointing=False,
             enable_model_summary=False,
         )
+        trainer.relay = progress if isinstance(progress, Relay) else None
         resumed = checkpoint if checkpoint.is_file() else None
         trainer.fit(task, FeatureBatches(task), ckpt_path=resumed, weights_only=True)
     merge_metrics([part / METRICS_NAME for part in _attempts(unfinished)], work / METRICS_NAME)
@@ -171,6 +178,45 @@ def _check(settings: TrainConfig, accelerator: str) -> None:
         raise ConfigError(f"train.devices = {settings.devices}: there is one device of this kind")
 
 
+class _Trainer(L.Trainer):
+    """One of several processes tells its mistake before it ends.
+
+    Attributes:
+        relay: to where training was started.
+    """
+
+    relay: Relay | None = None
+
+    def _fit_impl(self, *arguments: Any, **options: Any) -> None:
+        try:
+            super()._fit_impl(*arguments, **options)
+        except GeohpError as error:
+            if self.relay is not None and self.world_size > 1:
+                self.relay.fail(error)
+            raise
+
+
+@contextmanager
+def _meeting_place(devices: int) -> Iterator[None]:
+    """Where several processes meet: a port that is open from before they start, so that nobody takes it meanwhile."""
+    if devices == 1:
+        yield
+        return
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    place = {"MASTER_ADDR": store.host, "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    before = {name: os.environ.pop(name, None) for name in place}
+    os.environ.update(place)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """An interrupt is one, also where training ends in good order.
@@ -230,7 +276,7 @@ def _sharing_by_name() -> Iterator[None]:
         multiprocessing.set_sharing_strategy(usual)  # type: ignore[no-untyped-call]
 
 
-_SPEAKERS = ("lightning.pytorch", "lightning.fabric")
+_SPEAKERS = ("lightning.pytorch", "lightning.fabric", "torch.multiprocessing.spawn")
 
 
 def _silence_lightning() -> None:

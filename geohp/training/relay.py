@@ -1,19 +1,24 @@
-"""Across processes: what those of a training report and log reaches whoever listens where it was started."""
+"""Across processes: what those of a training report, log and fail with reaches whoever listens where it was started."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from logging.handlers import QueueHandler
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch.multiprocessing as multiprocessing
+from torch.multiprocessing.spawn import ProcessException
 
+from geohp.errors import GeohpError
 from geohp.progress import Progress
 
 _PACKAGE = "geohp"
+_PATIENCE_S = 10.0
 
 
 class Relay:
@@ -26,6 +31,7 @@ class Relay:
     def __init__(self, progress: Progress) -> None:
         self._progress: Progress | None = progress
         self._queue: Any = multiprocessing.get_context("spawn").SimpleQueue()
+        self._error: BaseException | None = None
 
     def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
         """Report: at once where the listener is, and through the queue elsewhere."""
@@ -33,6 +39,10 @@ class Relay:
             self._progress(stage, done, total, detail)
         else:
             self._queue.put((stage, done, total, detail))
+
+    def fail(self, error: GeohpError) -> None:
+        """Have the listener raise what ends another process, of which only a traceback's text would arrive there."""
+        self._queue.put(error)
 
     def __getstate__(self) -> dict[str, object]:
         # Progress bars and terminals do not travel.
@@ -50,21 +60,49 @@ class Relay:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Pass on what other processes report and log meanwhile."""
-        thread = threading.Thread(target=self._listen, daemon=True)
+        """Pass on what other processes report and log meanwhile, and raise what they fail with.
+
+        Where whoever listens raises something, the processes begun meanwhile are stopped, and that is raised.
+        """
+        thread = threading.Thread(target=self._listen, args=(active_children(),), daemon=True)
         thread.start()
+        ended = None
         try:
             yield
+        except ProcessException as error:
+            ended = error
         finally:
-            self._queue.put(None)
-            thread.join()
+            # No last message: a process that was killed as it wrote holds the lock for good.
+            self._queue._writer.close()
+            thread.join(_PATIENCE_S)  # not for ever: another process may have inherited the pipe
+        if self._error is not None:
+            raise self._error from ended
+        if ended is not None:
+            raise ended
 
-    def _listen(self) -> None:
-        while (message := self._queue.get()) is not None:
-            if isinstance(message, logging.LogRecord):
-                logging.getLogger(message.name).handle(message)
-            else:
-                self(*message)
+    def _listen(self, others: Sequence[BaseProcess]) -> None:
+        with suppress(EOFError, OSError):  # all that wrote have ended, one of them perhaps within a message
+            while True:
+                message = self._queue.get()
+                try:
+                    self._take(message)
+                except BaseException as error:  # there is nobody to catch it in this thread
+                    self._fail(error)
+                    for process in set(active_children()).difference(others):
+                        process.terminate()
+
+    def _take(self, message: Any) -> None:
+        if isinstance(message, GeohpError):
+            self._fail(message)
+        elif isinstance(message, logging.LogRecord):
+            logging.getLogger(message.name).handle(message)
+        else:
+            self(*message)
+
+    def _fail(self, error: BaseException) -> None:
+        """The first counts, which is what the others follow from."""
+        if self._error is None:
+            self._error = error
 
 
 class _ToQueue(QueueHandler):

@@ -121,7 +121,7 @@ class MethodTask(L.LightningModule):
         Each part looks for positives among its own images, as each of several processes does.
 
         Raises:
-            ModelError: the device's memory does not do for a single image.
+            ModelError: the device's memory does not do for a single image, or for a process's share of a batch.
         """
         while True:
             for optimizer in optimizers:
@@ -130,8 +130,11 @@ class MethodTask(L.LightningModule):
                 return self._losses(list(batch.parts(self._parts)) if self._parts > 1 else [batch])
             except torch.OutOfMemoryError as error:
                 at_once = math.ceil(len(batch) / self._parts)
-                if self.trainer.world_size > 1:
-                    raise  # the others would wait for this one's gradients
+                if self.trainer.world_size > 1:  # the others would wait for this one's gradients
+                    raise ModelError(
+                        f"device {self.device}: not enough memory for a step on {at_once} images",
+                        "set train.batch_size lower, or train on smaller patches",
+                    ) from error
                 if at_once == 1:
                     raise ModelError(
                         f"device {self.device}: not enough memory for a step on a single image",

@@ -59,6 +59,15 @@ def test_a_step_that_has_not_the_memory_goes_on_with_half(tmp_path, caplog):
     assert "cpu ran out of memory; going on with 2 images at once" in caplog.text
 
 
+def test_of_several_processes_none_goes_on_with_half(tmp_path, monkeypatch):
+    task, _ = trained(tmp_path, room=4)
+    task.method.room = 2
+    monkeypatch.setattr(L.Trainer, "world_size", 2)
+    batch = Batch(task.features.patches(next(iter(task.features.batches()))))
+    with pytest.raises(ModelError, match=r"not enough memory for a step on 4 images; set train\.batch_size lower"):
+        task._accumulate_gradients(batch, task.method.optimizers())
+
+
 def test_parts_give_what_their_mean_gives(tmp_path):
     """The first step by hand: gradients of both halves' losses, half of each."""
     task, method = trained(tmp_path, room=2)

@@ -2,6 +2,8 @@
 
 import copy
 import logging
+import os
+import socket
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ import geohp
 from geohp.config.experiment import TrainConfig
 from geohp.config.loading import load_config
 from geohp.data.factory import open_data
-from geohp.errors import ConfigError, DataError
+from geohp.errors import ConfigError, DataError, TrainingError
 from geohp.methods.base import Batch
+from geohp.methods.factory import create_method
 from geohp.progress import no_progress
 from geohp.training.checks import check_cpu
 from geohp.training.fit import TrainingData, _prepare
@@ -80,7 +83,23 @@ def one_process(photograph):
     return method
 
 
-def test_two_processes_give_what_one_gives_on_both_halves(photograph, labels, tmp_path, caplog, capfd):
+@pytest.fixture
+def taken_port(monkeypatch):
+    """One that others hold by when the processes meet, in an environment that says to meet there."""
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        monkeypatch.setenv("MASTER_PORT", str(port))
+        monkeypatch.setattr("lightning.fabric.plugins.environments.lightning.find_free_network_port", lambda: port)
+        yield str(port)
+
+
+def test_two_processes_give_what_one_gives_on_both_halves(
+    photograph, labels, tmp_path, caplog, capfd, taken_port, monkeypatch
+):
+    for name, value in (("SLURM_NTASKS", "4"), ("SLURM_JOB_NAME", "train")):  # a job of four tasks on a cluster
+        monkeypatch.setenv(name, value)
     told = []
     caplog.set_level(logging.INFO, "geohp")
     run = geohp.train(
@@ -89,6 +108,7 @@ def test_two_processes_give_what_one_gives_on_both_halves(photograph, labels, tm
         out=tmp_path / "run",
         progress=lambda stage, done, total, detail="": told.append((stage, done)),
     )
+    assert os.environ["MASTER_PORT"] == taken_port
     said = "".join(capfd.readouterr())
     assert not any(word in said.lower() for word in ("lightning", "distributed", "weights_only", "trainer."))
     expected = one_process(photograph)
@@ -102,6 +122,21 @@ def test_two_processes_give_what_one_gives_on_both_halves(photograph, labels, tm
     # One of them scores, and does not wait for the other.
     assert [row.split(",")[0] for row in (run.folder / "scores.csv").read_text().splitlines()] == ["epoch", "2"]
     assert any(stage == "scoring" for stage, _ in told)
+
+
+def test_what_one_of_several_processes_fails_with_is_what_training_fails_with(photograph, tmp_path, capfd):
+    settings = [f"data.images={photograph}", *SETTINGS, "train.devices=2", "method.learning_rates.head=1e30"]
+    with pytest.raises(TrainingError, match=r"step \d: .* the training has most likely diverged"):
+        geohp.train("orthophotos-hp", settings, out=tmp_path / "run")
+    assert "".join(capfd.readouterr()) == ""
+
+
+@pytest.mark.parametrize("name", ["hp", "stego", "maskcontrast"])
+def test_what_asks_for_gradients_is_what_learns_by_them(name):
+    """Several processes wait for the gradients of all that asks for them, and end in an error where some never come."""
+    method = create_method(load_config("orthophotos", [f"method.name={name}"]).method, 8, 3, label_classes=0, seed=0)
+    learning = {id(p) for optimizer in method.optimizers() for group in optimizer.param_groups for p in group["params"]}
+    assert {id(p) for p in method.parameters() if p.requires_grad} == learning
 
 
 def test_more_devices_than_there_are_is_one_sentence(photograph, tmp_path, monkeypatch):

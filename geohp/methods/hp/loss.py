@@ -22,13 +22,11 @@ from geohp.methods.hp import streaming
 from geohp.methods.hp.fused import fused
 from geohp.methods.hp.positives import PositivePairs, ViewPairs
 from geohp.methods.hp.products import operand
+from geohp.methods.hp.settings import LOWEST_TEMPERATURE
 from geohp.methods.hp.streaming import Forces, Problem, Sums
 
 BASE_TEMPERATURE = 0.07
 """The loss is scaled by tau / 0.07, as in supervised contrastive learning."""
-
-_LOWEST_TEMPERATURE = 1 / 64
-"""exp(1 / tau), summed over any number of rows, stays within float32: no maximum has to be subtracted."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ def _check(views: list[Tensor], images: int, temperature: float) -> None:
         raise ValueError(f"z and z_mix differ in rows: {', '.join(str(len(view)) for view in views)}")
     if images < 1 or n % images:
         raise ValueError(f"{n} rows are no whole number of patches for each of {images} images")
-    if not temperature >= _LOWEST_TEMPERATURE:
+    if not temperature >= LOWEST_TEMPERATURE:
         raise ValueError(f"the temperature must be at least 1/64, not {temperature}")
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from geohp.methods.settings import Bounds, MethodSettings, Settings, TrainingSize
 
+LOWEST_TEMPERATURE = 1 / 64
+"""exp(1 / tau), summed over any number of rows, stays within float32: no maximum has to be subtracted."""
 _POOL = (1024, 2048)
 """Rows of a pool between which the published settings lie."""
 _IMAGES_A_ROW = 4
@@ -43,7 +45,7 @@ class HPSettings(MethodSettings):
     name: Literal["hp"] = "hp"
     code_channels: Annotated[int, Bounds(ge=2)] = 256
     """Width of the codes (D)."""
-    temperature: Annotated[float, Bounds(gt=0)] = 0.4
+    temperature: Annotated[float, Bounds(ge=LOWEST_TEMPERATURE)] = 0.4
     """Softmax temperature of the contrastive loss (tau)."""
     consistency_weight: Annotated[float, Bounds(ge=0)] = 0.0
     """Weight of the photometric consistency term (alpha); 0 skips the augmented view altogether."""

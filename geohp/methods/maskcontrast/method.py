@@ -58,7 +58,7 @@ class MaskContrast(Method):
         self.averaged = EMAHead(self.head, settings.ema_momentum)
         self.standardise = Standardise(in_channels)
         self.queue = MaskQueue(settings.queue_size, settings.code_channels, in_channels)
-        self.probe = ClusterProbe(settings.code_channels, clusters)
+        self.probe = ClusterProbe(settings.code_channels, clusters).requires_grad_(False)  # k-means settles it
         self.wants_augmented = settings.augmented_keys
         self.head_learning_rate, self.gradient_bound = settings.learning_rates.head, settings.clip_norm
 

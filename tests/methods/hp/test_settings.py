@@ -4,6 +4,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from geohp.config.loading import load_config
+from geohp.errors import ConfigError
 from geohp.methods.hp.settings import HPSettings, LearningRates
 from geohp.methods.settings import TrainingSize
 
@@ -12,6 +14,12 @@ ALL_GIVEN = HPSettings(pool_size=30, warmup_steps=7, renew_interval=2)
 
 def size(images=50, batch_size=8, epochs=10, devices=1):
     return TrainingSize(images=images, batch_size=batch_size, epochs=epochs, devices=devices)
+
+
+def test_a_temperature_that_the_loss_cannot_serve_is_refused_before_anything_is_computed():
+    load_config("orthophotos", ["method.name=hp", "method.temperature=0.015625"])
+    with pytest.raises(ConfigError, match=r"method\.temperature"):
+        load_config("orthophotos", ["method.name=hp", "method.temperature=0.0156"])
 
 
 def test_the_published_numbers():

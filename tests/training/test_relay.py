@@ -1,0 +1,72 @@
+"""What processes tell of themselves arrives where they were started, whatever happens there."""
+
+import itertools
+import os
+import signal
+
+import pytest
+import torch.multiprocessing as multiprocessing
+from torch.multiprocessing.spawn import ProcessException
+
+from geohp.errors import TrainingError
+from geohp.training.relay import Relay
+
+
+def _fail(rank, relay):
+    error = TrainingError("step 3: loss = nan", "begin anew, or {option}", option="resume", value="run")
+    relay.fail(error)
+    raise error
+
+
+def _die_as_it_tells(rank, relay):
+    relay("training", 1, 2)
+    relay._queue._wlock.acquire()
+    relay._queue._writer._send(b"\0\0\0\7half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _tell_without_end(rank, relay):
+    for number in itertools.count():
+        relay("training", number, 0)
+
+
+def test_an_error_of_another_process_is_raised_here():
+    relay = Relay(lambda *_: None)
+    with pytest.raises(TrainingError, match="begin anew, or resume='run'"), relay.listening():
+        multiprocessing.spawn(_fail, (relay,), 1)
+
+
+def test_a_listener_that_raises_ends_the_processes():
+    class StoppedError(Exception):
+        pass
+
+    def progress(stage, done, total, detail=""):
+        if done == 3:
+            raise StoppedError(done)
+
+    relay = Relay(progress)
+    with pytest.raises(StoppedError), relay.listening():
+        multiprocessing.spawn(_tell_without_end, (relay,), 1)
+
+
+def test_a_process_that_is_killed_as_it_tells_is_not_waited_for():
+    told = []
+    relay = Relay(lambda stage, done, total, detail="": told.append(done))
+    with pytest.raises(ProcessException, match="SIGKILL"), relay.listening():
+        multiprocessing.spawn(_die_as_it_tells, (relay,), 1)
+    assert told == [1]
+
+
+def test_an_error_of_the_listener_counts_where_the_processes_end_well():
+    def progress(stage, done, total, detail=""):
+        raise ZeroDivisionError
+
+    relay = Relay(progress)
+    with pytest.raises(ZeroDivisionError), relay.listening():
+        relay._queue.put(("training", 1, 1, ""))
+
+
+def test_other_errors_remain_what_they_are():
+    relay = Relay(lambda *_: None)
+    with pytest.raises(KeyboardInterrupt), relay.listening():
+        raise KeyboardInterrupt
