@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -357,6 +358,8 @@ def test_what_is_asked_for_reaches_whoever_does_the_work(runs, tmp_path, monkeyp
 
         def call(*arguments, **options):
             asked.setdefault(name, (arguments, options))
+            if isinstance(arguments[0], CodedImages):
+                return function(replace(arguments[0], workers=0), *arguments[1:], **options)
             return function(*arguments, **{**options, "workers": 0})
 
         monkeypatch.setattr(module, name, call)
@@ -381,17 +384,13 @@ def test_what_is_asked_for_reaches_whoever_does_the_work(runs, tmp_path, monkeyp
     ((config, seed),) = opened
     assert (config.source, seed) == ("potsdam", 7)
     arguments, options = asked["count_confusion"]
-    assert arguments[1:] == (images, 3)
+    coded = arguments[0]
+    assert arguments[1:] == (3,)
+    assert (coded.images, coded.batch_size, coded.workers, coded.stored) == (images, 3, 2, None)
+    assert coded.predictor.device == torch.device("cpu")
     assert options.pop("counts_file").parent == run
-    assert options == {
-        "device": torch.device("cpu"), "batch_size": 3, "workers": 2, "stored": None, "stage": "evaluating",
-        "progress": progress,
-    }  # fmt: skip
-    arguments, options = asked["score_mask_clusters"]
-    assert arguments[1:] == (images, 3)
-    assert options == {
-        "device": torch.device("cpu"), "batch_size": 3, "workers": 2, "stored": None, "progress": progress,
-    }  # fmt: skip
+    assert options == {"stage": "evaluating", "progress": progress}
+    assert asked["score_mask_clusters"] == ((coded, 3, progress), {})
     (_, backbone, cache), options = asked["store_features"]
     assert (backbone.name, cache.one_pass) == ("rcf", True)
     assert not options.pop("unchanged").states  # the fields are made up
