@@ -60,13 +60,13 @@ class ImagePatches:
         return ClusterProbe.of(found[0])
 
 
-def rows_of_images(batches: Iterable[Tensor], images: int, rows: int, generator: Generator) -> ImagePatches:
+def rows_of_images(batches: Iterable[Tensor], images: int, rows: int | None, generator: Generator) -> ImagePatches:
     """Patches, without their looks.
 
     Args:
         batches: maps (B, C, h, w).
         images: how many there are, at most.
-        rows: to draw in all, at most, as many of each image.
+        rows: to draw in all, at most, as many of each image; all, in their order, by default.
         generator: of the draw.
     """
     drawn: list[Tensor] = []
@@ -74,11 +74,12 @@ def rows_of_images(batches: Iterable[Tensor], images: int, rows: int, generator:
     seen = 0
     for maps in batches:
         flat = maps.flatten(2).transpose(1, 2)
-        per_image = max(1, min(flat.shape[1], rows // images))
         for each in flat:
-            picked = torch.randperm(len(each), generator=generator)[:per_image]
+            picked = torch.arange(len(each))
+            if rows is not None:
+                picked = torch.randperm(len(each), generator=generator)[: max(1, rows // images)]
             drawn.append(each[picked.to(each.device)].float().cpu())
-            owners.append(torch.full((per_image,), seen))
+            owners.append(torch.full((len(picked),), seen))
             seen += 1
     return ImagePatches(torch.cat(drawn), torch.cat(owners))
 

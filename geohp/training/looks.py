@@ -51,24 +51,13 @@ def see_patches(
         seed: of the draw.
     """
     images = min(images, len(features.images))
-    generator = Generator().manual_seed(seed)
-    codes, looks = [], []
     try:
-        for pixels, numbers in _lots(features, images):
-            maps = head(features.patches({"image": pixels, "index": numbers}).features).float().cpu()
-            shown = patch_looks(pixels, (maps.shape[-2], maps.shape[-1]))
-            for of_image, its_looks in zip(maps.flatten(2), shown.flatten(2), strict=True):
-                drawn = torch.arange(of_image.shape[1])
-                if rows is not None:
-                    drawn = torch.randperm(len(drawn), generator=generator)[: max(1, rows // images)]
-                codes.append(of_image[:, drawn].T)
-                looks.append(its_looks[:, drawn].T)
+        both = rows_of_images(_codes_and_looks(head, features, images), images, rows, Generator().manual_seed(seed))
     except GeohpError as error:
         logger.warning("classes keep their default colours, and covers are not gathered: %s", error.problem)
         return None
-    owners = torch.arange(len(codes)).repeat_interleave(torch.tensor([len(part) for part in codes]))
-    all_looks = torch.cat(looks)
-    return SeenPatches(torch.cat(codes), owners, Looks(all_looks[:, :CHANNELS], all_looks[:, CHANNELS]))
+    codes, colours, textures = torch.split(both.rows, [both.rows.shape[1] - CHANNELS - 1, CHANNELS, 1], dim=1)
+    return SeenPatches(codes.contiguous(), both.image, Looks(colours, textures[:, 0]))
 
 
 @torch.no_grad()
@@ -86,11 +75,13 @@ def draw_patches(
     return rows_of_images(codes, images, rows, Generator().manual_seed(seed))
 
 
-def _lots(features: FeatureSampler, images: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pixels (B, bands, H, W) and numbers (B,) of images, a few at a time."""
+def _codes_and_looks(head: Callable[[Tensor], Tensor], features: FeatureSampler, images: int) -> Iterator[Tensor]:
+    """Codes of images and, in the last four channels, their looks (B, D + 4, h, w), a few images at a time."""
     items = read_spread(features.images, images)
     while lot := dict(islice(items, features.batch_size)):
-        yield torch.stack([item["image"].float() for item in lot.values()]), torch.tensor(list(lot))
+        pixels = torch.stack([item["image"].float() for item in lot.values()])
+        maps = head(features.patches({"image": pixels, "index": torch.tensor(list(lot))}).features).float().cpu()
+        yield torch.cat([maps, patch_looks(pixels, (maps.shape[-2], maps.shape[-1]))], dim=1)
 
 
 def gather_by_look(method: Method, seen: SeenPatches, classes: ClassesConfig, seed: int) -> GatheredCovers | None:
