@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 import rasterio
-import rioxarray  # noqa: F401 - gives arrays their .rio
+import rioxarray
 import xarray as xr
 from affine import Affine
 from rio_cogeo import cog_validate
@@ -179,6 +179,17 @@ def test_what_was_written_is_still_a_label_map(engine, tmp_path):
     assert again.geohp.areas().equals(labels.geohp.areas())
     assert again.geohp.polygonize().equals(labels.geohp.polygonize())
     np.testing.assert_array_equal(rasterio.open(again.geohp.to_raster(tmp_path / "a.tif")).read(1), labels)
+
+
+def test_transparent_labels_of_a_file_are_none(tmp_path):
+    labels, opacity = np.zeros((20, 30), np.uint8), np.full((20, 30), 255, np.uint8)
+    opacity[:, :12] = 0
+    profile = {"driver": "GTiff", "height": 20, "width": 30, "crs": "EPSG:32633", "transform": METRES}
+    with rasterio.open(tmp_path / "a.tif", "w", count=2, dtype="uint8", alpha="YES", **profile) as file:
+        file.write(np.stack([labels, opacity]))
+    array = rioxarray.open_rasterio(tmp_path / "a.tif")
+    assert array.geohp.areas()["pixels"].tolist() == [20 * 18]
+    assert geohp.polygonize(array).total_bounds.tolist() == [380006, 5799990, 380015, 5800000]
 
 
 def test_a_part_of_a_map_lies_where_it_lies():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 
 from geohp.errors import SceneError
-from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
+from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_env, open_raster
+from geohp.raster.read.validity import alpha_bands
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -28,7 +31,8 @@ def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> Memor
     Args:
         array: dimensions y and x (or their like: latitude, longitude), or those and one more for bands, in any order;
             CRS, transform, ground control points and nodata as rioxarray knows them. Bands are named by the attribute
-            ``long_name`` or by a band coordinate of texts. A dask array is computed.
+            ``long_name`` or by a band coordinate of texts. A band is opaque or not where the file says so that
+            rioxarray has read it from, else where bytes are named "alpha". A dask array is computed.
         name: the array in messages.
         pixels: copy them too; without them nothing is computed, and the file only tells how the raster is laid out.
 
@@ -59,8 +63,11 @@ def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> Memor
                 **layout,
             ) as dataset,
         ):
-            for number, text in enumerate(_names(array), start=1):
+            names = _names(array)
+            for number, text in enumerate(names, start=1):
                 dataset.set_band_description(number, text)
+            if any(alphas := _alphas(array, names)):
+                dataset.colorinterp = [ColorInterp.alpha if alpha else ColorInterp.undefined for alpha in alphas]
             if values is not None:
                 dataset.write(values)
     except (*FAILURES, ValueError) as error:
@@ -214,6 +221,16 @@ def _names(array: Any) -> list[str]:
         coordinate = array.coords.get(array.dims[0])
         named = coordinate.to_numpy().tolist() if coordinate is not None and coordinate.dtype.kind in "UOT" else ()
     return [str(name) for name in named] if len(named) == array.shape[0] else []
+
+
+def _alphas(array: Any, names: list[str]) -> list[bool]:
+    """Which bands of an array (band, y, x) hold opacity."""
+    numbers = array.coords.get(array.dims[0])
+    if "rasterio_dtype" in array.encoding and numbers is not None and numbers.dtype.kind in "iu":
+        source = str(array.encoding.get("source"))
+        with suppress(*FAILURES), open_env(source), open_raster(source) as dataset:
+            return np.isin(numbers, alpha_bands(dataset)).tolist()  # type: ignore[no-any-return]
+    return [array.dtype.kind == "u" and name.strip().casefold() == "alpha" for name in names]
 
 
 def _fitting(nodata: Any, dtype: np.dtype[Any]) -> Any:

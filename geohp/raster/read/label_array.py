@@ -44,7 +44,8 @@ class LabelArray(LabelRaster):
 
     def _values(self, rows: slice, cols: slice) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         values = self._planes[self.band - 1, rows, cols].to_numpy().astype(self._dtype, copy=False)
-        return values, self._validity.of_values(values[None])
+        alphas = [self._planes[number - 1, rows, cols].to_numpy() for number in self._validity.alphas]
+        return values, self._validity.of_planes(values[None], alphas)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class LazyScene(Scene):
     @property
     def read_transform(self) -> ReadTransform:
         """How stored values become what is read."""
-        return ReadTransform(self._plan, tuple(self._channels), self.scaling)
+        return ReadTransform(self._plan, tuple(self._channels), tuple(self._opacities), self.scaling)
 
     def thumbnail(self, max_px: int, block: Block | None = None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """A small array averaged down; of a larger one the means of patches on a lattice, each a pixel.
@@ -84,7 +84,7 @@ class LazyScene(Scene):
 
         # All at once, so that a chunk with several of them is computed once.
         computed = compute(*(self.planes[:, *block.slices] for block in blocks))
-        return [(planes[self._channels], self._plan.of_values(planes)) for planes in computed]
+        return [(planes[self._channels], self._plan.of_planes(planes, planes[self._opacities])) for planes in computed]
 
     def _read_planes(self, window: Window, shape: tuple[int, int], resampling: Resampling) -> Any:
         spans = (window.row_off, window.height, shape[0]), (window.col_off, window.width, shape[1])
@@ -105,16 +105,18 @@ class ReadTransform:
     Attributes:
         plan: what is valid.
         channels: the plane of each channel.
+        opacities: the planes that are 0 where there is no data.
         scaling: settled.
     """
 
     plan: ValidityPlan
     channels: tuple[int, ...]
+    opacities: tuple[int, ...]
     scaling: Scaling
 
     def read(self, planes: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Data and validity as :meth:`Scene.read` gives them, of planes (bands read, rows, cols)."""
-        valid = self.plan.of_values(planes)
+        valid = self.plan.of_planes(planes, planes[list(self.opacities)])
         data = self.scaling.apply(planes[list(self.channels)])
         data[:, ~valid] = 0
         return data, valid

@@ -99,6 +99,7 @@ class Scene:
             # What one read fetches: the bands of the channels, each once, and any alpha band besides.
             self._numbers = distinct + [number for number in self._plan.alphas if number not in distinct]
             self._channels = [distinct.index(number) for number in selection.numbers]
+            self._opacities = [self._numbers.index(number) for number in self._plan.alphas]
             self._mask_file = _open_mask_file(dataset) if self._plan.masks else None
             # After a failure these are others than now.
             closing.callback(lambda: self._mask_file is not None and self._mask_file.close())
@@ -234,7 +235,7 @@ class Scene:
             masks = [self._dataset.read_masks(n, window=window, out_shape=shape) for n in self._plan.masks]
             if self._mask_file is not None:
                 masks.append(self._mask_file.read(1, window=window, out_shape=shape))
-        masks += [planes[self._numbers.index(number)] for number in self._plan.alphas]
+        masks += [planes[index] for index in self._opacities]
         valid = self._plan.of_planes(planes, masks)
         if self._palette is not None:
             index = planes[0]

@@ -22,6 +22,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from geohp.errors import ConfigError, SceneError
+from geohp.raster.read.lazy import LazyScene
 from geohp.raster.read.scaling import Scaling
 from geohp.raster.read.scene import Scene, open_scene
 
@@ -417,6 +418,36 @@ def test_dataarray_of_one_band_with_nan_time_and_nodata() -> None:
     marked = located(np.eye(4, dtype=np.uint8), ("y", "x")).rio.write_nodata(1)
     with Scene.from_dataarray(marked) as scene:
         np.testing.assert_array_equal(scene.read(0, 0, 4, 4)[1], ~np.eye(4, dtype=bool))
+
+
+def test_arrays_that_tell_their_alpha_band_are_masked_like_its_file(tmp_path: Path) -> None:
+    values = rng.integers(0, 256, (4, 40, 50), dtype=np.uint8)
+    values[3] = 255
+    values[3, :12] = 0
+    path = write(tmp_path / "rgba.tif", values, photometric="RGB", alpha="YES")
+    array = rioxarray.open_rasterio(path)
+    assert isinstance(array, xr.DataArray)
+    named = located(values, ("band", "y", "x"), attrs={"long_name": ("red", "green", "blue", "Alpha")})
+    by_coordinate = located(values, ("band", "y", "x")).assign_coords(band=["red", "green", "blue", "alpha"])
+    with open_scene(path) as scene:
+        data, valid = scene.read(2, 5, 30, 40)
+        seen = scene.sample()
+    assert valid.sum() == 20 * 40
+    for like in (array, array.isel(band=[3, 0, 1, 2]), named, by_coordinate):
+        for scene in (Scene.from_dataarray(like), LazyScene(like.chunk({"y": 13, "x": 20}))):
+            with scene:
+                got, holds = scene.read(2, 5, 30, 40)
+                np.testing.assert_array_equal(scene.sample(), seen)
+            np.testing.assert_array_equal(holds, valid)
+            np.testing.assert_array_equal(got, data)
+            if isinstance(scene, LazyScene):
+                planes = scene.planes[:, 2:32, 5:45].compute()
+                np.testing.assert_array_equal(scene.read_transform.read(planes)[1], valid)
+    quantities = named.astype("float32")  # an angle may be called so, too
+    path.unlink()
+    for unknown in (array, quantities, located(values, ("band", "y", "x"))):
+        with Scene.from_dataarray(unknown) as scene:
+            assert scene.read(0, 0, 40, 50)[1].all()
 
 
 def test_dataarrays_that_are_no_rasters() -> None:
