@@ -22,6 +22,7 @@ from geohp.raster.grid import Grid
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.labels import as_label_map, open_labels, opened_raster
 from geohp.raster.read.scaling import parse_rule
+from geohp.vector.zonal import check_made_alike
 
 if TYPE_CHECKING:
     from geohp.inference.map_scene import MapModel
@@ -94,7 +95,7 @@ def check_dates(old: str, new: str, options: ChangeOptions) -> bool:
         if options.min_confidence and options.confidence is None:
             problem = "{option}: label maps do not say how sure they are"
             raise ConfigError(problem, "give their confidence rasters, too, or leave it out", option="min_confidence")
-        _check_labels(old, new)
+        _check_labels(old, new, options)
         return True
     if options.confidence is not None:
         raise ConfigError("{option}: scenes get their own", "leave it out", option="confidence")
@@ -129,9 +130,12 @@ def _are_label_maps(old: str, new: str, options: ChangeOptions) -> bool:
     return kinds[0]
 
 
-def _check_labels(old: str, new: str) -> None:
-    """Refuse maps whose labels do not mean the same."""
+def _check_labels(old: str, new: str, options: ChangeOptions) -> None:
+    """Refuse maps whose labels do not mean the same, and confidences of other maps."""
     with open_labels(old) as first, open_labels(new) as second:
+        for path, labels in zip(options.confidence or (), (first, second), strict=False):
+            with opened_raster(path) as (dataset, name):
+                check_made_alike(dataset, name, labels)
         if first.model_sha256 == second.model_sha256:
             return
         problem = f"{old} and {new} are of different models, whose labels have nothing to do with each other"

@@ -33,6 +33,9 @@ def map_tags(model: LandCoverModel, origin: str, settings: EngineSettings) -> di
         "GEOHP_OVERLAP_PX": str(settings.overlap_px),
         "GEOHP_BLENDING": "sin^2 ramps over the overlap",
         "GEOHP_SCALING": str(card.scaling),
+        "GEOHP_INPUT_SCALE": f"{settings.input_scale:g}",
+        "GEOHP_TTA": "flips and rotations" if settings.tta else "none",
+        "GEOHP_REFINEMENT": "none",
     }
     if settings.refine is not None:
         window, overlap = settings.refine.window_px, settings.refine.overlap_px

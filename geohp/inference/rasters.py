@@ -22,6 +22,7 @@ from geohp.inference.segmenter import Segmenter
 from geohp.inference.writing import Skipped, skipped_in, write_behind
 from geohp.options import OnReadError
 from geohp.raster.read.scene import Scene
+from geohp.raster.sources.paths import scene_name
 from geohp.raster.write.layer import Layer, label_layer
 from geohp.raster.write.resumable import ResumableRasterWriter
 
@@ -66,7 +67,7 @@ def written_rasters(
         raise ConfigError(f"on_read_error {options.on_read_error!r}: must be one of {', '.join(get_args(OnReadError))}")
     settings = engine_settings(segmenter.model, scene, options)
     paths = products.rasters
-    layers = {paths[name]: layer for name, layer in raster_layers(segmenter, settings).items() if name in paths}
+    layers = {paths[name]: layer for name, layer in raster_layers(segmenter, settings, scene).items() if name in paths}
     extent = Extent.of(scene.grid, scene.path, options)
     identity = run_identity(scene, segmenter.model, settings, options.on_read_error, extent)
     grid = scene.grid.crop(extent.frame)
@@ -107,10 +108,10 @@ def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, option
         return written
 
 
-def raster_layers(segmenter: Segmenter, settings: EngineSettings) -> dict[str, Layer]:
-    """How each raster is stored, by what it holds."""
+def raster_layers(segmenter: Segmenter, settings: EngineSettings, scene: Scene) -> dict[str, Layer]:
+    """How each raster of a scene is stored, by what it holds."""
     card = segmenter.model.card
-    tags = map_tags(segmenter.model, segmenter.origin, settings)
+    tags = map_tags(segmenter.model, segmenter.origin, settings) | {"GEOHP_SCENE": scene_name(scene.path)}
     return {
         "labels": label_layer(card.classes, tags),
         "confidence": _quantity(("confidence of the land-cover class",), tags),

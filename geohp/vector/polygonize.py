@@ -138,7 +138,7 @@ def open_polygons(labels: str | Path | DataArray, options: PolygonizeOptions) ->
             raster = RecodedLabels(raster, Legend.of(options.legend))
         grid = raster.grid
         crs = None if grid.map_crs is None else parse_crs(grid.map_crs)
-        zonal = [stack.enter_context(open_statistics(request, grid)) for request in _statistics(options, grid)]
+        zonal = [stack.enter_context(open_statistics(request, opened)) for request in _statistics(options, grid)]
         if grid.map_crs is None and (options.min_area_m2 or options.simplify_m):
             unit = "its own units" if grid.is_georeferenced else "pixels"
             logger.info("%s does not say how large a metre is: sizes are taken to be in %s", raster.name, unit)

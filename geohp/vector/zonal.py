@@ -18,7 +18,7 @@ from geohp.errors import VectorError
 from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_message, numpy_dtype
 from geohp.raster.grid import Grid
-from geohp.raster.read.labels import opened_raster, warped_to
+from geohp.raster.read.labels import LabelRaster, opened_raster, warped_to
 from geohp.raster.read.quantities import QuantityRaster
 from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 from geohp.raster.read.validity import alpha_bands
@@ -33,6 +33,7 @@ Values = Callable[[Block], tuple[NDArray[Any], NDArray[np.bool_]]]
 
 _MOMENTS = ("count", "sum", "mean", "std", "min", "max")
 _EXAMPLE = "as in dsm.tif:mean,p90"
+_OWN_CONFIDENCE = "give the confidence written with these labels"
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ class Statistics:
         raster: a path or URL that GDAL opens, or an array with rioxarray's CRS and transform; its first band.
         operations: out of count, sum, mean, std, min, max, median and p0 to p100 (percentiles).
         columns: what they are called; by default the raster's name, an underscore and the operation's.
-        same_grid: whether the raster must lie on the label map's pixel grid.
+        of_map: whether the raster must be of the label map, and lie on its pixel grid.
     """
 
     raster: str | Path | DataArray
     operations: Sequence[str] = ("mean",)
     columns: Sequence[str] | None = None
-    same_grid: bool = False
+    of_map: bool = False
 
     def __post_init__(self) -> None:
         """Raises VectorError: an operation that is none."""
@@ -87,8 +88,8 @@ class Statistics:
 
 
 def confidence_of(raster: str | Path | DataArray) -> Statistics:
-    """Mean and minimum of a confidence raster, which must lie on the label map's grid."""
-    return Statistics(raster, ("mean", "min"), ("mean_confidence", "min_confidence"), same_grid=True)
+    """Mean and minimum of a confidence raster, which must be of the label map."""
+    return Statistics(raster, ("mean", "min"), ("mean_confidence", "min_confidence"), of_map=True)
 
 
 class _Sums(NamedTuple):
@@ -189,7 +190,7 @@ def _moments(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
 
 
 @contextmanager
-def open_statistics(request: Statistics, grid: Grid) -> Iterator[ZonalAccumulator]:
+def open_statistics(request: Statistics, labels: LabelRaster) -> Iterator[ZonalAccumulator]:
     """Open the raster that statistics are asked of.
 
     A raster on another grid is resampled to the label map's as it is read: averaged where its pixels are smaller, the
@@ -201,26 +202,37 @@ def open_statistics(request: Statistics, grid: Grid) -> Iterator[ZonalAccumulato
     """
     with opened_raster(request.raster) as (dataset, name):
         unchanged = UnchangedFiles(name, dataset.files)
-        if request.same_grid:
-            check_same_grid(dataset, name, grid)
-        with dataset_on_grid(dataset, name, grid) as resampled:
+        if request.of_map:
+            check_of_map(dataset, name, labels)
+        with dataset_on_grid(dataset, name, labels.grid) as resampled:
             read = QuantityRaster(resampled, name).read
             yield ZonalAccumulator(read, request.operations, request.names, unchanged)
 
 
-def check_same_grid(dataset: Any, name: str, grid: Grid) -> None:
-    """Refuse a raster of confidence that does not lie on the label map's grid.
+def check_of_map(dataset: Any, name: str, labels: LabelRaster) -> None:
+    """Refuse a raster of confidence that does not lie on the label map's grid, or was made of another map.
 
     Raises:
         VectorError: with the remedy.
     """
-    own = Grid.of(dataset)
+    check_made_alike(dataset, name, labels)
+    own, grid = Grid.of(dataset), labels.grid
     if not own.coincides_with(grid):
         raise VectorError(
             f"{name} does not lie on the label map's pixel grid ({own.height} x {own.width} pixels instead of "
             f"{grid.height} x {grid.width}, or elsewhere)",
-            "give the confidence written with these labels",
+            _OWN_CONFIDENCE,
         )
+
+
+def check_made_alike(dataset: Any, name: str, labels: LabelRaster) -> None:
+    """Refuse a raster of confidence that says that it was made of another map.
+
+    Raises:
+        VectorError: with the remedy.
+    """
+    if (difference := labels.made_apart(dataset)) is not None:
+        raise VectorError(f"{name} is of another map than {labels.name} ({difference})", _OWN_CONFIDENCE)
 
 
 @contextmanager

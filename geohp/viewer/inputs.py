@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from geohp.raster.grid import Grid
 from geohp.raster.read.labels import MODEL_TAG, MOST_UNNAMED, LabelRaster, open_labels, opened_raster, too_many_values
 from geohp.raster.read.quantities import QuantityRaster
 from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
-from geohp.vector.zonal import check_same_grid, dataset_on_grid
+from geohp.vector.zonal import check_of_map, dataset_on_grid
 
 if TYPE_CHECKING:
     from xarray import DataArray
+
+logger = logging.getLogger(__name__)
 
 _ROUNDING = 1e-6  # of a share that was stored as an integer
 
@@ -82,13 +85,13 @@ class ConfidenceRaster:
         unchanged: tells whether its files are still what they were when it was opened.
     """
 
-    def __init__(self, dataset: Any, name: str, grid: Grid) -> None:
+    def __init__(self, dataset: Any, name: str, labels: LabelRaster) -> None:
         """Take an open rasterio dataset, of which the first band is read.
 
         Raises:
-            VectorError: it lies on another grid than the map's.
+            VectorError: it is of another map, or lies on another grid.
         """
-        check_same_grid(dataset, name, grid)
+        check_of_map(dataset, name, labels)
         self._shares = QuantityRaster(dataset, name)
         self.unchanged = self._shares.unchanged
 
@@ -134,7 +137,7 @@ def open_inputs(
 
     Raises:
         SceneError: a raster that cannot be opened.
-        VectorError: no labels, a scene of another place, or a confidence on another grid.
+        VectorError: no labels, a scene of another place, or a confidence of another map.
         ConfigError: a scaling that is not understood.
     """
     with ExitStack() as stack:
@@ -145,26 +148,29 @@ def open_inputs(
         quantity = None
         if confidence is not None:
             dataset, name = stack.enter_context(opened_raster(confidence))
-            quantity = ConfidenceRaster(dataset, name, raster.grid)
+            quantity = ConfidenceRaster(dataset, name, raster)
         yield MapInputs(raster, below, quantity)
 
 
 def confidence_beside(path: Path, labels: LabelRaster) -> Path | None:
     """The confidence that was written with labels: ``NAME_confidence.tif`` or ``confidence.tif`` beside ``NAME.tif``.
 
-    It must lie on the same grid and be of the same model.
+    It must be of the same model and scene, made in the same way; what is not is left out with a word.
     """
+    model = labels.making.get(MODEL_TAG)
+    if model is None or model != labels.model_sha256:  # unknown, or recoded since
+        return None
     for name in (f"{path.stem}_confidence{path.suffix}", f"confidence{path.suffix}"):
         candidate = path.with_name(name)
-        if not candidate.is_file() or labels.model_sha256 is None or candidate == path:
+        if not candidate.is_file() or candidate == path:
             continue
         try:
-            with opened_raster(candidate) as (dataset, _):
-                same_model = dataset.tags().get(MODEL_TAG) == labels.model_sha256
-                if same_model and Grid.of(dataset).coincides_with(labels.grid):
+            with opened_raster(candidate) as (dataset, name):
+                if MODEL_TAG in dataset.tags():
+                    check_of_map(dataset, name, labels)
                     return candidate
-        except GeohpError:
-            continue
+        except GeohpError as error:
+            logger.info("the page is without confidence: %s", error)
     return None
 
 

@@ -147,6 +147,10 @@ def test_noise_is_suppressed_and_counted(dates, tmp_path):
     frame = gpd.read_file(tmp_path / "change.gpkg", layer="change")
     assert sorted(frame.n_pixels) == [100, 150]
     np.testing.assert_allclose(frame.mean_confidence, 0.9, atol=0.01)
+    with rasterio.open(confidence[1], "r+") as dataset:
+        dataset.update_tags(**{MODEL_TAG: "n"})
+    with pytest.raises(VectorError, match=r"b\.tif is of another map than .*new\.tif"):
+        geohp.change(old, new, tmp_path / "x.tif", confidence=confidence, min_confidence=0.5)
     with pytest.raises(ConfigError, match=r"min_confidence=: label maps do not say"):
         geohp.change(old, new, tmp_path / "x.tif", min_confidence=0.5)
 

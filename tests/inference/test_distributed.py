@@ -468,7 +468,7 @@ def spec(segmenter, scene, tmp_path):
     model = save_model(segmenter.model, folder / "model-1.safetensors", embed_backbone=True)
     with segmenter.open(scene) as opened:
         chosen = engine_settings(segmenter.model, opened, WINDOWS)
-        layers = raster_layers(segmenter, chosen)
+        layers = raster_layers(segmenter, chosen, opened)
         spec = TaskSpec(
             folder=folder,
             model=model,

@@ -57,6 +57,19 @@ def test_one_file_takes_what_the_folder_and_the_command_line_take(scene, tmp_pat
         geohp.segment_file(scene, tmp_path / "a.tif", classes=3)
 
 
+def test_a_confidence_is_of_one_map_alone(scene, tmp_path):
+    labels, sure = tmp_path / "a.tif", tmp_path / "a_confidence.tif"
+    geohp.segment_file(scene, labels, classes=3, confidence=sure)
+    model = geohp.Segmenter.fit(geohp.open_scene(scene), MapOptions(classes=3))
+    assert geohp.polygonize(labels, confidence=sure)["mean_confidence"].gt(0).all()
+    assert geohp.polygonize(geohp.segment(scene, model), confidence=sure)["mean_confidence"].gt(0).all()
+    later = scene.rename(scene.with_name("later.tif"))
+    for image, made in ((later, {}), (later, {"tta": True}), (later, {"pixel_size_m": 0.7})):
+        geohp.segment_file(image, labels, model, overwrite=True, **made)
+        with pytest.raises(VectorError, match=r"a_confidence\.tif is of another map than .*a\.tif \(GEOHP_"):
+            geohp.polygonize(labels, confidence=sure)
+
+
 def test_the_item_lies_where_it_is_asked_for(scene, tmp_path):
     (tmp_path / "items").mkdir()
     geohp.segment_file(scene, tmp_path / "a.tif", classes=2, stac=tmp_path / "items" / "one.json")

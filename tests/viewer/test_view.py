@@ -77,11 +77,27 @@ def test_without_confidence_there_is_none(map_files):
     assert Page(page.path).parts["level-0"]["confidence"] == [""]
 
 
-def test_a_confidence_of_another_model_beside_the_labels_is_left_alone(map_files):
+@pytest.mark.parametrize("tag", ["GEOHP_MODEL_SHA256", "GEOHP_WINDOW_PX", "GEOHP_SCENE"])
+def test_a_confidence_of_another_map_beside_the_labels_is_left_out_with_a_word(map_files, tag, caplog):
     labels, scene = map_files
-    with rasterio.open(labels.with_name("labels_confidence.tif"), "r+") as dataset:
-        dataset.update_tags(GEOHP_MODEL_SHA256="6" * 64)
+    sure = labels.with_name("labels_confidence.tif")
+    for path, value in ((labels, "448"), (sure, "512")):
+        with rasterio.open(path, "r+") as dataset:
+            dataset.update_tags(**{tag: value})
+    with caplog.at_level("INFO", "geohp"):
+        assert not Page(view(labels, scene).path).document["has_confidence"]
+    assert f"without confidence: {sure} is of another map than {labels} ({tag}: 512, not 448)" in caplog.text
+    with pytest.raises(VectorError, match=r"is of another map than .*; give the confidence written with these labels"):
+        view(labels, scene, confidence=sure, overwrite=True)
+
+
+def test_a_confidence_of_what_the_labels_were_recoded_from_is_not_taken_by_itself(map_files):
+    labels, scene = map_files
+    with rasterio.open(labels, "r+") as dataset:
+        dataset.update_tags(GEOHP_RECODED_SHA256="7" * 64)
     assert not Page(view(labels, scene).path).document["has_confidence"]
+    page = view(labels, scene, confidence=labels.with_name("labels_confidence.tif"), overwrite=True)
+    assert Page(page.path).document["has_confidence"]
 
 
 @pytest.mark.parametrize("which", ["labels", "scene", "confidence"])

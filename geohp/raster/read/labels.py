@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,9 +51,11 @@ class LabelRaster:
         labels: all labels that it says it has; ``None`` where it says nothing, or has a mere colour table.
         scaled: whether its integers stand for other numbers, by a scale or an offset: quantities, no labels.
         model_sha256: tells its labels from those of other models; ``None`` where it does not say.
+        making: what it says of how the model made it, by tag.
         unchanged: tells whether its files are still what they were when it was opened.
     """
 
+    making: Mapping[str, str] = MappingProxyType({})
     unchanged = NOTHING_TO_WATCH
 
     def __init__(self, dataset: Any, name: str, attributes: Mapping[str, Any] | None = None) -> None:
@@ -91,6 +94,7 @@ class LabelRaster:
         self.scaled = any(scale != 1 for scale in scales) or any(offset != 0 for offset in offsets)
         self.labels = tuple(sorted(known.id for known in listed)) or None
         self.model_sha256: str | None = tags.get(RECODED_TAG) or tags.get(MODEL_TAG)
+        self.making = {key: str(tags[key]) for key in tags if key.startswith("GEOHP_") and key != RECODED_TAG}
         self._validity = ValidityPlan.of(dataset, bands, default_nodata=NODATA_LABEL)
 
     def read(self, block: Block) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -117,6 +121,14 @@ class LabelRaster:
                 raise VectorError(f"{self.name} has label {largest}", "number the labels anew, from 0 on")
             values = values.astype(np.int64)
         return values, valid
+
+    def made_apart(self, dataset: Any) -> str | None:
+        """A tag, with both values, by which an open raster was made in another way; ``None`` as far as both say."""
+        theirs = dataset.tags()
+        for key in sorted(self.making.keys() & theirs.keys()):
+            if self.making[key] != theirs[key]:
+                return f"{key}: {theirs[key]}, not {self.making[key]}"
+        return None
 
     def may_hold_data(self, block: Block) -> bool:
         """Whether a block can hold labels, as far as is known without reading it."""

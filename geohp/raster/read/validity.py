@@ -90,7 +90,7 @@ class ValidityPlan:
         return self.of_planes(planes, [*masks, *alphas])
 
     def of_planes(
-        self, planes: Sequence[NDArray[Any]] | NDArray[Any], masks: Sequence[NDArray[Any]]
+        self, planes: Sequence[NDArray[Any]] | NDArray[Any], masks: Sequence[NDArray[Any]] | NDArray[Any]
     ) -> NDArray[np.bool_]:
         """Validity by the stored values of the planned bands, and masks and alpha bands, which are 0 where invalid."""
         valid = self.of_values(planes)
