@@ -326,14 +326,21 @@ _LONG = frozenset(
 _NUMBERS = ("0", "1", "2", "3", "5", "8", "33", "254", "-1", "0.5", "0.01", "1.5", "1e-9")
 
 
+@cache
+def _schema() -> Mapping[str, Any]:
+    """Read only; it is made in a tenth of a second, and drawing a case looks into it dozens of times."""
+    return config_schema()
+
+
 def _values_of(path: tuple[str, ...], kinds: Mapping[str, str]) -> tuple[str, ...]:
     """Values to try of a key: those that its schema lists, numbers where it takes some, and any of all."""
-    key: Any = config_schema()
+    schema = _schema()
+    key: Any = schema
     for depth, name in enumerate(path):
-        key = resolve_key(key, config_schema())["properties"][name]
+        key = resolve_key(key, schema)["properties"][name]
         if depth == 0 and "discriminator" in key:
             key = {"$ref": key["discriminator"]["mapping"][kinds[name]]}
-    key = resolve_key(key, config_schema())
+    key = resolve_key(key, schema)
     listed = [kind for choice in (key, *key.get("anyOf", ())) for kind in choice.get("enum", ())]
     texts = json.dumps(key)
     values = [json.dumps(value) for value in listed]
@@ -380,7 +387,7 @@ def _read_twice(path: Path, overrides: tuple[str, ...]) -> str:
 @cache
 def keys() -> list[tuple[str, str, tuple[str, ...]]]:
     """Every key of the schema: its section, the variant that has it where there are several, and its path."""
-    schema = config_schema()
+    schema = _schema()
 
     def below(section: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         for name, key in resolve_key(section, schema).get("properties", {}).items():

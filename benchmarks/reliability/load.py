@@ -213,11 +213,11 @@ def _true_area_m2(path: Path) -> float:
     return abs(float(area))
 
 
-def many_classes(classes: int) -> Measures:
+def many_classes(classes: int, side_px: int = 512) -> Measures:
     """A map of so many classes, through all that is made of one."""
     import geohp
 
-    image, truth = _palette_scene(classes)
+    image, truth = _palette_scene(classes, side_px)
     scene, reference = write_raster(Path("scene.tif"), image), write_raster(Path("reference.tif"), truth[None])
     result = geohp.segment_file(
         scene, "labels.tif", classes=classes, backbone="rcf", polygons="polygons.gpkg", qml=True, confidence="c.tif"
@@ -237,7 +237,7 @@ def many_classes(classes: int) -> Measures:
     return {"occurring": float(len(pixels))}
 
 
-def _palette_scene(colours: int, side_px: int = 512) -> tuple[Any, Any]:
+def _palette_scene(colours: int, side_px: int) -> tuple[Any, Any]:
     """Fields of so many colours, with a little noise; and which of 8 groups they belong to."""
     rng = np.random.default_rng(0)
     kinds = (np.arange((side_px // 16) ** 2) % colours).reshape(side_px // 16, -1)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and signa
 
 # By part the numbers of cases; the commands among them take a fraction of a second.
 SLICE = {
-    "kills": [8],
+    "kills": [10],
     "full-disk": [6, 40],
     "places": [8, 24],
     "changed-files": [3, 17],

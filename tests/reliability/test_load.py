@@ -12,18 +12,22 @@ from benchmarks.reliability import load
 from benchmarks.reliability.usage import Usage, usage
 
 SMALL = {
-    "scenes": partial(load.scenes_one_by_one, 12),
-    "folder": partial(load.scenes_as_a_folder, 12),
+    "scenes": partial(load.scenes_one_by_one, 5),
+    "folder": partial(load.scenes_as_a_folder, 5),
     "polygons": partial(load.million_polygons, 60),
-    "classes": partial(load.many_classes, 254),
-    "sparse": partial(load.mostly_empty, virtual=False, side=20_000),
-    "virtual": partial(load.mostly_empty, virtual=True, side=20_000),
-    "images": partial(load.many_images, 60),
+    "classes": partial(load.many_classes, 254, side_px=256),
+    "sparse": partial(load.mostly_empty, virtual=False, side=3_000),
+    "virtual": partial(load.mostly_empty, virtual=True, side=3_000),
+    "images": partial(load.many_images, 30),
     "areas": partial(load.many_areas, 50),
 }
 
 
-@pytest.mark.parametrize("work", SMALL.values(), ids=SMALL)
+# A sparse GeoTIFF goes the way of a virtual raster but for its blocks.
+@pytest.mark.parametrize(
+    "work",
+    [pytest.param(work, id=name, marks=[pytest.mark.slow] * (name == "sparse")) for name, work in SMALL.items()],
+)
 def test_little_of_everything(apart, tmp_path, work):
     folder = tmp_path / "case"
     folder.mkdir()
