@@ -27,10 +27,10 @@ def segment(scene: Any, options: SegmentOptions) -> xr.DataArray:
 
     Args:
         scene: a path or URL that GDAL opens, an open :class:`~geohp.raster.read.scene.Scene`, or an
-            ``xarray.DataArray`` (band, y, x) with ``.rio`` georeference; also an open rasterio dataset, and an array,
-            a tensor (bands, rows, columns) or a sample of TorchGeo's, which lie nowhere on Earth. Of dask chunks
-            nothing is computed but what a fit or a measured scaling samples: 256 patches of 64 x 64 px, and the windows
-            fitted on.
+            ``xarray.DataArray`` (band, y, x) with ``.rio`` georeference; also an ``xarray.Dataset``, whose variables
+            are the bands, an open rasterio dataset, and an array, a tensor (bands, rows, columns) or a sample of
+            TorchGeo's, which lie nowhere on Earth. Of dask chunks nothing is computed but what a fit or a measured
+            scaling samples: 256 patches of 64 x 64 px, and the windows fitted on.
         model, legend, device: see :class:`geohp.inference.map_options.ModelOptions`.
         classes, backbone, weights, block, bands, scaling, seed, split_covers: see
             :class:`geohp.options.FitOptions`.

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geohp.classes import LandCoverClass
-from geohp.errors import SceneError, VectorError
+from geohp.errors import VectorError
 from geohp.inference.map_options import SegmentOptions
 from geohp.options import keywords
 from geohp.progress import Progress, default_progress
-from geohp.raster.read.arrays import nodata_value
+from geohp.raster.read.arrays import raster_variables
 from geohp.raster.read.label_array import open_label_array
 from geohp.vector.polygonize import PolygonizeOptions
 
@@ -161,7 +161,9 @@ class DatasetAccessor:
     @keywords(SegmentOptions)
     def segment(self, options: SegmentOptions) -> DataArray:
         """Label this image, whose variables are its bands in their order; see :func:`geohp.segment`."""
-        return ArrayAccessor(self._image).segment(**vars(options))
+        from geohp.inference.segment import segment
+
+        return segment(self._dataset, **vars(options))
 
     @property
     def classes(self) -> tuple[LandCoverClass, ...]:
@@ -196,8 +198,7 @@ class DatasetAccessor:
 
     @property
     def _planes(self) -> dict[str, DataArray]:
-        """The variables with rows and columns; others say where these lie."""
-        return {str(name): plane for name, plane in self._dataset.data_vars.items() if plane.ndim >= 2}
+        return raster_variables(self._dataset)
 
     @property
     def _labels(self) -> ArrayAccessor:
@@ -210,24 +211,3 @@ class DatasetAccessor:
                 "choose one, as in dataset['landcover'].geohp",
             )
         return ArrayAccessor(planes[names[0]])
-
-    @property
-    def _image(self) -> DataArray:
-        planes = self._planes
-        if not planes:
-            raise SceneError("the dataset has no variable with rows and columns", "give one that holds bands")
-        if len(planes) == 1:
-            return next(iter(planes.values()))
-        import rioxarray  # noqa: F401 - gives arrays their .rio
-
-        image: DataArray = self._dataset[list(planes)].to_dataarray("band")
-        fills = {name: nodata_value(plane, f"variable {name!r}") for name, plane in planes.items()}
-        kinds = {planes[name].dtype.kind for name, fill in fills.items() if fill is not None and fill == fill}
-        different = {"NaN" if fill != fill else fill for fill in fills.values()}
-        if kinds and len(different) == 1:  # it would be lost on the way
-            image = image.rio.write_nodata(different.pop())
-        # Of bytes and their like all bands must have one for it to count; of others one is enough.
-        elif kinds and (None not in different or kinds != {"u"}):
-            problem = f"the dataset's variables have different nodata values ({', '.join(map(str, fills.values()))})"
-            raise SceneError(problem, "open it with mask_and_scale=True, which makes NaN of each")
-        return image

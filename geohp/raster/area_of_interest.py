@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -347,7 +348,9 @@ def _box(bounds: Sequence[float]) -> Any:
     except (TypeError, ValueError):
         west = east = south = north = 0.0
     if not (west < east and south < north):
-        raise SourceError(
-            f"{bounds!r} is no area", "give a file of polygons, or west, south, east and north in degrees"
-        )
+        problem = f"{reprlib.repr(bounds)} is no area"
+        if hasattr(bounds, "geom_type"):
+            problem = f"a bare {bounds.geom_type} does not say in which coordinate reference system it lies"
+        remedy = "give a file of polygons, a GeoDataFrame with its CRS, or west, south, east and north in degrees"
+        raise SourceError(problem, remedy)
     return shapely.box(west, south, east, north)

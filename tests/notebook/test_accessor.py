@@ -54,6 +54,29 @@ def test_images_are_segmented_as_by_the_function(image):
     xr.testing.assert_equal(image.to_dataset().geohp.segment(classes=3), labels)
 
 
+def test_an_image_is_mapped_as_its_file_however_it_is_opened(three_fields, write_scene):
+    three_fields[:, :30] = 0
+    path = write_scene(three_fields, nodata=0)
+    expected = geohp.segment(path, classes=3)
+    for opened in (
+        rioxarray.open_rasterio(path),
+        rioxarray.open_rasterio(path, masked=True),
+        rioxarray.open_rasterio(path, masked=True, chunks={"x": 90}),
+        xr.open_dataset(path, engine="rasterio"),
+        xr.open_dataset(path, engine="rasterio", band_as_variable=True),
+    ):
+        xr.testing.assert_equal(geohp.segment(opened, classes=3).compute(), expected)
+        xr.testing.assert_equal(opened.geohp.segment(classes=3).compute(), expected)
+
+
+def test_a_dataset_is_placed_by_the_variable_that_holds_its_crs(image):
+    planes = {name: image[number].rio.write_grid_mapping("crs") for number, name in enumerate("rgb")}
+    dataset = xr.Dataset(planes).rename(spatial_ref="crs").reset_coords("crs")
+    for variables in (dataset, dataset[["r", "crs"]]):
+        labels = variables.geohp.segment(classes=2)
+        assert (labels.rio.crs, labels.rio.transform()) == ("EPSG:32633", METRES)
+
+
 def test_a_missing_value_that_all_variables_share_stays_one(image):
     image = image.copy()
     image[:, :30] = 0
@@ -125,6 +148,27 @@ def test_what_is_no_label_map_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("chunks", [None, {"y": 7, "x": 33}])
+def test_parts_of_a_label_map_may_be_masked(chunks, tmp_path):
+    labels = label_map() if chunks is None else label_map().chunk(chunks)
+    water, expected = labels.where(labels == 2), labels.where(labels == 2, 255)
+    assert water.dtype.kind == "f"
+    assert water.geohp.areas().equals(expected.geohp.areas())
+    assert water.geohp.polygonize().equals(expected.geohp.polygonize())
+    np.testing.assert_array_equal(rasterio.open(water.geohp.to_raster(tmp_path / "a.tif")).read(1), expected)
+    without = labels.astype(float).rio.write_nodata(0)
+    assert without.geohp.areas()["pixels"].tolist() == [0, 1600]
+
+
+def test_truth_values_are_no_longer_the_classes_that_they_were_made_of(tmp_path):
+    water = label_map() == 2
+    assert "classes" in water.attrs, "as xarray hands attributes on"
+    assert water.geohp.areas()["pixels"].to_dict() == {"class 0": 800, "class 1": 1600}
+    assert geohp.polygonize(water)["class_name"].tolist() == ["class 0", "class 1"]
+    with rasterio.open(water.geohp.to_raster(tmp_path / "water.tif")) as dataset:
+        assert "GEOHP_MODEL_SHA256" not in dataset.tags()
+
+
 def test_a_plot_shows_colours_where_they_lie_and_the_names_that_occur():
     rare = LandCoverClass(5, "nowhere", "#000000")
     axes = label_map(classes=(*CLASSES, rare)).geohp.plot()
@@ -164,15 +208,16 @@ def test_a_web_map_shows_the_picture_and_runs_nothing_that_a_name_holds(place):
         assert (south, west, north, east) == pytest.approx((lat[0], lon[0], lat[1], lon[1]), abs=2e-5)
 
 
+@pytest.mark.parametrize("decode", [True, "all"])
 @pytest.mark.parametrize("engine", ["netcdf", "zarr"])
-def test_what_was_written_is_still_a_label_map(engine, tmp_path):
+def test_what_was_written_is_still_a_label_map(engine, decode, tmp_path):
     labels, path = label_map(), tmp_path / "map"
     if engine == "netcdf":
         labels.to_netcdf(path)
-        again = xr.open_dataset(path, decode_coords="all")
+        again = xr.open_dataset(path, decode_coords=decode)
     else:
         labels.to_zarr(path)
-        again = xr.open_zarr(path, decode_coords="all")
+        again = xr.open_zarr(path, decode_coords=decode)
     assert again["landcover"].dtype.kind == "f", "as xarray reads what has a missing value"
     assert again.geohp.classes == CLASSES
     assert again.geohp.origin == labels.geohp.origin

@@ -87,6 +87,7 @@ def test_what_is_no_area_is_refused_in_a_sentence(tmp_path):
     (tmp_path / "empty.geojson").write_text('{"type": "FeatureCollection", "features": []}')
     refused("empty.geojson holds no shapes", tmp_path / "empty.geojson")
     refused("is no area", [3, 0, 1, 1])
+    refused("a bare Polygon does not say in which coordinate reference system", box(0, 0, 9, 9))
 
 
 def test_one_of_several_layers_has_to_be_named(tmp_path):

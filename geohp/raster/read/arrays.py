@@ -10,12 +10,18 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 
-from geohp.errors import SceneError
+from geohp.classes import NODATA_LABEL
+from geohp.errors import SceneError, VectorError
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_env, open_raster
 from geohp.raster.read.validity import alpha_bands
 
 if TYPE_CHECKING:
-    from xarray import DataArray
+    from xarray import DataArray, Dataset
+
+ATTRIBUTES = "GEOHP_"
+"""What the attributes that say how a label map was made begin with."""
+
+_CLASSES = "classes"
 
 # Types GDAL does not store, and the nearest it does.
 _STORED_AS = {"bool": "uint8", "float16": "float32"}
@@ -162,23 +168,80 @@ def _check_even(places: NDArray[Any], dimension: str, name: str) -> None:
     )
 
 
-def unmasked(array: DataArray) -> DataArray:
-    """Stored integers again, where xarray has made floats of them to hold NaN for what has no data; else the array.
+def packed_dtype(array: DataArray) -> np.dtype[Any] | None:
+    """The integer type that xarray has read an array of floats from, with the values as they were stored.
 
-    xarray does so when it opens a netCDF, zarr or raster file with a fill value, and notes in the array's encoding what
-    it has read.
+    xarray makes floats of integers to hold NaN for what has no data, and notes in the array's encoding what it has
+    read; whatever computes new values drops that. ``None`` of all other arrays.
+    """
+    encoding = array.encoding
+    dtype = np.dtype(encoding.get("dtype", "f4"))
+    as_stored = encoding.get("scale_factor", 1) == 1 and encoding.get("add_offset", 0) == 0
+    return dtype if array.dtype.kind == "f" and dtype.kind in "iu" and as_stored else None
+
+
+def unmasked(array: DataArray) -> DataArray:
+    """Labels as integers again, where xarray has made floats of them to hold NaN for what has no data.
+
+    It does so when it opens a netCDF, zarr or raster file with a fill value, and where parts of an array are masked. Of
+    a truth value no label is a class any more: such an array loses what it declares.
+
+    Raises:
+        VectorError: an array that declares classes holds fractions; of dask chunks when they are computed.
     """
     if not hasattr(array, "dtype"):  # no array at all, as will be said
-        return array
-    encoding = getattr(array, "encoding", {})
-    dtype, fill = np.dtype(encoding.get("dtype", "f4")), encoding.get("_FillValue")
-    if array.dtype.kind != "f" or dtype.kind not in "iu" or fill is None or encoding.get("scale_factor", 1) != 1:
         return array
     import rioxarray  # registers the accessor
 
     assert rioxarray
-    stored: DataArray = array.fillna(fill).astype(dtype).rio.write_nodata(fill)
-    return stored
+    dtype, fill = packed_dtype(array), array.encoding.get("_FillValue")
+    if dtype is not None and fill is not None:
+        stored: DataArray = array.fillna(fill).astype(dtype).rio.write_nodata(fill)
+        return stored
+    if array.dtype.kind == "f" and _CLASSES in array.attrs:
+        return _whole(array)
+    if array.dtype.kind == "b":
+        attributes = array.attrs
+        array = array.copy(deep=False)
+        array.attrs = {name: value for name, value in attributes.items() if not _of_labels(str(name))}
+    return array
+
+
+def _whole(labels: DataArray) -> DataArray:
+    """Floats that are labels, or NaN, as bytes."""
+    import xarray as xr
+
+    name, declared = array_label(labels), nodata_value(labels, array_label(labels))
+
+    def as_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+        present = ~np.isnan(values) & (values != declared)
+        with np.errstate(invalid="ignore"):
+            stored = np.where(present, values, NODATA_LABEL).astype(np.uint8)
+        if not np.array_equal(stored[present], values[present]):
+            raise VectorError(
+                f"{name} holds {values.dtype} values, but labels are integers", "give the labels, not what they became"
+            )
+        return stored
+
+    whole: DataArray = xr.apply_ufunc(
+        as_bytes, labels, dask="parallelized", output_dtypes=[np.uint8], keep_attrs=True
+    ).rio.write_nodata(NODATA_LABEL)
+    return whole
+
+
+def _of_labels(attribute: str) -> bool:
+    return attribute == _CLASSES or attribute.startswith(ATTRIBUTES)
+
+
+def raster_variables(dataset: Dataset) -> dict[str, DataArray]:
+    """The variables of a dataset that have rows and columns, each with the coordinate reference system.
+
+    That may be a variable of its own, as xarray reads it from a file unless told otherwise.
+    """
+    variables = dataset.data_vars
+    named = {plane.encoding.get("grid_mapping", plane.attrs.get("grid_mapping")) for plane in variables.values()}
+    placed = dataset.set_coords([name for name in named if name in variables])
+    return {str(name): plane for name, plane in placed.data_vars.items() if plane.ndim >= 2}
 
 
 def array_label(array: DataArray) -> str:

@@ -14,7 +14,7 @@ from rasterio.windows import Window
 
 from geohp.raster.block import Block
 from geohp.raster.gdal import open_raster
-from geohp.raster.read.arrays import bands_first, stored_as, to_memory_file
+from geohp.raster.read.arrays import bands_first, packed_dtype, stored_as, to_memory_file
 from geohp.raster.read.scaling import Scaling
 from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, array_name
 from geohp.raster.read.validity import ValidityPlan
@@ -47,7 +47,7 @@ class LazyScene(Scene):
             # A raster without pixels tells the rest: names, nodata and georeference as they would be read back.
             memory = stack.enter_context(to_memory_file(array, name, pixels=False))
             self._stored_planes: da.Array = bands_first(array, name).data.astype(stored_as(array.dtype))
-            super().__init__(open_raster(memory.name), name, bands=bands, scaling=scaling)
+            super().__init__(open_raster(memory.name), name, bands=bands, scaling=scaling, packed=packed_dtype(array))
             stack.push(self._closing.pop_all())  # the file before the memory it lies in
             self._closing = stack.pop_all()
 

@@ -19,7 +19,7 @@ from geohp.errors import ReadError, SceneError
 from geohp.raster.block import Block, BlockGrid, check_size
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, numpy_dtype, open_env, open_raster
 from geohp.raster.grid import Grid
-from geohp.raster.read.arrays import to_memory_file
+from geohp.raster.read.arrays import packed_dtype, to_memory_file
 from geohp.raster.read.bands import BandSelection, BandTable, select_bands
 from geohp.raster.read.opened import check_readable, open_dataset, readable
 from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
@@ -75,10 +75,27 @@ class Scene:
         unchanged: tells whether they are still what they were when it was opened.
     """
 
-    def __init__(self, dataset: Any, path: str, *, bands: BandRequest = None, scaling: ScalingRequest = "auto"):
-        """Take over an open rasterio dataset, also to close it; most callers want :func:`open_scene`."""
+    def __init__(
+        self,
+        dataset: Any,
+        path: str,
+        *,
+        bands: BandRequest = None,
+        scaling: ScalingRequest = "auto",
+        packed: np.dtype[Any] | None = None,
+    ):
+        """Take over an open rasterio dataset, also to close it; most callers want :func:`open_scene`.
+
+        Args:
+            dataset: what to read.
+            path: what was opened, for messages.
+            bands, scaling: as for :func:`open_scene`.
+            packed: the integer type that its floats were read from, see
+                :func:`geohp.raster.read.arrays.packed_dtype`.
+        """
         self.path = path
         self._dataset = dataset
+        self._packed = packed
         self._lock = threading.Lock()
         with ExitStack() as closing, readable(path):
             closing.enter_context(dataset)
@@ -119,7 +136,7 @@ class Scene:
         name = array_name(array)
         with ExitStack() as stack:
             memory = stack.enter_context(to_memory_file(array, name))
-            scene = cls(open_raster(memory.name), name, bands=bands, scaling=scaling)
+            scene = cls(open_raster(memory.name), name, bands=bands, scaling=scaling, packed=packed_dtype(array))
             stack.push(scene._closing.pop_all())  # the file before the memory it lies in
             scene._closing = stack.pop_all()
         return scene
@@ -288,7 +305,12 @@ class Scene:
                     f"{self.path}: a scaling of {len(scaling.low)} channels was given for {len(self.bands)} bands."
                 )
             return scaling
-        return resolve_scaling(parse_rule(scaling), self.stored_types, self.sample, self.path)
+        rule = parse_rule(scaling)
+        if self._packed is not None and rule.kind in ("auto", "type"):
+            highest = self.sample().max(initial=0)
+            if not 1 < highest <= np.iinfo(self._packed).max:
+                self._packed = None  # the values were changed in place after they had been read
+        return resolve_scaling(rule, self.stored_types, self.sample, self.path)
 
     @property
     def repeats_band(self) -> bool:
@@ -297,9 +319,11 @@ class Scene:
 
     @property
     def stored_types(self) -> tuple[StoredType, ...]:
-        """What each channel stores; of a colour table, its colours."""
+        """What each channel stores; of a colour table, its colours; of floats read from integers, those."""
         if self._palette is not None:
             return (StoredType(self._palette.dtype),) * len(self.bands)
+        if self._packed is not None:
+            return (StoredType(self._packed),) * len(self.bands)
         return tuple(_stored_type(self._dataset, number) for number in self.bands)
 
     def sample(self, px: int = _SAMPLE_PX) -> NDArray[Any]:

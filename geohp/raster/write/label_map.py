@@ -11,6 +11,7 @@ from geohp.classes import NODATA_LABEL, LandCoverClass
 from geohp.files.checks import RASTERS, check_output, check_suffix
 from geohp.progress import Progress, no_progress
 from geohp.raster.block import BLOCK_PX, Block, BlockGrid
+from geohp.raster.read.arrays import ATTRIBUTES, unmasked
 from geohp.raster.read.label_array import open_label_array
 from geohp.raster.read.labels import LabelRaster, complete_classes
 from geohp.raster.write.layer import label_layer
@@ -19,9 +20,6 @@ from geohp.version import __version__
 
 if TYPE_CHECKING:
     from xarray import DataArray
-
-_TAGS = "GEOHP_"
-"""What attributes begin with that become tags."""
 
 
 def write_label_map(
@@ -50,9 +48,10 @@ def write_label_map(
     check_suffix(path, RASTERS, "rasters")
     path = check_output(path, overwrite=overwrite)
     identity = {"labels": tokenize(labels), "geohp": __version__}
+    labels = unmasked(labels)
     with open_label_array(labels) as raster:
         blocks = BlockGrid(raster.grid.height, raster.grid.width, BLOCK_PX).blocks
-        tags = {name: str(value) for name, value in labels.attrs.items() if str(name).startswith(_TAGS)}
+        tags = {name: str(value) for name, value in labels.attrs.items() if str(name).startswith(ATTRIBUTES)}
         layer = label_layer(_classes(raster, blocks), tags)
         with ResumableRasterWriter.open({path: layer}, raster.grid, identity, overwrite=overwrite) as work:
             for number, block in enumerate(blocks):

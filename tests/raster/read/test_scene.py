@@ -462,6 +462,29 @@ def test_dataarrays_that_are_no_rasters() -> None:
         Scene.from_dataarray(xr.Dataset({"a": array}))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("chunks", [None, {"x": 7}])
+@pytest.mark.parametrize(
+    ("dtype", "values", "rule"),
+    [
+        (np.uint8, lambda image: image, "type"),
+        (np.uint8, lambda image: image.isel(x=slice(3, 20)), "type"),
+        (np.uint8, lambda image: image / 255, "percentiles:2,98"),
+        (np.uint8, lambda image: image.copy(data=image.data / 255), "percentiles:2,98"),
+        (np.uint8, lambda image: image.copy(data=image.data * 100), "percentiles:2,98"),
+        (np.uint16, lambda image: image, "percentiles:2,98"),
+    ],
+)
+def test_floats_are_scaled_as_the_integers_that_they_were_read_from(dtype, values, rule, chunks, write_scene) -> None:
+    path = write_scene(np.random.default_rng(0).integers(0, 200, (3, 30, 40)).astype(dtype), nodata=0)
+    image = values(rioxarray.open_rasterio(path, masked=True, chunks=chunks))
+    with LazyScene(image) if chunks else Scene.from_dataarray(image) as scene:
+        assert scene.scaling.rule == rule
+        if rule == "type":
+            assert scene.scaling.high == (255,) * 3
+            with Scene.from_dataarray(image, scaling="type") as asked:
+                assert asked.scaling == scene.scaling
+
+
 _MIXED = [0, 1, 5, 3, 4, 2, 6, 7, 8]
 
 
