@@ -162,7 +162,12 @@ class _Comparison:
         layer, identity = self._layer(shown, pair.transitions), self._identity()
         pair.check_unchanged()  # or the identity would be of other files than the survey
         with ResumableRasterWriter.open(
-            {out: layer}, pair.grid, identity, restart=self.options.restart, overwrite=self.options.overwrite
+            {out: layer},
+            pair.grid,
+            identity,
+            also=[path for path in self.options.paths.values() if path != out],
+            restart=self.options.restart,
+            overwrite=self.options.overwrite,
         ) as work:
             for number, block in enumerate(blocks):
                 if block.origin not in work.finished:

@@ -79,17 +79,20 @@ class ChangeProducts:
                 :func:`geohp.vector.targets.check_target`.
         """
         sources = list(inputs)
-        # The same command must be able to finish what was stopped when only some of these were in place.
-        overwrite = overwrite or is_half_published(self.paths["out"])
-        if not overwrite and self.paths["out"].exists():  # all is done, but for what was to go in the end
-            remove_abandoned_folder(hidden_maps(self.paths["out"]))
+        out = self.paths["out"]
+        if (
+            not overwrite and not is_half_published(out) and out.exists()
+        ):  # all is done, but for what was to go in the end
+            remove_abandoned_folder(hidden_maps(out))
         for name, path in self.paths.items():
+            # The same command must be able to finish what was stopped when only some of these were in place.
+            may_replace = overwrite or is_half_published(out, path)
             if name == "polygons":
-                check_target(path, layer=LAYER, overwrite=overwrite, inputs=sources, input_layer=input_layer)
+                check_target(path, layer=LAYER, overwrite=may_replace, inputs=sources, input_layer=input_layer)
                 continue
             suffixes, what = _FORMATS[name]
             check_suffix(path, suffixes, what)
-            check_output(path, overwrite=overwrite, inputs=sources)
+            check_output(path, overwrite=may_replace, inputs=sources)
 
 
 @dataclass(frozen=True, kw_only=True)

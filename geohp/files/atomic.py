@@ -12,7 +12,7 @@ from pathlib import Path
 
 from geohp.errors import GeohpError, OutputError
 from geohp.files.locks import FolderLock
-from geohp.files.unfinished import DRAFT, JOURNAL, MOVING, clear_folder, is_half_published, work_folder
+from geohp.files.unfinished import DRAFT, JOURNAL, clear_folder, is_half_published, moving_line, work_folder
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def atomic_write(
             if durable:
                 wait_for_disk(draft)
         if also:
-            (lock.folder / JOURNAL).write_bytes(MOVING)
+            (lock.folder / JOURNAL).write_bytes(moving_line(path, drafts))
             half = True
         for target, draft in drafts.items():
             draft.replace(target)

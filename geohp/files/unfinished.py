@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from geohp.errors import OutputError
 from geohp.files.locks import LOCK, FolderLock
+from geohp.files.reading import json_value
 
 JOURNAL = "journal.jsonl"
 """Name of the file that tells finished blocks in the folder of an unfinished raster: what lies there is kept."""
-
-MOVING = b'{"moving": true}\n'
-"""Its last line when complete outputs move into place."""
 
 RECORD = ".geohp"
 """Name of the folder in a folder of maps that tells what made them, and that is locked while they are made."""
@@ -27,19 +27,36 @@ def work_folder(output: Path) -> Path:
     return output.with_name(f".{output.name}.geohp")
 
 
-def is_half_published(output: Path) -> bool:
+def moving_line(output: Path, files: Iterable[Path]) -> bytes:
+    """The last line of a journal when complete outputs move into place.
+
+    Args:
+        output: the first.
+        files: all that the run makes.
+    """
+    return json.dumps({"moving": [name_beside(output, path) for path in files]}).encode() + b"\n"
+
+
+def is_half_published(output: Path, path: Path | None = None) -> bool:
     """Whether a run was stopped when its first output was complete and others were not.
 
     Then outputs may exist that the same command must be allowed to replace, so as to finish.
 
     Args:
         output: the first.
+        path: a file that the run was to make, too; other files are none of its business.
     """
     try:
-        lines = (work_folder(Path(output)) / JOURNAL).read_bytes().splitlines(keepends=True)
-    except OSError:
+        *_, last = (work_folder(output) / JOURNAL).read_bytes().splitlines(keepends=True)
+        return last.endswith(b"\n") and name_beside(output, path or output) in json_value(last)["moving"]
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    return lines[-1:] == [MOVING]
+
+
+def name_beside(output: Path, path: Path) -> str:
+    """A file's name, where it lies in an output's folder, wherever that is; else its path."""
+    path = path.parent.resolve() / path.name
+    return path.name if path.parent == output.parent.resolve() else str(path)
 
 
 def remove_abandoned(output: Path) -> None:

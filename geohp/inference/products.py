@@ -89,18 +89,18 @@ class Products:
                 :func:`geohp.vector.targets.check_target`.
         """
         sources, names = list(inputs), dict[Path, str]()
-        # The same command must be able to finish what was stopped when only some of these were in place.
-        overwrite = overwrite or is_half_published(self.labels)
         for name, path in self.paths.items():
+            # The same command must be able to finish what was stopped when only some of these were in place.
+            may_replace = overwrite or is_half_published(self.labels, path)
             other = names.setdefault(path.absolute(), name)
             if other != name:
                 raise ConfigError(f"{path}: named for both {other} and {name}", "give them different names")
             if name == "polygons":
-                check_target(path, overwrite=overwrite, inputs=sources, input_layer=input_layer)
+                check_target(path, overwrite=may_replace, inputs=sources, input_layer=input_layer)
                 continue
             if name in self.rasters:
                 check_suffix(path, RASTERS, "rasters")
-            check_output(path, overwrite=overwrite, inputs=sources)
+            check_output(path, overwrite=may_replace, inputs=sources)
 
 
 def _as_path(path: str | Path) -> Path:

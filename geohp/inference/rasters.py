@@ -73,7 +73,8 @@ def written_rasters(
     grid = scene.grid.crop(extent.frame)
     scene.unchanged.check()  # or the identity would be of another file than the scaling
     restart = options.restart
-    with ResumableRasterWriter.open(layers, grid, identity, restart=restart, overwrite=overwrite) as work:
+    also = [path for path in products.paths.values() if path not in layers]
+    with ResumableRasterWriter.open(layers, grid, identity, also=also, restart=restart, overwrite=overwrite) as work:
         layout = settings.blocks(settings.grid(scene.height, scene.width), segmenter.model.clusters)
         blocks = [block for block in extent.blocks(layout) if scene.may_hold_data(block)]
         unfinished = [block for block in blocks if extent.place(block).origin not in work.finished]

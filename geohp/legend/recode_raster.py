@@ -65,10 +65,10 @@ def recode_file(
     """
     progress = progress or default_progress()
     check_suffix(out, RASTERS, "rasters")
-    may_replace = overwrite or is_half_published(Path(out))
-    out = check_output(out, overwrite=may_replace, inputs=[labels, *([] if isinstance(legend, Legend) else [legend])])
-    if qml:
-        check_output(out.with_suffix(".qml"), overwrite=may_replace)
+    out, inputs = Path(out), [labels, *([] if isinstance(legend, Legend) else [legend])]
+    styles = [out.with_suffix(".qml")] if qml else []
+    for path in (out, *styles):
+        check_output(path, overwrite=overwrite or is_half_published(out, path), inputs=inputs)
     legend = Legend.of(legend)
     with open_labels(labels) as raster:
         blocks = BlockGrid(raster.grid.height, raster.grid.width, block_px).blocks
@@ -79,7 +79,7 @@ def recode_file(
         layer = _layer(labels, recoded)
         identity = _identity(labels, legend, block_px)
         raster.unchanged.check()  # or the identity would be of another file than the classes
-        with ResumableRasterWriter.open({out: layer}, raster.grid, identity, overwrite=overwrite) as work:
+        with ResumableRasterWriter.open({out: layer}, raster.grid, identity, also=styles, overwrite=overwrite) as work:
             for number, block in enumerate(blocks):
                 if block.origin not in work.finished:
                     work.put(block.row, block.col, {out: _block(recoded, block)})
@@ -87,7 +87,7 @@ def recode_file(
             raster.unchanged.check()
             work.publish()
             if qml:
-                write_styles(out, recoded.classes, overwrite=may_replace)
+                write_styles(out, recoded.classes, overwrite=True)  # which was looked at before
     return out
 
 

@@ -129,12 +129,14 @@ def polygonize_file(labels: str | Path | DataArray, path: str | Path, options: P
         ConfigError: no legend, that of another model, or one that names a label that the raster does not have.
         OutputError: see :func:`write_polygons`.
     """
-    overwrite = options.overwrite or is_half_published(Path(path))
+    first = Path(path)
+    may_replace = options.overwrite or is_half_published(first)
     path = check_target(
-        path, layer=options.layer, overwrite=overwrite, inputs=area_files(options), input_layer=options.aoi_layer
+        path, layer=options.layer, overwrite=may_replace, inputs=area_files(options), input_layer=options.aoi_layer
     )
     if options.qml:
-        check_output(path.with_suffix(".qml"), overwrite=overwrite)
+        style = path.with_suffix(".qml")
+        check_output(style, overwrite=options.overwrite or is_half_published(path, style))
     with open_polygons(labels, options) as polygons:
         batches = Batches(polygons.batches(), polygons.empty(), several_parts=polygons.clip is not None)
         asked = options.overwrite

@@ -76,6 +76,24 @@ def test_the_item_lies_where_it_is_asked_for(scene, tmp_path):
     assert json.loads((tmp_path / "items" / "one.json").read_text())["assets"]["labels"]["href"] == "../a.tif"
 
 
+def test_what_was_stopped_half_way_replaces_only_what_it_was_to_make(scene, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    labels, polygons = tmp_path / "a.tif", tmp_path / "a.geojson"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        patch.setattr("geohp.inference.map_scene._write_polygons", interrupt)
+        geohp.segment_file(scene, labels, classes=2, polygons=polygons)
+    for name in ("a.qml", "a.json", "b.geojson", "a.geojson"):
+        (tmp_path / name).write_text("precious")
+    for further in ({"qml": True}, {"stac": True}, {"polygons": tmp_path / "b.geojson"}):
+        with pytest.raises(OutputError, match="exists already"):
+            geohp.segment_file(scene, labels, classes=2, **further)
+    assert geohp.segment_file(scene, labels, classes=2, polygons=polygons).polygons > 0
+    precious = {path.name for path in tmp_path.iterdir() if path.is_file() and path.read_bytes() == b"precious"}
+    assert precious == {"a.qml", "a.json", "b.geojson"}
+
+
 def test_nothing_begins_where_anything_is_in_the_way(scene, tmp_path, monkeypatch):
     monkeypatch.setattr("geohp.inference.rasters.written_rasters", lambda *_: pytest.fail("work has begun"))
     products = Products(tmp_path / "a.tif", polygons=tmp_path / "a.geojson", qml=True, stac=True)

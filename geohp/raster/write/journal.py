@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from geohp.files.appended_lines import AppendedLines
-from geohp.files.unfinished import JOURNAL, MOVING
+from geohp.files.unfinished import JOURNAL, moving_line
 from geohp.raster.write.stored_blocks import StoredBlock
 
 Origin = tuple[int, int]
@@ -46,9 +46,14 @@ class Journal:
         self._lines.append(line)
         self.entries[row, col] = entry
 
-    def append_moving(self) -> None:
-        """Record that all outputs are complete and are about to move into place."""
-        self._lines.append_bytes(MOVING)
+    def append_moving(self, output: Path, files: Iterable[Path]) -> None:
+        """Record that all outputs are complete and are about to move into place.
+
+        Args:
+            output: the first.
+            files: these, and what the run makes of them.
+        """
+        self._lines.append_bytes(moving_line(output, files))
 
     def close(self) -> None:
         """Close the file."""

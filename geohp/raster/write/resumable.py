@@ -44,11 +44,14 @@ class ResumableRasterWriter:
         outputs: files and how they are stored; a layer's number is its place here.
     """
 
-    def __init__(self, outputs: Mapping[Path, Layer], grid: Grid, lock: FolderLock, journal: Journal):
+    def __init__(
+        self, outputs: Mapping[Path, Layer], grid: Grid, lock: FolderLock, journal: Journal, also: Iterable[Path] = ()
+    ):
         """Work in a folder that is locked and prepared; see :meth:`open`."""
         self.folder = lock.folder
         self.grid = grid
         self.outputs = dict(outputs)
+        self._files = [*self.outputs, *also]
         self._numbers = {path: number for number, path in enumerate(self.outputs)}
         self._lock = lock
         self._journal = journal
@@ -65,6 +68,7 @@ class ResumableRasterWriter:
         grid: Grid,
         identity: Mapping[str, Any],
         *,
+        also: Iterable[Path] = (),
         restart: bool = False,
         overwrite: bool = True,
     ) -> ResumableRasterWriter:
@@ -75,6 +79,7 @@ class ResumableRasterWriter:
             grid: size and georeference, kept exactly: transform or ground control points, and CRS.
             identity: all that the pixels and the cut into blocks depend on, JSON-able: input, model, window, block.
                 Where it differs from the earlier run's, the first differing key is named.
+            also: further files, which are made of the outputs within the ``with`` block.
             restart: delete what an earlier run left.
             overwrite: existing outputs will be replaced. If not, those are refused that another process has completed
                 since the caller looked, unless it was stopped before all was in place.
@@ -91,10 +96,11 @@ class ResumableRasterWriter:
         folder = work_folder(next(iter(outputs))).absolute()  # workers may start elsewhere
         lock = FolderLock(folder)
         try:
-            if not overwrite and not is_half_published(next(iter(outputs))):
-                for path in outputs:
+            first = next(iter(outputs))
+            for path in outputs:
+                if not overwrite and not is_half_published(first, path):
                     refuse_existing(path)
-            return cls(outputs, grid, lock, _prepare(folder, described, restart=restart))
+            return cls(outputs, grid, lock, _prepare(folder, described, restart=restart), also)
         except BaseException as error:
             lock.release(remove=True)  # of a folder that is empty; others stay
             if isinstance(error, OSError) and not isinstance(error, OutputError):
@@ -223,7 +229,7 @@ class ResumableRasterWriter:
                     # Perhaps another disk, where moving is copying: that must not fail between two outputs.
                     staged[path] = path.with_name(f"{work_folder(path).name}.tif")
                     _relocate(cog, staged[path])
-            self._journal.append_moving()
+            self._journal.append_moving(self._files[0], self._files)
             for path, ready in staged.items():
                 ready.replace(path)
                 remove_side_files(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geohp.files.reading import json_value
+from geohp.files.unfinished import name_beside
 from geohp.raster.grid import Grid
 from geohp.raster.write.layer import Layer
 
@@ -26,7 +27,7 @@ def describe(identity: Mapping[str, Any], outputs: Mapping[Path, Layer], grid: G
         outputs: files and how they are stored.
         grid: of all of them.
     """
-    folder = next(iter(outputs)).parent.resolve()
+    first = next(iter(outputs))
     described = {
         "format": _FORMAT,
         "identity": dict(identity),
@@ -37,10 +38,7 @@ def describe(identity: Mapping[str, Any], outputs: Mapping[Path, Layer], grid: G
             "transform": list(grid.transform)[:6],
             "control points": [[p.row, p.col, p.x, p.y, p.z] for p in grid.gcps],
         },
-        "outputs": {
-            path.name if path.parent.resolve() == folder else str(path.resolve()): asdict(layer)
-            for path, layer in outputs.items()
-        },
+        "outputs": {name_beside(first, path): asdict(layer) for path, layer in outputs.items()},
     }
     plain: dict[str, Any] = json.loads(json.dumps(described, default=_plain))
     return plain

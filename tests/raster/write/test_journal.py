@@ -34,7 +34,7 @@ def test_what_is_appended_is_read_back_the_later_record_of_a_block(tmp_path: Pat
     journal.append(0, 5, SECOND)
     journal.append(2, 0, FIRST)
     journal.append(0, 5, FIRST)
-    journal.append_moving()
+    journal.append_moving(tmp_path / "a.tif", [])
     assert journal.entries == {(0, 5): FIRST, (2, 0): FIRST}
     journal.close()
     assert read(tmp_path) == {(0, 5): FIRST, (2, 0): FIRST}
@@ -92,12 +92,16 @@ def test_whether_outputs_were_moving(tmp_path: Path) -> None:
     assert not is_half_published(output)
     journal.append(0, 0, FIRST)
     assert not is_half_published(output)
-    journal.append_moving()
+    journal.append_moving(output, [output, tmp_path / "labels.qml", tmp_path.parent / "a.gpkg"])
     assert is_half_published(output)
+    assert is_half_published(output, tmp_path / "labels.qml")
+    assert is_half_published(output, tmp_path.parent / "a.gpkg")
+    assert not is_half_published(output, tmp_path / "a.gpkg")
+    assert not is_half_published(output, tmp_path / "labels.json")
     journal.append(1, 0, FIRST)  # begun anew
     assert not is_half_published(output)
     journal.close()
-    for content in (b"[]\n", b"{", b"\xff\n"):
+    for content in (b"[]\n", b"{", b"\xff\n", b'{"moving": true}\n', b'{"moving": ["labels.tif"]}'):
         (folder / "journal.jsonl").write_bytes(content)
         assert not is_half_published(output)
 
