@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_SAME_PLACE_PX = 0.01
+"""What places may differ by where systems are the same but for their names, or for what nobody measures."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -115,13 +118,26 @@ class Grid:
         return Grid(block.width, block.height, transform, self.crs, points)
 
     def coincides_with(self, other: Grid) -> bool:
-        """Whether two rasters' pixels are the same places, as far as transforms or ground control points tell."""
+        """Whether two rasters' pixels are the same places, as far as both tell."""
         if self.shape != other.shape or len(self.gcps) != len(other.gcps):
             return False
+        if self.map_crs is not None and other.map_crs is not None and self.crs != other.crs:
+            return self._lands_on(other)
         if self.gcps:
             points, others = (np.array([(p.row, p.col, p.x, p.y) for p in grid.gcps]) for grid in (self, other))
             return bool(np.allclose(points, others, rtol=1e-12))
         return bool(self.affine.almost_equals(other.affine, 1e-9))
+
+    def _lands_on(self, other: Grid) -> bool:
+        """Whether the edges of a raster are those of one in another coordinate reference system."""
+        cols, rows = self.edges(4)
+        try:
+            x, y = transformer(self.crs, other.crs).transform(*(self.affine * (cols, rows)))
+        except VectorError:
+            return False
+        if not np.isfinite([x, y]).all():
+            return False
+        return bool(np.abs(np.subtract(~other.affine * (x, y), (cols, rows))).max() < _SAME_PLACE_PX)
 
     def edges(self, points: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Columns and rows of points along the four edges, from the first pixel's corner on and clockwise.

@@ -143,6 +143,18 @@ def test_other_crs_and_beyond_the_other_raster():
     assert found["far_count"].tolist() == [0, 0]
 
 
+def test_the_same_numbers_in_another_zone_are_another_place(tmp_path):
+    labels, values = np.zeros((6, 8), np.uint8), np.full((6, 8), 0.5, np.float32)
+    there = raster(values, crs="EPSG:25833", name="dsm")
+    found = polygonize(raster(labels), stats=[Statistics(there, ("count",))])
+    assert found["dsm_count"].tolist() == [0]
+    with pytest.raises(VectorError, match="does not lie on the label map's pixel grid"):
+        polygonize(raster(labels), confidence=there)
+    for alike in ("EPSG:32632", "EPSG:25832+7837"):  # the same but for what nobody measures, and for heights
+        here = raster(values, crs=alike, name="dsm")
+        assert polygonize(raster(labels), confidence=here)["mean_confidence"].tolist() == [0.5]
+
+
 def test_rotated_maps_and_control_points():
     labels = np.zeros((10, 10), np.uint8)
     turned = Affine.translation(5e5, 5538000) @ Affine.rotation(30) @ Affine.scale(2, -2)
