@@ -154,5 +154,8 @@ def main() -> None:
         # Names that are too long, folders that may not be looked into: what the system says of a file is the sentence.
         terminal.show_error(GeohpError(f"{error.filename}: {error.strerror}"))
         sys.exit(2)
+    except MemoryError as error:
+        terminal.show_error(GeohpError(f"the memory does not suffice{f' ({error})' if str(error) else ''}"))
+        sys.exit(2)
     except KeyboardInterrupt as interrupt:  # at the very beginning or end
         sys.exit(_told(interrupt))

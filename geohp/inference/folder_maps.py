@@ -31,6 +31,7 @@ from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.labels import MODEL_TAG
 from geohp.raster.write.layer import label_layer
 from geohp.raster.write.vrt import GridMismatch, common_grid, write_mosaic_vrt
+from geohp.vector.targets import has_column
 from geohp.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -231,7 +232,11 @@ class _SceneRecord:
         return self.record.holds(self.products.paths[kind], self.keys[kind])
 
     def lacks(self, kinds: Collection[str]) -> bool:
-        return not all(map(self.holds, kinds)) or ("labels" in kinds and work_folder(self.products.labels).exists())
+        if not all(map(self.holds, kinds)) or ("labels" in kinds and work_folder(self.products.labels).exists()):
+            return True
+        # An earlier call may have made polygons that knew of no confidence.
+        asked = "polygons" in kinds and self.products.confidence is not None
+        return asked and not has_column(self.products.paths["polygons"], "mean_confidence")
 
     def making(self, kinds: Collection[str]) -> AbstractContextManager[None]:
         keys = {self.products.paths[kind]: self.keys[kind] for kind in kinds}

@@ -20,7 +20,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.multiprocessing.spawn import ProcessException
 
-from geohp.errors import ConfigError, GeohpError
+from geohp.errors import ClusterError, ConfigError
 from geohp.model.runs import CHECKPOINT_NAME, TENSORBOARD, UNFINISHED
 from geohp.progress import Progress, no_progress
 from geohp.training.batches import FeatureBatches
@@ -59,6 +59,7 @@ def run_training(
     Raises:
         ConfigError: settings that this machine cannot serve.
         OutputError: a checkpoint cannot be written.
+        ClusterError: one of several processes was killed.
     """
     unfinished = work / UNFINISHED
     unfinished.mkdir(exist_ok=True)
@@ -98,7 +99,8 @@ def run_training(
         )
         trainer.relay = progress if isinstance(progress, Relay) else None
         resumed = checkpoint if checkpoint.is_file() else None
-        trainer.fit(task, FeatureBatches(task), ckpt_path=resumed, weights_only=True)
+        with _naming_the_killed(trainer):
+            trainer.fit(task, FeatureBatches(task), ckpt_path=resumed, weights_only=True)
     merge_metrics([part / METRICS_NAME for part in _attempts(unfinished)], work / METRICS_NAME)
 
 
@@ -179,7 +181,7 @@ def _check(settings: TrainConfig, accelerator: str) -> None:
 
 
 class _Trainer(L.Trainer):
-    """One of several processes tells its mistake before it ends.
+    """One of several processes tells what ends it.
 
     Attributes:
         relay: to where training was started.
@@ -190,7 +192,9 @@ class _Trainer(L.Trainer):
     def _fit_impl(self, *arguments: Any, **options: Any) -> None:
         try:
             super()._fit_impl(*arguments, **options)
-        except GeohpError as error:
+        except StoppedError:
+            raise
+        except Exception as error:
             if self.relay is not None and self.world_size > 1:
                 self.relay.fail(error)
             raise
@@ -263,6 +267,24 @@ def _signals_for_workers(devices: int) -> Iterator[None]:
         if asked:
             raise StoppedError(asked) from error
         raise
+
+
+@contextmanager
+def _naming_the_killed(trainer: L.Trainer) -> Iterator[None]:
+    """Where a process that trains was killed, the others only complain that they cannot reach it."""
+    try:
+        yield
+    except ProcessException as error:
+        launcher = trainer.strategy.launcher
+        codes = [process.exitcode or 0 for process in getattr(launcher, "procs", ())]
+        # Those that are left are asked to end.
+        killed = [signal.Signals(-code).name for code in codes if code < 0 and -code not in STOPPING]
+        if not killed:
+            raise
+        problem = (
+            f"one of {len(codes)} processes that train was ended by {killed[0]}, as it happens where memory runs out"
+        )
+        raise ClusterError(problem, "train on fewer devices or with a smaller train.batch_size") from error
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from logging.handlers import QueueHandler
@@ -40,9 +42,13 @@ class Relay:
         else:
             self._queue.put((stage, done, total, detail))
 
-    def fail(self, error: GeohpError) -> None:
+    def fail(self, error: Exception) -> None:
         """Have the listener raise what ends another process, of which only a traceback's text would arrive there."""
-        self._queue.put(error)
+        if not isinstance(error, GeohpError):  # whose sentence says all
+            error.add_note(f"In another process:\n{''.join(traceback.format_exception(error))}")
+        with suppress(Exception):  # some are not made for travelling
+            pickle.loads(pickle.dumps(error))
+            self._queue.put(error)
 
     def __getstate__(self) -> dict[str, object]:
         # Progress bars and terminals do not travel.
@@ -76,7 +82,7 @@ class Relay:
             self._queue._writer.close()
             thread.join(_PATIENCE_S)  # not for ever: another process may have inherited the pipe
         if self._error is not None:
-            raise self._error from ended
+            raise self._error from (ended if isinstance(self._error, GeohpError) else None)
         if ended is not None:
             raise ended
 
@@ -92,7 +98,7 @@ class Relay:
                         process.terminate()
 
     def _take(self, message: Any) -> None:
-        if isinstance(message, GeohpError):
+        if isinstance(message, Exception):
             self._fail(message)
         elif isinstance(message, logging.LogRecord):
             logging.getLogger(message.name).handle(message)

@@ -84,6 +84,14 @@ def class_table(layer: str) -> str:
     return "classes" if layer == "landcover" else f"{layer}_classes"
 
 
+def has_column(path: Path, column: str, layer: str = "landcover") -> bool:
+    """Whether a layer of a file of polygons has a column."""
+    import pyogrio
+
+    with plain_name(path) as name:
+        return column in pyogrio.read_info(name, layer=layer)["fields"]
+
+
 def layers_of(path: Path) -> list[str]:
     """Names of the layers of a GeoPackage.
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from geohp.cli import app as commands
 from geohp.inference.segmenter import Segmenter
 from geohp.model.file import save_model
 from geohp.options import FitOptions
@@ -170,3 +171,15 @@ def test_a_corrupt_file_names_what_maps_the_rest(workplace):
     assert "with --on-read-error nodata" in many.stderr.splitlines()[-1]
     mapped = subprocess.run([*command, "-o", "a.tif", "--on-read-error", "nodata"], cwd=workplace, check=False)
     assert mapped.returncode == 0
+
+
+def test_memory_that_does_not_suffice_is_a_sentence(monkeypatch, capsys):
+    def fill_it():
+        raise MemoryError("Unable to allocate 3.2 TiB")
+
+    monkeypatch.setattr(commands, "app", fill_it)
+    monkeypatch.setattr(commands.terminal, "show_log", lambda: None)
+    monkeypatch.setattr(commands.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit, match="2"):
+        commands.main()
+    assert "the memory does not suffice (Unable to allocate 3.2 TiB)" in capsys.readouterr().err

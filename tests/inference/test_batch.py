@@ -145,6 +145,18 @@ def test_made_once_is_not_made_again_and_only_what_is_missing_is(tiles, tmp_path
         assert mosaic.shape == (SIDE, SIDE)
 
 
+def test_polygons_made_without_confidence_get_it_where_both_are_asked_for(tiles, tmp_path):
+    out, made = tmp_path / "maps", []
+    for products in (["polygons"], ["confidence"], ["polygons", "confidence"], ["polygons", "confidence"]):
+        (result,) = geohp.segment_files(tiles / "nw.tif", out, classes=4, products=products).maps
+        made.append(result.made_earlier)
+    assert made == [False, False, False, True]
+    polygons = geopandas.read_file(out / "nw.gpkg", layer="landcover")
+    assert polygons["mean_confidence"].gt(0).all()
+    geohp.segment_files(tiles / "nw.tif", out, classes=4, products=["polygons"])
+    assert "mean_confidence" in geopandas.read_file(out / "nw.gpkg", layer="landcover")
+
+
 def test_what_something_else_has_made_is_refused_before_work_begins(tiles, tmp_path, monkeypatch):
     out = tmp_path / "maps"
     out.mkdir()

@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+import signal
 import socket
 
 import numpy as np
@@ -15,12 +16,13 @@ import geohp
 from geohp.config.experiment import TrainConfig
 from geohp.config.loading import load_config
 from geohp.data.factory import open_data
-from geohp.errors import ConfigError, DataError, TrainingError
+from geohp.errors import ClusterError, ConfigError, DataError, TrainingError
 from geohp.methods.base import Batch
 from geohp.methods.factory import create_method
 from geohp.progress import no_progress
 from geohp.training.checks import check_cpu
 from geohp.training.fit import TrainingData, _prepare
+from geohp.training.health import Health
 
 EPOCHS, BATCH = 2, 3
 SETTINGS = [
@@ -130,6 +132,33 @@ def test_what_one_of_several_processes_fails_with_is_what_training_fails_with(ph
         geohp.train("orthophotos-hp", settings, out=tmp_path / "run")
     said = "".join(capfd.readouterr()).splitlines()
     assert [line for line in said if not line.startswith("geohp: ")] == []
+
+
+class Killed(Health):
+    """Ends the second process without a word."""
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Faulty(Health):
+    """Fails in the second process."""
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_rank == 1:
+            raise KeyError("a mistake of ours")
+
+
+@pytest.mark.parametrize(
+    ("health", "kind", "said"),
+    [(Killed, ClusterError, "one of 2 processes that train was ended by SIGKILL"), (Faulty, KeyError, "of ours")],
+)
+def test_what_ends_a_process_is_said_plainly(photograph, tmp_path, monkeypatch, health, kind, said):
+    monkeypatch.setattr("geohp.training.fit.Health", health)
+    with pytest.raises(kind, match=said) as raised:
+        geohp.train("orthophotos-hp", [f"data.images={photograph}", *SETTINGS, "train.devices=2"], out=tmp_path / "run")
+    assert kind is ClusterError or "in on_train_batch_start" in "".join(raised.value.__notes__)
 
 
 @pytest.mark.parametrize("name", ["hp", "stego", "maskcontrast"])

@@ -36,6 +36,42 @@ def test_an_error_of_another_process_is_raised_here():
         multiprocessing.spawn(_fail, (relay,), 1)
 
 
+class _UnpicklableError(Exception):
+    def __init__(self, one, two):
+        super().__init__(one)
+
+
+def _fail_otherwise(rank, relay, error):
+    try:
+        raise error
+    except Exception as raised:
+        relay.fail(raised)
+        raise
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file", "a.tif"), MemoryError("1 TiB"), KeyError("a")])
+def test_any_error_of_another_process_is_raised_here_with_its_traceback(error):
+    relay = Relay(lambda *_: None)
+    with pytest.raises(type(error)) as raised, relay.listening():
+        multiprocessing.spawn(_fail_otherwise, (relay, error), 1)
+    assert str(raised.value) == str(error)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+    (note,) = raised.value.__notes__
+    assert note.startswith("In another process:\nTraceback (most recent call last):\n")
+    assert "in _fail_otherwise" in note
+
+
+def _fail_unlike_any(rank, relay):
+    _fail_otherwise(rank, relay, _UnpicklableError("a", "b"))
+
+
+def test_an_error_that_cannot_travel_is_told_as_text():
+    relay = Relay(lambda *_: None)
+    with pytest.raises(ProcessException, match="_UnpicklableError: a"), relay.listening():
+        multiprocessing.spawn(_fail_unlike_any, (relay,), 1)
+
+
 def test_a_listener_that_raises_ends_the_processes():
     class StoppedError(Exception):
         pass
