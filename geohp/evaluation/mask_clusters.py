@@ -33,14 +33,13 @@ def score_mask_clusters(coded: CodedImages, classes: int, progress: Progress = n
         DataError: there are fewer masks than classes.
     """
     prototypes: list[Tensor] = []
-    numbered: list[int] = []
+    pixels: list[Tensor] = []
     for batch, raw in coded.with_codes():
-        codes = F.normalize(raw, dim=1)
-        for code, segments in zip(codes, batch["segments"].to(codes.device), strict=True):
+        for code, segments, mask in zip(F.normalize(raw, dim=1), batch["segments"], batch["mask"], strict=True):
             present = _present(segments)
-            prototypes.append(mask_prototypes(code, segments, present).cpu())
-            numbered.append(len(present))
-        progress("clustering masks", len(numbered), len(coded))
+            prototypes.append(mask_prototypes(code, segments.to(code.device), present.to(code.device)).cpu())
+            pixels.append(_pixels_by_class(segments, present, mask, classes))
+        progress("clustering masks", len(pixels), len(coded))
     rows = torch.cat(prototypes)
     if len(rows) < classes:
         raise DataError(
@@ -48,11 +47,10 @@ def score_mask_clusters(coded: CodedImages, classes: int, progress: Progress = n
         )
     whitened = F.normalize(whiten(rows), dim=1)
     centroids, _ = spherical_kmeans(whitened, classes - 1, restarts=_RESTARTS)
-    clusters = iter(torch.split((whitened @ centroids.T).argmax(1), numbered))
-    metrics = SegmentationMetrics(classes)
-    for batch in coded.batches():
-        for segments, mask in zip(batch["segments"], batch["mask"], strict=True):
-            metrics.update(_painted(segments, next(clusters)), mask)
+    clusters = torch.split(1 + (whitened @ centroids.T).argmax(1), [len(counts) - 1 for counts in pixels])
+    metrics, none = SegmentationMetrics(classes), torch.empty(0, dtype=torch.int64)
+    metrics.update(none, none)  # no longer new
+    metrics.confusion.index_add_(0, torch.cat([F.pad(own, (1, 0)) for own in clusters]), torch.cat(pixels))
     scores: SegmentationScores = metrics.compute()
     return scores
 
@@ -90,9 +88,8 @@ def _present(segments: Tensor) -> Tensor:
     return numbers[numbers >= 0]
 
 
-def _painted(segments: Tensor, clusters: Tensor) -> Tensor:
-    """Labels (H, W): of each mask its cluster, from 1; background is 0."""
-    labels = torch.zeros_like(segments)
-    for number, cluster in zip(_present(segments).tolist(), clusters.tolist(), strict=True):
-        labels[segments == number] = cluster + 1
-    return labels
+def _pixels_by_class(segments: Tensor, present: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """(1 + M, classes) pixels of the background, number 0, and of each mask by their true class."""
+    metrics = SegmentationMetrics(classes, 1 + len(present))
+    metrics.update(torch.where(segments >= 0, 1 + torch.searchsorted(present, segments), 0), truth)
+    return metrics.confusion[:-1]

@@ -130,14 +130,14 @@ class Grid:
 
     def _lands_on(self, other: Grid) -> bool:
         """Whether the edges of a raster are those of one in another coordinate reference system."""
-        cols, rows = self.edges(4)
+        here: Any = self.affine
+        there: Any = ~other.affine
+        edges = self.edges(4)
         try:
-            x, y = transformer(self.crs, other.crs).transform(*(self.affine * (cols, rows)))
+            places = transformer(self.crs, other.crs).transform(*(here * edges))
         except VectorError:
             return False
-        if not np.isfinite([x, y]).all():
-            return False
-        return bool(np.abs(np.subtract(~other.affine * (x, y), (cols, rows))).max() < _SAME_PLACE_PX)
+        return bool(np.isfinite(places).all() and np.abs(np.subtract(there * places, edges)).max() < _SAME_PLACE_PX)
 
     def edges(self, points: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Columns and rows of points along the four edges, from the first pixel's corner on and clockwise.

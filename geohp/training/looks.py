@@ -54,7 +54,10 @@ def see_patches(
     try:
         both = rows_of_images(_codes_and_looks(head, features, images), images, rows, Generator().manual_seed(seed))
     except GeohpError as error:
-        logger.warning("classes keep their default colours, and covers are not gathered: %s", error.problem)
+        logger.warning(
+            "patches are taken without their looks, by which covers are gathered and classes coloured: %s",
+            error.problem,
+        )
         return None
     codes, colours, textures = torch.split(both.rows, [both.rows.shape[1] - CHANNELS - 1, CHANNELS, 1], dim=1)
     return SeenPatches(codes.contiguous(), both.image, Looks(colours, textures[:, 0]))

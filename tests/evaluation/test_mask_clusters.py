@@ -8,7 +8,7 @@ from pretended_card import pretended_card
 from geohp.data.base import ImageSet
 from geohp.errors import DataError
 from geohp.evaluation.coded_images import CodedImages
-from geohp.evaluation.mask_clusters import mask_prototypes, score_mask_clusters, whiten
+from geohp.evaluation.mask_clusters import _pixels_by_class, mask_prototypes, score_mask_clusters, whiten
 from geohp.evaluation.predict import Predictor
 from geohp.methods.probes import ClusterProbe
 
@@ -84,6 +84,24 @@ def test_masks_are_scored_as_a_segmentation(batch_size):
         1,
     ]
     np.testing.assert_allclose(scores["class_iou"], 100 * np.array(expected))
+
+
+def test_every_image_is_read_once():
+    class Counted(Objects):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    read: list[int] = []
+    score_mask_clusters(CodedImages(images=Counted(), predictor=predictor(), batch_size=5), 4)
+    assert read == list(range(24))
+
+
+def test_pixels_of_several_masks_of_an_image():
+    segments = torch.tensor([[-1, 7, 7, 2], [2, 2, -1, 7]])
+    truth = torch.tensor([[0, 1, 255, 2], [2, 1, 0, 1]])
+    pixels = _pixels_by_class(segments, torch.tensor([2, 7]), truth, 3)
+    assert pixels.tolist() == [[2, 0, 0], [0, 1, 2], [0, 2, 0]]
 
 
 def test_stored_codes_give_the_same_scores_and_the_encoder_is_not_asked():

@@ -9,6 +9,7 @@ import rasterio
 import rioxarray
 import xarray as xr
 from affine import Affine
+from rasterio.enums import Resampling
 from rio_cogeo import cog_validate
 
 import geohp
@@ -224,6 +225,18 @@ def test_what_was_written_is_still_a_label_map(engine, decode, tmp_path):
     assert again.geohp.areas().equals(labels.geohp.areas())
     assert again.geohp.polygonize().equals(labels.geohp.polygonize())
     np.testing.assert_array_equal(rasterio.open(again.geohp.to_raster(tmp_path / "a.tif")).read(1), labels)
+
+
+def test_labels_with_fractions_are_rounded_as_integers_are(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 12, (6, 6), np.uint8).repeat(10, 0).repeat(10, 1)
+    labels[:10, :10] = 255
+    array = xr.DataArray(labels, dims=("y", "x")).rio.write_nodata(255).rio.write_crs("EPSG:32633")
+    array.rio.write_transform(METRES).rio.to_raster(tmp_path / "a.tif")
+    whole, masked = (rioxarray.open_rasterio(tmp_path / "a.tif", masked=each) for each in (False, True))
+    expected, found = (
+        each.rio.reproject("EPSG:4326", resampling=Resampling.average).geohp.areas() for each in (whole, masked)
+    )
+    assert found.equals(expected)
 
 
 def test_transparent_labels_of_a_file_are_none(tmp_path):

@@ -195,8 +195,8 @@ def unmasked(array: DataArray) -> DataArray:
 
     assert rioxarray
     dtype, fill = packed_dtype(array), array.encoding.get("_FillValue")
-    if dtype is not None and fill is not None:
-        stored: DataArray = array.fillna(fill).astype(dtype).rio.write_nodata(fill)
+    if dtype is not None and fill is not None:  # resampled since, rounded as integers are
+        stored: DataArray = array.fillna(fill).round().astype(dtype).rio.write_nodata(fill)
         return stored
     if array.dtype.kind == "f" and _CLASSES in array.attrs:
         return _whole(array)
