@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
@@ -21,6 +22,7 @@ QUANTITIES = ("confidence", "entropy", "probabilities")
 LARGEST_PATCH_PX = 8192
 """Side of the largest image that a model may be trained on at once; a batch of one takes a gigabyte by then."""
 
+_MOST_CLASSES, _MOST_SEED = 254, 2**63 - 1
 _MOST_ROUNDS = 5  # nobody can see more
 
 
@@ -47,6 +49,18 @@ class FitOptions:
     scaling: str | None = None
     seed: int = 0
     split_covers: bool = False
+
+    def check_fit(self) -> None:
+        """Refuse numbers of classes that no map holds, and seeds that are none.
+
+        Raises:
+            ConfigError: with those that can be.
+        """
+        asked: dict[str, Any] = {"classes": self.classes, "seed": self.seed}
+        for name, least, most in (("classes", 1, _MOST_CLASSES), ("seed", 0, _MOST_SEED)):
+            value = asked[name]
+            if value is not None and not (isinstance(value, Integral) and least <= int(value) <= most):
+                raise ConfigError(f"{{option}}: {value!r}", f"give a whole number from {least} to {most}", option=name)
 
 
 @dataclass(frozen=True, kw_only=True)

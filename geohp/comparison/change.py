@@ -20,6 +20,7 @@ from geohp.comparison.matrix import ChangeMatrix, Counter
 from geohp.comparison.options import LAYER, ChangeOptions
 from geohp.comparison.reading import DatePair, TrustedChange, open_pair
 from geohp.comparison.transitions import NODATA, Transitions
+from geohp.credentials import without_credentials
 from geohp.files.atomic import write_bytes, write_text
 from geohp.files.state import file_state
 from geohp.inference.extent import read_area
@@ -186,8 +187,8 @@ class _Comparison:
         options, dates = self.options, self.dates
         tags = {
             "GEOHP_VERSION": __version__,
-            "GEOHP_CHANGE_FROM": dates.old.name,
-            "GEOHP_CHANGE_TO": dates.new.name,
+            "GEOHP_CHANGE_FROM": without_credentials(dates.old.name),
+            "GEOHP_CHANGE_TO": without_credentials(dates.new.name),
             "GEOHP_CHANGE_CODE": f"{transitions.base} * from + to",
             "GEOHP_CHANGE_CLASSES": classes_to_json(transitions.classes),
             "GEOHP_CHANGE_MIN_CONFIDENCE": f"{options.min_confidence:g}",
@@ -211,7 +212,7 @@ class _Comparison:
         area = asked_area(options)
         files = [file for date in (dates.old, dates.new) for file in (date.labels, date.confidence) if file is not None]
         return {
-            "inputs": [dates.old.name, dates.new.name],
+            "inputs": [without_credentials(date.name) for date in (dates.old, dates.new)],
             "input files": [[str(file), *(file_state(file) or [])] for file in files],
             "confidence": options.min_confidence,
             "smallest area": options.min_area_m2,

@@ -15,6 +15,7 @@ from geohp.comparison.alignment import look_at
 from geohp.comparison.dates import DateMap, Dates
 from geohp.comparison.matrix import ChangeMatrix
 from geohp.comparison.transitions import NODATA, Transitions
+from geohp.credentials import without_credentials
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import open_labels, opened_raster
 from geohp.raster.read.scene import open_scene
@@ -37,7 +38,8 @@ def draw_change(dates: Dates, change: Path, matrix: ChangeMatrix, transitions: T
         codes = dataset.read(1, out_shape=shape, resampling=Resampling.nearest)
     old, new = (look_at(*_image(date, transitions), grid, shape) for date in (dates.old, dates.new))
     changed = _overlaid(old, codes, transitions)
-    panels = [(Path(dates.old.name).name, old), (Path(dates.new.name).name, new), ("change", changed)]
+    names = [Path(without_credentials(date.name)).name for date in (dates.old, dates.new)]
+    panels = [(names[0], old), (names[1], new), ("change", changed)]
     return draw_panels(panels, legend_handles(_legend(matrix, all_classes=not dates.old.is_scene)))
 
 

@@ -81,7 +81,7 @@ class DatePair:
         valid = here & there
         if self._extent.area is not None:
             valid &= self._extent.area.pixels(place)
-        old, new = (np.where(valid, labels, 255).astype(np.uint8) for labels in (old, new))
+        old, new = (raster.as_bytes(labels, valid) for raster, labels in zip(self._labels, (old, new), strict=True))
         for raster, labels in zip(self._labels, (old, new), strict=True):
             if not self._known[labels].all():
                 label = int(labels[~self._known[labels]][0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from geohp.model.card import check_backbone_weights, read_card
 
 PAGE, NUMBERS = "index.html", "evaluation.json"
 """What makes a folder the report of an evaluation."""
+
+TABLE, SAMPLES, CONFUSION = "results.csv", "samples.png", "confusion-{}.png"
+"""What else is in it."""
+
+_OWN = re.compile("|".join(map(re.escape, (PAGE, NUMBERS, TABLE, SAMPLES))) + r"|confusion-\d+\.png|\..*")
+"""Names in it that may go with it; hidden ones are of file managers."""
 
 
 def check_models(files: Sequence[Path], weights: str | Path | None) -> None:
@@ -28,6 +35,9 @@ def check_report(folder: Path, *, overwrite: bool) -> None:
         return
     if not folder.is_dir() or not (folder / PAGE).is_file() or not (folder / NUMBERS).is_file():
         raise OutputError(f"{folder}: exists and is no report of an evaluation", "choose another folder")
+    if foreign := sorted(path.name for path in folder.iterdir() if not _OWN.fullmatch(path.name)):
+        problem = f"{folder}: holds {foreign[0]}, which is no part of a report and would go with it"
+        raise OutputError(problem, "move it elsewhere or choose another folder")
     if not overwrite:
         raise OutputError(
             f"{folder}: exists already",

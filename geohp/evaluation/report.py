@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from geohp.classes import NODATA_LABEL, LandCoverClass
 from geohp.data.base import ImageSet
-from geohp.evaluation.checks import NUMBERS, PAGE
+from geohp.evaluation.checks import CONFUSION, NUMBERS, PAGE, SAMPLES, TABLE
 from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.predict import Predictor
 from geohp.evaluation.results import LAST, Evaluation
@@ -36,7 +36,7 @@ def write_report(
     """
     with folder_in_progress(folder, replace=True) as work:
         (work / NUMBERS).write_text(json.dumps(evaluation.as_dict(), indent=2), encoding="utf-8")
-        _write_csv(evaluation, work / "results.csv")
+        _write_csv(evaluation, work / TABLE)
         pictures = _pictures(evaluation, images, predictor, device)
         for name, picture in pictures.items():
             (work / name).write_bytes(picture.png)
@@ -73,12 +73,12 @@ def _pictures(
 ) -> dict[str, Picture]:
     """By the name of their files: samples, and the confusion of the first model for each checkpoint and mode."""
     about = "Samples: image, labels, and what was found, in the colours of the classes"
-    pictures = {"samples.png": Picture(_samples_png(evaluation, images, predictor, device), about, about)}
+    pictures = {SAMPLES: Picture(_samples_png(evaluation, images, predictor, device), about, about)}
     for number, row in enumerate(evaluation.rows):
         first, title = evaluation.of(*row)[0], "{}, {}".format(*row)
         png = confusion_png(first.scores, evaluation.classes, title, clusters=first.mode.probe != "linear")
         about = f"Confusion: {title}, {first.model.parent.name}"
-        pictures[f"confusion-{number}.png"] = Picture(png, about, about)
+        pictures[CONFUSION.format(number)] = Picture(png, about, about)
     return pictures
 
 

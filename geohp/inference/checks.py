@@ -101,6 +101,7 @@ def model_path(options: ModelOptions) -> str | Path | None:
 
 def _check_fit(options: ModelOptions) -> None:
     """Refuse features that there are not to find classes on."""
+    options.check_fit()
     backbone = options.backbone or "rcf"
     if backbone == "rcf":
         for name in ("weights", "block"):

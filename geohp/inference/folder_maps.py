@@ -29,6 +29,7 @@ from geohp.raster.gdal import open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.labels import MODEL_TAG
+from geohp.raster.write.cog import remove_side_files
 from geohp.raster.write.layer import label_layer
 from geohp.raster.write.vrt import GridMismatch, common_grid, write_mosaic_vrt
 from geohp.vector.targets import has_column
@@ -170,8 +171,9 @@ class _Batch:
         """Make of a scene what is not there yet."""
         record = self._record_of(products, key)
         if not record.lacks(products.paths):
-            files = tuple(products.paths.values())
-            return SceneResult(path, files, self.segmenter.classes, areas=self._areas(products), made_earlier=True)
+            files, is_empty = tuple(products.paths.values()), self.record.areas(products.labels) == ()
+            classes = () if is_empty else self.segmenter.classes
+            return SceneResult(path, files, classes, areas=self._areas(products), made_earlier=True)
         options = replace(self.options, overwrite=True)  # what may not be replaced has been refused
         try:
             with self.scenes.open(path) as scene:
@@ -180,14 +182,14 @@ class _Batch:
             notes = [note for note in getattr(error, "__notes__", ()) if not isinstance(note, Note)]  # once, for all
             text = ". ".join([str(error).rstrip("."), *notes])
             return SceneResult(path, error=text, unreadable=isinstance(error, ReadError))
-        if result.areas:
+        if result.areas or not result.classes:
             self.record.remember_areas(products.labels, result.areas)
             return result
         return replace(result, areas=self._areas(products))
 
     def _areas(self, products: Products) -> tuple[ClassArea, ...]:
         """The areas of a map that an earlier call has written, their classes as they are named now."""
-        known = self.record.areas(products.labels)
+        known = self.record.areas(products.labels) or ()
         names = {entry.id: entry.name for entry in self.segmenter.classes}
         areas = tuple(replace(area, name=names.get(area.id, area.name)) for area in known)
         return areas if [area.id for area in areas] == list(names) else ()
@@ -212,6 +214,9 @@ class _Batch:
                 grids[file] = Grid.of(dataset)
         grid = common_grid(grids)
         if isinstance(grid, GridMismatch):
+            if self.record.holds(path):  # of an earlier call, which knew nothing of the maps of today
+                path.unlink()
+                remove_side_files(path)
             return grid.reason
         tags = {"GEOHP_VERSION": __version__, "GEOHP_MODEL": self.segmenter.origin, MODEL_TAG: model}
         with self.record.making({path: model}):

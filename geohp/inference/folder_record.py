@@ -118,12 +118,12 @@ class FolderRecord:
         paths = [self.folder / name for name, entry in self._files.items() if entry.model == model]
         return [path for path in paths if self.holds(path)]
 
-    def areas(self, path: Path) -> tuple[ClassArea, ...]:
-        """How much each class covers in a label map, as :meth:`remember_areas` was told; else nothing."""
-        return self._areas.get(path.name, ())
+    def areas(self, path: Path) -> tuple[ClassArea, ...] | None:
+        """How much each class covers in a label map, as :meth:`remember_areas` was told; else ``None``."""
+        return self._areas.get(path.name)
 
     def remember_areas(self, path: Path, areas: tuple[ClassArea, ...]) -> None:
-        """How much each class covers in a label map."""
+        """How much each class covers in a label map; empty of one that holds no data."""
         self._append({_AREAS: {path.name: _stored_areas(areas)}})
         self._areas[path.name] = areas
 

@@ -58,6 +58,7 @@ def fit_kmeans(
     Of several scenes one is open at a time, and what cannot be read is passed over. The arguments are those of
     :meth:`.Segmenter.fit`.
     """
+    options.check_fit()
     sampler = SceneSampler(scenes, errors_as_nodata, area)
     classes, seed = DEFAULT_CLASSES if options.classes is None else options.classes, options.seed
     net = create_backbone_for_bands(

@@ -48,7 +48,7 @@ class SceneSampler:
     Attributes:
         name: says which scenes.
         channels: how many a window has.
-        bands, rule: what was asked for, and the scaling rule.
+        bands, rule: what opens other scenes alike, and the scaling rule.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class SceneSampler:
             self._pixels = [scenes.height * scenes.width]
             self.name = scenes.path
             self.channels = len(scenes.bands)
-            self.bands: tuple[int | str, ...] | None = scenes.bands
+            self.bands = scenes.bands_elsewhere
             self.rule = scenes.scaling.rule
             return
         if not scenes.scenes:

@@ -145,7 +145,7 @@ def footprint(grid: Grid) -> tuple[dict[str, object] | None, list[float] | None]
         A GeoJSON Polygon, or MultiPolygon where it crosses the antimeridian, and [west, south, east, north];
         ``None``, ``None`` where the raster has no CRS, or one that does not lie on the Earth.
     """
-    if grid.crs is None:
+    if grid.map_crs is None:
         return None, None
     from pyproj import CRS, Transformer
     from pyproj.exceptions import ProjError
@@ -154,7 +154,7 @@ def footprint(grid: Grid) -> tuple[dict[str, object] | None, list[float] | None]
     edges: Any = tuple(np.append(places, places[0]) for places in grid.edges(_EDGE_STEPS))
     x, y = grid.affine * edges
     try:
-        to_degrees = Transformer.from_crs(CRS.from_wkt(grid.crs.to_wkt()), "EPSG:4326", always_xy=True)
+        to_degrees = Transformer.from_crs(CRS.from_wkt(grid.map_crs.to_wkt()), "EPSG:4326", always_xy=True)
         lon, lat = to_degrees.transform(x, y, errcheck=True)
     except ProjError:
         return None, None
@@ -206,7 +206,7 @@ def _projection(grid: Grid) -> dict[str, object]:
     }
     if grid.crs is not None and authority is None:
         fields["proj:wkt2"] = grid.crs.to_wkt(version="WKT2_2019")
-    if not grid.gcps and not (grid.crs is None and grid.transform.is_identity):
+    if grid.is_georeferenced and not grid.gcps:
         fields["proj:transform"] = [float(value) for value in tuple(grid.transform)[:6]]
     return fields
 

@@ -156,10 +156,10 @@ class Grid:
         """Ground sampling distance at the middle, in metres: the side of a square of a pixel's true area.
 
         Measured on the ellipsoid, so that degrees, feet and the inflated metres of Mercator maps all come out right;
-        ``None`` where the raster has no CRS, or one that does not lie on the Earth, and of pixels so small that their
-        corners coincide in numbers.
+        ``None`` where the raster has no CRS, or nothing but one, where that does not lie on the Earth, and of pixels so
+        small that their corners coincide in numbers.
         """
-        if self.crs is None:
+        if self.map_crs is None:
             return None
         from pyproj import CRS as ProjCRS  # noqa: N811
         from pyproj import Transformer
@@ -169,7 +169,7 @@ class Grid:
         affine = self.affine
         corners = [affine * (col + dx, row + dy) for dx, dy in ((0, 0), (1, 0), (1, 1), (0, 1))]
         try:
-            crs = ProjCRS.from_wkt(self.crs.to_wkt())
+            crs = ProjCRS.from_wkt(self.map_crs.to_wkt())
             geod = crs.get_geod()
             if geod is None:
                 return None

@@ -131,7 +131,7 @@ def _place(grid: Grid) -> dict[str, Any]:
         "transform": grid.affine[:6],
         "crs": None if crs is None else f"{crs.name} ({':'.join(code)})" if code else crs.name,
         "degrees": crs is not None and crs.is_geographic,
-        "pixel_size_m": grid.pixel_size_m if grid.is_georeferenced else None,
+        "pixel_size_m": grid.pixel_size_m,
         "north": north_degrees(grid),
     }
 

@@ -15,6 +15,7 @@ from rasterio.crs import CRS
 
 import geohp
 from geohp.classes import LandCoverClass, classes_from_json
+from geohp.comparison import picture
 from geohp.comparison.transitions import NODATA, Transitions
 from geohp.errors import ConfigError, OutputError, SceneError, VectorError
 from geohp.files.unfinished import work_folder
@@ -67,6 +68,27 @@ def dates(tmp_path):
     old[:3, :3] = 255
     new[-4:, -4:] = 255
     return write(tmp_path / "old.tif", old), write(tmp_path / "new.tif", new)
+
+
+@pytest.mark.parametrize(("dtype", "label"), [("uint16", 259), ("int16", -253), ("uint16", 511)])
+def test_labels_beyond_those_of_maps_are_not_taken_for_others(dates, tmp_path, dtype, label):
+    profile = {"driver": "GTiff", "width": 60, "height": 40, "count": 1, "dtype": dtype, "crs": UTM, "transform": PLACE}
+    with rasterio.open(dates[0]) as old, rasterio.open(tmp_path / "wide.tif", "w", **profile) as wide:
+        wide.write(np.where(old.read(1) == 1, label, 0).astype(dtype), 1)
+        wide.update_tags(1, **old.tags(1))
+        wide.update_tags(**old.tags())
+    with pytest.raises(VectorError, match=f"label {label}; number the labels from 0 to 254"):
+        geohp.change(dates[0], tmp_path / "wide.tif", tmp_path / "change.tif")
+
+
+def test_what_gives_access_to_the_dates_is_not_told(dates, tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(picture, "draw_panels", lambda panels, _: titles.extend(title for title, _ in panels) or b"")
+    new = dates[1].rename(tmp_path / "new.tif?token=4711")  # as the end of an address
+    geohp.change(dates[0], new, tmp_path / "change.tif", picture=tmp_path / "change.png")
+    assert titles == ["old.tif", "new.tif?token=***", "change"]
+    with rasterio.open(tmp_path / "change.tif") as dataset:
+        assert dataset.tags()["GEOHP_CHANGE_TO"].endswith("/new.tif?token=***")
 
 
 def test_all_that_is_made_says_the_same(dates, tmp_path):

@@ -43,4 +43,11 @@ def test_a_report_is_replaced_when_asked_to(tmp_path):
     with pytest.raises(OutputError, match="report: exists already") as refused:
         checks.check_report(folder, overwrite=False)
     assert (refused.value.option, refused.value.value) == ("overwrite", True)
+    for name in ("results.csv", "samples.png", "confusion-12.png", ".DS_Store"):
+        (folder / name).touch()
     checks.check_report(folder, overwrite=True)
+    (folder / "notes.md").touch()
+    with pytest.raises(
+        OutputError, match=r"report: holds notes\.md, which is no part of a report and would go with it"
+    ):
+        checks.check_report(folder, overwrite=True)

@@ -282,6 +282,22 @@ def test_a_model_of_scenes_without_data_is_refused_for_those_that_hold_some(grou
         geohp.segment_files(scenes, tmp_path / "maps", classes=3)
 
 
+def test_areas_of_all_maps_leave_out_what_holds_no_data_also_in_later_calls(ground, tmp_path):
+    scenes = [tmp_path / "scenes" / f"{name}.tif" for name in "ab"]
+
+    def made(*data, **options):
+        for scene, values in zip(scenes, data, strict=True):
+            if values is not None:
+                write(scene, values, nodata=0)
+        result = geohp.segment_files(scenes, tmp_path / "maps", classes=2, **options)
+        return [len(each.classes) for each in result.maps], sum(area.pixels for area in result.areas)
+
+    field, nothing = ground[:, :60, :60], np.zeros_like(ground[:, :60, :60])
+    assert made(field, nothing) == made(None, None) == ([2, 0], 3600)
+    assert made(None, field, overwrite=True) == ([2, 2], 7200)
+    assert made(None, nothing, overwrite=True) == made(None, None) == ([2, 0], 3600)
+
+
 def test_damage_is_left_out_where_asked_and_told(tiles, tmp_path, monkeypatch):
     from geohp.raster.read.scene import Scene
 
@@ -381,6 +397,21 @@ def test_why_there_is_no_mosaic(ground, tmp_path, change, reason):
     assert reason in made.mosaic
     assert not made.failed
     assert not (tmp_path / "maps" / "mosaic.vrt").exists()
+
+
+def test_what_belongs_to_an_earlier_mosaic_goes_with_it(ground, tmp_path):
+    scenes = [write(tmp_path / f"{name}.tif", ground[:, :90, :90]) for name in "ab"]
+    out = tmp_path / "maps"
+    mosaic, overviews = out / "mosaic.vrt", out / "mosaic.vrt.ovr"
+    geohp.segment_files(scenes[:1], out, classes=2)
+    overviews.touch()
+    assert geohp.segment_files(scenes, out, classes=2).mosaic == mosaic
+    assert not overviews.exists()
+    overviews.touch()
+    write(scenes[0], ground[:, :90, :90], transform=Affine(0.4, 0, 3e5, 0, -0.4, 5e6))
+    assert "another pixel size" in geohp.segment_files(scenes, out, classes=2, overwrite=True).mosaic
+    assert not mosaic.exists()
+    assert not overviews.exists()
 
 
 def test_tiles_between_pixels_are_placed_at_the_nearest(ground, tmp_path):

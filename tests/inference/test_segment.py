@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from typer.testing import CliRunner
 
 import geohp
@@ -64,6 +65,12 @@ def test_a_number_of_classes_asks_for_classes_of_the_scene_itself(scene, run):
     assert geohp.segment(scene, classes=2, bands=[1, 2]).max() == 1
 
 
+@pytest.mark.parametrize("option", [{"classes": 256}, {"classes": 2, "seed": -1}])
+def test_what_asks_for_the_impossible_is_refused_before_the_scene_is_looked_at(option, tmp_path):
+    with pytest.raises(ConfigError, match="give a whole number from"):
+        geohp.segment(tmp_path / "none.tif", **option)
+
+
 def test_an_open_scene_keeps_its_bands(scene, run):
     with geohp.open_scene(scene, bands=[3, 2, 1]) as opened:
         expected = geohp.segment(scene, run, bands=[3, 2, 1])
@@ -92,3 +99,18 @@ def test_a_folder_measures_anew_where_other_bands_are_asked_for(run, write_scene
             for bands in ([1, 1, 1], [3, 3, 3])]  # fmt: skip
     with rasterio.open(maps[-1]) as dataset:
         np.testing.assert_array_equal(dataset.read(1), geohp.segment(scene, run, bands=[3, 3, 3]))
+
+
+def test_a_scene_with_a_colour_table_is_mapped_by_its_colours(scene, run, tmp_path):
+    """Not by the numbers that stand for them, which in this one mean nothing."""
+    rows, cols = np.mgrid[:128, :128]
+    red = (rows // 64 + cols // 64) % 2
+    path, numbers = tmp_path / "table.tif", np.where((rows + cols) % 2, 10 + red, 200 + red).astype(np.uint8)
+    size = {"driver": "GTiff", "width": 128, "height": 128, "count": 1, "dtype": "uint8"}
+    with rasterio.open(path, "w", crs="EPSG:32633", transform=Affine(1, 0, 0, 0, -1, 0), **size) as dataset:
+        dataset.write(numbers, 1)
+        dataset.write_colormap(1, {number: (200 * (number % 2), 90, 40) for number in (10, 11, 200, 201)})
+    for bands in (None, "red,green,blue"):
+        labels = geohp.segment(path, classes=2, bands=bands, split_covers=True).to_numpy()
+        share = (labels == red).mean()
+        assert max(share, 1 - share) > 0.9

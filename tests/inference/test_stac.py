@@ -196,6 +196,16 @@ def test_the_footprint_is_the_rasters_rectangle(transform):
     assert area == pytest.approx(2000 * 1500 * 25, rel=2e-3)
 
 
+def test_a_map_with_nothing_but_a_crs_lies_nowhere(write_scene, three_fields, tmp_path):
+    scene = write_scene(three_fields, transform=Affine.identity())
+    areas = geohp.segment_file(scene, tmp_path / "a.tif", classes=2, stac=True).areas
+    item = json.loads((tmp_path / "a.json").read_text())
+    assert item["geometry"] is None
+    assert "bbox" not in item
+    assert item["properties"].keys().isdisjoint({"gsd", "proj:transform"})
+    assert {area.area_ha for area in areas} == {None}
+
+
 @pytest.mark.parametrize(("epsg", "west"), [(32660, 400000), (32601, 100000)])
 def test_a_footprint_across_the_antimeridian_is_cut_there(epsg, west):
     grid = Grid(400, 400, Affine(1000, 0, west, 0, -1000, 6000000), CRS.from_epsg(epsg))

@@ -68,6 +68,10 @@ def test_the_size_of_pixels_whose_corners_coincide_is_unknown() -> None:
     assert Grid(4, 3, PLACE["transform"], CRS.from_epsg(32633)).pixel_size_m == pytest.approx(1, rel=1e-3)
 
 
+def test_a_crs_alone_says_neither_where_pixels_lie_nor_how_large_they_are() -> None:
+    assert Grid(4, 3, Affine.identity(), CRS.from_epsg(32633)).pixel_size_m is None
+
+
 def test_nothing_leads_from_a_building_site_to_the_earth() -> None:
     with pytest.raises(VectorError, match=r"nothing leads from .* 'site' to 'WGS 84"):
         transformer('LOCAL_CS["site",UNIT["metre",1]]', "EPSG:32633")

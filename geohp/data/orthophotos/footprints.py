@@ -44,7 +44,7 @@ class Footprint:
     @property
     def placed(self) -> bool:
         """Whether it says where on Earth it lies."""
-        return self.grid.crs is not None
+        return self.grid.map_crs is not None
 
     @property
     def crs(self) -> str:

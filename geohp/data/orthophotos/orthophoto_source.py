@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from geohp.classes import NODATA_LABEL
 from geohp.config.data import OrthophotosConfig
 from geohp.data.base import DataSource, EvaluationProtocol
 from geohp.data.class_table import ClassTable
@@ -201,7 +202,8 @@ class Orthophotos(DataSource):
         config = self.config
         if not config.labels:
             return None
-        reading = LabelReading(self._imagery.files, config.label_field, config.label_layer)
+        unknown = None if str(NODATA_LABEL) in config.label_classes else NODATA_LABEL
+        reading = LabelReading(self._imagery.files, config.label_field, config.label_layer, unknown)
         footprints = self._imagery.footprints
         colours: dict[str, str] = {}
         texts: set[str] = set()
@@ -215,6 +217,12 @@ class Orthophotos(DataSource):
             raise DataError(
                 f"data.labels: none of the {len(footprints)} image(s) has a labelled pixel",
                 "check whether labels and images lie on the same ground",
+            )
+        if len(texts) == 1:
+            logger.warning(
+                "data.labels: all that is labelled is of one class (%s), which any result agrees with; if the value %d "
+                "is one, too, name it in data.label_classes",
+                *(min(texts), NODATA_LABEL),
             )
         names = config.label_classes or {text: text for text in sorted(texts, key=natural)}
         table = ClassTable.of_config(names, colours)

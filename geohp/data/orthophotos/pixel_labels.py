@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
@@ -51,10 +50,10 @@ class Labels(Protocol):
 
 
 class _Values(Labels):
-    """A raster of integers."""
+    """A raster of integers, of which one may be unknown."""
 
-    def __init__(self, raster: LabelRaster, name: str, declared: LabelRaster) -> None:
-        self.name, self._raster = name, raster
+    def __init__(self, raster: LabelRaster, name: str, declared: LabelRaster, unknown: int | None) -> None:
+        self.name, self._raster, self._unknown = name, raster, unknown
         self._listed = declared.labels
         self._names = {c.id: c.name for c in declared.classes} if declared.labels is not None else {}
         self.colours = {self.texts(c.id)[-1]: c.colour for c in declared.classes}
@@ -62,14 +61,15 @@ class _Values(Labels):
     def read(self, block: Block) -> Int64:
         with gdal_env():
             values, valid = self._raster.read(block)
-        valid &= values != NODATA_LABEL
+        if self._unknown is not None:
+            valid &= values != self._unknown
         return np.where(valid, values.astype(np.int64), -1)
 
     def texts(self, code: int) -> tuple[str, ...]:
         return (str(code), self._names[code]) if code in self._names else (str(code),)
 
     def codes(self) -> Sequence[int] | None:
-        return None if self._listed is None else [v for v in self._listed if v != NODATA_LABEL]
+        return None if self._listed is None else [v for v in self._listed if v != self._unknown]
 
 
 _RGB = [1, 2, 3]
@@ -123,11 +123,13 @@ class LabelReading:
     Attributes:
         files: labels and their images.
         field, layer: of polygons.
+        unknown: value of rasters that stands for no label; ``None`` where all stand for one.
     """
 
     files: LabelFiles
     field: str | None = None
     layer: str | None = None
+    unknown: int | None = NODATA_LABEL
 
     @contextmanager
     def open(self, image: str, grid: Grid) -> Iterator[list[Labels]]:
@@ -140,10 +142,36 @@ class LabelReading:
         with ExitStack() as stack:
             labels: list[Labels] = []
             if image in files.of_image:
-                labels.append(stack.enter_context(_open_raster(files.of_image[image], image, grid)))
-            labels += [stack.enter_context(_open_raster(r, image, grid, files.images > 1)) for r in files.rasters]
+                labels.append(stack.enter_context(self._open_raster(files.of_image[image], image, grid)))
+            labels += [stack.enter_context(self._open_raster(r, image, grid, files.images > 1)) for r in files.rasters]
             labels += [stack.enter_context(self._open_vectors(path, image, grid)) for path in files.vectors]
             yield labels
+
+    @contextmanager
+    def _open_raster(self, path: str, image: str, grid: Grid, over_many: bool = False) -> Iterator[Labels]:
+        """A label raster on the pixels of an image; ``over_many`` where it is not named after this one."""
+        # Labels stay open beside others, so no environment of GDAL's may stay entered: they end in order only.
+        with open_dataset(path) as dataset, ExitStack() as stack:
+            own = Grid.of(dataset)
+            if over_many and not own.is_georeferenced:
+                raise DataError(
+                    f"{path} neither says where on Earth it lies nor is called like an image",
+                    "georeference it, or name labels by a pattern such as data.labels = {stem}_labels.png",
+                )
+            warp = _needs_warp(own, path, grid, image)
+            alphas = alpha_bands(dataset)
+            if dataset.count - len(alphas) != 3:
+                raster = LabelRaster(dataset, path, default_nodata=self.unknown)
+                on_grid = stack.enter_context(raster.warped(grid)) if warp else raster
+                yield _Values(on_grid, path, raster, self.unknown)
+                return
+            if warp:
+                source: dict[str, Any] = {} if own.gcps else {"src_transform": own.transform}
+                if own.crs is None or grid.crs is None:
+                    source["src_crs"] = grid.crs or own.crs
+                warped = warped_to(grid, dataset, path, resampling=Resampling.nearest, add_alpha=not alphas, **source)
+                dataset = stack.enter_context(warped)
+            yield _Colours(dataset, path)
 
     @contextmanager
     def _open_vectors(self, path: str, image: str, grid: Grid) -> Iterator[Labels]:
@@ -156,37 +184,11 @@ class LabelReading:
             yield _Shapes(reference, path)
 
 
-@contextmanager
-def _open_raster(path: str, image: str, grid: Grid, over_many: bool = False) -> Iterator[Labels]:
-    """A label raster on the pixels of an image; ``over_many`` where it is not named after this one."""
-    # Labels stay open beside others, so no environment of GDAL's may stay entered meanwhile: they end in order only.
-    with open_dataset(path) as dataset, ExitStack() as stack:
-        own = Grid.of(dataset)
-        if over_many and not _placed(own):
-            raise DataError(
-                f"{path} neither says where on Earth it lies nor is called like an image",
-                "georeference it, or name labels by a pattern such as data.labels = {stem}_labels.png",
-            )
-        warp = _needs_warp(own, path, grid, image)
-        alphas = alpha_bands(dataset)
-        if dataset.count - len(alphas) != 3:
-            raster = LabelRaster(dataset, path)
-            yield _Values(stack.enter_context(raster.warped(grid)) if warp else raster, path, raster)
-            return
-        if warp:
-            source: dict[str, Any] = {} if own.gcps else {"src_transform": own.transform}
-            if own.crs is None or grid.crs is None:
-                source["src_crs"] = grid.crs or own.crs
-            warped = warped_to(grid, dataset, path, resampling=Resampling.nearest, add_alpha=not alphas, **source)
-            dataset = stack.enter_context(warped)
-        yield _Colours(dataset, path)
-
-
 def _needs_warp(own: Grid, name: str, grid: Grid, image: str) -> bool:
     """Whether labels are to be brought to an image's grid; else they have its pixels."""
     if own == grid:
         return False
-    if _placed(own) and _placed(grid):
+    if own.is_georeferenced and grid.is_georeferenced:
         if grid.gcps:
             raise DataError(
                 f"{image} is placed by ground control points and {name} on another grid",
@@ -200,10 +202,6 @@ def _needs_warp(own: Grid, name: str, grid: Grid, image: str) -> bool:
             "give labels of the image's size, or georeference both",
         )
     return False
-
-
-def _placed(grid: Grid) -> bool:
-    return grid.crs is not None or grid.transform != Affine.identity()
 
 
 class ClassReader:

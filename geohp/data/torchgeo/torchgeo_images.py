@@ -120,7 +120,7 @@ class TorchGeoImages(ImageSet):
         if self.table is not None:
             if mask is None:
                 raise DataError(f"{self.name(index)}: has no mask", "leave labels out, or choose a data set with masks")
-            codes = np.where(mask == NODATA_LABEL, -1, mask)
+            codes = mask if str(NODATA_LABEL) in self.table.numbers else np.where(mask == NODATA_LABEL, -1, mask)
             classes = np.full(shape, NODATA_LABEL, np.int64)
             classes[: mask.shape[0], : mask.shape[1]] = self.table.translate(codes, lambda v: (str(v),), self._title)
             classes[~complete] = NODATA_LABEL
@@ -171,8 +171,10 @@ class TorchGeoImages(ImageSet):
 
         if rule == "auto" and first.dtype.kind == "f":
             # TorchGeo hands out most images as floats, whatever they are stored as.
-            highest = float(sample().max(initial=0))
-            rule = "0,1" if highest <= 1 else "0,255" if highest <= 255 else "percentiles"
+            values = sample()
+            lowest, highest = float(values.min(initial=0)), float(values.max(initial=0))
+            # Below 0 there are no colours but measurements, such as decibels of radar.
+            rule = "percentiles" if lowest < 0 or highest > 255 else "0,1" if highest <= 1 else "0,255"
         stored = [StoredType(first.dtype)] * len(first)
         return resolve_scaling(parse_rule(rule), stored, sample, self._title)
 

@@ -35,6 +35,7 @@ def check_probe(
             "neither a model nor a backbone", "give a run folder, a model file, or {option}", option="backbone"
         )
     check_device(options.device)
+    options.check_fit()
     path = model_path(options)
     if path is not None:
         check_models([find_model(path)], options.weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,7 +134,9 @@ class _Scenes:
 
     @classmethod
     def of(cls, scenes: Any) -> _Scenes:
-        single = isinstance(scenes, str | Path | Scene) or not isinstance(scenes, Iterable) or hasattr(scenes, "rio")
+        # Arrays can be gone through, too: band by band; and samples of TorchGeo's, name by name.
+        is_one = isinstance(scenes, str | Path | Scene | Mapping) or getattr(scenes, "ndim", 1) != 1
+        single = is_one or not isinstance(scenes, Iterable)
         listed = [scenes] if single else list(scenes)
         if not listed:
             raise ConfigError("no scenes to find labels on", "name some")

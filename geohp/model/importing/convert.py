@@ -21,7 +21,7 @@ from geohp.backbones.vit import VisionTransformer
 from geohp.backbones.weight_files import read_state
 from geohp.backbones.weight_paths import RANDOM
 from geohp.backbones.weights import load_state, unwrap
-from geohp.classes import NODATA_LABEL, LandCoverClass, default_classes
+from geohp.classes import NODATA_LABEL, LandCoverClass, class_mistake, default_classes
 from geohp.errors import ConfigError, ModelError
 from geohp.methods.hp.head import SegmentationHead
 from geohp.methods.probes import ClusterProbe, LinearProbe
@@ -240,4 +240,7 @@ def _classes(path: Path, count: int, names: Sequence[str] | None) -> tuple[LandC
     names = [name.strip() for name in names]
     if len(names) != count or not all(names):
         raise ConfigError(f"classes: {sum(map(bool, names))} names for {count} classes", "give as many as there are")
-    return tuple(replace(default, name=name) for default, name in zip(defaults, names, strict=True))
+    classes = tuple(replace(default, name=name) for default, name in zip(defaults, names, strict=True))
+    if mistake := class_mistake(classes):
+        raise ConfigError(f"classes: {mistake}", "give others")
+    return classes

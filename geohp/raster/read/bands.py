@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -115,7 +116,7 @@ def _default(table: BandTable) -> BandSelection:
 
 
 def _resolve(table: BandTable, request: int | str) -> int:
-    if isinstance(request, str) and not request.strip().lstrip("-+").isdigit():
+    if isinstance(request, str) and not re.fullmatch(r"[-+]?\d+", request.strip()):
         return _by_name(table, request.strip())
     number = int(request)
     if not 1 <= number <= len(table):

@@ -58,13 +58,20 @@ class LabelRaster:
     making: Mapping[str, str] = MappingProxyType({})
     unchanged = NOTHING_TO_WATCH
 
-    def __init__(self, dataset: Any, name: str, attributes: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        name: str,
+        attributes: Mapping[str, Any] | None = None,
+        default_nodata: int | None = NODATA_LABEL,
+    ) -> None:
         """Look at an open rasterio dataset.
 
         Args:
             dataset: one band of integers; beside it there may be an alpha band.
             name: the raster in messages.
             attributes: of the array that the dataset was made of, which tell what the dataset itself does not.
+            default_nodata: what is no data where it declares no value; ``None`` for nothing.
         """
         attributes = attributes or {}
         declared = attributes.get("classes")
@@ -95,7 +102,8 @@ class LabelRaster:
         self.labels = tuple(sorted(known.id for known in listed)) or None
         self.model_sha256: str | None = tags.get(RECODED_TAG) or tags.get(MODEL_TAG)
         self.making = {key: str(tags[key]) for key in tags if key.startswith("GEOHP_") and key != RECODED_TAG}
-        self._validity = ValidityPlan.of(dataset, bands, default_nodata=NODATA_LABEL)
+        self._default_nodata = default_nodata
+        self._validity = ValidityPlan.of(dataset, bands, default_nodata)
 
     def read(self, block: Block) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Labels and validity, both (rows, cols), of a block."""
@@ -191,7 +199,7 @@ class LabelRaster:
             add_alpha=declared is None and not self._validity.alphas,
             **place,
         ) as warped:
-            yield LabelRaster(warped, self.name)
+            yield LabelRaster(warped, self.name, default_nodata=self._default_nodata)
 
 
 @contextmanager

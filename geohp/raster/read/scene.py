@@ -318,6 +318,13 @@ class Scene:
         return self.band_request is None and self._palette is None and len({*self.bands}) < len(self.bands)
 
     @property
+    def bands_elsewhere(self) -> tuple[int | str, ...] | None:
+        """What opens other files as this one was opened: numbers of bands; of a colour table what was asked for."""
+        if self._palette is None or self.band_request is None:
+            return self.bands if self._palette is None else None
+        return tuple(self.band_request.split(",") if isinstance(self.band_request, str) else self.band_request)
+
+    @property
     def stored_types(self) -> tuple[StoredType, ...]:
         """What each channel stores; of a colour table, its colours; of floats read from integers, those."""
         if self._palette is not None:

@@ -13,6 +13,7 @@ from geohp.files.atomic import write_bytes
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid
 from geohp.raster.write.assemble import add_source, virtual_raster
+from geohp.raster.write.cog import remove_side_files
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.overviews import TILE_PX
 
@@ -82,6 +83,7 @@ def write_mosaic_vrt(path: Path, layer: Layer, grid: Grid, tiles: Mapping[Path, 
                 ET.SubElement(source, "NODATA").text = repr(float(layer.nodata))
     ET.indent(root)
     write_bytes(path, ET.tostring(root, encoding="utf-8"), durable=True)
+    remove_side_files(path)
 
 
 def _place(grid: Grid, tile: Grid) -> tuple[float, float]:

@@ -136,6 +136,23 @@ def test_a_mapping_merges_names_and_leaves_out(pairs):
         own(pairs, labels="{stem}_labels.png", label_classes={0: "a", 1: "b"}).evaluation()
 
 
+def test_255_is_a_label_where_it_has_a_name(write_scene, tmp_path, caplog):
+    """As in masks of buildings, on the image's grid or another."""
+    write_scene(picture(quarters()), "a.tif")
+    mask = quarters(values=(0, 255, 0, 255))[None]
+    write_scene(mask, "a_same.tif")
+    write_scene(mask.repeat(2, 1).repeat(2, 2), "a_finer.tif", transform=from_origin(380000, 5800000, 0.25, 0.25))
+    for name in ("same", "finer"):
+        keys = {"labels": f"{{stem}}_{name}.tif"}
+        data = own(tmp_path / "a.tif", **keys, label_classes={0: "land", 255: "building"})
+        assert counted(data.evaluation()) == [6144, 6144]
+        assert counted(own(tmp_path / "a.tif", **keys, label_classes={0: "land", "*": "other"}).evaluation()) == [6144]
+        assert not caplog.records
+        assert counted(own(tmp_path / "a.tif", **keys).evaluation()) == [6144]
+        assert "of one class (0)" in caplog.text
+        caplog.clear()
+
+
 def test_colours_stand_for_classes(tmp_path):
     labels = quarters()
     table = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], np.uint8)
@@ -175,6 +192,12 @@ def polygons(tmp_path, crs="EPSG:4326"):
     frame = gpd.GeoDataFrame({"cover": ["field", "wood"], "n": [1.5, 2.5]}, geometry=shapes, crs="EPSG:32633")
     frame.to_crs(crs).to_file(tmp_path / "cover.gpkg")
     return tmp_path / "cover.gpkg"
+
+
+def test_labels_with_nothing_but_a_crs_have_the_images_pixels(write_scene, tmp_path):
+    write_scene(picture(quarters()), "a.tif")
+    write_scene(quarters()[None], "a_labels.tif", transform=rasterio.Affine.identity())
+    assert counted(own(tmp_path / "a.tif", labels="{stem}_labels.tif").evaluation()) == [4 * 96 * 128 // 16] * 4
 
 
 @pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326", "EPSG:32632"])

@@ -151,6 +151,12 @@ def test_images_of_the_same_ground_stay_together_and_mere_neighbours_do_not():
         make_split(chain, config(split="tile"))
 
 
+def test_images_with_nothing_but_a_crs_do_not_all_lie_in_one_place():
+    found = [Footprint(f"/d/{i}", str(i), Grid(120, 100, Affine.identity(), UTM33)) for i in range(4)]
+    split = make_split(found, config(split="tile"))
+    assert (len(split.train), len(split.test)) == (3, 1)
+
+
 def test_overlaps_are_found_across_coordinate_reference_systems():
     from rasterio.warp import transform
 

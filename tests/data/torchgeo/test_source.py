@@ -99,6 +99,16 @@ def test_bands_classes_and_ranges():
     assert values == [0, 1, 255]
 
 
+def test_floats_below_zero_are_measured_and_not_taken_for_colours():
+    """Decibels of radar, whose largest value is below 1."""
+    chips = Chips()
+    plain = chips.__getitem__
+    chips.__class__ = type("Radar", (Chips,), {"__getitem__": lambda self, i: {"image": plain(i)["image"] / 10 - 30}})
+    low, high = (TorchGeoImages(chips, patch_px=32, patches=4).scaling.__getattribute__(end) for end in ("low", "high"))
+    assert low[0] < -25
+    assert -25 < high[0] < 0
+
+
 def test_geodatasets_are_drawn_from_by_place(scene, truth):
     images = TorchGeoImages(RasterDataset(str(scene)), patch_px=32, patches=6, seed=2)
     again = TorchGeoImages(RasterDataset(str(scene)), patch_px=32, patches=6, seed=2)

@@ -208,6 +208,14 @@ def test_scenes_beside_the_labels_are_counted_and_those_of_the_training_are_the_
     assert geohp.probe(segmenter, None, squares()).accuracy.value > 95
 
 
+def test_an_array_is_one_scene_and_not_one_a_band(scene, run, three_fields):
+    on_pixels = squares(crs=None)
+    on_pixels.geometry = on_pixels.affine_transform([2, 0, 0, 2, -760000, -11600000])
+    expected = geohp.probe(run, scene, squares()).per_class
+    for array in (three_fields, {"image": three_fields, "bounds": 0}):
+        assert geohp.probe(run, array, on_pixels).per_class.equals(expected)
+
+
 def test_too_few_polygons_and_contradictions_are_said(scene, run):
     frame = squares(["meadow", "paved", "bare"])
     frame = frame.drop(index=[*range(8, 12), *range(13, 18)])

@@ -84,6 +84,9 @@ def test_unknown_name_suggests_the_nearest() -> None:
         select_bands(table("red", "green", "blue"), ["gren"])
     with pytest.raises(SceneError, match=r'no band "thermal": it has 1 \(red\)'):
         select_bands(table("red", "green", "blue"), ["thermal"])
+    for number in ("²", "--1", "+"):
+        with pytest.raises(SceneError, match="no band"):
+            select_bands(table("red", "green", "blue"), [number])
 
 
 def test_ambiguous_name_and_empty_request() -> None:
