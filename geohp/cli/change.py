@@ -64,7 +64,7 @@ def change(
         float, _noise(min=0, metavar="M2", help="Regions of change that are smaller count as no change.")
     ] = 0,
     confidence: Annotated[
-        tuple[Path, Path] | None, _noise(metavar="OLD NEW", help="Of label maps: the rasters of their confidence.")
+        tuple[str, str] | None, _noise(metavar="OLD NEW", help="Of label maps: the rasters of their confidence.")
     ] = None,
     model: Model = None,
     classes: Annotated[

@@ -22,7 +22,7 @@ from geohp.cli.parameters import (
 from geohp.cli.report import Report
 
 Qml = Annotated[bool, typer.Option("--qml", help="Also write QGIS's style beside it (.qml); GeoPackages have it.")]
-Labels = Annotated[Path, typer.Argument(metavar="LABELS", help="Label raster, such as geohp segment writes.")]
+Labels = Annotated[str, typer.Argument(metavar="LABELS", help="Label raster, such as geohp segment writes.")]
 
 
 def polygonize(
@@ -39,7 +39,7 @@ def polygonize(
     smooth: Smooth = 0,
     simplify_boundary: SimplifyBoundary = False,
     confidence: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Confidence raster: adds its mean and minimum.")
+        str | None, typer.Option(metavar="FILE", help="Confidence raster: adds its mean and minimum.")
     ] = None,
     stats: Annotated[
         list[str] | None,
@@ -118,9 +118,7 @@ def legend(
 
 
 def recode(
-    source: Annotated[
-        Path, typer.Argument(metavar="LABELS|MODEL", help="Label raster, or a model file or run folder.")
-    ],
+    source: Annotated[str, typer.Argument(metavar="LABELS|MODEL", help="Label raster, or a model file or run folder.")],
     legend: Annotated[Path, typer.Option(metavar="FILE", help="Names for the labels (YAML).")],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="To write: a label raster, or a model (.safetensors).")
@@ -130,7 +128,7 @@ def recode(
     overwrite: Overwrite = False,
 ) -> Report:
     """Give a map, or a model and so all its maps, the classes of a legend."""
-    if source.is_dir() or source.suffix == ".safetensors":
+    if Path(source).is_dir() or Path(source).suffix == ".safetensors":
         from geohp.legend.recode_model import recode_model_file
 
         model = recode_model_file(source, out, legend, weights=weights, overwrite=overwrite)

@@ -25,7 +25,7 @@ def view(
         str | None, typer.Option(metavar="NAME", help="Layer of the polygons, where there are several.")
     ] = None,
     confidence: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="Confidence raster; the labels' own is taken where it lies beside them."),
     ] = None,
     bands: Annotated[

@@ -213,7 +213,7 @@ class _Comparison:
         files = [file for date in (dates.old, dates.new) for file in (date.labels, date.confidence) if file is not None]
         return {
             "inputs": [without_credentials(date.name) for date in (dates.old, dates.new)],
-            "input files": [[str(file), *(file_state(file) or [])] for file in files],
+            "input files": [[without_credentials(str(file)), *(file_state(Path(file)) or [])] for file in files],
             "confidence": options.min_confidence,
             "smallest area": options.min_area_m2,
             "crop": options.crop,

@@ -50,8 +50,8 @@ class DateMap:
     """
 
     name: str
-    labels: Path
-    confidence: Path | None
+    labels: str | Path
+    confidence: str | Path | None
     is_scene: bool
 
 
@@ -149,9 +149,9 @@ def open_dates(old: str, new: str, options: ChangeOptions, *, are_labels: bool) 
     Interrupted, finished work is kept and gone on with by the same call.
     """
     if are_labels:
-        sure = [None, None] if options.confidence is None else [Path(path) for path in options.confidence]
+        sure = [None, None] if options.confidence is None else list(options.confidence)
         first, second = (
-            DateMap(path, Path(path), confidence, False) for path, confidence in zip((old, new), sure, strict=True)
+            DateMap(path, path, confidence, False) for path, confidence in zip((old, new), sure, strict=True)
         )
         yield Dates(first, second)
         return

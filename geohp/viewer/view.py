@@ -14,6 +14,7 @@ from geohp.errors import ConfigError, SourceError
 from geohp.files.checks import check_output, check_suffix
 from geohp.options import keywords
 from geohp.progress import Progress, default_progress
+from geohp.raster.sources.paths import is_remote
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -133,10 +134,11 @@ def view(labels: str | Path | DataArray, scene: str | Path | DataArray, options:
 def _target(labels: str | Path | DataArray, options: ViewOptions) -> Path:
     if options.out is not None:
         out = Path(options.out)
-    elif isinstance(labels, str | Path):
+    elif isinstance(labels, str | Path) and not is_remote(str(labels)):
         out = Path(labels).with_suffix(PAGES[0])
     else:
-        raise ConfigError("an array has no name for its page", "give {option}", option="out", value="page.html")
+        kind = "an address" if isinstance(labels, str | Path) else "an array"
+        raise ConfigError(f"{kind} has no place for its page", "give {option}", option="out", value="page.html")
     check_suffix(out, PAGES, "pages")
     return check_output(out, overwrite=options.overwrite)
 

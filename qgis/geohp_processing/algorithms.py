@@ -48,6 +48,57 @@ def _rounded(name: str, description: str) -> QgsProcessingParameterNumber:
     return number
 
 
+class _Computing(GeohpAlgorithm):
+    """Reads images and computes features of them, in ways that are shown when asked for."""
+
+    def declare_weights(self) -> None:
+        """Where the features of a named backbone come from."""
+        self.advanced(
+            QgsProcessingParameterFile("WEIGHTS", "Weights of the backbone", _FILE, optional=True),
+            "--weights",
+            "A file, where they are not to be fetched.",
+        )
+        self.advanced(
+            QgsProcessingParameterNumber(
+                "BLOCK", "Block of the backbone", _INTEGER, None, optional=True, minValue=-1, maxValue=99
+            ),
+            "--block",
+            "Counted from 0; -1 is the last.",
+        )
+
+    def declare_reading(self, bands: str) -> None:
+        """How values of the images are read; ``bands`` says which are by default."""
+        self.advanced(
+            QgsProcessingParameterString("BANDS", "Bands", None, optional=True),
+            "--bands",
+            f"By number, name or colour, such as 4,1,2; {bands} by default.",
+        )
+        self.advanced(
+            QgsProcessingParameterString("SCALING", "Scaling of values", None, optional=True),
+            "--scaling",
+            "auto, type, percentiles, percentiles:2,98 or LOW,HIGH.",
+        )
+
+    def declare_device(self) -> None:
+        """What it computes on, and from which seed."""
+        self.advanced(
+            QgsProcessingParameterEnum(
+                "DEVICE", "Computes on", ["auto", "cpu", "cuda", "mps"], False, "auto", False, True
+            ),
+            "--device",
+            "auto takes the graphics card where torch can use it.",
+        )
+        self.advanced(
+            QgsProcessingParameterNumber("SEED", "Seed", _INTEGER, 0, minValue=0),
+            "--seed",
+            "Of everything random: the same one gives the same result.",
+        )
+
+    def advanced(self, definition: Any, flag: str, meaning: str) -> None:
+        """Add a parameter that is shown when asked for."""
+        self.add(definition, flag, meaning, advanced=True)
+
+
 class _OfAnArea(GeohpAlgorithm):
     """Can be confined to an area."""
 
@@ -81,10 +132,24 @@ class _WithPolygons(_OfAnArea):
             "--smooth",
             "How often corners are cut; 2 look round.",
         )
+        self.add(
+            QgsProcessingParameterBoolean("SIMPLIFY_BOUNDARY", "Simplify margins of areas without data, too", False),
+            "--simplify-boundary",
+            "Such areas may then be covered a little.",
+            advanced=True,
+        )
 
 
-class _Mapping(_WithPolygons):
+class _Mapping(_WithPolygons, _Computing):
     """Maps scenes."""
+
+    def declare_area(self) -> None:
+        super().declare_area()
+        self.add(
+            QgsProcessingParameterBoolean("CROP", "Maps of the area alone", False),
+            "--crop",
+            "Otherwise they are as large as the scene, without data outside the area.",
+        )
 
     def declare_classes(self, default: int | None) -> None:
         """Where classes come from; ``default`` is how many there are without a model."""
@@ -107,7 +172,7 @@ class _Mapping(_WithPolygons):
             "--classes",
             "How many classes to find where there is no model; with a model this has no meaning.",
         )
-        self._advanced(
+        self.advanced(
             QgsProcessingParameterBoolean("SPLIT_COVERS", "Several classes of a large cover (without a model)", False),
             "--split-covers",
             "Otherwise vegetation, and open ground, are one class each where they cover much.",
@@ -120,62 +185,41 @@ class _Mapping(_WithPolygons):
 
     def declare_computing(self) -> None:
         """How a scene is read and mapped, shown when asked for."""
-        self._advanced(
+        self.advanced(
             QgsProcessingParameterString("BACKBONE", "Backbone (without a model)", None, optional=True),
             "--backbone",
-            "What classes are found on without a model: rcf (default), aerial, or a vision transformer of timm.",
+            "What classes are found on without a model: rcf (default), aerial3, a vision transformer of timm, or "
+            "NAME+aerial3 for both.",
         )
-        self._advanced(
-            QgsProcessingParameterFile("WEIGHTS", "Weights of the backbone", _FILE, optional=True),
-            "--weights",
-            "A file, where they are not to be fetched.",
-        )
-        self._advanced(
-            QgsProcessingParameterString("BANDS", "Bands", None, optional=True),
-            "--bands",
-            "By number, name or colour, such as 4,1,2; red, green and blue by default.",
-        )
-        self._advanced(
-            QgsProcessingParameterString("SCALING", "Scaling of values", None, optional=True),
-            "--scaling",
-            "auto, type, percentiles, percentiles:2,98 or LOW,HIGH.",
-        )
-        self._advanced(
+        self.declare_weights()
+        self.declare_reading("red, green and blue")
+        self.advanced(
             QgsProcessingParameterNumber(
                 "PIXEL_SIZE", "Pixel size the model sees (metres)", _DOUBLE, None, optional=True, minValue=0
             ),
             "--pixel-size",
             "The model's own by default; 0 for the scene's own.",
         )
-        self._advanced(
+        self.advanced(
             QgsProcessingParameterBoolean("TTA", "Average over flips and rotations", False),
             "--tta",
             "A little better, and eight times the work.",
         )
-        self._advanced(
+        self.advanced(
             QgsProcessingParameterEnum(
                 "REFINE", "Fit to outlines of the scene", ["crf"], optional=True, usesStaticStrings=True
             ),
             "--refine",
             "By a dense conditional random field; some seconds a megapixel.",
         )
-        self._advanced(
+        self.advanced(
             QgsProcessingParameterEnum(
                 "ON_READ_ERROR", "Where the scene cannot be read", ["stop", "nodata"], False, "stop", False, True
             ),
             "--on-read-error",
             "Stop, or leave such parts out as nodata.",
         )
-        self._advanced(
-            QgsProcessingParameterEnum(
-                "DEVICE", "Computes on", ["auto", "cpu", "cuda", "mps"], False, "auto", False, True
-            ),
-            "--device",
-            "auto takes the graphics card where torch can use it.",
-        )
-
-    def _advanced(self, definition: Any, flag: str, meaning: str) -> None:
-        self.add(definition, flag, meaning, advanced=True)
+        self.declare_device()
 
     def options(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
@@ -230,6 +274,13 @@ class Segment(_Mapping):
             QgsProcessingParameterRasterDestination("ENTROPY", "Entropy", None, optional=True, createByDefault=False),
             "--entropy",
             "How undecided the classes are, from 0 to 1.",
+        )
+        self.add(
+            QgsProcessingParameterRasterDestination(
+                "PROBABILITIES", "Shares of all classes", None, optional=True, createByDefault=False
+            ),
+            "--probabilities",
+            "A band for each class.",
         )
 
 
@@ -287,6 +338,26 @@ class Polygonize(_WithPolygons):
         return [*options, ("--qml", True), ("--overwrite", True)]
 
 
+def _declare_reference(algorithm: GeohpAlgorithm) -> None:
+    """What is known of some places, and which attribute says it."""
+    algorithm.add(
+        QgsProcessingParameterMapLayer(
+            "REFERENCE",
+            "Reference",
+            types=[QgsProcessing.TypeRaster, QgsProcessing.TypeVectorPolygon, QgsProcessing.TypeVectorPoint],
+        ),
+        "--reference",
+        "What is known of some places: polygons, points, or a raster of classes. Filters of the layer count, "
+        "selections do not.",
+        layer_flag="--layer",
+    )
+    algorithm.add(
+        QgsProcessingParameterField("FIELD", "Attribute that holds the class", None, "REFERENCE", optional=True),
+        "--field",
+        "May be left out where only one can be meant.",
+    )
+
+
 class Legend(GeohpAlgorithm):
     """``geohp legend``."""
 
@@ -300,22 +371,7 @@ class Legend(GeohpAlgorithm):
 
     def declare(self) -> None:
         self.add(QgsProcessingParameterRasterLayer("INPUT", "Label map"), meaning="As Segment writes it.")
-        self.add(
-            QgsProcessingParameterMapLayer(
-                "REFERENCE",
-                "Reference",
-                types=[QgsProcessing.TypeRaster, QgsProcessing.TypeVectorPolygon, QgsProcessing.TypeVectorPoint],
-            ),
-            "--reference",
-            "What is known of some places: polygons, points, or a raster of classes. Filters of the layer count, "
-            "selections do not.",
-            layer_flag="--layer",
-        )
-        self.add(
-            QgsProcessingParameterField("FIELD", "Attribute that holds the class", None, "REFERENCE", optional=True),
-            "--field",
-            "May be left out where only one can be meant.",
-        )
+        _declare_reference(self)
         self.add(
             QgsProcessingParameterEnum(
                 "MATCHING", "Matching", ["majority", "hungarian"], False, "majority", False, True
@@ -389,6 +445,11 @@ class Change(_Mapping):
         self.declare_area()
         self.declare_polygon_options()
         self.declare_computing()
+        self.advanced(
+            QgsProcessingParameterBoolean("PER_DATE_SCALING", "Scale each date by itself", False),
+            "--per-date-scaling",
+            "Percentiles are measured on both dates together otherwise.",
+        )
         self.add(
             QgsProcessingParameterRasterDestination("OUTPUT", "Transitions"),
             "--out",
@@ -484,9 +545,7 @@ class Train(_OfAnArea):
         options = super().options(parameters, context, feedback)
         if dict(options)["--resume"] is not None:
             return options
-        images = [
-            self.raster_source(layer, "Images") for layer in self.parameterAsLayerList(parameters, "LAYERS", context)
-        ]
+        images = self.raster_sources("LAYERS", parameters, context)
         folder = self.value("IMAGES", parameters, context)
         images += [str(folder)] if folder is not None else []
         settings = [f"data.images={json.dumps(images)}"]  # JSON is YAML, and quotes what a path may hold
@@ -509,4 +568,59 @@ class Train(_OfAnArea):
         return "Where it says that its run folder was kept, choose that as “Run to go on with”; else run it again."
 
 
-ALGORITHMS = (Segment, Polygonize, Legend, Recode, Change, Train)
+class Probe(_Computing):
+    """``geohp probe``."""
+
+    COMMAND = "probe"
+    TITLE = "Probe (a model that knows your classes)"
+    TAGS = ("supervised", "training samples", "reference", "accuracy")
+    SUMMARY = (
+        "Teaches a model the classes of a few polygons or points, and says in the log how right it will be on places "
+        "that it has not seen. The model that it writes is one for Segment.\n\nChoose a model of Train, or name a "
+        "backbone whose raw features are taught: nothing has to be trained then."
+    )
+
+    def declare(self) -> None:
+        self.add(
+            QgsProcessingParameterFile("MODEL", "Model", _FILE, optional=True, fileFilter=_MODELS),
+            meaning="The model.safetensors of a run of Train; or leave it out and name a backbone.",
+        )
+        self.add(
+            QgsProcessingParameterString("BACKBONE", "Backbone (without a model)", None, optional=True),
+            "--backbone",
+            "aerial3 (wants geohp[aerial] in geohp's environment), rcf, a vision transformer of timm, or NAME+aerial3 "
+            "for both.",
+        )
+        self.add(
+            QgsProcessingParameterMultipleLayers("LAYERS", "Images", QgsProcessing.TypeRaster, optional=True),
+            meaning="Orthophotos that the reference lies on. Without any: those that the model was trained on.",
+        )
+        _declare_reference(self)
+        self.declare_weights()
+        self.declare_reading("the model's own")
+        self.advanced(
+            QgsProcessingParameterBoolean("TTA", "Average over flips and rotations", False),
+            "--tta",
+            "Better, and eight times the work; so do maps by it.",
+        )
+        self.declare_device()
+        self.add(QgsProcessingParameterFileDestination("OUTPUT", "Taught model", "Models (*.safetensors)"), "--out")
+
+    def checkParameterValues(self, parameters: dict[str, Any], context: QgsProcessingContext) -> tuple[bool, str]:
+        if not any(self.parameterAsString(parameters, name, context) for name in ("MODEL", "BACKBONE")):
+            return False, "There is nothing to teach: choose a model, or name a backbone such as aerial3"
+        return super().checkParameterValues(parameters, context)
+
+    def positional(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[Value]:
+        return [self.value("MODEL", parameters, context), *self.raster_sources("LAYERS", parameters, context)]
+
+    def options(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> Options:
+        options = super().options(parameters, context, feedback)
+        if self.value("MODEL", parameters, context) is not None:  # which has a backbone
+            options = [(flag, value) for flag, value in options if flag != "--backbone"]
+        return [*options, ("--overwrite", True)]
+
+
+ALGORITHMS = (Segment, Polygonize, Legend, Recode, Probe, Change, Train)

@@ -15,7 +15,6 @@ from qgis.core import (
     QgsProcessingFeedback,
     QgsProcessingLayerPostProcessorInterface,
     QgsProcessingParameterDefinition,
-    QgsProviderRegistry,
     QgsRasterLayer,
     QgsSettings,
     QgsVectorLayer,
@@ -39,6 +38,8 @@ Options = list[tuple[str, Value]]
 """Flags and what they are given."""
 
 _FLAG = re.compile(r"--[a-z][a-z-]*")
+_OPEN_OPTIONS = re.compile(r"\|(?:option:|credential:|authcfg=)")
+"""What QGIS appends to the name that GDAL opens."""
 _FLAG_ADVANCED = QgsProcessingParameterDefinition.FlagAdvanced
 _VECTORS = ["gpkg", "shp", "geojson", "fgb"]
 
@@ -257,7 +258,13 @@ class GeohpAlgorithm(QgsProcessingAlgorithm):
                 f"{what}: the layer “{layer.name()}” is no file but a service ({layer.providerType()}); save it as a "
                 "GeoTIFF first (Layer > Save As...) and choose that"
             )
-        return QgsProviderRegistry.instance().decodeUri("gdal", layer.source()).get("path") or layer.source()
+        # Taken apart by QGIS, the name of a raster in an archive, or of a table in a GeoPackage, is only the file's.
+        return _OPEN_OPTIONS.split(layer.source(), maxsplit=1)[0]
+
+    def raster_sources(self, name: str, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
+        """The files of several raster layers, see :meth:`raster_source`."""
+        what = self.parameterDefinition(name).description()
+        return [self.raster_source(layer, what) for layer in self.parameterAsLayerList(parameters, name, context)]
 
     def _load(self, path: str, context: QgsProcessingContext, *, written: bool) -> str:
         """How QGIS names a layer that was written; it is loaded, where that was asked for, with its style."""

@@ -5,7 +5,7 @@ import sys
 from unittest import mock
 
 import qgis.utils
-from qgis.core import QgsApplication, QgsProcessingContext, QgsProject
+from qgis.core import QgsApplication, QgsProcessingContext, QgsProject, QgsRasterLayer
 
 _NAME, _PARAMETERS, *_PATHS = sys.argv[1:]
 
@@ -23,12 +23,15 @@ plugin = classFactory(None)
 plugin.initProcessing()
 context = QgsProcessingContext()
 context.setProject(QgsProject.instance())
-processing.runAndLoadResults(_NAME, json.loads(_PARAMETERS), context=context)
+parameters = json.loads(_PARAMETERS)
+parameters["INPUT"] = QgsRasterLayer(parameters["INPUT"], "input")
+processing.runAndLoadResults(_NAME, parameters, context=context)
 (layer,) = QgsProject.instance().mapLayers().values()
 renderer = layer.renderer()
 if renderer.type() == "paletted":
     print(json.dumps({entry.label: entry.color.name() for entry in renderer.classes()}))
 else:
     print(json.dumps({entry.label(): entry.symbol().color().name() for entry in renderer.categories()}))
+del parameters  # with its layer, which must not outlive the application
 plugin.unload()
 application.exitQgis()

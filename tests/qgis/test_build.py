@@ -8,7 +8,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import typer
 
+from geohp.cli.app import app
 from geohp.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,3 +85,27 @@ def test_sources_are_for_python_3_9_and_import_nothing_of_the_other_environment(
     imports = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     imports |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 0}
     assert not {name.split(".")[0] for name in imports} & {"geohp", "torch", "numpy", "rasterio"}
+
+
+def test_every_option_that_a_dialog_passes_on_is_one_of_its_command():
+    """An algorithm has the flags of its class, of the classes above it, and of the functions that these call."""
+    tree = ast.parse((PLUGIN / "algorithms.py").read_text(encoding="utf-8"))
+    defined = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    commands = typer.main.get_command(app).commands
+
+    def flags(node):
+        nodes = list(ast.walk(node))
+        own = {str(entry.value) for entry in nodes if isinstance(entry, ast.Constant)}
+        named = {entry.id for entry in nodes if isinstance(entry, ast.Name)} & set(defined)
+        return {text for text in own if text.startswith("--")}.union(*(flags(defined[name]) for name in named))
+
+    checked = 0
+    for node in defined.values():
+        constants = [
+            line.value for line in node.body if isinstance(line, ast.Assign) and line.targets[0].id == "COMMAND"
+        ]
+        for constant in constants:
+            options = {option for parameter in commands[constant.value].params for option in parameter.opts}
+            assert flags(node) <= options, node.name
+            checked += 1
+    assert checked == 7

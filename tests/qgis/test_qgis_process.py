@@ -5,12 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import yaml
 from shapely import box
 
@@ -151,6 +153,39 @@ def test_change_within_an_area(qgis, write_scene, tmp_path):
     assert out.with_suffix(".qml").is_file()
 
 
+def test_classes_of_a_few_points_are_taught_and_mapped_in_an_area_alone(qgis, write_scene, three_fields, tmp_path):
+    scene, places, model = write_scene(three_fields), tmp_path / "places.gpkg", tmp_path / "taught.safetensors"
+    points = [(380000 + x, 5800000 - y) for x in (15, 50, 85) for y in range(5, 75, 5)]
+    covers = np.repeat(["meadow", "rock", "soil"], len(points) // 3)
+    gpd.GeoDataFrame({"cover": covers}, geometry=gpd.points_from_xy(*np.transpose(points)), crs=32633).to_file(places)
+    arguments = [f"--LAYERS={scene}", "--BACKBONE=rcf", f"--REFERENCE={places}", "--FIELD=cover", "--DEVICE=cpu"]
+    taught = _results(qgis("run", "geohp:probe", "--json", *arguments, f"--OUTPUT={model}"))
+    assert taught == {"OUTPUT": str(model)}
+
+    area = tmp_path / "area.gpkg"
+    gpd.GeoDataFrame(geometry=[box(380000, 5799950, 380050, 5800000)], crs=32633).to_file(area)
+    labels, shares = tmp_path / "labels.tif", tmp_path / "shares.tif"
+    files = [f"--OUTPUT={labels}", f"--PROBABILITIES={shares}"]
+    _results(
+        qgis(
+            "run",
+            "geohp:segment",
+            f"--INPUT={scene}",
+            f"--MODEL={model}",
+            f"--AOI={area}",
+            "--CROP=1",
+            *files,
+            "--json",
+        )
+    )
+    with rasterio.open(labels) as dataset:
+        assert dataset.shape == (100, 100)
+        assert (dataset.read(1)[:, :60] == 0).mean() > 0.9
+        assert "meadow" in dataset.tags(1)["classes"]
+    with rasterio.open(shares) as dataset:
+        assert dataset.count == 3
+
+
 def test_a_mistake_is_geohps_sentence_with_the_parameter_it_means(qgis, write_scene, three_fields, tmp_path):
     labels = tmp_path / "labels.tif"
     process = qgis(
@@ -179,8 +214,33 @@ def qgis_python() -> str:
     pytest.skip("no Python can import qgis.core")
 
 
-@pytest.mark.parametrize(("algorithm", "out"), [("polygonize", "landcover.gpkg"), ("recode", "named.tif")])
-def test_layers_are_loaded_in_the_colours_of_their_classes(qgis, qgis_python, write_scene, tmp_path, algorithm, out):
+def _in_archive(path: Path) -> str:
+    with zipfile.ZipFile(path.with_suffix(".zip"), "w") as archive:
+        archive.write(path, path.name)
+    return f"/vsizip/{path.with_suffix('.zip')}/{path.name}"
+
+
+def _in_table(path: Path) -> str:
+    tables = path.with_suffix(".gpkg")
+    for name in ("OTHER", "LABELS"):
+        options = {"RASTER_TABLE": name, "APPEND_SUBDATASET": str(tables.exists()).upper(), "TILE_FORMAT": "PNG"}
+        rasterio.shutil.copy(path, tables, driver="GPKG", **options)
+    return f"GPKG:{tables}:LABELS"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "out", "source"),
+    [
+        ("polygonize", "landcover.gpkg", str),
+        ("recode", "named.tif", str),
+        ("recode", "named.tif", _in_archive),
+        ("recode", "named.tif", _in_table),
+    ],
+)
+def test_layers_are_loaded_in_the_colours_of_their_classes(
+    qgis, qgis_python, write_scene, tmp_path, algorithm, out, source
+):
+    """Also of a raster in an archive, or in one of several tables."""
     labels = write_scene(
         np.arange(3, dtype=np.uint8).repeat(40)[None, None].repeat(50, axis=1), "labels.tif", nodata=255
     )
@@ -188,7 +248,7 @@ def test_layers_are_loaded_in_the_colours_of_their_classes(qgis, qgis_python, wr
     classes = {"meadow": "#55aa33", "rock": "#888888", "soil": "#aa7744"}
     entries = [{"id": id_, "name": name, "colour": colour} for id_, (name, colour) in enumerate(classes.items())]
     legend.write_text(yaml.safe_dump({"classes": entries}))
-    parameters = {"INPUT": str(labels), "LEGEND": str(legend), "OUTPUT": str(tmp_path / out)}
+    parameters = {"INPUT": source(labels), "LEGEND": str(legend), "OUTPUT": str(tmp_path / out)}
     script = Path(__file__).with_name("styled_layers.py")
     line = [qgis_python, str(script), f"geohp:{algorithm}", json.dumps(parameters), str(PLUGINS)]
     # Outside QGIS's own programs its settings are others: here the command is the one on PATH.
