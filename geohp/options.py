@@ -32,7 +32,7 @@ class FitOptions:
 
     Attributes:
         classes: how many; ``None`` asks for nothing, and gives 6 where nothing else says what to use.
-        backbone: ``rcf``, or a vision transformer by timm's name.
+        backbone: ``rcf``, ``aerial3``, a vision transformer by timm's name, or ``NAME+aerial3`` for both.
         weights: file with the backbone's weights.
         block: of the backbone, counted from 0; -1 is the last.
         bands: by number, name or colour.

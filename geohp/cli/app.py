@@ -101,26 +101,19 @@ def _geohp(
     """Land-cover maps from orthophotos, without a single label."""
 
 
-for command in (
-    train,
-    evaluate,
-    prepare,
-    segment,
-    probe,
-    polygonize,
-    change,
-    legend,
-    recode,
-    import_checkpoint,
-    view,
-    quickstart,
-    info,
-    config,
-    doctor,
-    cache,
-):
-    name = command.__name__.replace("_", "-")
-    app.command(name, cls=_Command, epilog=epilog(name))(reporting(command))
+_PANELS = {
+    "To begin": (quickstart, doctor),
+    "Maps": (segment, polygonize, change, view),
+    "Names of classes": (legend, recode, probe),
+    "Models": (train, evaluate, prepare, import_checkpoint),
+    "What there is": (info, config, cache),
+}
+"""The commands as the help lists them."""
+
+for panel, commands in _PANELS.items():
+    for command in commands:
+        name = command.__name__.replace("_", "-")
+        app.command(name, cls=_Command, epilog=epilog(name), rich_help_panel=panel)(reporting(command))
 
 
 def _terminate(number: int, frame: object) -> None:

@@ -9,26 +9,28 @@ import typer
 
 from geohp.cli import terminal
 from geohp.cli.parameters import (
+    SCALING,
     Aoi,
     AoiLayer,
     Backbone,
     Block,
-    Device,
+    ComputingDevice,
     Legend,
     Model,
+    ModelSeed,
+    ModelWeights,
     Overlap,
-    Overwrite,
+    OverwriteOutputs,
     Restart,
-    Seed,
     Simplify,
     SimplifyBoundary,
     Smooth,
     SplitCovers,
-    Weights,
     Window,
     area_panel,
     computing_panel,
     model_panel,
+    output_panel,
     panel,
     split_bands,
 )
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from geohp.comparison.change import ChangeResult
     from geohp.comparison.matrix import Amount
 
-_output = panel("Outputs")
+_output = output_panel
 _noise = panel("What counts as change")
 
 
@@ -56,7 +58,7 @@ def change(
     ] = None,
     maps: Annotated[Path | None, _output(metavar="FOLDER", help="Keep the maps of both dates there.")] = None,
     qml: Annotated[bool, _output("--qml", help="Also write QGIS's style beside the raster (.qml).")] = False,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteOutputs = False,
     min_confidence: Annotated[
         float, _noise(min=0, max=1, metavar="SHARE", help="Both dates must be at least so sure of their class.")
     ] = 0.0,
@@ -72,7 +74,7 @@ def change(
     ] = None,
     split_covers: SplitCovers = False,
     backbone: Backbone = None,
-    weights: Weights = None,
+    weights: ModelWeights = None,
     block: Block = None,
     legend: Legend = None,
     labels: Annotated[
@@ -81,9 +83,7 @@ def change(
     bands: Annotated[
         str | None, computing_panel(metavar="LIST", help="By number, name or colour; the model's own by default.")
     ] = None,
-    scaling: Annotated[
-        str | None, computing_panel(metavar="RULE", help="auto, type, percentiles, percentiles:2,98 or LOW,HIGH.")
-    ] = None,
+    scaling: Annotated[str | None, computing_panel(metavar="RULE", help=SCALING)] = None,
     per_date_scaling: Annotated[
         bool,
         computing_panel("--per-date-scaling", help="Measure percentiles of each date by itself, not of both together."),
@@ -98,8 +98,8 @@ def change(
     on_read_error: Annotated[
         OnReadError, computing_panel(help="Stop where a scene cannot be read, or leave such parts out.")
     ] = "stop",
-    device: Device = "auto",
-    seed: Seed = 0,
+    device: ComputingDevice = "auto",
+    seed: ModelSeed = 0,
     restart: Restart = False,
     aoi: Aoi = None,
     aoi_layer: AoiLayer = None,

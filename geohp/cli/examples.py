@@ -39,7 +39,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "view": (
         "geohp view labels.tif --scene scene.tif",
-        "geohp view labels.tif --scene scene.tif --polygons landcover.gpkg --out page.html",
+        "geohp view labels.tif --scene scene.tif --polygons landcover.gpkg -o page.html",
     ),
     "import-checkpoint": ("geohp import-checkpoint ckpt.pth -o potsdam.safetensors --pixel-size 0.1",),
     "info": ("geohp info labels.tif --json", "geohp info runs/potsdam --json"),

@@ -16,11 +16,19 @@ def panel(title: str) -> Callable[..., Any]:
 
 
 _polygons = panel("Polygons")
+output_panel = panel("Outputs")
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
-Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="File with the backbone's weights.")]
+SCALING = "auto, type, percentiles, percentiles:2,98 or LOW,HIGH; auto by default, or as the model has it."
+_OVERWRITE = "Replace outputs that exist."
+_DEVICE = "auto, cpu, cuda or mps."
+_SEED = "Seed of everything random."
+_WEIGHTS = "File with the backbone's weights."
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help=_OVERWRITE)]
+OverwriteOutputs = Annotated[bool, output_panel("--overwrite", help=_OVERWRITE)]
+Device = Annotated[str, typer.Option(help=_DEVICE)]
+Seed = Annotated[int, typer.Option(min=0, help=_SEED)]
+Weights = Annotated[Path | None, typer.Option(metavar="FILE", help=_WEIGHTS)]
 ReferenceField = Annotated[str | None, typer.Option(metavar="NAME", help="Attribute that holds the class.")]
 ReferenceLayer = Annotated[
     str | None, typer.Option(metavar="NAME", help="Layer of the reference, where it has several.")
@@ -54,15 +62,26 @@ SplitCovers = Annotated[
 ]
 Backbone = Annotated[
     str | None,
-    model_panel(metavar="NAME", help="Features to find them on: rcf (default) or a timm vision transformer."),
+    model_panel(
+        metavar="NAME",
+        help="Features to find them on: rcf (default), aerial3, a timm vision transformer, or NAME+aerial3 for both.",
+    ),
 ]
+ModelWeights = Annotated[Path | None, model_panel("--weights", metavar="FILE", help=_WEIGHTS)]
+ModelSeed = Annotated[int, model_panel("--seed", min=0, help=_SEED)]
 Block = Annotated[int | None, model_panel(help="Block of the backbone, counted from 0; -1 is the last.")]
 Legend = Annotated[Path | None, model_panel(metavar="FILE", help="Names for the classes (YAML), see geohp legend.")]
 
 computing_panel = panel("How it is computed")
 
+ComputingDevice = Annotated[str, computing_panel("--device", help=_DEVICE)]
 Window = Annotated[
-    int | None, computing_panel(min=1, metavar="PIXELS", help="Side of a window in pixels of the scene.")
+    int | None,
+    computing_panel(
+        min=1,
+        metavar="PIXELS",
+        help="Side of a window in pixels of the scene; by default what the model was trained on, at least 448.",
+    ),
 ]
 Overlap = Annotated[float, computing_panel(min=0, max=0.99, help="Share of a window that neighbours share.")]
 Restart = Annotated[bool, computing_panel("--restart", help="Begin anew instead of going on with unfinished work.")]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from geohp.cli import terminal
-from geohp.cli.parameters import Device, Overwrite, ReferenceField, ReferenceLayer, Seed, Weights, split_bands
+from geohp.cli.parameters import SCALING, Device, Overwrite, ReferenceField, ReferenceLayer, Seed, Weights, split_bands
 from geohp.cli.report import Report
 
 
@@ -16,7 +16,7 @@ def probe(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="[MODEL] SCENE...",
+            metavar="[MODEL] SCENE",
             help="Run folder or model file (none with --backbone), then the scenes that the labels lie on: files, "
             "folders, 'tiles/*.tif'. Without scenes, the images that the model was trained on.",
         ),
@@ -39,9 +39,7 @@ def probe(
     bands: Annotated[
         str | None, typer.Option(metavar="LIST", help="By number, name or colour; the model's own by default.")
     ] = None,
-    scaling: Annotated[
-        str | None, typer.Option(metavar="RULE", help="auto, type, percentiles, percentiles:2,98 or LOW,HIGH.")
-    ] = None,
+    scaling: Annotated[str | None, typer.Option(metavar="RULE", help=SCALING)] = None,
     tta: Annotated[
         bool,
         typer.Option(

@@ -12,14 +12,19 @@ import typer
 
 from geohp.cli import terminal
 from geohp.cli.parameters import (
+    SCALING,
     Aoi,
     AoiLayer,
     Backbone,
     Block,
+    ComputingDevice,
     Legend,
     MinArea,
     Model,
+    ModelSeed,
+    ModelWeights,
     Overlap,
+    OverwriteOutputs,
     Restart,
     Simplify,
     SimplifyBoundary,
@@ -29,6 +34,7 @@ from geohp.cli.parameters import (
     area_panel,
     computing_panel,
     model_panel,
+    output_panel,
     panel,
     split_bands,
 )
@@ -42,7 +48,7 @@ if TYPE_CHECKING:
     from geohp.inference.folder_maps import BatchResult
     from geohp.inference.map_scene import SceneResult
 
-_output = panel("Outputs")
+_output = output_panel
 _reading = panel("Reading")
 _scaling_out = panel("Scaling out")
 
@@ -51,7 +57,7 @@ def segment(
     scenes: Annotated[
         list[str],
         typer.Argument(
-            metavar="SCENE...",
+            metavar="SCENE",
             help="Any raster GDAL opens: a file, a VRT, a URL. With --out-dir several, also folders and 'tiles/*.tif'.",
         ),
     ],
@@ -59,18 +65,20 @@ def segment(
         Path | None, _output("--out", "-o", metavar="FILE", help="Label raster to write (cloud-optimised).")
     ] = None,
     out_dir: Annotated[
-        Path | None, _output(metavar="FOLDER", help="Instead, for any number of scenes: NAME.tif each, and mosaic.vrt.")
+        Path | None,
+        _output(metavar="FOLDER", help="Instead, for any number of scenes: NAME.tif each, and mosaic.vrt."),
     ] = None,
     products: Annotated[
         str | None,
         _output(
             "--products",
             metavar="LIST",
-            help="What else there of each scene: confidence, entropy, probabilities, polygons, qml, stac.",
+            help="With it, of each scene also: confidence, entropy, probabilities, polygons, qml, stac.",
         ),
     ] = None,
     polygons: Annotated[
-        Path | None, _output(metavar="FILE", help="Also write land-cover polygons (.gpkg, .parquet, .fgb or .geojson).")
+        Path | None,
+        _output(metavar="FILE", help="Also write land-cover polygons (.gpkg, .parquet, .fgb or .geojson)."),
     ] = None,
     confidence: Annotated[Path | None, _output(metavar="FILE", help="Also write the winning class's share.")] = None,
     entropy: Annotated[Path | None, _output(metavar="FILE", help="Also write how undecided the classes are.")] = None,
@@ -85,24 +93,26 @@ def segment(
         ),
     ] = None,
     qml: Annotated[bool, _output("--qml", help="Also write QGIS's styles beside the rasters (.qml).")] = False,
-    overwrite: Annotated[bool, _output("--overwrite", help="Replace outputs that exist.")] = False,
+    overwrite: OverwriteOutputs = False,
     model: Model = None,
     classes: Annotated[
         int | None,
-        model_panel(min=2, max=254, help="Find this many classes on the scenes themselves, without a model."),
+        model_panel(
+            min=2,
+            max=254,
+            help="Find this many classes on the scenes, without a model; 6 where there is none.",
+        ),
     ] = None,
     split_covers: SplitCovers = False,
     backbone: Backbone = None,
-    weights: Annotated[Path | None, model_panel(metavar="FILE", help="File with the backbone's weights.")] = None,
+    weights: ModelWeights = None,
     block: Block = None,
     legend: Legend = None,
-    seed: Annotated[int, model_panel(min=0, help="Seed of everything random.")] = 0,
+    seed: ModelSeed = 0,
     bands: Annotated[
         str | None, _reading(metavar="LIST", help="By number, name or colour, e.g. 4,1,2; red,green,blue by default.")
     ] = None,
-    scaling: Annotated[
-        str | None, _reading(metavar="RULE", help="auto, type, percentiles, percentiles:2,98 or LOW,HIGH.")
-    ] = None,
+    scaling: Annotated[str | None, _reading(metavar="RULE", help=SCALING)] = None,
     aoi: Aoi = None,
     aoi_layer: AoiLayer = None,
     crop: Annotated[
@@ -128,7 +138,7 @@ def segment(
         Refinement | None,
         computing_panel(help="Fit the map to the scene's own outlines by a dense CRF; some seconds a megapixel."),
     ] = None,
-    device: Annotated[str, computing_panel(help="auto, cpu, cuda or mps.")] = "auto",
+    device: ComputingDevice = "auto",
     restart: Restart = False,
     min_area: MinArea = 0,
     simplify: Simplify = 0,

@@ -20,7 +20,10 @@ def train(
         str | None, typer.Argument(help="A YAML file, or a packaged one by its name (orthophotos.yaml).")
     ] = None,
     set_: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME-DATE-TIME by default.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FOLDER", help="Run folder; runs/NAME-DATE-TIME by default."),
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Instead: go on with a run that was interrupted.")
     ] = None,
@@ -82,7 +85,7 @@ def import_checkpoint(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="FILE", help="A checkpoint of HP or STEGO, or the weights of DINO or DINOv2.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write (.safetensors).")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Model to write (.safetensors).")],
     backbone: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name its transformer as timm does, where its shape is unknown.")
     ] = None,
@@ -93,7 +96,7 @@ def import_checkpoint(
         str | None, typer.Option(metavar="NAMES", help="Names of the classes in their order, separated by commas.")
     ] = None,
     pixel_size: Annotated[
-        float | None, typer.Option(help="Pixel size of the imagery it was trained on, in metres.")
+        float | None, typer.Option(metavar="METRES", help="Pixel size of the imagery it was trained on.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> Report:

@@ -32,7 +32,8 @@ def view(
         str | None, typer.Option(metavar="LIST", help="Bands of the image to show as red, green and blue, as in 4,1,2.")
     ] = None,
     scaling: Annotated[
-        str, typer.Option(help="How its values become colours: auto, percentiles:2,98 or LOW,HIGH.")
+        str,
+        typer.Option(metavar="RULE", help="How its values become colours: auto, percentiles:2,98 or LOW,HIGH."),
     ] = "auto",
     overwrite: Overwrite = False,
 ) -> Report:

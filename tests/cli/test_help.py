@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from geohp.cli.app import app
@@ -50,6 +51,26 @@ def test_the_help_of_each_command_has_examples_and_flags_without_a_type(command)
     assert all(line.startswith(f"geohp {command} ") for line in examples)
     assert "<bool>" not in shown
     assert "--json" in shown
+
+
+def parameters(command):
+    return typer.main.get_command(app).commands[command].params
+
+
+def test_the_commands_are_listed_by_what_they_are_for():
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).output
+    titles = re.findall(r"╭─ ([\w ]+) ─", shown)
+    assert titles == ["Options", "To begin", "Maps", "Names of classes", "Models", "What there is"]
+
+
+@pytest.mark.parametrize("command", [command.name for command in app.registered_commands])
+def test_options_are_called_alike_and_lie_in_panels_where_there_are_any(command):
+    options = [parameter for parameter in parameters(command) if parameter.param_type_name == "option"]
+    assert all("-o" in option.opts for option in options if "--out" in option.opts)
+    panels = {option.rich_help_panel for option in options if option.name != "help"}
+    assert None not in panels or "Outputs" not in panels
+    usage = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output.split("\n")[1]
+    assert "...}" not in usage
 
 
 @pytest.mark.parametrize(("command", "lines"), EXAMPLES.items())
