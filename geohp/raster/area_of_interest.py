@@ -95,18 +95,19 @@ class AreaOfInterest:
         from pyproj.exceptions import ProjError
 
         if grid.map_crs is None:
+            lacks, how = ("coordinate reference system", "srs") if grid.crs is None else ("transform", "ullr")
             raise SourceError(
-                f"{name} has no coordinate reference system, so nobody knows where {self.name} lies on it",
-                "assign one first (gdal_edit.py -a_srs), or leave the area out",
+                f"{name} has no {lacks}, so nobody knows where {self.name} lies on it",
+                f"assign one first (gdal_edit.py -a_{how}), or leave the area out",
             )
         try:
             here, there = CRS.from_wkt(self.crs), CRS.from_wkt(grid.map_crs.to_wkt())
             if here == there:
-                return self.shape
+                return _on_all_turns(self.shape, there)
             back = Transformer.from_crs(there, here, always_xy=True)
             nearby = self._around(grid, back)
             # Not as a whole: far away there may be places that the other projection does not have.
-            return _polygonal(shapely.transform(nearby, _forward(here, there), interleaved=False))
+            return _on_all_turns(shapely.transform(nearby, _forward(here, there), interleaved=False), there)
         except ProjError as error:
             raise SourceError(f"{self.name} cannot be brought to the projection of {name} ({error})") from error
 
@@ -283,9 +284,33 @@ def _diagonal(left: float, bottom: float, right: float, top: float) -> float:
 
 
 def _forward(here: Any, there: Any) -> Any:
+    """Takes (x, y) from one CRS to the other; degrees go on where the antimeridian is crossed."""
     from pyproj import Transformer
 
-    return Transformer.from_crs(here, there, always_xy=True).transform
+    forward = Transformer.from_crs(here, there, always_xy=True).transform
+    if not there.is_geographic:
+        return forward
+
+    def continued(x: Any, y: Any) -> tuple[Any, Any]:
+        x, y = forward(x, y)
+        return (np.unwrap(x, period=_turn(there)) if np.isfinite(x).all() else x), y
+
+    return continued
+
+
+def _turn(crs: Any) -> float:
+    """Once around the Earth in the unit of a geographic CRS."""
+    return float(2 * np.pi / crs.axis_info[0].unit_conversion_factor)
+
+
+def _on_all_turns(shape: Any, crs: Any) -> Any:
+    """What of a shape has an area; of degrees also a turn of the Earth away, where rasters may go on."""
+    shape = _polygonal(shape)
+    if not crs.is_geographic:
+        return shape
+    turn = _turn(crs)
+    beyond = [shapely.transform(shape, lambda x, y, by=by: (x + by, y), interleaved=False) for by in (-turn, turn)]
+    return _polygonal(shapely.union_all([shape, *beyond]))
 
 
 def _polygonal(shape: Any) -> Any:

@@ -51,9 +51,11 @@ class Grid:
         A transform that is not finite or gives pixels no area, and ground control points that no transform fits, place
         nothing: such a raster counts as one without georeference.
         """
-        gcps, gcp_crs = dataset.gcps
+        transform = dataset.transform
+        # Where there are both, the transform counts, as for GDAL.
+        gcps, gcp_crs = ([], None) if _is_invertible(transform) and not transform.is_identity else dataset.gcps
         crs = (gcp_crs if gcps else None) or dataset.crs
-        grid = cls(dataset.width, dataset.height, dataset.transform, crs, tuple(gcps))
+        grid = cls(dataset.width, dataset.height, transform, crs, tuple(gcps))
         if _fits(grid.gcps) if gcps else _is_invertible(grid.transform):
             return grid
         logger.warning("%s: its georeference places nothing, so it is taken for an image without one", dataset.name)

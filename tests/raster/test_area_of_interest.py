@@ -58,6 +58,17 @@ def test_another_projection_is_met_to_the_pixel(tmp_path):
     assert np.abs(rows - lower_edge(drawn.to_crs(UTM).iloc[0])).max() > 10
 
 
+@pytest.mark.parametrize("west", [179.8, -180.2])
+def test_degrees_beyond_the_antimeridian_are_those_on_its_other_side(west):
+    scene = Grid(400, 400, Affine(0.001, 0, west, 0, -0.001, -16.9), CRS.from_epsg(4326))
+    halves = gpd.GeoSeries([shapely.box(179.9, -17.2, 180, -17), shapely.box(-180, -17.2, -179.9, -17)], crs=4326)
+    expected = np.zeros(scene.shape, bool)
+    expected[100:300, 100:300] = True
+    for area in (halves, halves.to_crs(32760), [179.9, -17.2, 180.1, -17]):
+        pixels = AreaOfInterest.of(area).within(scene, "scene").pixels(scene.block)
+        assert (pixels != expected).sum() < (0 if area is halves else 50) + 1
+
+
 def test_bounds_in_degrees_frames_and_areas_are_areas():
     west, south, east, north = 13.0, 52.0, 14.5, 53.0
     assert AreaOfInterest.of([west, south, east, north]).within(GRID, "scene").pixels(GRID.block).all()

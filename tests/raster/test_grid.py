@@ -54,6 +54,23 @@ def test_sound_control_points_are_kept(tmp_path: Path) -> None:
     assert len(grid_of(tmp_path / "a.tif", None, points).gcps) == 3
 
 
+@pytest.mark.parametrize(("scale", "placed"), [(1.0, True), (0.0, False)])
+def test_beside_a_transform_control_points_do_not_count(tmp_path: Path, scale: float, placed: bool) -> None:
+    points = "".join(
+        f'<GCP Id="{n}" Pixel="{x}" Line="{y}" X="{x}" Y="{-y}"/>' for n, (x, y) in enumerate([(0, 0), (4, 0), (0, 3)])
+    )
+    (tmp_path / "a.vrt").write_text(
+        f'<VRTDataset rasterXSize="4" rasterYSize="3"><SRS>EPSG:32633</SRS>'
+        f"<GeoTransform>500000, {scale}, 0, 5000000, 0, -1</GeoTransform>"
+        f'<GCPList Projection="EPSG:4326">{points}</GCPList><VRTRasterBand dataType="Byte" band="1"/></VRTDataset>'
+    )
+    with rasterio.open(tmp_path / "a.vrt") as dataset:
+        grid = Grid.of(dataset)
+    assert (grid.gcps == ()) == placed
+    assert grid.affine.c == (500000 if placed else 0)
+    assert grid.crs == CRS.from_epsg(32633 if placed else 4326)
+
+
 def test_grids_of_the_same_control_points_are_equal(tmp_path: Path) -> None:
     points = [GroundControlPoint(row, col, 5e5 + col, 5e6 - row, 0) for row, col in ((0, 0), (0, 4), (3, 0))]
     grid = grid_of(tmp_path / "a.tif", None, points)
