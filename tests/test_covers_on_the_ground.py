@@ -100,6 +100,14 @@ def test_no_clusters_are_fitted_that_covers_take_the_place_of(country, tmp_path,
     assert re.search("vegetation, 7[0-9] % of the ground, is one class; classes.split_covers=true", report)
 
 
+def test_names_of_the_user_s_count_and_a_cover_that_gets_another_is_told(country, tmp_path, caplog):
+    scene, _ = country
+    settings = [f"data.images={scene}", *(setting for setting in TRAINING if not setting.startswith("method."))]
+    run = geohp.train("orthophotos", [*settings, "classes.names=[roads,trees,water,roofs]"], out=tmp_path / "run")
+    assert [entry.name for entry in read_card(run.folder).classes] == ["roads", "trees", "water", "roofs"]
+    assert "vegetation is called 'roads' by classes.names, which go by number" in caplog.text
+
+
 def test_the_published_way_splits_it(country, tmp_path):
     scene, _ = country
     settings = [f"data.images={scene}", *TRAINING, "classes.split_covers=true"]

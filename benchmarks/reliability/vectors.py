@@ -695,8 +695,7 @@ def _drawn(number: int) -> Case:
 
     def run(folder: Path) -> Outcome:
         single = all(wkt.count("((") == 1 and "), (" not in wkt for wkt in wkts)
-        # Shapefiles tell holes from parts by the way they turn; references are looked for where their first rings lie.
-        known = single or (suffix != "shp" and command != "legend")
+        known = single or suffix != "shp"  # which tells holes from parts by the way they turn
         mask = inside(wkts, 7 if command == "polygonize" else 1) if known else None
         return attack(command, folder, write_shapes(folder, wkts, suffix), mask)
 

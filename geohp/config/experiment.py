@@ -65,7 +65,8 @@ class ClassesConfig(Strict):
     """Vegetation and open ground are as many classes as come out; else each is one where it covers much, told by its
     looks, and gets a third of extra clusters (docs/choosing-classes.md)."""
     names: list[str] | None = None
-    """Of each of them, in their order; "class 0" and so on by default."""
+    """Of each of them, in their order, in which large covers come first; by default these are called what they look
+    like, and the others "class 1" and so on."""
     colours: list[str] | None = None
     """Of each of them as ``#rrggbb``; by what the classes look like, by default."""
     sweep: list[Annotated[int, Field(ge=2, le=254)]] = Field(default=[])

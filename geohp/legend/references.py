@@ -128,7 +128,8 @@ class _Polygons:
     def __init__(self, features: Features, name: str, labels: OnGrid, unchanged: UnchangedFiles) -> None:
         self.name, self.colours, self.notes, self.unchanged = name, dict[str, str](), features.notes, unchanged
         self._features = features
-        self._tree = shapely.STRtree(features.geometries)
+        # Of all rings: a hole outside of its polygon is filled, as QGIS shows it.
+        self._tree = shapely.STRtree(shapely.envelope(shapely.boundary(features.geometries)))
 
     def sample(self, block: Block) -> Sample | None:
         frame = shapely.box(block.col, block.row, block.right, block.bottom)

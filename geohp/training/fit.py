@@ -288,8 +288,10 @@ def _finished(
             gathered = gather_by_look(method, seen, classes, seed)
         if gathered is None:  # else k-means would be for nothing
             _settle_clusters(method, features, len(card.classes), seed)
-        elif not classes.names:
+        elif classes.names is None:
             card = replace(card, classes=gathered.name(card.classes))
+        elif called := gathered.called_otherwise(classes.names):
+            logger.warning("%s by classes.names, which go by number, and covers come first", called)
         model = LandCoverModel(features.backbone, method.head, method.probe, card, method.linear_probe)
         if seen is not None:
             colour_by_look(model, seen, classes.colours or ())

@@ -50,6 +50,20 @@ def seen(reference, block):
     return sorted(zip(places, names, feature_number(sample.objects).tolist(), strict=True))
 
 
+def test_holes_outside_of_their_polygon_are_filled_in_every_block():
+    polygon = shapely.Polygon(shapely.box(0, 0, 2, 2).exterior, [shapely.box(5, 3, 7, 5).exterior])
+    across = shapely.Polygon(shapely.box(0, 3, 3, 6).exterior, [shapely.box(2, 4, 4, 5).exterior])
+    with opened(frame([polygon, across], ["wood", "lake"])) as reference:
+        whole = seen(reference, Block(0, 0, 6, 8))
+        parts = [entry for row, col in np.ndindex(6, 8) for entry in seen(reference, Block(row, col, 1, 1)) or ()]
+    assert whole == sorted(parts)
+    assert [place for place, name, _ in whole if name == "wood"] == [
+        (0, 0), (0, 1), (1, 0), (1, 1), (3, 5), (3, 6), (4, 5), (4, 6),
+    ]  # fmt: skip
+    lake = {(row, col) for row in (3, 4, 5) for col in (0, 1, 2)} - {(4, 2)} | {(4, 3)}
+    assert {place for place, name, _ in whole if name == "lake"} == lake
+
+
 def test_polygons_cover_the_centres_of_pixels_later_ones_on_top():
     both = shapely.multipolygons([shapely.box(0, 0, 3, 2), shapely.box(6, 4, 8, 6)])
     with opened(frame([both, shapely.box(1.6, 0.6, 4.4, 2.4)], ["wood", "lake"])) as reference:

@@ -200,4 +200,8 @@ def test_classes_are_called_what_they_are():
     gathered = GatheredCovers(None, (Cover("vegetation", 0.5, 2), Cover("open ground", 0.3)))
     named = gathered.name(classes)
     assert [entry.name for entry in named] == ["vegetation 1", "vegetation 2", "open ground", "class 3"]
+    assert gathered.called_otherwise(["trees", "Vegetation 2", "roads", "water"]) == (
+        "vegetation 1 is called 'trees', open ground is called 'roads'"
+    )
+    assert gathered.called_otherwise(["vegetation 1", "vegetation 2", "open ground", "roads"]) == ""
     assert [(entry.id, entry.colour) for entry in named] == [(entry.id, entry.colour) for entry in classes]

@@ -107,12 +107,22 @@ class GatheredCovers:
 
     def name(self, classes: Sequence[LandCoverClass]) -> tuple[LandCoverClass, ...]:
         """Classes, those of covers called so."""
+        names = [*self._names, *(entry.name for entry in classes[len(self._names) :])]
+        return tuple(replace(entry, name=name) for entry, name in zip(classes, names, strict=True))
+
+    def called_otherwise(self, names: Sequence[str]) -> str:
+        """Which covers are called otherwise by names of all classes, in words; empty where none is."""
+        pairs = zip(self._names, names, strict=False)
+        return ", ".join(f"{own} is called {name!r}" for own, name in pairs if own.casefold() != name.casefold())
+
+    @property
+    def _names(self) -> list[str]:
+        """Those of the first classes."""
         names = []
         for cover in self.covers:
             several = [f"{cover.name} {number}" for number in range(1, cover.classes + 1)]
             names += [cover.name] if cover.classes == 1 else several
-        names += [entry.name for entry in classes[len(names) :]]
-        return tuple(replace(entry, name=name) for entry, name in zip(classes, names, strict=True))
+        return names
 
 
 def excess_green(colours: Tensor) -> Tensor:
