@@ -38,7 +38,7 @@ class FitOptions:
         bands: by number, name or colour.
         scaling: ``auto``, ``type``, ``percentiles``, ``percentiles:2,98`` or ``LOW,HIGH``.
         seed: of everything random.
-        split_covers: let vegetation and open ground be several classes also where they cover much, and would be one.
+        split_covers: let vegetation, open ground and dark water be as many classes as come out, not one each.
     """
 
     classes: int | None = None

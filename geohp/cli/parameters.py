@@ -57,7 +57,7 @@ SplitCovers = Annotated[
     bool,
     model_panel(
         "--split-covers",
-        help="Let vegetation and open ground be several of these classes also where they cover much.",
+        help="Let vegetation, open ground and dark water be as many of these classes as come out, not one each.",
     ),
 ]
 Backbone = Annotated[

@@ -62,8 +62,8 @@ class ClassesConfig(Strict):
     """Clusters beyond ``count`` (over-clustering): scores match the best ``count`` of them one to one and give each of
     the rest to the class of most of its pixels; in a map they are classes of their own until a legend merges them."""
     split_covers: bool = True
-    """Vegetation and open ground are as many classes as come out; else each is one where it covers much, told by its
-    looks, and gets a third of extra clusters (docs/choosing-classes.md)."""
+    """Vegetation, open ground and dark water are as many classes as come out; else each is one where it covers enough,
+    told by its looks, and gets its share of extra clusters, at most a third (docs/choosing-classes.md)."""
     names: list[str] | None = None
     """Of each of them, in their order, in which large covers come first; by default these are called what they look
     like, and the others "class 1" and so on."""

@@ -13,6 +13,7 @@ from geohp.methods.kmeans.covers import (
     Looks,
     excess_green,
     gather_covers,
+    is_dark_water,
     is_open_ground,
     is_vegetation,
 )
@@ -68,6 +69,31 @@ def test_covers_are_told_by_their_looks(colour, texture, vegetation, open_ground
     assert (bool(is_vegetation(looks)), bool(is_open_ground(looks))) == (vegetation, open_ground)
 
 
+@pytest.mark.parametrize(
+    ("colour", "texture", "water"),
+    [((8, 10, 14), 0.01, True), ((10, 30, 15), 0.02, True), ((20, 32, 18), 0.06, False), ((60, 60, 62), 0.02, False),
+     ((60, 100, 98), 0.01, False), ((0, 0, 0), 0.0, False)],
+    ids=["deep sea", "green lake", "trees in shade", "asphalt", "shallows", "never seen"],
+)  # fmt: skip
+def test_water_is_dark_and_still_and_no_plants(colour, texture, water):
+    looks = one(colour, texture)
+    assert bool(is_dark_water(looks)) == water
+    assert not bool(is_dark_water(looks) & (is_vegetation(looks) | is_open_ground(looks)))
+
+
+def test_a_little_dark_water_is_a_class_of_its_own():
+    rows, looks, kind = ground(0.6, covers=SANDS, alike=ALIKE)
+    wet = (kind >= 3) & (torch.arange(len(kind)) % 10 == 0)  # 4 %
+    looks.colours[wet] = torch.tensor([0.04, 0.05, 0.05])
+    rows[wet] = -rows[kind == 0].mean(0)
+    gathered = gather_covers(rows, looks, 5)
+    assert [(cover.name, cover.classes) for cover in gathered.covers] == [("open ground", 1), ("water", 1)]
+    labels = classes_of(gathered.probe, rows)
+    assert ((labels == 1) == wet).double().mean() > 0.99
+    looks.colours[wet] = 0.0  # a frame that no file tells to be without data
+    assert [cover.name for cover in gather_covers(rows, looks, 5).covers] == ["open ground"]
+
+
 @pytest.mark.parametrize(("covers", "name"), [(GREENS, "vegetation"), (SANDS, "open ground")])
 def test_what_covers_much_is_one_class_and_everything_else_keeps_its_own(covers, name):
     rows, looks, kind = ground(0.75, covers=covers)
@@ -98,10 +124,13 @@ def test_two_covers_are_a_class_each():
     assert gathered.probe.classes == 5
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
-def test_where_a_cover_is_small_or_all_there_is_clusters_are_left_alone(share):
-    rows, looks, _ = ground(share)
+@pytest.mark.parametrize(
+    ("covers", "share"), [(GREENS, 0.0), (GREENS, 0.06), (GREENS, 1.0), (SANDS, 0.2), (SANDS, 1.0)]
+)
+def test_where_a_cover_is_small_or_all_there_is_clusters_are_left_alone(covers, share):
+    rows, looks, _ = ground(share, covers=covers)
     assert gather_covers(rows, looks, 6) is None
+    assert share != 0.06 or gather_covers(rows, looks, 9) is not None  # half a fair share, of more classes
 
 
 @pytest.mark.parametrize(
@@ -139,6 +168,16 @@ def test_the_larger_of_two_covers_has_what_the_rest_has_no_use_for():
     assert [(cover.name, cover.classes) for cover in gathered.covers] == [("vegetation", 3), ("open ground", 1)]
 
 
+def test_the_smallest_cover_leaves_a_class_to_the_rest():
+    rows, looks, kind = ground(0.5, alike=ALIKE)
+    looks.colours[kind == 4] = torch.tensor([0.8, 0.75, 0.7])
+    looks.colours[kind == 5] = torch.tensor([0.04, 0.05, 0.05])
+    rows[kind == 5] = -rows[kind == 5]  # unlike the sand
+    every = [cover.name for cover in gather_covers(rows, looks, 12).covers]
+    assert every == ["vegetation", "open ground", "water"]
+    assert [cover.name for cover in gather_covers(rows, looks, 2).covers] == ["vegetation"]
+
+
 def test_fine_clusterings_are_different_ones(monkeypatch):
     rows, looks, _ = ground(0.75)
     seeds = []
@@ -173,12 +212,13 @@ def test_a_clustering_that_fails_is_outvoted(monkeypatch):
     assert ((classes_of(gathered.probe, rows) == 0) == (kind < 3)).double().mean() > 0.99
 
 
-def test_of_extra_clusters_a_cover_has_a_third():
-    rows, looks, _ = ground(0.6)
-    gathered = gather_covers(rows, looks, 18, extra=12)
-    assert [cover.classes for cover in gathered.covers] == [5]
-    assert gathered.probe.classes == 18
-    rows, looks, _ = ground(0.2)  # more than 1.5 of 18 classes' share, less than of 6
+def test_of_extra_clusters_a_cover_has_its_share_and_a_third_at_most():
+    for share, classes in ((0.6, 5), (0.2, 3)):
+        rows, looks, _ = ground(share)
+        gathered = gather_covers(rows, looks, 18, extra=12)
+        assert [cover.classes for cover in gathered.covers] == [classes]
+        assert gathered.probe.classes == 18
+    rows, looks, _ = ground(0.2, covers=SANDS)  # more than 1.55 of 18 classes' share, less than of 6
     assert gather_covers(rows, looks, 18, extra=12) is None
     assert gather_covers(rows, looks, 18) is not None
 

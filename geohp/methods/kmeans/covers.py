@@ -1,4 +1,4 @@
-"""Covers gathered: what lies over much of the ground, and k-means would split for that, is one class by its looks.
+"""Covers gathered: vegetation, open ground and dark water are one class each by their looks; k-means would split them.
 
 K-means gives a cover as many clusters as it has area and variety: where fields and trees, or sand, are most of the
 ground they take most of the classes, and roads, roofs and water share what is left. That many greens, or many sands,
@@ -26,11 +26,13 @@ _GREEN_OVER_BLUE, _GREEN_OVER_RED = 0.02, -0.01
 """By which shares green exceeds blue and red in vegetation, ripe grass included: turquoise water and mud do not."""
 _BRIGHT, _SMOOTH = 0.5, 0.1
 """Open ground is brighter, and varies less within a patch, than that: sand, bare soil, snow; roofs and trees vary."""
-_COVERS_MUCH = 1.55
-"""Fair shares of the ground (1 / K each, extra clusters not counted) from which on k-means would split a cover."""
+_BLACK, _DARK, _STILL = 1 / 255, 0.13, 0.04
+"""Deep water is darker, and varies less within a patch, than that; shadows vary more. What is black was not seen."""
 _ALIKE = 0.4
 """Halves of open ground are less than so many times as far apart as the halves of all of the ground; those of bright
 roofs, roads and fields together are further."""
+_MOST_EXTRA = 1 / 3
+"""Of extra clusters, a cover has at most that."""
 _FINEST = 8.0
 """Classes of the rest are on average at least the eighth part of a fair share; the others stay with a cover."""
 
@@ -136,15 +138,21 @@ def excess_green(colours: Tensor) -> Tensor:
 
 
 def is_vegetation(looks: Looks) -> Tensor:
-    """(n,) which are the colours of plants."""
+    """(n,) which are the colours of plants; of a dark green sea is none."""
     red, green, blue = _shares(looks.colours).unbind(-1)
     plain_green = (green - blue > _GREEN_OVER_BLUE) & (green - red > _GREEN_OVER_RED)
-    return plain_green & (excess_green(looks.colours) > EXCESS_GREEN)
+    return plain_green & (excess_green(looks.colours) > EXCESS_GREEN) & ~is_dark_water(looks)
 
 
 def is_open_ground(looks: Looks) -> Tensor:
     """(n,) which are bright and smooth, and no plants."""
     return (looks.colours.mean(-1) > _BRIGHT) & (looks.textures < _SMOOTH) & ~is_vegetation(looks)
+
+
+def is_dark_water(looks: Looks) -> Tensor:
+    """(n,) which are dark and still, as deep water is."""
+    brightness = looks.colours.mean(-1)
+    return (brightness > _BLACK) & (brightness < _DARK) & (looks.textures < _STILL)
 
 
 @dataclass(frozen=True)
@@ -153,21 +161,27 @@ class _Kind:
 
     Attributes:
         belongs: which of some looks (n,) are those of it.
+        least: fair shares of the ground (1 / K each, extra clusters not counted) from which on it is one class.
         alike: what looks like it is it only where its features are alike, too.
     """
 
     belongs: Callable[[Looks], Tensor]
-    alike: bool
+    least: float
+    alike: bool = False
 
 
-_KINDS = {"vegetation": _Kind(is_vegetation, alike=False), "open ground": _Kind(is_open_ground, alike=True)}
+_KINDS = {
+    "vegetation": _Kind(is_vegetation, least=0.5),
+    "open ground": _Kind(is_open_ground, least=1.55, alike=True),
+    "water": _Kind(is_dark_water, least=0.1),
+}
 _REST = -1
 """The covers, numbered in this order, and the number of what belongs to none."""
 
 
 @torch.no_grad()
 def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, seed: int = 0) -> GatheredCovers | None:
-    """Clusters of patches, vegetation and open ground being one class each where they cover much.
+    """Clusters of patches, vegetation, open ground and dark water being one class each where they cover enough.
 
     Fine clusters belong to a cover, or not, by the mean looks of their patches: a shadow among trees goes with the
     trees, and a green car does not. Most of several fine clusterings decide. What looks like open ground is it only
@@ -177,17 +191,16 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
         rows: (n, D) features or codes.
         looks: of the same patches.
         classes: number K of classes in all.
-        extra: of which so many are there to be merged by a user: a third of these go to each cover.
+        extra: of which so many are there to be merged by a user: a cover's share of these go to it, at most a third.
         seed: of all draws.
 
     Returns:
-        ``None`` where no cover has 1.55 classes' share (of those that are no extra ones) of the ground, or
-        there is nothing else.
+        ``None`` where no cover has its least share of the ground (see :data:`_KINDS`), or there is nothing else.
     """
     rows = F.normalize(rows.float().cpu(), dim=1)
     order = torch.randperm(len(rows), generator=Generator().manual_seed(seed))[:_ROWS]
     rows, looks = rows[order], Looks(looks.colours.cpu(), looks.textures.cpu())[order]
-    kinds = _kinds_of(rows, looks, classes, _COVERS_MUCH / (classes - extra), seed)
+    kinds = _kinds_of(rows, looks, classes, extra, seed)
     covers = _covers(kinds, classes, extra)
     others = classes - sum(cover.classes for cover in covers)
     if not covers or not 0 < others <= int((kinds == _REST).sum()):
@@ -204,10 +217,11 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
     return GatheredCovers(ClusterProbe.of(torch.cat(parts), torch.cat(members)), covers)
 
 
-def _kinds_of(rows: Tensor, looks: Looks, classes: int, much: float, seed: int) -> Tensor:
+def _kinds_of(rows: Tensor, looks: Looks, classes: int, extra: int, seed: int) -> Tensor:
     """(n,) the number of the cover that patches belong to by the looks of their fine clusters, -1 for none.
 
-    A cover of a smaller share than ``much`` is none; where there are too few patches for fine clusters there are none.
+    A cover of less than its least is none, nor are the smallest where they would leave no class to the rest; where
+    there are too few patches for fine clusters there are none.
     """
     kinds = torch.full((len(rows),), _REST)
     fine = min(_FINE * classes, _MOST_FINE, len(rows) // _PER_FINE)
@@ -219,9 +233,13 @@ def _kinds_of(rows: Tensor, looks: Looks, classes: int, much: float, seed: int) 
         nearest = (rows @ centroids.T).argmax(1)
         means = looks.means(nearest, fine)
         votes += torch.stack([kind.belongs(means)[nearest] for kind in _KINDS.values()])
-    for number, (kind, own) in enumerate(zip(_KINDS.values(), 2 * votes > _VOTES, strict=True)):
-        if float(own.double().mean()) >= much and (not kind.alike or _is_of_one_kind(rows, own, seed)):
-            kinds[own] = number
+    belonging, shares = 2 * votes > _VOTES, {}
+    for number, (kind, own) in enumerate(zip(_KINDS.values(), belonging, strict=True)):
+        share = float(own.double().mean())
+        if share * (classes - extra) >= kind.least and (not kind.alike or _is_of_one_kind(rows, own, seed)):
+            shares[number] = share
+    for number in sorted(shares, key=lambda number: -shares[number])[: classes - extra - 1]:
+        kinds[belonging[number]] = number
     return kinds
 
 
@@ -234,7 +252,11 @@ def _is_of_one_kind(rows: Tensor, own: Tensor, seed: int) -> bool:
 def _covers(kinds: Tensor, classes: int, extra: int) -> tuple[Cover, ...]:
     """What is gathered, and into how many classes; what the rest has no use for goes to the largest."""
     shares = [float((kinds == number).double().mean()) for number in range(len(_KINDS))]
-    covers = [Cover(name, share, 1 + extra // 3) for name, share in zip(_KINDS, shares, strict=True) if share]
+    covers = [
+        Cover(name, share, 1 + int(min(share, _MOST_EXTRA) * extra))
+        for name, share in zip(_KINDS, shares, strict=True)
+        if share
+    ]
     if not covers:
         return ()
     rest = 1 - sum(cover.share for cover in covers)
