@@ -250,6 +250,18 @@ def test_what_is_swept_is_what_the_map_will_be():
     assert (gathered.images, gathered.patches) == (30, 30 * 36)
 
 
+def test_a_sweep_without_looks_goes_by_codes_and_says_nothing_of_the_map_s_colours(monkeypatch, caplog):
+    def fail(*_):
+        raise DataError("no image can be read any more", "give others")
+
+    monkeypatch.setattr("geohp.training.looks.read_spread", fail)
+    ground, method = Ground(maps_of(4, images=12)), create_method(KMeansSettings(), 16, 3)
+    found = sweep_method(method, ground, ClassesConfig(sweep=[2, 3, 4], split_covers=False))
+    assert found.patches == sweep_method(method, ground, ClassesConfig(sweep=[2, 3, 4])).patches
+    (said,) = [message for message in caplog.messages if "no image can be read any more" in message]
+    assert said.startswith("patches are taken without their looks")
+
+
 @pytest.mark.parametrize("name", ["hp", "kmeans"])
 def test_one_training_serves_all_numbers(name):
     maps = maps_of(4, images=12)
