@@ -182,16 +182,16 @@ def choose_shrinkage(codes: Codes, classes: Numbers, groups: Numbers, count: int
         count: number of classes.
         seed: of the folds.
     """
-    logits = {strength: np.full((len(codes), count), _ABSENT) for strength in SHRINKAGES}
+    found = {strength: np.zeros(len(codes), np.int64) for strength in SHRINKAGES}
     tested = np.zeros(len(codes), bool)
     for train, test in folds(classes, groups, INNER_FOLDS, seed):
         tested[test] = True
         discriminants = _Discriminants.of(codes[train], classes[train])
         for strength in SHRINKAGES:
-            logits[strength][test] = discriminants.classifier(count, strength).logits(codes[test])
+            found[strength][test] = discriminants.classifier(count, strength).logits(codes[test]).argmax(1)
     if not tested.any():
         return SHRINKAGES[-2]
-    recalls = {s: _mean_recall(logits[s][tested].argmax(1), classes[tested]) for s in SHRINKAGES}
+    recalls = {s: _mean_recall(found[s][tested], classes[tested]) for s in SHRINKAGES}
     best = max(recalls.values())
     error = (best * (1 - best) / tested.sum()) ** 0.5
     return max(strength for strength, recall in recalls.items() if recall >= best - error)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from geohp.evaluation.metrics import class_ious
 from geohp.inference.probe.discriminant import CrossValidation
 from geohp.inference.probe.labelled_codes import LabelledCodes
 from geohp.legend.features import feature_number
 
-_RESAMPLED = 1000
+_RESAMPLED, _AT_ONCE = 1000, 50
 _DOUBTFUL = 5
 
 
@@ -82,25 +82,68 @@ def score(labelled: LabelledCodes, validation: CrossValidation, *, seed: int) ->
         return None
     classes, found = labelled.classes[rows], validation.logits[rows].argmax(1)
     _, group = np.unique(labelled.groups[rows], return_inverse=True)
-    tables = np.zeros((group.max() + 1, count, count))
-    np.add.at(tables, (group, classes, found), labelled.pixels[rows])
+    table = np.zeros((count, count))
+    np.add.at(table, (classes, found), labelled.pixels[rows])
     tested = np.isin(np.arange(count), classes)
-    draws = np.random.default_rng(seed).multinomial(len(tables), np.full(len(tables), 1 / len(tables)), _RESAMPLED)
-    resampled = np.einsum("dg,gij->dij", draws, tables)
-    accuracy, miou = (
-        Estimate(float(measure(tables.sum(0)[None], tested)[0]), float(np.nanstd(measure(resampled, tested))))
-        for measure in (_accuracies, _mean_ious)
-    )
+    accuracy, miou = _estimates(_Tallies.of(group, classes, found, labelled.pixels[rows], count), tested, seed)
     groups = np.array([len(np.unique(labelled.groups[labelled.classes == k])) for k in range(count)])
-    return Scores(tables.sum(0), accuracy, miou, groups, tested, _doubts(labelled, validation))
+    return Scores(table, accuracy, miou, groups, tested, _doubts(labelled, validation))
 
 
-def _accuracies(tables: NDArray[np.float64], _: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.asarray(100 * np.trace(tables, axis1=1, axis2=2) / tables.sum((1, 2)))
+class _Tallies(NamedTuple):
+    """Of each group, or of several together, the pixels of each class: all (..., K).
+
+    Attributes:
+        right: that were found as what they are.
+        true: that have the class.
+        found: that were taken for it.
+    """
+
+    right: NDArray[np.float64]
+    true: NDArray[np.float64]
+    found: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, group: NDArray[Any], classes: NDArray[Any], found: NDArray[Any], pixels: NDArray[np.float64], count: int
+    ) -> _Tallies:
+        """From rows (n,): the number of the group, the class, what was found, and how many pixels that is."""
+        tallies = cls(*(np.zeros((int(group.max()) + 1, count)) for _ in cls._fields))
+        is_right = classes == found
+        np.add.at(tallies.right, (group[is_right], classes[is_right]), pixels[is_right])
+        np.add.at(tallies.true, (group, classes), pixels)
+        np.add.at(tallies.found, (group, found), pixels)
+        return tallies
+
+    def weighed(self, weights: NDArray[Any]) -> _Tallies:
+        """Sums (d, K) of the groups, each as often as weights (d, groups) say."""
+        return _Tallies(*(weights @ tally for tally in self))
+
+    def accuracies(self) -> NDArray[np.float64]:
+        """In per cent."""
+        return np.asarray(100 * self.right.sum(-1) / self.true.sum(-1))
+
+    def mean_ious(self, tested: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """In per cent, of the classes that are tested, as far as they occur."""
+        union = self.true + self.found - self.right
+        ious = np.divide(100 * self.right, union, out=np.full(union.shape, np.nan), where=union > 0)
+        return np.asarray(np.nanmean(ious[..., tested], axis=-1))
 
 
-def _mean_ious(tables: NDArray[np.float64], tested: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.asarray(np.nanmean(class_ious(tables)[:, tested], axis=1))
+def _estimates(groups: _Tallies, tested: NDArray[np.bool_], seed: int) -> tuple[Estimate, Estimate]:
+    """Accuracy and mean IoU with what they vary by where groups are drawn anew."""
+    count, rng = len(groups.true), np.random.default_rng(seed)
+    whole = groups.weighed(np.ones((1, count)))
+    drawn = []
+    for _ in range(0, _RESAMPLED, _AT_ONCE):  # there may be a hundred thousand groups
+        weights = rng.multinomial(count, np.full(count, 1 / count), _AT_ONCE)
+        together = groups.weighed(weights.astype(np.float64))
+        drawn.append([together.accuracies(), together.mean_ious(tested)])
+    accuracies, ious = np.concatenate(drawn, axis=1)
+    return (
+        Estimate(float(whole.accuracies()[0]), float(np.nanstd(accuracies))),
+        Estimate(float(whole.mean_ious(tested)[0]), float(np.nanstd(ious))),
+    )
 
 
 def _doubts(labelled: LabelledCodes, validation: CrossValidation) -> tuple[Doubt, ...]:
