@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from numbers import Integral
@@ -180,9 +181,20 @@ class keywords(Generic[Fields, Options]):  # noqa: N801 - a decorator
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> R:
+            _refuse_unknown(function, signature, kwargs)
             bound = signature.bind(*args, **kwargs).arguments
             positional = [bound.pop(subject.name) for subject in subjects]
             return function(*positional, self._options(**bound))
 
         call.__signature__ = signature  # type: ignore[attr-defined]
         return call
+
+
+def _refuse_unknown(function: Callable[..., Any], signature: inspect.Signature, given: Iterable[str]) -> None:
+    """Raise the TypeError that Python raises of a function, with the nearest name that there is."""
+    for name in given:
+        if name not in signature.parameters:
+            within = [known for known in signature.parameters if known in name or name in known]  # min_area, n_classes
+            near = difflib.get_close_matches(name, within or signature.parameters, n=1, cutoff=0.0 if within else 0.6)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}{hint}")

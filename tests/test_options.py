@@ -27,8 +27,15 @@ def test_the_signature_shows_every_option_and_its_default():
 
 
 def test_an_unknown_keyword_is_a_mistake_of_the_call():
-    with pytest.raises(TypeError, match="unexpected keyword argument 'overlapp'"):
+    with pytest.raises(
+        TypeError, match=r"\(\) got an unexpected keyword argument 'overlapp'; did you mean 'overlap'\?"
+    ):
         label("a.tif", overlapp=0.5)
+    for wrong, meant in (("window", "window_px"), ("n_tta", "tta")):
+        with pytest.raises(TypeError, match=f"label.*{wrong!r}; did you mean {meant!r}"):
+            label("a.tif", **{wrong: 1})
+    with pytest.raises(TypeError, match=r"argument 'colour'$"):
+        label("a.tif", colour=1)
     with pytest.raises(TypeError, match="scene"):
         label(overlap=0.5)
 

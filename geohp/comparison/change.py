@@ -28,6 +28,7 @@ from geohp.options import keywords
 from geohp.raster.area_of_interest import asked_area
 from geohp.raster.block import BLOCK_PX, BlockGrid
 from geohp.raster.grid import parse_crs
+from geohp.raster.read.inputs import file_input
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.resumable import ResumableRasterWriter
 from geohp.style import write_styles
@@ -113,7 +114,7 @@ def change(old: str | Path, new: str | Path, options: ChangeOptions) -> ChangeRe
         OutputError: a file exists, would replace an input, or cannot be written.
         GeohpError: model or options cannot be used.
     """
-    old, new = str(old), str(new)
+    old, new = str(file_input(old)), str(file_input(new))
     inputs = [old, new, *options.sources]
     options.check(overwrite=options.overwrite, inputs=inputs, input_layer=options.aoi_layer)
     options = read_area(options)

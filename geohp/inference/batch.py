@@ -18,6 +18,7 @@ from geohp.inference.products import folder_products
 from geohp.options import keywords
 from geohp.raster.area_of_interest import AreaOfInterest, asked_area
 from geohp.raster.grid import Grid
+from geohp.raster.read.inputs import file_input
 from geohp.raster.read.labels import opened_raster
 from geohp.raster.sources.find import find_images
 
@@ -83,7 +84,7 @@ def map_scenes(
 ) -> BatchResult:
     """:func:`segment_files` with its options as an object."""
     folder, products = check_name(out_dir), list(products)
-    paths = find_images([scenes] if isinstance(scenes, (str, Path)) else scenes, leave_out=folder)
+    paths = find_images([scenes] if isinstance(scenes, (str, Path)) else map(file_input, scenes), leave_out=folder)
     options = read_area(options)
     paths = _in_area(paths, options)
     if not paths:

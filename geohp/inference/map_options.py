@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from geohp.inference.segmenter import Segmenter
-    from geohp.legend.file import Legend
+    from geohp.legend.file import LegendSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +26,13 @@ class ModelOptions(FitOptions, AreaOptions):
             block of it means to find classes on the scene itself. With none of these, the newest run below ``runs`` is
             used where there is one, and classes are found otherwise. Bands and a scaling that are asked for take the
             place of the model's own; there must be as many bands as it has channels.
-        legend: names for the classes, or the file that has them; several clusters may share one.
+        legend: names for the classes, ``{0: "water", 3: "water"}`` or as a legend, or the file that has them; several
+            clusters may share one.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
     """
 
     model: str | Path | Segmenter | None = field(default=None, kw_only=False)
-    legend: Legend | str | Path | None = None
+    legend: LegendSource | None = None
     device: str = "auto"
 
 

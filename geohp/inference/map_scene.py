@@ -23,6 +23,7 @@ from geohp.model.digest import model_sha256
 from geohp.options import keywords
 from geohp.raster.area_of_interest import area_files
 from geohp.raster.grid import Grid
+from geohp.raster.read.inputs import file_input
 from geohp.raster.read.labels import holds_data, opened_raster
 from geohp.raster.read.scene import Scene
 
@@ -146,7 +147,7 @@ def segment_file(scene: str | Path, options: FileOptions) -> SceneResult:
         OutputError: a file exists, would replace the input, or cannot be written.
         GeohpError: model or options cannot be used.
     """
-    return map_scene(scene, options, options)
+    return map_scene(scene if isinstance(scene, Scene) else file_input(scene), options, options)
 
 
 def map_scene(

@@ -20,7 +20,7 @@ from geohp.inference.extent import Extent
 from geohp.inference.kmeans_fit import fit_kmeans
 from geohp.inference.lazy import lazy_labels
 from geohp.inference.map_tags import map_tags
-from geohp.legend.file import Legend
+from geohp.legend.file import Legend, LegendSource
 from geohp.legend.recode_model import recode_model
 from geohp.model.device import torch_device
 from geohp.model.file import load_model
@@ -137,7 +137,7 @@ class Segmenter:
         owner = "the scene's" if isinstance(scene, Scene) else "the scenes'"
         return cls(model, device, f"k-means on {owner} own {model.backbone.name} features")
 
-    def named(self, legend: Legend | str | Path) -> Segmenter:
+    def named(self, legend: LegendSource) -> Segmenter:
         """The same with the classes of a legend: their names, their colours, and several clusters as one class.
 
         Raises:

@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import Field, ValidationError
 
@@ -105,8 +105,14 @@ class Legend:
                 yield f"label {label} belongs to class {number}, which there is not", "add that class"
 
     @classmethod
-    def of(cls, source: Legend | str | Path) -> Legend:
-        """The legend itself, or the one in a file, see :meth:`read`."""
+    def of(cls, source: LegendSource) -> Legend:
+        """The legend itself, the one that a mapping spells out as a file would, or the one in a file.
+
+        Raises:
+            ConfigError: see :meth:`read`.
+        """
+        if isinstance(source, Mapping):
+            return cls._parsed(dict(source), "the legend")
         return source if isinstance(source, Legend) else cls.read(source)
 
     @classmethod
@@ -277,6 +283,10 @@ class Legend:
                 labels[label] = entry.id
         classes = tuple(LandCoverClass(entry.id, entry.name, entry.colour) for entry in parsed.classes)
         return cls(classes, labels, name, parsed.model)
+
+
+LegendSource: TypeAlias = Legend | Mapping[int, str] | str | Path
+"""What says how classes are called: a legend, a name for each label, or a file."""
 
 
 def spell_out(labels: Sequence[int]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geohp.files.checks import MODELS, check_output, check_suffix
-from geohp.legend.file import Legend
+from geohp.legend.file import Legend, LegendSource
 from geohp.model.card import check_backbone_weights, read_card
 from geohp.model.digest import model_sha256
 from geohp.model.runs import find_model
@@ -39,7 +39,7 @@ def recode_model(model: LandCoverModel, legend: Legend, name: str = "the model")
 
 
 def recode_model_file(
-    model: str | Path, out: str | Path, legend: Legend | str | Path, *, weights: str | Path | None = None,
+    model: str | Path, out: str | Path, legend: LegendSource, *, weights: str | Path | None = None,
     overwrite: bool = False,
 ) -> LandCoverModel:  # fmt: skip
     """Write a model file with the classes of a legend: what it maps from then on has their names and colours.
@@ -47,7 +47,7 @@ def recode_model_file(
     Args:
         model: a model file or a run folder.
         out: the model file to write, ending in ``.safetensors``.
-        legend: the names, or the file that has them.
+        legend: the names, as a mapping too, or the file that has them.
         weights: of the backbone, where they are no longer where the training found them.
         overwrite: replace an existing file.
 

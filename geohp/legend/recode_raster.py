@@ -12,10 +12,11 @@ from geohp.classes import NODATA_LABEL
 from geohp.files.checks import RASTERS, check_output, check_suffix
 from geohp.files.state import file_state
 from geohp.files.unfinished import is_half_published
-from geohp.legend.file import Legend
+from geohp.legend.file import Legend, LegendSource
 from geohp.legend.recoded_labels import RecodedLabels
 from geohp.progress import Progress, default_progress
 from geohp.raster.block import BLOCK_PX, Block, BlockGrid
+from geohp.raster.read.inputs import file_input
 from geohp.raster.read.labels import RECODED_TAG, LabelRaster, open_labels, opened_raster
 from geohp.raster.write.layer import Layer, label_layer
 from geohp.raster.write.resumable import ResumableRasterWriter
@@ -29,7 +30,7 @@ _STRUCTURE = ("AREA_OR_POINT", "OVR_RESAMPLING_ALG", "LAYOUT")
 def recode_file(
     labels: str | Path,
     out: str | Path,
-    legend: Legend | str | Path,
+    legend: LegendSource,
     *,
     qml: bool = False,
     overwrite: bool = False,
@@ -46,7 +47,7 @@ def recode_file(
     Args:
         labels: a raster with one band of integers.
         out: the file to write.
-        legend: the names, or the file that has them.
+        legend: the names, as a mapping too, or the file that has them.
         qml: also write QGIS's style beside it (.qml).
         overwrite: replace existing files.
         block_px: side of a block.
@@ -65,7 +66,8 @@ def recode_file(
     """
     progress = progress or default_progress()
     check_suffix(out, RASTERS, "rasters")
-    out, inputs = Path(out), [labels, *([] if isinstance(legend, Legend) else [legend])]
+    labels, out = file_input(labels), Path(out)
+    inputs = [labels, *([legend] if isinstance(legend, str | Path) else [])]
     styles = [out.with_suffix(".qml")] if qml else []
     for path in (out, *styles):
         check_output(path, overwrite=overwrite or is_half_published(out, path), inputs=inputs)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geohp.classes import LandCoverClass
-from geohp.errors import VectorError
+from geohp.errors import GeohpError, VectorError
 from geohp.inference.map_options import SegmentOptions
 from geohp.options import keywords
 from geohp.progress import Progress, default_progress
@@ -43,7 +43,10 @@ class ArrayAccessor:
         self._array = array
 
     def __repr__(self) -> str:
-        names = ", ".join(entry.name for entry in self.classes) or "none declared"
+        try:
+            names = ", ".join(entry.name for entry in self.classes) or "none declared"
+        except GeohpError as error:
+            return f"<geohp: no label map ({error.problem})>"
         return f"<geohp: {self.origin or 'made by no model'}; classes: {names}>"
 
     @keywords(SegmentOptions)

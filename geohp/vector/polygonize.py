@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from geohp.classes import LandCoverClass, classes_to_json
 from geohp.errors import VectorError
-from geohp.legend.file import Legend
+from geohp.legend.file import Legend, LegendSource
 from geohp.legend.recoded_labels import RecodedLabels
 from geohp.options import AreaOptions, PolygonOptions, keywords
 from geohp.progress import Progress, default_progress
@@ -48,7 +48,7 @@ class PolygonizeOptions(PolygonOptions, AreaOptions):
     """All that :func:`polygonize` takes besides the labels; described there."""
 
     classes: Sequence[LandCoverClass] | None = None
-    legend: Legend | str | Path | None = None
+    legend: LegendSource | None = None
     confidence: str | Path | DataArray | None = None
     stats: Sequence[Statistics | str] = ()
     any_values: bool = False
@@ -93,7 +93,8 @@ def polygonize(labels: str | Path | DataArray, options: PolygonizeOptions) -> ge
         simplify_boundary: whether the margins of areas without data are simplified and smoothed, too. Polygons may then
             cover a little of them.
         classes: names of the labels; by default those the raster declares, and "class 0", ... for the others.
-        legend: names for the labels, or the file that has them, instead of ``classes``. Labels of one class are one
+        legend: names for the labels, ``{0: "water", 3: "water"}`` or as a legend, or the file that has them, instead of
+            ``classes``. Labels of one class are one
             before regions are looked for, so that neighbours become one polygon. Labels without a name are kept,
             numbered as in :meth:`geohp.Legend.lookup`.
         confidence: a raster on the same grid; adds the columns ``mean_confidence`` and ``min_confidence``.

@@ -80,3 +80,11 @@ def test_python_names_what_there_is_and_gives_arguments_that_are_taken(page):
             if called is not None:
                 taken = inspect.signature(called).parameters
                 assert not {word.arg for word in node.keywords} - set(taken), ast.unparse(node)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_are_whole(page):
+    """Rows behind an empty line are no rows of a table any more, but text with bars in it."""
+    lines = _FENCED.sub("", text_of(page)).splitlines()
+    tables = [n for n, line in enumerate(lines) if line.startswith("|") and not lines[n - 1].startswith("|")]
+    assert [lines[n] for n in tables if not re.fullmatch(r"\|(\s*:?-+:?\s*\|)+", lines[n + 1])] == []

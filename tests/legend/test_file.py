@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -252,3 +253,16 @@ def test_names_by_hand_of_one_spelling_are_one_class(tmp_path):
     legend = Legend.read(write(tmp_path, '{0: "for\\u00eat", 1: "fore\\u0302t", 2: "for\\u00eat "}'))
     assert [entry.name for entry in legend.classes] == ["for\u00eat"]
     assert legend.labels == {0: 0, 1: 0, 2: 0}
+
+
+def test_a_mapping_is_a_legend_as_it_would_be_in_a_file(tmp_path):
+    for document in (
+        {0: "water", 3: "water", 2: "forest"},
+        {"classes": [{"id": 4, "name": "water", "labels": [0, 3]}]},
+    ):
+        path = tmp_path / "legend.yaml"
+        path.write_text(yaml.safe_dump(document))
+        written, legend = Legend.read(path), Legend.of(document)
+        assert (legend.classes, legend.labels) == (written.classes, written.labels)
+    with pytest.raises(ConfigError, match="the legend: label 2 is named 5; write the name in quotes"):
+        Legend.of({2: 5})

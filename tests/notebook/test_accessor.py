@@ -95,6 +95,18 @@ def test_polygons_are_those_of_the_function():
     assert expected["area_m2"].tolist() == [175.0, 400.0]
 
 
+def test_an_image_shows_itself_as_no_label_map(image):
+    for having in (image, image.to_dataset()):
+        assert repr(having.geohp).startswith("<geohp: no label map (")
+    assert repr(label_map().geohp).startswith("<geohp: model runs/a/model.safetensors; classes: meadow")
+    assert repr(xr.Dataset({"a": image[0], "b": image[1]}).geohp) == "<geohp: an image of 2 variables>"
+
+
+def test_classes_are_named_by_a_mapping():
+    named = label_map().geohp.polygonize(legend={0: "grass", 2: "grass"})
+    assert named["class_name"].tolist() == ["grass"]
+
+
 def test_a_dataset_of_several_maps_asks_which():
     labels = label_map()
     with pytest.raises(VectorError, match=r"2 variables that may be label maps: old, new; choose one"):

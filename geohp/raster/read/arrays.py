@@ -46,7 +46,8 @@ def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> Memor
         SceneError: dimensions or values that no raster has.
     """
     if not hasattr(array, "dims") or hasattr(array, "data_vars"):
-        raise SceneError(f"{name} is no xarray.DataArray: choose one variable, or use dataset.to_dataarray().")
+        problem = f"{name} is no xarray.DataArray but a {type(array).__name__}"
+        raise SceneError(problem, "choose one variable of a dataset; several files are for geohp.segment_files")
     array, georeference, nodata = _laid_out(array, name)
     dtype = stored_as(array.dtype)
     if dtype.kind not in "uif":

@@ -49,6 +49,22 @@ def scene_input(source: Any) -> Any:
     return _as_dataarray(source) if isinstance(source, np.ndarray) else source
 
 
+def file_input(source: Any) -> str | Path:
+    """What is read from a file, or from all that GDAL opens by a name: the path or name itself.
+
+    Raises:
+        SceneError: it is in memory alone.
+    """
+    if isinstance(source, (str, Path)):
+        return source
+    if isinstance(source, DatasetReader) and not isinstance(source, WarpedVRT):
+        return str(source.name)
+    raise SceneError(
+        f"a {type(source).__name__} is no file",
+        "save it first, as by array.rio.to_raster or labels.geohp.to_raster; geohp.segment maps arrays in memory",
+    )
+
+
 def _as_dataarray(values: np.ndarray[Any, Any]) -> Any:
     import xarray as xr
 

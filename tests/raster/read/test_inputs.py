@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+import xarray as xr
 from rasterio.vrt import WarpedVRT
 
 import geohp
@@ -54,3 +55,21 @@ def test_what_shows_no_image_says_so(scene):
         geohp.segment(warped, classes=3)
     with pytest.raises(SceneError, match=r"no xarray\.DataArray"):
         geohp.segment(7, classes=3)
+
+
+def test_what_is_in_memory_alone_is_no_file(scene, three_fields, tmp_path):
+    array, target = xr.DataArray(three_fields, dims=("band", "y", "x")), tmp_path / "labels.tif"
+    mistake = pytest.raises(SceneError, match="is no file; save it first")
+    for call in (
+        lambda: geohp.segment_file(array, target, classes=3),
+        lambda: geohp.segment_files([array, array.to_dataset(name="a")], tmp_path / "maps", classes=3),
+        lambda: geohp.change(array[0], array[1], target),
+        lambda: geohp.recode_file(array[0], target, {0: "water"}),
+    ):
+        with mistake:
+            call()
+    with rasterio.open(scene) as dataset:
+        assert geohp.segment_file(dataset, target, classes=3).files == (target,)
+    for several in ([scene, scene], None):
+        with pytest.raises(SceneError, match=r"no xarray\.DataArray but a (list|NoneType)"):
+            geohp.segment(several, classes=3)
