@@ -14,6 +14,7 @@ import numpy as np
 
 from geohp.comparison.alignment import check_overlap
 from geohp.comparison.options import ChangeOptions, hidden_maps
+from geohp.credentials import without_credentials
 from geohp.errors import ConfigError, SceneError, VectorError
 from geohp.inference.checks import check_mapping, check_scene_mapping
 from geohp.inference.folder_record import FolderRecord, output_folder
@@ -172,6 +173,12 @@ def open_dates(old: str, new: str, options: ChangeOptions, *, are_labels: bool) 
 def _note_brightness(old: str, new: str, options: ChangeOptions) -> None:
     """Say where unchanged ground may seem to change because one date is brighter than the other."""
     scenes = SceneCollection([old, new], bands=options.bands, scaling=options.scaling or "auto")
+    if len({(scaling.low, scaling.high) for scaling in scenes.scalings.values()}) > 1:
+        logger.warning(
+            "%s and %s store values of different types, and so are scaled by themselves: unchanged ground may seem to "
+            "change; bring both to one type, or give one scaling for both",
+            *map(without_credentials, (old, new)),
+        )
     means = []
     for path in (old, new):
         with scenes.open(path) as scene:

@@ -20,7 +20,7 @@ from geohp.inference.folder_record import FolderRecord
 from geohp.inference.identity import run_identity
 from geohp.inference.map_options import MapOptions
 from geohp.inference.map_scene import SceneResult, map_scene
-from geohp.inference.products import MOSAIC, Products
+from geohp.inference.products import MOSAIC, Products, products_beside
 from geohp.inference.segment import load_segmenter
 from geohp.inference.segmenter import Segmenter
 from geohp.model.digest import model_sha256
@@ -122,6 +122,7 @@ class _Batch:
             path = self.record.folder / MOSAIC
             check_output(path, overwrite=self.options.overwrite or self.record.holds(path))
         results: list[SceneResult] = []
+        beside = self._beside_replaced(targets, keys)
         progress = self.options.progress
         with _counting_maps(results, len(targets), self.record.folder):
             for number, (scene, products) in enumerate(targets.items()):
@@ -136,6 +137,9 @@ class _Batch:
         for result in results:
             if result.error is not None:
                 logger.warning("no map of %s: %s", result.scene, result.error)
+        if earlier := [path for result in results if result.error is None for path in beside.get(result.scene, ())]:
+            more = "" if len(earlier) == 1 else f" (and {len(earlier) - 1} more)"
+            logger.warning("%s%s was made of a map that is replaced: ask for it, too, or remove it", earlier[0], more)
         digest = model_sha256(self.segmenter.model)
         return BatchResult(tuple(results), self.segmenter.classes, self.segmenter.origin, whole, digest)
 
@@ -186,6 +190,16 @@ class _Batch:
             self.record.remember_areas(products.labels, result.areas)
             return result
         return replace(result, areas=self._areas(products))
+
+    def _beside_replaced(self, targets: Mapping[str, Products], keys: Mapping[str, str]) -> dict[str, list[Path]]:
+        """By scene whose map is about to be replaced by another: what was made of it and is not asked for now."""
+        beside = {}
+        for scene, key in keys.items():
+            labels, asked = targets[scene].labels, targets[scene].paths.values()
+            if self.record.holds(labels) and not self.record.holds(labels, key):
+                made = products_beside(labels).paths.values()
+                beside[scene] = [path for path in made if path not in asked and self.record.holds(path)]
+        return beside
 
     def _areas(self, products: Products) -> tuple[ClassArea, ...]:
         """The areas of a map that an earlier call has written, their classes as they are named now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,6 +108,12 @@ def _as_path(path: str | Path) -> Path:
     return path if isinstance(path, Path) else Path(path)
 
 
+def products_beside(labels: Path, kinds: Collection[str] = PRODUCTS) -> Products:
+    """The files of some kinds beside a label raster, named after it."""
+    files = {kind: labels.with_name(f"{labels.stem}{_SUFFIXES[kind]}") for kind in kinds if kind in _SUFFIXES}
+    return Products(labels, qml="qml" in kinds, stac="stac" in kinds, **files)
+
+
 def folder_products(scenes: Sequence[str], folder: Path, kinds: Iterable[str]) -> dict[str, Products]:
     """The files to make of each scene.
 
@@ -123,9 +129,7 @@ def folder_products(scenes: Sequence[str], folder: Path, kinds: Iterable[str]) -
     owners: dict[str, str] = {MODEL_NAME: "", MOSAIC: ""}
     targets = {}
     for scene in scenes:
-        labels = folder / f"{scene_name(scene)}.tif"
-        files = {kind: labels.with_name(f"{labels.stem}{_SUFFIXES[kind]}") for kind in kinds if kind in _SUFFIXES}
-        targets[scene] = Products(labels, qml="qml" in kinds, stac="stac" in kinds, **files)
+        targets[scene] = products_beside(folder / f"{scene_name(scene)}.tif", kinds)
         for path in targets[scene].paths.values():
             other = owners.setdefault(path.name.casefold(), scene)  # some disks tell no capitals
             if other != scene:

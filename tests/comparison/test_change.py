@@ -324,6 +324,15 @@ def test_two_scenes_get_one_model(write_scene, three_fields, tmp_path):
     assert again.matrix.pixels.tolist() == result.matrix.pixels.tolist()
 
 
+@pytest.mark.parametrize(("scaling", "said"), [("auto", True), ("0,255", False)])
+def test_dates_of_different_types_are_not_scaled_apart_without_a_word(
+    write_scene, three_fields, tmp_path, caplog, scaling, said
+):
+    old, new = write_scene(three_fields, "old.tif"), write_scene(three_fields.astype(np.uint16), "new.tif")
+    geohp.change(old, new, tmp_path / "change.tif", classes=3, scaling=scaling)
+    assert ("store values of different types" in caplog.text) == said
+
+
 def test_a_date_that_is_brighter_is_scaled_by_itself_where_asked_for(write_scene, three_fields, tmp_path, caplog):
     old = write_scene(three_fields, "2017.tif")
     darker = np.clip(three_fields * 0.6 + 5, 1, 255).astype(np.uint8)  # nothing else has changed

@@ -399,6 +399,22 @@ def test_why_there_is_no_mosaic(ground, tmp_path, change, reason):
     assert not (tmp_path / "maps" / "mosaic.vrt").exists()
 
 
+def test_what_was_made_of_a_replaced_map_is_told(ground, tmp_path, caplog):
+    scenes = [write(tmp_path / f"{name}.tif", ground[:, :90, :90]) for name in "ab"]
+    out = tmp_path / "maps"
+    geohp.segment_files(scenes, out, classes=2, products=["polygons", "qml"])
+    geohp.segment_files(scenes[:1], out, classes=2, products=["polygons"], min_area_m2=2, overwrite=True)
+    assert not caplog.records
+    write(scenes[0], ground[:, 90:180, :90])
+    geohp.segment_files(scenes, out, classes=2, products=["confidence"], overwrite=True)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{out / 'a.gpkg'} (and 1 more) was made of a map that is replaced: ask for it, too, or remove it"
+    ]
+    caplog.clear()
+    geohp.segment_files(scenes, out, classes=2, products=["confidence"])
+    assert not caplog.records
+
+
 def test_what_belongs_to_an_earlier_mosaic_goes_with_it(ground, tmp_path):
     scenes = [write(tmp_path / f"{name}.tif", ground[:, :90, :90]) for name in "ab"]
     out = tmp_path / "maps"
