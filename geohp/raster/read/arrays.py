@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from rasterio.errors import CRSError
 from rasterio.io import MemoryFile
 
 from geohp.classes import NODATA_LABEL
@@ -25,6 +27,8 @@ _CLASSES = "classes"
 
 # Types GDAL does not store, and the nearest it does.
 _STORED_AS = {"bool": "uint8", "float16": "float32"}
+
+_STAC_CRS = ("proj:epsg", "proj:code", "epsg")
 
 _AGREEING_PX = 0.01
 _EVEN_PX = 0.1
@@ -93,9 +97,22 @@ def _laid_out(array: DataArray, name: str) -> tuple[Any, dict[str, Any], Any]:
         array = bands_first(array, name)
         gcps = array.rio.get_gcps()
         place = {"gcps": gcps} if gcps else {"transform": _transform(array, name)}
-        return array, {"crs": array.rio.crs, **place}, nodata_value(array, name)
+        return array, {"crs": array.rio.crs or _stac_crs(array), **place}, nodata_value(array, name)
     except RioXarrayError as error:
         raise SceneError(f"{name} cannot be placed on a pixel grid ({gdal_message(error)}).") from error
+
+
+def _stac_crs(array: Any) -> CRS | None:
+    """The coordinate reference system by the coordinate that stackstac makes of STAC's property, if there is one.
+
+    It outlasts the attributes, which tell rioxarray, where dates are put together.
+    """
+    for name in _STAC_CRS:
+        if name in array.coords and array.coords[name].ndim == 0:
+            code = str(array.coords[name].item())
+            with suppress(CRSError):
+                return CRS.from_string(f"EPSG:{code}" if code.isdigit() else code)
+    return None
 
 
 def nodata_value(array: Any, name: str) -> Any:

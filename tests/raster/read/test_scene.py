@@ -462,6 +462,23 @@ def test_dataarrays_that_are_no_rasters() -> None:
         Scene.from_dataarray(xr.Dataset({"a": array}))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("name", "value"), [("proj:epsg", 32633), ("proj:code", "EPSG:32633"), ("epsg", 32633)])
+def test_arrays_of_stac_items_lie_where_their_coordinate_says(name, value) -> None:
+    """As stackstac makes them, of which a mean over time has lost the attributes."""
+    dates = xr.DataArray(
+        np.random.default_rng(0).random((2, 3, 8, 9)).astype(np.float32),
+        dims=("time", "band", "y", "x"),
+        coords={"y": 100 - np.arange(8), "x": 500 + np.arange(9), name: np.array(value, object)},
+        attrs={"crs": "epsg:32633", "spec": object()},
+    )
+    for array in (dates.isel(time=[0]), dates.mean("time", keep_attrs=False)):
+        with Scene.from_dataarray(array) as scene:
+            assert scene.grid.crs == CRS.from_epsg(32633)
+    unknown = dates.assign_coords({name: np.array(None, object)}).mean("time", keep_attrs=False)
+    with Scene.from_dataarray(unknown) as scene:
+        assert scene.grid.crs is None
+
+
 @pytest.mark.parametrize("chunks", [None, {"x": 7}])
 @pytest.mark.parametrize(
     ("dtype", "values", "rule"),
