@@ -76,6 +76,7 @@ METHODS = (
     Row("maskcontrast", "MaskContrast", ("method.name=maskcontrast",)),
     Row("probes", "raw features, probes", ("method.name=probes",)),
     Row("kmeans", "k-means", ("method.name=kmeans",)),
+    Row("kmeans-smooth", "k-means, neighbours have a say", ("method.name=kmeans", "classes.smooth_scores=true")),
     Row("kmeans-plain", "k-means, no colour beside", ("method.name=kmeans", _NO_COLOUR)),
     Row("kmeans-position", "k-means, features as they are", ("method.name=kmeans", *_AS_THEY_ARE)),
     Row(
@@ -161,6 +162,7 @@ class Study:
             f"data.stride_px={places.stride_px}",
             f"classes.count={len(places.classes)}",
             "classes.split_covers=true",  # gathered they are read afterwards, from the same training
+            "classes.smooth_scores=false",  # as the papers read theirs
             "train.cache=disk",
             f"train.cache_dir={json.dumps(str(self.out / 'features'))}",
             *self.features[cell.features],

@@ -123,7 +123,7 @@ def test_files_and_arrays_give_the_same_labels_and_the_outputs_are_cogs(trained,
         assert dataset.crs == source.crs
         assert dataset.nodata == 255
         assert dataset.dtypes == ("uint8",)
-        assert [c.name for c in classes_from_json(dataset.tags(1)["classes"])] == ["class 0", "class 1", "class 2"]
+        assert [c.name for c in classes_from_json(dataset.tags(1)["classes"])] == ["vegetation", "class 1", "class 2"]
         assert dataset.colormap(1)[0][:3] == classes_from_json(dataset.tags(1)["classes"])[0].rgb
         np.testing.assert_array_equal(dataset.read(1), geohp.segment(scene, model=done.folder).values)
     with rasterio.open(tmp_path / "confidence.tif") as dataset:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geohp.crf.mean_field import dense_crf, guide_image
 from geohp.methods.probes import ClusterProbe, LinearProbe
-from geohp.model.network import average_neighbours
+from geohp.model.network import average_neighbours, neighbourhood_shares
 
 CRF_SHARPNESS = 2.0
 """The CRF takes softmax(2 cosine) for a cluster's probability, as the reference does."""
@@ -51,7 +51,7 @@ class Predictor:
         patch_px: side of the backbone's patches; images are resized to the nearest multiple where they are none.
         crf: read every probe a second time through the dense CRF.
         tta: average the codes with those of the mirrored image.
-        smooth_scores: a patch's scores are means over its 3x3 neighbourhood, see :meth:`.LandCoverModel.forward`.
+        smooth_scores: a patch's neighbours have a say in its class, see :meth:`.LandCoverModel.forward`.
     """
 
     def __init__(
@@ -95,8 +95,6 @@ class Predictor:
             size: H and W.
             images: (B, bands, H, W) in [0, 1]; the CRF asks for them.
         """
-        if self.smooth_scores:
-            codes = average_neighbours(codes)  # scores are linear in the code
         labels: dict[PredictionMode, Tensor] = {}
         for mode in self.modes:
             if mode.crf:
@@ -122,8 +120,10 @@ class Predictor:
     def _scores(self, mode: PredictionMode, codes: Tensor) -> Tensor:
         if mode.probe == "linear":
             assert self.linear_probe is not None
-            scores: Tensor = self.linear_probe(codes)
+            scores: Tensor = self.linear_probe(average_neighbours(codes) if self.smooth_scores else codes)
             return scores
+        if self.smooth_scores:
+            return neighbourhood_shares(self.probe.cosines(codes)).log()
         return self.probe.scores(codes)
 
     def _refined(self, mode: PredictionMode, image: Tensor, code: Tensor) -> Tensor:

@@ -98,6 +98,7 @@ def fit_kmeans(
         patch_px=side,
         input_px=side,
         geohp_version=__version__,
+        smooth_scores=True,
     )
     return LandCoverModel(net, method.head, method.probe, card).to(device)
 

@@ -101,19 +101,37 @@ class LandCoverModel(nn.Module):
             - Of the linear probe: its K logits, and 1 / ``CONFIDENCE_TEMPERATURE``, so that the confidence is the
               softmax of the logits themselves.
 
-            Where the card says so, scores are means over 3x3 patches, at the rim over those that there are.
+            Where the card says so, a patch's neighbours have their say: logits are means over 3x3 patches, and of
+            the cluster probe there are the logarithms of :func:`neighbourhood_shares`, whose divisor is that of logits.
         """
-        codes = self.codes(images)
+        codes, smooth = self.codes(images), self.card.smooth_scores
         if self._classifier:
-            scores = self._classifier(codes)
-            divisor = torch.full_like(scores[:, :1], 1 / CONFIDENCE_TEMPERATURE)
+            scores = self._classifier(average_neighbours(codes) if smooth else codes)
+        elif smooth:
+            scores = neighbourhood_shares(self.probe.cosines(codes)).log()
         else:
             scores = self.probe.scores(codes)
             divisor = torch.linalg.vector_norm(codes, dim=1, keepdim=True)
-        scores = torch.cat([scores, divisor], dim=1).float()
-        return average_neighbours(scores) if self.card.smooth_scores else scores
+            return torch.cat([scores, divisor], dim=1).float()
+        divisor = torch.full_like(scores[:, :1], 1 / CONFIDENCE_TEMPERATURE)
+        return torch.cat([scores, divisor], dim=1).float()
 
 
 def average_neighbours(maps: Tensor) -> Tensor:
     """Means over 3x3 patches of maps (B, C, h, w), at the rim over those that there are."""
     return F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)
+
+
+def neighbourhood_shares(cosines: Tensor) -> Tensor:
+    """How much of a patch and its neighbourhood is of each class: (B, K, h, w) positive, summing up to 1.
+
+    What is averaged are not cosines, of which a patch that is like nothing has as much to say as a plain one, but their
+    softmax over ``CONFIDENCE_TEMPERATURE``, over 3x3 patches, near ones more; at the rim over those that there are.
+
+    Args:
+        cosines: (B, K, h, w) of codes with the classes' centroids.
+    """
+    shares = (cosines.float() / CONFIDENCE_TEMPERATURE).softmax(1)
+    # Means over 2x2 of means over 2x2 weigh the rows, and the columns, as 1 : 2 : 1; beyond the rim there is nothing.
+    means = F.avg_pool2d(F.avg_pool2d(shares, 2, 1, 1), 2, 1)
+    return means / means.sum(1, keepdim=True)

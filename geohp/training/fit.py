@@ -321,6 +321,7 @@ def _card(config: Config, features: FeatureSampler, method: Method, pixel_size_m
         pixel_size_m=pixel_size_m,
         config=public_config(config),
         geohp_version=__version__,
+        smooth_scores=config.classes.smooth_scores,
     )
 
 

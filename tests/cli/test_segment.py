@@ -73,7 +73,7 @@ def test_all_that_can_be_written_of_a_scene(small, tmp_path):
         assert (tmp_path / name).exists()
     with rasterio.open(files["probabilities"]) as dataset:
         assert dataset.count == 3
-        assert dataset.descriptions == ("class 0", "class 1", "class 2")
+        assert dataset.descriptions == ("vegetation", "class 1", "class 2")
     with rasterio.open(files["entropy"]) as entropy, rasterio.open(files["confidence"]) as confidence:
         assert np.corrcoef(entropy.read(1).ravel(), confidence.read(1).ravel())[0, 1] < -0.5
     import geopandas

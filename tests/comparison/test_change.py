@@ -303,8 +303,8 @@ def test_two_scenes_get_one_model(write_scene, three_fields, tmp_path):
     later[:, 20:120, 80:120] = three_fields[:, 20:120, 10:50]  # grey has become green
     new = write_scene(later, "2021.tif")
     result = geohp.change(
-        old, new, tmp_path / "change.tif", classes=3, min_area_m2=50, min_confidence=0.01, maps=tmp_path / "maps",
-        polygons=tmp_path / "change.gpkg", picture=tmp_path / "change.png",
+        old, new, tmp_path / "change.tif", classes=3, split_covers=True, min_area_m2=50, min_confidence=0.01,
+        maps=tmp_path / "maps", polygons=tmp_path / "change.gpkg", picture=tmp_path / "change.png",
     )  # fmt: skip
     codes = read(tmp_path / "change.tif")
     changed = codes // 100 != codes % 100

@@ -8,6 +8,7 @@ from geohp.crf.mean_field import dense_crf
 from geohp.evaluation import predict
 from geohp.evaluation.predict import PredictionMode, Predictor, in_whole_patches
 from geohp.methods.probes import ClusterProbe, LinearProbe
+from geohp.model.network import neighbourhood_shares
 
 
 def predictor(codes, **options):
@@ -61,14 +62,16 @@ def test_images_are_resized_to_whole_patches(side, seen):
     assert labels[PredictionMode("cluster")].shape == (1, side, side)
 
 
-def test_scores_that_the_model_averages_are_averaged_here_too():
+def test_where_neighbours_have_a_say_in_the_model_they_have_it_here():
     torch.manual_seed(3)
     images = torch.rand(2, 3, 5, 6).repeat_interleave(8, 2).repeat_interleave(8, 3)
     predict = predictor(pooled, smooth_scores=True)
     labels, plain = predict(images), predictor(pooled)(images)
-    for probe, scores in (("cluster", predict.probe.scores), ("linear", predict.linear_probe)):
-        means = F.avg_pool2d(scores(pooled(images)), 3, 1, 1, count_include_pad=False)
-        expected = F.interpolate(means, size=(40, 48), mode="bilinear", align_corners=False).argmax(1)
+    codes = pooled(images)
+    means = F.avg_pool2d(predict.linear_probe(codes), 3, 1, 1, count_include_pad=False)
+    shares = neighbourhood_shares(predict.probe.cosines(codes)).log()
+    for probe, scores in (("cluster", shares), ("linear", means)):
+        expected = F.interpolate(scores, size=(40, 48), mode="bilinear", align_corners=False).argmax(1)
         assert (labels[PredictionMode(probe)] == expected).float().mean() > 0.999
         assert not torch.equal(labels[PredictionMode(probe)], plain[PredictionMode(probe)])
 

@@ -76,7 +76,7 @@ def test_the_same_ground_gets_the_same_class_in_every_tile(maps, tiles, tmp_path
     _, out = maps
     one, other = overlap(out, 24)
     assert len(np.unique(one)) == 4
-    assert (one == other).mean() > 0.97
+    assert (one == other).mean() > 0.96
     # Scaled each by its own percentiles, the same model tells them apart by where they lie.
     model = out / "model.safetensors"
     for name in ("nw", "ne"):

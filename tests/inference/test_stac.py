@@ -67,7 +67,7 @@ def test_it_is_valid_and_says_what_the_map_is(item, tmp_path):
         assert re.fullmatch("[0-9A-Za-z-_]+", one["name"])
         assert re.fullmatch("[0-9A-F]{6}", one["color_hint"])
     shares = found["assets"]["probabilities"]["bands"]
-    assert [one["name"] for one in shares] == ["class 0", "class 1", "class 2"]
+    assert [one["name"] for one in shares] == ["vegetation", "class 1", "class 2"]
     assert all(one["raster:scale"] == pytest.approx(1 / 254) for one in shares)
     assert found["assets"]["labels"]["type"] == "image/tiff; application=geotiff; profile=cloud-optimized"
     assert found["assets"]["polygons"]["type"] == "application/geopackage+sqlite3"

@@ -49,7 +49,7 @@ def test_images_are_segmented_as_by_the_function(image):
     assert {"finding classes", "segmenting"} <= stages
     xr.testing.assert_identical(labels, geohp.segment(image, classes=3))
     assert labels.geohp.origin == "k-means on the scene's own rcf features"
-    assert [entry.name for entry in labels.geohp.classes] == ["class 0", "class 1", "class 2"]
+    assert [entry.name for entry in labels.geohp.classes] == ["vegetation", "class 1", "class 2"]
     colours = xr.Dataset({name: image[number] for number, name in enumerate(("red", "green", "blue"))})
     xr.testing.assert_equal(colours.geohp.segment(classes=3), labels)
     xr.testing.assert_equal(image.to_dataset().geohp.segment(classes=3), labels)
