@@ -151,7 +151,7 @@ def _predictor(model: LandCoverModel, options: EvaluationOptions) -> Predictor:
         patch_px=patch_px,
         crf=options.crf,
         tta=tta,
-        smooth_scores=model.card.smooth_scores,
+        smooth_probe=model.card.probe if model.card.smooth_scores else None,
     )
 
 

@@ -51,7 +51,8 @@ class Predictor:
         patch_px: side of the backbone's patches; images are resized to the nearest multiple where they are none.
         crf: read every probe a second time through the dense CRF.
         tta: average the codes with those of the mirrored image.
-        smooth_scores: a patch's neighbours have a say in its class, see :meth:`.LandCoverModel.forward`.
+        smooth_probe: ``"cluster"`` or ``"linear"``: that of which a patch's neighbours have a say in its class, see
+            :meth:`.LandCoverModel.forward`.
     """
 
     def __init__(
@@ -63,10 +64,10 @@ class Predictor:
         patch_px: int = 1,
         crf: bool = False,
         tta: bool = False,
-        smooth_scores: bool = False,
+        smooth_probe: str | None = None,
     ) -> None:
         self.encoder, self.probe, self.linear_probe = encoder, probe, linear_probe
-        self.patch_px, self.crf, self.tta, self.smooth_scores = patch_px, crf, tta, smooth_scores
+        self.patch_px, self.crf, self.tta, self.smooth_probe = patch_px, crf, tta, smooth_probe
 
     @property
     def device(self) -> torch.device:
@@ -118,11 +119,12 @@ class Predictor:
         return codes
 
     def _scores(self, mode: PredictionMode, codes: Tensor) -> Tensor:
+        smooth = mode.probe == self.smooth_probe
         if mode.probe == "linear":
             assert self.linear_probe is not None
-            scores: Tensor = self.linear_probe(average_neighbours(codes) if self.smooth_scores else codes)
+            scores: Tensor = self.linear_probe(average_neighbours(codes) if smooth else codes)
             return scores
-        if self.smooth_scores:
+        if smooth:
             return neighbourhood_shares(self.probe.cosines(codes)).log()
         return self.probe.scores(codes)
 

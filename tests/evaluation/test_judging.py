@@ -57,7 +57,7 @@ def test_unfinished_counts_belong_to_these_images_settings_and_weights(run, monk
 
 
 def model(method="hp", smooth_scores=False):
-    card = SimpleNamespace(method=method, smooth_scores=smooth_scores)
+    card = SimpleNamespace(method=method, probe="cluster", smooth_scores=smooth_scores)
     backbone = SimpleNamespace(patch_size=14, in_channels=3)
     return SimpleNamespace(codes="codes", probe="probe", linear_probe="linear", backbone=backbone, card=card)
 
@@ -74,7 +74,8 @@ def model(method="hp", smooth_scores=False):
 )
 def test_images_are_mirrored_as_the_methods_figures_are_published_or_as_asked_for(method, asked, tta):
     predictor = judging._predictor(model(method, smooth_scores=tta), EvaluationOptions(tta=asked, crf=tta))
-    assert (predictor.tta, predictor.crf, predictor.smooth_scores, predictor.patch_px) == (tta, tta, tta, 14)
+    assert (predictor.tta, predictor.crf, predictor.patch_px) == (tta, tta, 14)
+    assert predictor.smooth_probe == ("cluster" if tta else None)
     assert (predictor.encoder, predictor.probe, predictor.linear_probe) == ("codes", "probe", "linear")
 
 

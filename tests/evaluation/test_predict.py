@@ -65,15 +65,16 @@ def test_images_are_resized_to_whole_patches(side, seen):
 def test_where_neighbours_have_a_say_in_the_model_they_have_it_here():
     torch.manual_seed(3)
     images = torch.rand(2, 3, 5, 6).repeat_interleave(8, 2).repeat_interleave(8, 3)
-    predict = predictor(pooled, smooth_scores=True)
-    labels, plain = predict(images), predictor(pooled)(images)
+    plain = predictor(pooled)
     codes = pooled(images)
-    means = F.avg_pool2d(predict.linear_probe(codes), 3, 1, 1, count_include_pad=False)
-    shares = neighbourhood_shares(predict.probe.cosines(codes)).log()
-    for probe, scores in (("cluster", shares), ("linear", means)):
+    means = F.avg_pool2d(plain.linear_probe(codes), 3, 1, 1, count_include_pad=False)
+    shares = neighbourhood_shares(plain.probe.cosines(codes)).log()
+    for probe, other, scores in (("cluster", "linear", shares), ("linear", "cluster", means)):
+        labels = predictor(pooled, smooth_probe=probe)(images)
         expected = F.interpolate(scores, size=(40, 48), mode="bilinear", align_corners=False).argmax(1)
         assert (labels[PredictionMode(probe)] == expected).float().mean() > 0.999
-        assert not torch.equal(labels[PredictionMode(probe)], plain[PredictionMode(probe)])
+        assert not torch.equal(labels[PredictionMode(probe)], plain(images)[PredictionMode(probe)])
+        assert torch.equal(labels[PredictionMode(other)], plain(images)[PredictionMode(other)])
 
 
 def test_images_of_whole_patches_are_taken_as_they_are():
