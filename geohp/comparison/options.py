@@ -80,9 +80,8 @@ class ChangeProducts:
         """
         sources = list(inputs)
         out = self.paths["out"]
-        if (
-            not overwrite and not is_half_published(out) and out.exists()
-        ):  # all is done, but for what was to go in the end
+        if not overwrite and not is_half_published(out) and out.exists():
+            # All is done, but for what was to go in the end.
             remove_abandoned_folder(hidden_maps(out))
         for name, path in self.paths.items():
             # The same command must be able to finish what was stopped when only some of these were in place.
