@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -400,6 +401,7 @@ def test_why_there_is_no_mosaic(ground, tmp_path, change, reason):
 
 
 def test_what_was_made_of_a_replaced_map_is_told(ground, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "geohp")
     scenes = [write(tmp_path / f"{name}.tif", ground[:, :90, :90]) for name in "ab"]
     out = tmp_path / "maps"
     geohp.segment_files(scenes, out, classes=2, products=["polygons", "qml"])
