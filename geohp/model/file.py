@@ -149,7 +149,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copies: what is mapped would change with the file, checksum or not, where somebody overwrites it in place.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         checksum = metadata.get(CHECKSUM_ENTRY)  # files of before have none
         damaged = checksum is not None and checksum != _checksum(metadata[CARD_ENTRY], tensors)
         reason = "they are not what was saved" if damaged else _impossible(tensors)

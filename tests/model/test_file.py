@@ -134,3 +134,15 @@ def test_classes_of_several_centroids_come_back_and_impossible_ones_are_refused(
         with pytest.raises(ModelError) as caught:
             load_model(wrong)
         assert "\n" not in str(caught.value)
+
+
+def test_a_model_stays_what_it_was_when_its_file_is_overwritten(saved, tmp_path):
+    model = load_model(saved)
+    several = ClusterProbe(model.card.code_channels, 5, torch.tensor([0, 0, 1, 2, 2]))
+    path = save_model(LandCoverModel(model.backbone, model.head, several, model.card), tmp_path / "m.safetensors")
+    loaded = load_model(path)
+    before = {name: tensor.clone() for name, tensor in loaded.state_dict().items()}
+    path.write_bytes(bytes(path.stat().st_size))
+    assert "probe.members" in before
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
