@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geohp.crf.mean_field import dense_crf, guide_image
 from geohp.methods.probes import ClusterProbe, LinearProbe
-from geohp.model.network import average_neighbours, neighbourhood_shares
+from geohp.model.network import average_neighbours, class_scores
 
 CRF_SHARPNESS = 2.0
 """The CRF takes softmax(2 cosine) for a cluster's probability, as the reference does."""
@@ -106,7 +106,8 @@ class Predictor:
                 # Scores are linear in the code, nearly so where classes have several centroids: interpolating
                 # them is interpolating the codes, at K channels instead of D. Cosines have the same order: they divide
                 # all scores of a pixel by one number.
-                labels[mode] = _upsampled(self._scores(mode, codes), size).argmax(1)
+                scores = class_scores(self._probe(mode), codes, smooth=mode.probe == self.smooth_probe)
+                labels[mode] = _upsampled(scores, size).argmax(1)
         return labels
 
     @torch.no_grad()
@@ -118,21 +119,14 @@ class Predictor:
             codes = (codes + self.encoder(images.flip(3)).float().flip(3)) / 2
         return codes
 
-    def _scores(self, mode: PredictionMode, codes: Tensor) -> Tensor:
-        smooth = mode.probe == self.smooth_probe
-        if mode.probe == "linear":
-            assert self.linear_probe is not None
-            scores: Tensor = self.linear_probe(average_neighbours(codes) if smooth else codes)
-            return scores
-        if smooth:
-            return neighbourhood_shares(self.probe.cosines(codes)).log()
-        return self.probe.scores(codes)
+    def _probe(self, mode: PredictionMode) -> ClusterProbe | LinearProbe:
+        return self.linear_probe if mode.probe == "linear" and self.linear_probe is not None else self.probe
 
     def _refined(self, mode: PredictionMode, image: Tensor, code: Tensor) -> Tensor:
         """Labels (H, W) of one image (bands, H, W) through the CRF, one at a time: full-size codes are large."""
-        codes = _upsampled(code[None], image.shape[-2:])
-        linear = mode.probe == "linear"
-        logits = self._scores(mode, codes) if linear else CRF_SHARPNESS * self.probe.cosines(codes)
+        codes = code[None] if mode.probe != self.smooth_probe else average_neighbours(code[None])
+        codes, probe = _upsampled(codes, image.shape[-2:]), self._probe(mode)
+        logits = CRF_SHARPNESS * probe.cosines(codes) if isinstance(probe, ClusterProbe) else probe(codes)
         return dense_crf(guide_image(image), logits[0].log_softmax(0)).argmax(0)
 
 

@@ -105,16 +105,23 @@ class LandCoverModel(nn.Module):
             the cluster probe there are the logarithms of :func:`neighbourhood_shares`, whose divisor is that of logits.
         """
         codes, smooth = self.codes(images), self.card.smooth_scores
-        if self._classifier:
-            scores = self._classifier(average_neighbours(codes) if smooth else codes)
-        elif smooth:
-            scores = neighbourhood_shares(self.probe.cosines(codes)).log()
+        scores = class_scores(self._classifier or self.probe, codes, smooth=smooth)
+        if self._classifier or smooth:
+            divisor = torch.full_like(scores[:, :1], 1 / CONFIDENCE_TEMPERATURE)
         else:
-            scores = self.probe.scores(codes)
             divisor = torch.linalg.vector_norm(codes, dim=1, keepdim=True)
-            return torch.cat([scores, divisor], dim=1).float()
-        divisor = torch.full_like(scores[:, :1], 1 / CONFIDENCE_TEMPERATURE)
         return torch.cat([scores, divisor], dim=1).float()
+
+
+def class_scores(probe: ClusterProbe | LinearProbe, codes: Tensor, *, smooth: bool) -> Tensor:
+    """Scores (B, K, h, w) of codes (B, D, h, w); ``smooth`` lets a patch's neighbours have their say.
+
+    Which scores these are :meth:`LandCoverModel.forward` tells.
+    """
+    if isinstance(probe, LinearProbe):
+        logits: Tensor = probe(codes)
+        return average_neighbours(logits) if smooth else logits
+    return neighbourhood_shares(probe.cosines(codes)).log() if smooth else probe.scores(codes)
 
 
 def average_neighbours(maps: Tensor) -> Tensor:

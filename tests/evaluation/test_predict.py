@@ -85,6 +85,21 @@ def test_images_of_whole_patches_are_taken_as_they_are():
     assert in_whole_patches(images, 16).shape == (1, 3, 32, 48)
 
 
+@pytest.mark.parametrize("smooth_probe", ["cluster", "linear"])
+def test_the_crf_is_given_codes_of_which_neighbouring_patches_are_averaged_not_pixels(monkeypatch, smooth_probe):
+    given = []
+    monkeypatch.setattr(predict, "dense_crf", lambda guide, unaries: given.append(unaries) or unaries)
+    images = torch.rand(1, 3, 40, 48)
+    reader = predictor(pooled, crf=True, smooth_probe=smooth_probe)
+    reader(images)
+    means = F.avg_pool2d(pooled(images), 3, 1, 1, count_include_pad=False)
+    for unaries, probe in zip(given, ("cluster", "linear"), strict=True):
+        codes = means if probe == smooth_probe else pooled(images)
+        codes = F.interpolate(codes, size=(40, 48), mode="bilinear", align_corners=False)
+        logits = 2 * reader.probe.cosines(codes) if probe == "cluster" else reader.linear_probe(codes)
+        torch.testing.assert_close(unaries, logits[0].log_softmax(0))
+
+
 def test_the_crf_is_given_the_published_probabilities_and_the_image(monkeypatch):
     given = []
     monkeypatch.setattr(predict, "dense_crf", lambda guide, unaries: given.append((guide, unaries)) or unaries)
