@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -105,7 +109,7 @@ def write_batches(batches: Batches, draft: Path, layer: str, driver: str) -> Non
         options["SRID"] = "-1"  # "undefined Cartesian"; later releases can say that there is none
     reader = pa.RecordBatchReader.from_batches(batches.schema, iter(batches))
     try:
-        with warnings.catch_warnings(), plain_name(draft) as name:
+        with _remembered_interrupts(batches), warnings.catch_warnings(), plain_name(draft) as name:
             warnings.filterwarnings("ignore", message=".*(crs|SRS).*")  # of polygons without one
             pyogrio.write_arrow(
                 reader,
@@ -125,6 +129,29 @@ def write_batches(batches: Batches, draft: Path, layer: str, driver: str) -> Non
         raise batches.failure
     if driver != "GPKG":  # whose writes are transactions
         _check_end(draft, driver, batches.rows)
+
+
+@contextmanager
+def _remembered_interrupts(batches: Batches) -> Iterator[None]:
+    """Keep in ``failure`` what a handler of signals raises, too: between two lines of ours GDAL and Arrow lose it."""
+
+    def handle(handler: Callable[..., object], number: int, frame: object) -> None:
+        try:
+            handler(number, frame)
+        except BaseException as error:
+            batches.failure = error
+            raise
+
+    on_main = threading.current_thread() is threading.main_thread()  # others are never interrupted
+    handlers: dict[int, Any] = {n: signal.getsignal(n) for n in signal.valid_signals()} if on_main else {}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    try:
+        for number, handler in handlers.items():
+            signal.signal(number, partial(handle, handler))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _check_end(draft: Path, driver: str, rows: int) -> None:

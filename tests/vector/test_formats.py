@@ -1,13 +1,17 @@
 """What files of polygons say of themselves, and that batches of any size make the same file."""
 
 import json
+import signal
 import sqlite3
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 
 import geopandas
 import numpy as np
 import pyarrow.parquet as pq
+import pyogrio
 import pytest
 import shapely
 
@@ -96,6 +100,39 @@ def test_what_goes_wrong_on_the_way_is_told_and_leaves_no_file(tmp_path, suffix)
     with pytest.raises(RuntimeError, match="the raster could not be read"):
         write_layer(Batches(frames(), frame(0, 0)), tmp_path / f"a{suffix}", CLASSES, "landcover")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".geojson"])
+@pytest.mark.parametrize("event", ["call", "return"])
+def test_an_interrupt_between_arrow_and_the_batches_is_not_lost(tmp_path, suffix, event):
+    """Before the first line of ours and behind the last: no ``try`` of the iterator's holds what is raised there."""
+
+    def trace(called, moment, _):
+        if called.f_code is Batches.__iter__.__code__ and moment == event:
+            signal.raise_signal(signal.SIGTERM)
+        return trace
+
+    def stop(number, _):
+        raise KeyboardInterrupt(number)
+
+    usual = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt) as interrupt:  # noqa: PT012
+            sys.settrace(trace)
+            write_layer(batches(frame(0, 2)), tmp_path / f"a{suffix}", CLASSES, "landcover")
+        assert signal.getsignal(signal.SIGTERM) is stop
+    finally:
+        sys.settrace(None)
+        signal.signal(signal.SIGTERM, usual)
+    assert interrupt.value.args == (signal.SIGTERM,)
+    assert not list(tmp_path.iterdir())
+
+
+def test_layers_are_written_in_threads(tmp_path):
+    with ThreadPoolExecutor(2) as threads:
+        paths = [tmp_path / "a.fgb", tmp_path / "b.gpkg"]
+        list(threads.map(lambda path: write_layer(batches(frame(0, 2)), path, CLASSES, "landcover"), paths))
+    assert [pyogrio.read_info(path, layer="landcover")["features"] for path in paths] == [2, 2]
 
 
 def test_geojson_is_precise_to_less_than_a_pixel_of_a_centimetre(tmp_path):
