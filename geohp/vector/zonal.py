@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
+from rasterio.warp import calculate_default_transform
 
 from geohp.errors import VectorError
 from geohp.raster.block import Block
@@ -204,7 +204,7 @@ def open_statistics(request: Statistics, labels: LabelRaster) -> Iterator[ZonalA
         unchanged = UnchangedFiles(name, dataset.files)
         if request.of_map:
             check_of_map(dataset, name, labels)
-        with dataset_on_grid(dataset, name, labels.grid) as resampled:
+        with dataset_on_grid(dataset, name, labels.grid, fractions=True) as resampled:
             read = QuantityRaster(resampled, name).read
             yield ZonalAccumulator(read, request.operations, request.names, unchanged)
 
@@ -236,8 +236,10 @@ def check_made_alike(dataset: Any, name: str, labels: LabelRaster) -> None:
 
 
 @contextmanager
-def dataset_on_grid(dataset: Any, name: str, grid: Grid) -> Iterator[Any]:
+def dataset_on_grid(dataset: Any, name: str, grid: Grid, *, fractions: bool = False) -> Iterator[Any]:
     """An open raster, resampled to a label map's grid as it is read unless it lies on it.
+
+    Means of integers are rounded to such, unless ``fractions`` are asked for, so that its bands hold what they held.
 
     Raises:
         VectorError: it cannot be brought there.
@@ -252,13 +254,13 @@ def dataset_on_grid(dataset: Any, name: str, grid: Grid) -> Iterator[Any]:
             "system, or ground control points",
             "warp it to the same grid first (gdalwarp)",
         )
-    with _warped(dataset, name, own, grid) as warped:
+    with _warped(dataset, name, own, grid, fractions=fractions) as warped:
         yield warped
 
 
-def _warped(dataset: Any, name: str, own: Grid, grid: Grid) -> Any:
+def _warped(dataset: Any, name: str, own: Grid, grid: Grid, *, fractions: bool) -> Any:
     try:
-        pixel, *_ = rasterio.warp.calculate_default_transform(own.crs, grid.crs, own.width, own.height, *dataset.bounds)
+        pixel, *_ = calculate_default_transform(own.crs, grid.crs, own.width, own.height, *dataset.bounds)
     except FAILURES as error:
         raise VectorError(
             f"{name} cannot be brought to the label map's pixel grid ({gdal_message(error)})",
@@ -268,7 +270,7 @@ def _warped(dataset: Any, name: str, own: Grid, grid: Grid) -> Any:
     nodata = dataset.nodata if dataset.nodata is not None or numpy_dtype(dataset.dtypes[0]).kind != "f" else np.nan
     resampling = Resampling.average if finer else Resampling.nearest
     add_alpha = nodata is None and not alpha_bands(dataset)
-    means = {"dtype": "float64"} if finer else {}  # in integers they would be rounded, shares of a mask to 0 and 1
+    means = {"dtype": "float64"} if finer and fractions else {}  # of a mask that are shares, not 0 and 1
     return warped_to(grid, dataset, name, resampling=resampling, nodata=nodata, add_alpha=add_alpha, **means)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
-import rasterio
+import rasterio.warp
 import rioxarray  # noqa: F401 (the accessor)
 import xarray as xr
 from affine import Affine
@@ -115,6 +118,22 @@ def test_other_pixel_sizes(pixel, expected):
     other = raster(columns, Affine(pixel, 0, 5e5, 0, -pixel, 5538000), name="other")
     found = polygonize(raster(np.zeros((4, 4), np.uint8)), stats=[Statistics(other, ("mean", "min", "max"))])
     assert found[["other_mean", "other_min", "other_max"]].to_numpy().tolist() == [[expected, 1.0, 2.0]]
+
+
+ALONE = """
+import sys
+import geohp
+print(geohp.polygonize(sys.argv[1], stats=[f"{sys.argv[2]}:mean"])["fine_mean"].tolist())
+"""
+
+
+def test_a_raster_on_another_grid_needs_nothing_that_others_import(tmp_path):
+    """In a process of its own: here other tests have imported all of rasterio."""
+    paths = tmp_path / "labels.tif", tmp_path / "fine.tif"
+    raster(np.zeros((4, 4), np.uint8)).rio.to_raster(paths[0])
+    raster(np.full((8, 8), 7, np.uint8), Affine(1, 0, 5e5, 0, -1, 5538000)).rio.to_raster(paths[1])
+    done = subprocess.run([sys.executable, "-c", ALONE, *paths], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[7.0]", done.stderr
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16"])

@@ -16,6 +16,7 @@ from rasterio.control import GroundControlPoint
 
 from geohp.errors import ConfigError, DataError, GeohpError, OutputError, SceneError, VectorError
 from geohp.progress import no_progress
+from geohp.raster.block import Block
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import open_labels
 from geohp.vector.polygonize import polygonize
@@ -25,7 +26,7 @@ from geohp.viewer.examples import cluster_examples
 from geohp.viewer.inputs import open_inputs
 from geohp.viewer.outlines import read_outlines
 from geohp.viewer.page import north_degrees
-from geohp.viewer.pyramid import build_levels
+from geohp.viewer.pyramid import build_levels, read_colours
 from geohp.viewer.view import view
 
 GCPS = [
@@ -220,6 +221,18 @@ def test_a_scene_on_another_grid_is_resampled(map_files, tmp_path):
     assert np.abs(colours[100, 125, :3].astype(int) - expected - 6).max() < 15
 
 
+@pytest.mark.parametrize("scaling", ["auto", "type"])
+def test_a_finer_scene_keeps_its_colours(map_files, tmp_path, scaling):
+    """What is averaged are bytes as before: no numbers of an unknown range, to be stretched to all of it."""
+    labels, _ = map_files
+    values = np.random.default_rng(1).integers(100, 140, (3, 300, 400), np.uint8)
+    fine = write_raster(tmp_path / "fine.tif", values, transform=Affine(0.25, 0, 380000, 0, -0.25, 5800000))
+    with open_inputs(labels, fine, None, bands=None, scaling=scaling) as inputs:
+        colours = read_colours(inputs, Block(0, 0, 150, 200))
+    expected = values.reshape(3, 150, 2, 200, 2).mean(axis=(2, 4))
+    assert np.abs(np.moveaxis(colours[..., :3], -1, 0) - expected).max() <= 1
+
+
 @pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb", ".geojson"])
 def test_outlines_are_those_of_the_polygons(map_files, tmp_path, suffix):
     labels, scene = map_files
@@ -396,7 +409,7 @@ import sys
 from geohp.progress import no_progress
 from geohp.viewer.clusters import survey_clusters
 from geohp.viewer.inputs import open_inputs
-from geohp.viewer.pyramid import build_levels
+from geohp.viewer.pyramid import build_levels, read_colours
 with open_inputs(sys.argv[1], sys.argv[2], None, bands=None, scaling="auto") as inputs:
     survey_clusters(inputs, no_progress, block_px=512)
     build_levels(inputs, no_progress, most_px=2**19)
