@@ -116,7 +116,7 @@ def change(old: str | Path, new: str | Path, options: ChangeOptions) -> ChangeRe
     """
     old, new = str(file_input(old)), str(file_input(new))
     inputs = [old, new, *options.sources]
-    options.check(overwrite=options.overwrite, inputs=inputs, input_layer=options.aoi_layer)
+    options.check(overwrite=options.overwrite, inputs=inputs, input_layer=options.aoi_layer, restart=options.restart)
     options = read_area(options)
     are_labels = check_dates(old, new, options)
     with open_dates(old, new, options, are_labels=are_labels) as dates:

@@ -66,13 +66,21 @@ class ChangeProducts:
             **style,
         }
 
-    def check(self, *, overwrite: bool, inputs: Iterable[str | Path], input_layer: str | None = None) -> None:
+    def check(
+        self,
+        *,
+        overwrite: bool,
+        inputs: Iterable[str | Path],
+        input_layer: str | None = None,
+        restart: bool = False,
+    ) -> None:
         """Refuse what could not be written, before work begins.
 
         Args:
             overwrite: existing files may be replaced.
             inputs: files that are read, which may not.
             input_layer: that is read of a file with several.
+            restart: nothing is gone on with.
 
         Raises:
             OutputError: a suffix of another format, or see :func:`geohp.files.checks.check_output` and
@@ -85,7 +93,7 @@ class ChangeProducts:
             remove_abandoned_folder(hidden_maps(out))
         for name, path in self.paths.items():
             # The same command must be able to finish what was stopped when only some of these were in place.
-            may_replace = overwrite or is_half_published(out, path)
+            may_replace = overwrite or (not restart and is_half_published(out, path))
             if name == "polygons":
                 check_target(path, layer=LAYER, overwrite=may_replace, inputs=sources, input_layer=input_layer)
                 continue

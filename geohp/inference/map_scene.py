@@ -178,7 +178,7 @@ def map_scene(
     from geohp.inference.segment import resolve_segmenter
 
     asked = options.overwrite
-    overwrite = asked or is_half_published(products.labels)
+    overwrite = asked or (not options.restart and is_half_published(products.labels))
     options = replace(options, overwrite=overwrite, progress=partial(options.progress, detail=Path(name).name))
     if segmenter is None:
         forgiving = options.on_read_error == "nodata"
@@ -230,7 +230,7 @@ def check_map(scene: str | Path | Scene, products: Products, options: MapOptions
 
 def _check_products(scene: str, products: Products, options: MapOptions) -> None:
     inputs: list[str | Path] = [scene, *area_files(options)]
-    products.check(overwrite=options.overwrite, inputs=inputs, input_layer=options.aoi_layer)
+    products.check(overwrite=options.overwrite, inputs=inputs, input_layer=options.aoi_layer, restart=options.restart)
 
 
 def _check_measuring(scene: str | Path | Scene) -> None:

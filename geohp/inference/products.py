@@ -75,13 +75,21 @@ class Products:
             paths["stac"] = self.labels.with_suffix(".json") if self.stac is True else _as_path(self.stac)
         return paths
 
-    def check(self, *, overwrite: bool, inputs: Iterable[str | Path], input_layer: str | None = None) -> None:
+    def check(
+        self,
+        *,
+        overwrite: bool,
+        inputs: Iterable[str | Path],
+        input_layer: str | None = None,
+        restart: bool = False,
+    ) -> None:
         """Refuse what could not be written, before work begins.
 
         Args:
             overwrite: existing files may be replaced.
             inputs: files that are read, which may not.
             input_layer: that is read of a file with several.
+            restart: nothing is gone on with.
 
         Raises:
             ConfigError: one name for two files.
@@ -91,7 +99,7 @@ class Products:
         sources, names = list(inputs), dict[Path, str]()
         for name, path in self.paths.items():
             # The same command must be able to finish what was stopped when only some of these were in place.
-            may_replace = overwrite or is_half_published(self.labels, path)
+            may_replace = overwrite or (not restart and is_half_published(self.labels, path))
             other = names.setdefault(path.absolute(), name)
             if other != name:
                 raise ConfigError(f"{path}: named for both {other} and {name}", "give them different names")

@@ -370,6 +370,20 @@ def test_interrupted_it_goes_on_and_leaves_nothing_behind(write_scene, three_fie
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_what_begins_anew_replaces_no_comparison_that_is_complete(dates, tmp_path, monkeypatch):
+    out, matrix = tmp_path / "change.tif", tmp_path / "change.csv"
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):  # noqa: PT012
+        patch.setattr("geohp.comparison.change.write_text", lambda *_: 1 / 0)
+        geohp.change(*dates, out, matrix=matrix)
+    complete = out.read_bytes()
+    with pytest.raises(OutputError, match=r"change\.tif: exists already"):
+        geohp.change(*reversed(dates), out, matrix=matrix, restart=True)
+    assert out.read_bytes() == complete
+    geohp.change(*dates, out, matrix=matrix)
+    assert out.read_bytes() == complete
+    assert matrix.exists()
+
+
 @pytest.mark.parametrize("which", ["old", "new", "confidence"])
 @pytest.mark.parametrize("when", [1, 2])
 def test_maps_that_change_while_they_are_read_give_no_comparison(dates, tmp_path, which, when):

@@ -97,6 +97,23 @@ def test_what_was_stopped_half_way_replaces_only_what_it_was_to_make(scene, tmp_
     assert precious == {"a.qml", "a.json", "b.geojson"}
 
 
+def test_what_begins_anew_replaces_no_map_that_is_complete(scene, three_fields, write_scene, tmp_path, monkeypatch):
+    labels, polygons = tmp_path / "a.tif", tmp_path / "a.geojson"
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):  # noqa: PT012
+        patch.setattr("geohp.inference.map_scene._write_polygons", lambda *_: 1 / 0)
+        geohp.segment_file(scene, labels, classes=2, polygons=polygons)
+    map_of_the_first = labels.read_bytes()
+    other = write_scene(three_fields[:, ::-1].copy(), "other.tif")
+    with pytest.raises(OutputError, match=r"unfinished work with another .*restart=True"):
+        geohp.segment_file(other, labels, classes=2, polygons=polygons)
+    for image in (other, scene):
+        with pytest.raises(OutputError, match=r"a\.tif: exists already"):
+            geohp.segment_file(image, labels, classes=2, polygons=polygons, restart=True)
+    assert labels.read_bytes() == map_of_the_first
+    assert geohp.segment_file(other, labels, classes=2, polygons=polygons, restart=True, overwrite=True).polygons > 0
+    assert labels.read_bytes() != map_of_the_first
+
+
 def test_nothing_begins_where_anything_is_in_the_way(scene, tmp_path, monkeypatch):
     monkeypatch.setattr("geohp.inference.rasters.written_rasters", lambda *_: pytest.fail("work has begun"))
     products = Products(tmp_path / "a.tif", polygons=tmp_path / "a.geojson", qml=True, stac=True)

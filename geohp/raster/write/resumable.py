@@ -80,9 +80,9 @@ class ResumableRasterWriter:
             identity: all that the pixels and the cut into blocks depend on, JSON-able: input, model, window, block.
                 Where it differs from the earlier run's, the first differing key is named.
             also: further files, which are made of the outputs within the ``with`` block.
-            restart: delete what an earlier run left.
+            restart: delete what an earlier run left, but for outputs that it has completed.
             overwrite: existing outputs will be replaced. If not, those are refused that another process has completed
-                since the caller looked, unless it was stopped before all was in place.
+                since the caller looked, unless it was stopped before all was in place and is gone on with.
 
         Raises:
             OutputError: a folder is missing or not writable, an output is a folder or exists, another process works on
@@ -98,7 +98,7 @@ class ResumableRasterWriter:
         try:
             first = next(iter(outputs))
             for path in outputs:
-                if not overwrite and not is_half_published(first, path):
+                if not overwrite and (restart or not is_half_published(first, path)):
                     refuse_existing(path)
             return cls(outputs, grid, lock, _prepare(folder, described, restart=restart), also)
         except BaseException as error:

@@ -444,6 +444,8 @@ def test_a_run_stopped_amid_moving_may_finish(
         finish(tmp_path)
     assert names(tmp_path) == [".labels.tif.geohp", "labels.tif"]
     assert is_half_published(tmp_path / "labels.tif")
+    with pytest.raises(OutputError, match=r"labels\.tif: exists already"):
+        ResumableRasterWriter.open(outputs(tmp_path), GRID, IDENTITY, restart=True, overwrite=False)
     assert finish(tmp_path) == []
     assert contents(tmp_path) == whole
     assert not is_half_published(tmp_path / "labels.tif")
