@@ -104,11 +104,25 @@ def map_scenes(
 
 
 def _in_area(paths: list[str], options: MapOptions) -> list[str]:
-    """The scenes that have a share in the area asked for; of those that cannot be opened, it will be told later."""
+    """The scenes that have a share in the area asked for; of those that cannot be opened or placed, it is told later.
+
+    Raises:
+        SourceError: none has, or all that may have one do not say where they lie.
+    """
     area = asked_area(options)
     if area is None:
         return paths
-    inside = [path for path in paths if _meets(area, path)]
+    inside: list[str] = []
+    unplaced: list[SourceError] = []
+    for path in paths:
+        try:
+            if not _meets(area, path):
+                continue
+        except SourceError as error:
+            unplaced.append(error)
+        inside.append(path)
+    if unplaced and len(unplaced) == len(inside):
+        raise unplaced[0]
     if not inside and paths:
         problem = f"{area.name} lies beside all {len(paths)} scenes: they share no pixel"
         raise SourceError(problem, "check its coordinates and CRS")

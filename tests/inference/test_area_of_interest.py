@@ -175,6 +175,16 @@ def test_of_many_scenes_those_elsewhere_get_no_map(write_scene, three_fields, tm
         geohp.segment_files([west, tmp_path / "east.tif"], tmp_path / "maps", classes=3, aoi=far)
 
 
+def test_of_many_scenes_those_that_lie_nowhere_are_told(write_scene, three_fields, tmp_path):
+    west, nowhere = write_scene(three_fields, "west.tif"), write_scene(three_fields, "nowhere.tif", crs=None)
+    area = area_file(tmp_path / "area.gpkg", west, (20, 20, 180, 100))
+    batch = geohp.segment_files([nowhere, west], tmp_path / "maps", classes=3, aoi=area)
+    assert [bool(result.files) for result in batch.maps] == [False, True]
+    assert "nowhere.tif has no coordinate reference system" in batch.maps[0].error
+    with pytest.raises(DataError, match=r"nowhere\.tif has no coordinate reference system"):
+        geohp.segment_files([nowhere], tmp_path / "others", classes=3, aoi=area)
+
+
 def test_mistakes_are_told_before_anything_is_computed(write_scene, three_fields, tmp_path, monkeypatch):
     monkeypatch.setattr("geohp.inference.rasters.written_rasters", lambda *_: pytest.fail("work has begun"))
     scene = write_scene(three_fields)
