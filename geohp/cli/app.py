@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -116,9 +118,41 @@ for panel, commands in _PANELS.items():
         app.command(name, cls=_Command, epilog=epilog(name), rich_help_panel=panel)(reporting(command))
 
 
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory")
+"""Words of torch where a CPU or a GPU has no more memory to give."""
+_BYTES_ASKED = re.compile(r"you tried to allocate (\d+) bytes")
+_LESS_MEMORY = (
+    "use less at once: a smaller --window or fewer --workers for maps, a smaller train.batch_size for training"
+)
+
+
 def _terminate(number: int, frame: object) -> None:
     """Who is asked to end ends as in an interrupt: nothing half done, and a word of what is kept."""
     raise KeyboardInterrupt(number)
+
+
+def _known(error: MemoryError | OSError | RuntimeError) -> GeohpError | None:
+    """What the system, or torch, says for a user, with what is kept of the work; ``None`` where that is no sentence."""
+    text = str(error)
+    if _lacks_memory(error):
+        asked = _BYTES_ASKED.search(text)
+        size = f"{int(asked[1]) / 1e9:,.1f} GB were asked for at once" if asked else text.partition("\n")[0]
+        known = GeohpError(f"the memory does not suffice{f' ({size})' if size else ''}", _LESS_MEMORY)
+    elif isinstance(error, OSError) and error.filename is not None:
+        # Names that are too long, folders that may not be looked into.
+        known = GeohpError(f"{error.filename}: {error.strerror}")
+    else:
+        return None
+    known.__cause__ = error
+    for note in getattr(error, "__notes__", ()):
+        known.add_note(note)
+    return known
+
+
+def _lacks_memory(error: MemoryError | OSError | RuntimeError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def main() -> None:
@@ -141,14 +175,11 @@ def main() -> None:
     except GeohpError as error:
         terminal.show_error(error)
         sys.exit(2)
-    except OSError as error:
-        if error.filename is None:
+    except (MemoryError, OSError, RuntimeError) as error:
+        known = _known(error)
+        if known is None:
             raise
-        # Names that are too long, folders that may not be looked into: what the system says of a file is the sentence.
-        terminal.show_error(GeohpError(f"{error.filename}: {error.strerror}"))
-        sys.exit(2)
-    except MemoryError as error:
-        terminal.show_error(GeohpError(f"the memory does not suffice{f' ({error})' if str(error) else ''}"))
+        terminal.show_error(known)
         sys.exit(2)
     except KeyboardInterrupt as interrupt:  # at the very beginning or end
         sys.exit(_told(interrupt))

@@ -1,5 +1,6 @@
 """Whatever is wrong with paths, outputs, options and configurations is found before torch is imported."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -173,13 +174,41 @@ def test_a_corrupt_file_names_what_maps_the_rest(workplace):
     assert mapped.returncode == 0
 
 
-def test_memory_that_does_not_suffice_is_a_sentence(monkeypatch, capsys):
-    def fill_it():
-        raise MemoryError("Unable to allocate 3.2 TiB")
+@pytest.mark.parametrize(
+    ("fill_it", "says"),
+    [
+        (lambda: _raise(MemoryError("Unable to allocate 3.2 TiB")), " (Unable to allocate 3.2 TiB)"),
+        (lambda: torch.empty(10**15), " (4,000,000.0 GB were asked for at once)"),
+        (lambda: _raise(torch.OutOfMemoryError("CUDA out of memory. Tried to")), " (CUDA out of memory. Tried to)"),
+        (lambda: _raise(OSError(errno.ENOMEM, "Cannot allocate memory")), " ([Errno 12] Cannot allocate memory)"),
+        (lambda: _raise(MemoryError()), ""),
+    ],
+)
+def test_memory_that_does_not_suffice_is_a_sentence(monkeypatch, capsys, fill_it, says):
+    def run():
+        try:
+            fill_it()
+        except Exception as error:
+            error.add_note("3 finished block(s) are kept")
+            raise
 
-    monkeypatch.setattr(commands, "app", fill_it)
+    monkeypatch.setattr(commands, "app", run)
     monkeypatch.setattr(commands.terminal, "show_log", lambda: None)
     monkeypatch.setattr(commands.signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit, match="2"):
         commands.main()
-    assert "the memory does not suffice (Unable to allocate 3.2 TiB)" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith(f"geohp: error: the memory does not suffice{says}; use less at once: a smaller --window")
+    assert said[1:] == ["geohp: 3 finished block(s) are kept"]
+
+
+def test_what_nobody_foresaw_is_no_sentence(monkeypatch):
+    monkeypatch.setattr(commands, "app", lambda: _raise(RuntimeError("a bug")))
+    monkeypatch.setattr(commands.terminal, "show_log", lambda: None)
+    monkeypatch.setattr(commands.signal, "signal", lambda *_: None)
+    with pytest.raises(RuntimeError, match="a bug"):
+        commands.main()
+
+
+def _raise(error):
+    raise error
