@@ -225,7 +225,7 @@ def check_map(scene: str | Path | Scene, products: Products, options: MapOptions
     _check_products(name, products, options)
     check_scene_mapping(scene, options)
     if products.polygons is not None:
-        _check_measuring(scene)
+        _check_measuring(scene, products.polygons)
 
 
 def _check_products(scene: str, products: Products, options: MapOptions) -> None:
@@ -233,15 +233,18 @@ def _check_products(scene: str, products: Products, options: MapOptions) -> None
     products.check(overwrite=options.overwrite, inputs=inputs, input_layer=options.aoi_layer, restart=options.restart)
 
 
-def _check_measuring(scene: str | Path | Scene) -> None:
-    """Refuse polygons where their areas cannot be told, before the hours that the raster takes."""
+def _check_measuring(scene: str | Path | Scene, polygons: str | Path) -> None:
+    """Refuse polygons whose areas or places cannot be told, before the hours that the raster takes."""
     from geohp.vector.measures import PixelAreas
+    from geohp.vector.targets import check_on_earth
 
     if isinstance(scene, Scene):
-        PixelAreas(scene.grid)
-        return
-    with opened_raster(scene) as (dataset, _):
-        PixelAreas(Grid.of(dataset))
+        grid = scene.grid
+    else:
+        with opened_raster(scene) as (dataset, _):
+            grid = Grid.of(dataset)
+    PixelAreas(grid)
+    check_on_earth(polygons, grid.map_crs)
 
 
 def _write_the_rest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import signal
 import threading
@@ -25,6 +26,8 @@ import pyogrio.raw
 import shapely
 
 from geohp.files.plain_names import plain_name
+
+logger = logging.getLogger(__name__)
 
 _ROWS = 2**16  # in a row group of a Parquet file
 
@@ -81,7 +84,9 @@ class Batches:
         if self.geometry_type == "MultiPolygon":
             geometry = [g if isinstance(g, shapely.MultiPolygon) else shapely.MultiPolygon([g]) for g in geometry]
         plain = pa.Table.from_pandas(frame.drop(columns=self._geometry), preserve_index=False)
-        encoded = pa.array(shapely.to_wkb(np.asarray(geometry, object), output_dimension=2), pa.binary())
+        # As polygonize makes them, and GeoParquet's metadata say: what was cut at an edge may go round otherwise.
+        oriented = shapely.orient_polygons(np.asarray(geometry, object))
+        encoded = pa.array(shapely.to_wkb(oriented, output_dimension=2), pa.binary())
         return plain.append_column(self._geometry, encoded).replace_schema_metadata()
 
     def _schema(self, frame: geopandas.GeoDataFrame) -> Any:
@@ -102,9 +107,16 @@ def write_batches(batches: Batches, draft: Path, layer: str, driver: str) -> Non
         batches: the polygons.
         draft: file to write, or a GeoPackage to write the layer into in the place of one of its name.
         layer: name of the layer.
-        driver: of :data:`geohp.vector.targets.DRIVERS`. GeoJSON is reprojected to WGS 84, as its standard demands.
+        driver: of :data:`geohp.vector.targets.DRIVERS`. GeoJSON is reprojected to WGS 84, as its standard demands;
+            polygons without a CRS keep their coordinates in it.
     """
     options: dict[str, str] = dict(_OPTIONS[driver])
+    if driver == "GeoJSON" and batches.crs is None:
+        del options["RFC7946"]  # by which all that lies beyond 180 degrees would be cut away
+        logger.warning(
+            "polygons without a coordinate reference system: programs take their coordinates in GeoJSON for degrees; "
+            "GeoPackage, FlatGeobuf and Parquet say that there is none"
+        )
     if driver == "GPKG" and batches.crs is None and pyogrio.__gdal_version__ < (3, 9):
         options["SRID"] = "-1"  # "undefined Cartesian"; later releases can say that there is none
     reader = pa.RecordBatchReader.from_batches(batches.schema, iter(batches))

@@ -16,7 +16,7 @@ from geohp.errors import OutputError
 from geohp.files.plain_names import plain_name
 from geohp.style import categorised_qml
 from geohp.vector.formats import Batches, write_batches
-from geohp.vector.targets import class_table
+from geohp.vector.targets import class_table, layers_of
 
 FAILURES = (OSError, sqlite3.Error, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
 
@@ -38,13 +38,18 @@ def write_geopackage(batches: Batches, path: Path, draft: Path, legend: Sequence
         path: the GeoPackage, which may not exist; its other layers are kept.
         draft: where to make the copy.
         legend: the classes.
-        layer: name of the layer.
+        layer: name of the layer. One that is there by this name but for capitals, which are nothing to a GeoPackage,
+            is replaced and keeps them.
 
     Raises:
         OutputError: another program is writing to the GeoPackage.
     """
+    present: dict[str, str] = {}
     if path.exists():
         _snapshot(path, draft)
+        present = {name.lower(): name for name in layers_of(path)}
+    table = class_table(layer)
+    layer, table = (present.get(name.lower(), name) for name in (layer, table))
     columns = pd.DataFrame(
         {
             "id": np.array([c.id for c in legend], np.int64),
@@ -54,7 +59,7 @@ def write_geopackage(batches: Batches, path: Path, draft: Path, legend: Sequence
     )
     write_batches(batches, draft, layer, "GPKG")
     with plain_name(draft) as name:
-        pyogrio.write_dataframe(columns, name, layer=class_table(layer), driver="GPKG", append=False)
+        pyogrio.write_dataframe(columns, name, layer=table, driver="GPKG", append=False)
     with closing(sqlite3.connect(draft)) as database, database:
         _store_style(database, layer, categorised_qml(legend))
 

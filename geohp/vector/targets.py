@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from geohp.classes import unprintable
-from geohp.errors import OutputError
+from geohp.errors import OutputError, VectorError
 from geohp.files.checks import check_output, check_suffix, refuse_existing
 from geohp.files.plain_names import plain_name
+from geohp.raster.grid import transformer
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf", ".parquet": "Parquet"}
 """What GDAL calls the formats, by suffix."""
@@ -51,6 +53,24 @@ def check_target(
     if not overwrite:
         refuse_taken(path, layer)
     return path
+
+
+def check_on_earth(path: str | Path, crs: Any) -> None:
+    """Refuse GeoJSON, which is in degrees of WGS 84, of polygons from whose CRS nothing leads there.
+
+    Args:
+        path: the file to be written.
+        crs: of the polygons, as :func:`geohp.raster.grid.parse_crs` takes it; ``None`` for none.
+
+    Raises:
+        VectorError: with the formats that will do.
+    """
+    if crs is None or Path(path).suffix.lower() != ".geojson":
+        return
+    try:
+        transformer(crs, "EPSG:4326")
+    except VectorError as error:
+        raise VectorError(f"{path}: {error.problem}, which GeoJSON is in", "write .gpkg, .fgb or .parquet") from error
 
 
 def _can_be_layer(name: str) -> bool:

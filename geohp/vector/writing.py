@@ -22,7 +22,7 @@ from geohp.style import categorised_qml
 from geohp.vector.formats import Batches, write_batches, write_parquet
 from geohp.vector.geopackage import FAILURES, write_geopackage
 from geohp.vector.polygonize import PolygonizeOptions, open_polygons
-from geohp.vector.targets import DRIVERS, check_target, refuse_taken
+from geohp.vector.targets import DRIVERS, check_on_earth, check_target, refuse_taken
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -40,7 +40,8 @@ def write_polygons(
 
     ``.gpkg`` gets the layer, an attribute table of the classes (id, name, colour) named ``classes``
     (``<layer>_classes`` beside a layer of another name), and the QGIS style that colours the layer by class.
-    Other layers of an existing GeoPackage are kept. ``.geojson`` is reprojected to WGS 84 as its standard demands,
+    Other layers of an existing GeoPackage are kept. ``.geojson`` is reprojected to WGS 84 as its standard demands
+    (where polygons have no CRS, coordinates stay as they are, with a warning),
     ``.fgb`` and ``.parquet`` keep the CRS; these hold the one layer and are replaced as a whole.
 
     The file is made beside its place under a temporary name and moved there when complete; an existing file stays as it
@@ -60,7 +61,8 @@ def write_polygons(
     Raises:
         OutputError: an unknown suffix, a folder that is missing or cannot be written to, something there already
             without ``overwrite``, a GeoPackage that another program is writing to.
-        VectorError: a frame of other things than polygons with a class, or with columns that no file can hold.
+        VectorError: a frame of other things than polygons with a class, or with columns that no file can hold; GeoJSON
+            of a CRS from which nothing leads to WGS 84.
     """
     path = check_target(path, layer=layer, overwrite=overwrite)
     _check_frame(polygons, path)
@@ -90,7 +92,8 @@ def _check_frame(polygons: Any, path: Path) -> None:
         taken = "geom" if pd.api.types.is_integer_dtype(numbers) and numbers.is_unique else "fid"
         if taken in names and taken != polygons.active_geometry_name:
             raise VectorError(f"GeoPackages have a column {taken!r} of their own", "rename that of the polygons")
-    if "class_id" not in polygons or not pd.api.types.is_integer_dtype(polygons["class_id"]):
+    numbered = "class_id" in polygons and pd.api.types.is_integer_dtype(polygons["class_id"])
+    if not numbered or polygons["class_id"].hasnans:
         raise VectorError("the polygons have no column 'class_id' of whole numbers", "add the label of each")
     unlike = ~polygons.geom_type.isin(["Polygon", "MultiPolygon"])
     if unlike.any():
@@ -134,10 +137,11 @@ def polygonize_file(labels: str | Path | DataArray, path: str | Path, options: P
     path = check_target(
         path, layer=options.layer, overwrite=may_replace, inputs=area_files(options), input_layer=options.aoi_layer
     )
-    if options.qml:
+    if options.qml and path.suffix.lower() != ".gpkg":
         style = path.with_suffix(".qml")
         check_output(style, overwrite=options.overwrite or is_half_published(path, style))
     with open_polygons(labels, options) as polygons:
+        _check_frame(polygons.empty(), path)
         batches = Batches(polygons.batches(), polygons.empty(), several_parts=polygons.clip is not None)
         asked = options.overwrite
         write_layer(batches, path, polygons.classes, options.layer, qml=options.qml, overwrite=asked)
@@ -165,6 +169,7 @@ def write_layer(
             unless it was stopped before all was in place.
     """
     suffix = path.suffix.lower()
+    check_on_earth(path, batches.crs)
     also = [path.with_suffix(".qml")] if qml and suffix != ".gpkg" else []
     with atomic_write(path, *also, failures=FAILURES) as draft:
         if not overwrite and not is_half_published(path):

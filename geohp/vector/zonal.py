@@ -22,6 +22,7 @@ from geohp.raster.read.labels import LabelRaster, opened_raster, warped_to
 from geohp.raster.read.quantities import QuantityRaster
 from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 from geohp.raster.read.validity import alpha_bands
+from geohp.raster.sources.paths import is_remote
 from geohp.vector.regions import Regions
 from geohp.vector.value_counts import ValueCounts
 
@@ -42,7 +43,7 @@ class Statistics:
 
     Attributes:
         raster: a path or URL that GDAL opens, or an array with rioxarray's CRS and transform; its first band.
-        operations: out of count, sum, mean, std, min, max, median and p0 to p100 (percentiles).
+        operations: out of count, sum, mean, std, min, max, median and p0 to p100 (percentiles, to four digits).
         columns: what they are called; by default the raster's name, an underscore and the operation's.
         of_map: whether the raster must be of the label map, and lie on its pixel grid.
     """
@@ -60,6 +61,9 @@ class Statistics:
                 raise VectorError(f"{operation!r} is no statistic", f"choose from {known}, {_EXAMPLE}")
         if not self.operations:
             raise VectorError(f"{self.name}: name the statistics to compute, {_EXAMPLE}")
+        if self.columns is not None and len(self.columns) != len(self.operations):
+            problem = f"{self.name}: {len(self.columns)} columns are named for {len(self.operations)} statistics"
+            raise VectorError(problem, "name one for each")
 
     @classmethod
     def parse(cls, text: str) -> Statistics:
@@ -77,7 +81,9 @@ class Statistics:
     def name(self) -> str:
         """What the raster is called in columns."""
         if isinstance(self.raster, str | Path):
-            return re.sub(r"\W+", "_", Path(str(self.raster)).stem).strip("_") or "raster"
+            text = str(self.raster)
+            place = text.partition("?")[0] if is_remote(text) else text  # what follows may be a signature
+            return re.sub(r"\W+", "_", Path(place).stem).strip("_") or "raster"
         return str(getattr(self.raster, "name", None) or "raster")
 
     @property
@@ -93,7 +99,7 @@ def confidence_of(raster: str | Path | DataArray) -> Statistics:
 
 
 class _Sums(NamedTuple):
-    """What adds up over the blocks of a region."""
+    """What adds up over the blocks of a region; squares are those of deviations from the mean."""
 
     pixels: float
     total: float
@@ -103,8 +109,12 @@ class _Sums(NamedTuple):
 
     def plus(self, other: _Sums) -> _Sums:
         """Those of both together."""
+        squares = self.squares + other.squares
+        if self.pixels and other.pixels:  # the deviations of their means are added (Chan, Golub and LeVeque)
+            apart = other.total / other.pixels - self.total / self.pixels
+            squares += apart**2 * (self.pixels * other.pixels / (self.pixels + other.pixels))
         return _Sums(
-            self.pixels + other.pixels, self.total + other.total, self.squares + other.squares,
+            self.pixels + other.pixels, self.total + other.total, squares,
             min(self.least, other.least), max(self.most, other.most),
         )  # fmt: skip
 
@@ -150,11 +160,13 @@ class ZonalAccumulator:
             SceneError: the raster cannot be read.
         """
         values, valid = self._read(block)
-        zeroed = np.where(valid, values, 0)
+        counts, totals = parts.sums(valid), parts.sums(np.where(valid, values, 0))
+        # From the mean: squares of large values, such as times, have not the digits for what they differ by.
+        means = np.append(0, totals / np.maximum(counts, 1))[parts.ids]
         columns = (
-            parts.sums(valid),
-            parts.sums(zeroed),
-            parts.sums(zeroed * zeroed),
+            counts,
+            totals,
+            parts.sums(np.where(valid, values - means, 0) ** 2),
             parts.minima(np.where(valid, values, np.inf)),
             -parts.minima(np.where(valid, -values, np.inf)),
         )
@@ -168,8 +180,9 @@ class ZonalAccumulator:
         """The columns of regions that are complete, which are forgotten; NaN where a region has no valid pixel."""
         sums = np.array([self._sums.pop(region) for region in regions.tolist()], np.float64).reshape(-1, 5)
         columns = _moments(sums)
-        if self._ranks:
-            columns |= zip(self._ranks, self._values.take(regions, [*self._ranks.values()]), strict=True)
+        if self._ranks:  # rounded a little, but never beyond all values
+            percentiles = np.clip(self._values.take(regions, [*self._ranks.values()]), columns["min"], columns["max"])
+            columns |= zip(self._ranks, percentiles, strict=True)
         return {name: columns[operation] for name, operation in zip(self._columns, self._operations, strict=True)}
 
 
@@ -183,7 +196,7 @@ def _moments(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
             "count": count,
             "sum": total * some,
             "mean": mean,
-            "std": np.sqrt(np.maximum(squares / count - mean**2, 0)),
+            "std": np.sqrt(squares / count),
             "min": least * some,
             "max": most * some,
         }

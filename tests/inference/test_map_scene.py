@@ -228,6 +228,9 @@ def test_polygons_that_cannot_be_measured_are_refused_before_the_map_is_made(wri
     out = tmp_path / "map.tif"
     with pytest.raises(VectorError, match="does not reach"):
         geohp.segment_file(beyond, out, classes=3, polygons=tmp_path / "map.gpkg")
+    site = write_scene(three_fields, crs='LOCAL_CS["site",UNIT["metre",1]]', transform=from_origin(0, 0, 1, 1))
+    with pytest.raises(VectorError, match="GeoJSON is in"):
+        geohp.segment_file(site, out, classes=3, polygons=tmp_path / "map.geojson")
     assert not [path for path in tmp_path.iterdir() if "map" in path.name]
     geohp.segment_file(beyond, out, classes=3)
     assert out.exists()

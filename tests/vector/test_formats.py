@@ -16,7 +16,7 @@ import pytest
 import shapely
 
 from geohp.classes import LandCoverClass
-from geohp.errors import OutputError
+from geohp.errors import OutputError, VectorError
 from geohp.vector import formats
 from geohp.vector.formats import Batches, write_parquet
 from geohp.vector.writing import write_layer
@@ -53,6 +53,15 @@ def test_a_parquet_file_says_where_and_what_its_polygons_are(tmp_path):
     back = geopandas.read_parquet(tmp_path / "a.parquet")
     assert back["area_m2"].tolist() == [6, 8, 0, 14]
     assert back.crs == "EPSG:25832"
+
+
+def test_polygons_go_round_as_the_file_says(tmp_path):
+    clockwise = frame(0, 2)
+    clockwise.geometry = clockwise.geometry.reverse()
+    write_layer(batches(clockwise), tmp_path / "a.parquet", CLASSES, "landcover")
+    rings = geopandas.read_parquet(tmp_path / "a.parquet").exterior
+    assert not clockwise.exterior.is_ccw.any()
+    assert rings.is_ccw.all()
 
 
 def test_a_parquet_file_without_rows_or_crs(tmp_path):
@@ -142,6 +151,19 @@ def test_geojson_is_precise_to_less_than_a_pixel_of_a_centimetre(tmp_path):
     assert back.to_crs(25832).area[0] == pytest.approx(0.02, rel=0.05)
     corners = json.loads((tmp_path / "a.geojson").read_text())["features"][0]["geometry"]["coordinates"][0]
     assert shapely.is_ccw(shapely.linearrings(corners))
+
+
+def test_geojson_keeps_coordinates_that_are_no_degrees(tmp_path, caplog):
+    write_layer(Batches([frame(0, 2, crs=None)], frame(0, 0, crs=None)), tmp_path / "a.geojson", CLASSES, "landcover")
+    assert geopandas.read_file(tmp_path / "a.geojson").total_bounds.tolist() == [500000, 5538000, 500002, 5538002]
+    assert "in GeoJSON for degrees" in caplog.text
+
+
+def test_geojson_of_places_that_are_not_on_earth_is_refused(tmp_path):
+    site = frame(0, 1, crs='LOCAL_CS["site",UNIT["metre",1]]')
+    with pytest.raises(VectorError, match=r"'site'.*GeoJSON is in; write \.gpkg"):
+        write_layer(Batches([site], site), tmp_path / "a.geojson", CLASSES, "landcover")
+    write_layer(Batches([site], site), tmp_path / "a.fgb", CLASSES, "landcover")
 
 
 def test_a_geopackage_has_its_classes_and_the_style_that_qgis_takes(tmp_path):

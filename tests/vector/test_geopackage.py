@@ -29,6 +29,7 @@ from geohp.style import categorised_qml
 from geohp.vector.polygonize import polygonize
 from geohp.vector.survey import Survey
 from geohp.vector.writing import polygonize_file, write_polygons
+from geohp.vector.zonal import Statistics
 
 CLASSES = (LandCoverClass(0, 'Wald & "Wiese" <1>', "#00ff10"), LandCoverClass(1, "Straße", "#808080"))
 
@@ -198,6 +199,7 @@ def test_parquet(tmp_path):
         (lambda frame: frame.geometry, "no GeoDataFrame"),
         (lambda frame: frame.drop(columns="class_id"), "no column 'class_id'"),
         (lambda frame: frame.assign(class_id=[None, *frame["class_id"][1:]]), "no column 'class_id'"),
+        (lambda frame: frame.astype({"class_id": "Int64"}).replace({"class_id": {0: pd.NA}}), "no column 'class_id'"),
         (lambda frame: frame.set_geometry(frame.centroid), "hold no polygon but Point"),
         (lambda frame: frame.set_geometry([None, *frame.geometry[1:]], crs=frame.crs), "no polygon but nothing"),
         (lambda frame: frame.assign(Area_M2=1), "two columns are called 'area_m2'"),
@@ -218,6 +220,30 @@ def test_columns_of_a_geopackage_s_own_are_refused_in_frames(tmp_path):
             write_polygons(own, tmp_path / "a.gpkg")
     write_polygons(polygons.assign(fid=range(7, 7 + len(polygons))), tmp_path / "a.gpkg")
     assert rows(tmp_path / "a.gpkg", "SELECT min(fid) FROM landcover") == [(7,)]
+
+
+def test_columns_of_a_geopackage_s_own_are_refused_where_statistics_are_called_so(tmp_path):
+    array = big_map(8)
+    for own in ("geom", "FID"):
+        with pytest.raises(VectorError, match="of their own"):
+            polygonize_file(array, tmp_path / "a.gpkg", stats=[Statistics(array, ("mean",), (own,))])
+
+
+@pytest.mark.parametrize(("present", "layer"), [("Fields", "fields"), ("CLASSES", "landcover")])
+def test_layers_whose_names_differ_by_capitals_are_one(tmp_path, present, layer):
+    path = write_polygons(some_polygons(), tmp_path / "a.gpkg", layer=present)
+    with pytest.raises(OutputError, match="already"):
+        write_polygons(some_polygons(), path, layer=layer)
+    fewer = some_polygons(size=4)
+    write_polygons(fewer, path, layer=layer, overwrite=True)
+    assert rows(path, f"SELECT count(*) FROM {layer}") == [(len(fewer),)]
+    assert rows(path, f"SELECT count(*) FROM layer_styles WHERE lower(f_table_name) = '{layer}'") == [(1,)]
+
+
+def test_a_style_that_is_not_written_is_in_nobody_s_way(tmp_path):
+    (tmp_path / "a.qml").write_text("the scene's own")
+    polygonize_file(big_map(8), tmp_path / "a.gpkg", qml=True)
+    assert (tmp_path / "a.qml").read_text() == "the scene's own"
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".fgb", ".parquet"])

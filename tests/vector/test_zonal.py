@@ -99,6 +99,24 @@ def test_in_many_blocks_many_values(tmp_path):
         np.testing.assert_allclose(found.loc[row, columns].astype(float), expected, rtol=2e-5)
 
 
+def test_what_large_values_differ_by_is_theirs():
+    """Seconds since 1970: of their squares no digit would be left for the deviation."""
+    labels = np.zeros((60, 60), np.uint8)
+    labels[20:40, 20:40] = 1
+    times = 1.7e9 + np.random.default_rng(0).normal(0, 5, labels.shape)
+    wanted = Statistics(raster(times, name="t"), ("mean", "std", "min", "max", "p0", "median", "p100"))
+    for side in (7, 100):
+        found = polygonize(raster(labels), stats=[wanted], block_px=side)
+        for label in (0, 1):
+            np.testing.assert_allclose(found["t_std"][label], times[labels == label].std(), rtol=1e-6)
+            row = found.loc[label]
+            assert row["t_min"] <= row["t_p0"] <= row["t_median"] <= row["t_p100"] <= row["t_max"]
+
+
+def test_columns_do_not_tell_what_gives_access():
+    assert Statistics.parse("https://host/data/dsm.tif?token=head.body.signature:mean").names == ["dsm_mean"]
+
+
 def test_scale_offset_and_nodata(tmp_path):
     with rasterio.open(
         tmp_path / "t.tif", "w", driver="GTiff", width=2, height=2, count=1, dtype="int16", nodata=-1,
@@ -204,6 +222,11 @@ def test_rotated_maps_and_control_points():
 def test_mistakes_are_one_sentence(stats, message):
     with pytest.raises(GeohpError, match=message):
         polygonize(raster(np.zeros((2, 2), np.uint8)), stats=stats)
+
+
+def test_each_statistic_has_a_column():
+    with pytest.raises(VectorError, match="1 columns are named for 2 statistics; name one for each"):
+        Statistics("dsm.tif", ("mean", "min"), ("height",))
 
 
 def test_rasters_that_do_not_fit():
