@@ -46,7 +46,7 @@ class FitOptions:
     backbone: str | None = None
     weights: str | Path | None = None
     block: int | None = None
-    bands: Sequence[int | str] | None = None
+    bands: int | str | Sequence[int | str] | None = None
     scaling: str | None = None
     seed: int = 0
     split_covers: bool = False

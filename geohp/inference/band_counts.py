@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from geohp.errors import ConfigError, SceneError
+from geohp.raster.read.bands import BandRequest, band_list
 from geohp.raster.read.scene import Scene
 
 
-def check_band_count(bands: str | Sequence[int | str], channels: int, name: str) -> None:
+def check_band_count(bands: BandRequest, channels: int, name: str) -> None:
     """Refuse another number of bands than the model takes."""
-    count = len(bands.split(",") if isinstance(bands, str) else bands)
+    count = len(band_list(bands) or ())
     if count != channels:
         problem = f"{{option}}: {count} named, but {name} takes {channels}"
         remedy = f"name {channels}, or ask for a number of classes to find them on the scenes themselves"

@@ -30,11 +30,12 @@ from geohp.options import FitOptions, WindowOptions
 from geohp.progress import Progress, no_progress
 from geohp.raster.area_of_interest import AreaOfInterest
 from geohp.raster.grid import Grid
+from geohp.raster.read.bands import BandRequest, band_list
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.inputs import scene_input
 from geohp.raster.read.lazy import LazyScene
 from geohp.raster.read.scaling import parse_rule
-from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
+from geohp.raster.read.scene import ScalingRequest, Scene, open_scene
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -161,7 +162,7 @@ class Segmenter:
         card, channels = self.model.card, self.model.backbone.in_channels
         if bands is not None:
             check_band_count(bands, channels, self.origin or "the model")
-            card = replace(card, bands=tuple(bands.split(",") if isinstance(bands, str) else bands))
+            card = replace(card, bands=band_list(bands))
         if scaling is not None:
             card = replace(card, scaling=parse_rule(scaling).text)
         return Segmenter(self.model.with_card(card), self.device, self.origin)

@@ -16,9 +16,10 @@ from geohp.classes import NODATA_LABEL, QUANTITY_STEPS
 from geohp.errors import GeohpError, VectorError
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid
+from geohp.raster.read.bands import BandRequest
 from geohp.raster.read.labels import MODEL_TAG, MOST_UNNAMED, LabelRaster, open_labels, opened_raster, too_many_values
 from geohp.raster.read.quantities import QuantityRaster
-from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
+from geohp.raster.read.scene import ScalingRequest, Scene, open_scene
 from geohp.vector.zonal import check_of_map, dataset_on_grid
 
 if TYPE_CHECKING:

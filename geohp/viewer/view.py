@@ -46,7 +46,7 @@ class ViewOptions:
     polygons: str | Path | None = None
     layer: str | None = None
     confidence: str | Path | DataArray | None = None
-    bands: Sequence[int | str] | None = None
+    bands: int | str | Sequence[int | str] | None = None
     scaling: str = "auto"
     overwrite: bool = False
     progress: Progress = field(default_factory=default_progress)

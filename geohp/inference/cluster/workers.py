@@ -29,8 +29,9 @@ from geohp.model.device import torch_device
 from geohp.model.file import load_model
 from geohp.model.network import LandCoverModel
 from geohp.raster.block import Block
+from geohp.raster.read.bands import BandRequest
 from geohp.raster.read.scaling import Scaling
-from geohp.raster.read.scene import BandRequest, Scene, open_scene
+from geohp.raster.read.scene import Scene, open_scene
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.stored_blocks import StoredBlock, write_block
 from geohp.version import __version__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from geohp.model.file import save_model
 from geohp.model.network import LandCoverModel
 from geohp.options import FitOptions
 from geohp.progress import Progress
+from geohp.raster.read.bands import BandRequest
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.scene import Scene
 from geohp.raster.sources.find import find_images
@@ -159,7 +160,7 @@ class _Scenes:
 
         return [lambda path=path: opened(path) for path in self.paths]  # type: ignore[misc]
 
-    def collection(self, bands: Sequence[int | str] | None, scaling: str) -> SceneCollection:
+    def collection(self, bands: BandRequest, scaling: str) -> SceneCollection:
         """The files, all of which can be opened."""
         collection = SceneCollection(self.paths, bands=bands, scaling=scaling)
         if collection.failed:

@@ -25,7 +25,7 @@ def probe(
     backbone: str | None = None,
     weights: str | Path | None = None,
     block: int | None = None,
-    bands: Sequence[int | str] | None = None,
+    bands: int | str | Sequence[int | str] | None = None,
     scaling: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,

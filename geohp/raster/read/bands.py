@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from geohp.errors import SceneError
+
+BandRequest = int | str | Sequence[int | str] | None
 
 COLOURS = ("red", "green", "blue")
 
@@ -71,7 +73,16 @@ class BandSelection:
     palette_columns: tuple[int, ...] | None = None
 
 
-def select_bands(table: BandTable, requested: Sequence[int | str] | str | None = None) -> BandSelection:
+def band_list(requested: BandRequest) -> tuple[int | str, ...] | None:
+    """Bands as they were asked for, each by itself: of one number, and of a text that is split at its commas, too."""
+    if isinstance(requested, str):
+        return tuple(part.strip() for part in requested.split(",") if part.strip())
+    if requested is None or isinstance(requested, Iterable):
+        return None if requested is None else tuple(requested)
+    return (requested,)
+
+
+def select_bands(table: BandTable, requested: BandRequest = None) -> BandSelection:
     """Resolve the bands somebody asked for, or choose three when nobody asked.
 
     Without a request: red, green and blue by colour interpretation in that order, whatever their order in the
@@ -86,10 +97,9 @@ def select_bands(table: BandTable, requested: Sequence[int | str] | str | None =
     Raises:
         SceneError: a band that is not there; the message lists those that are.
     """
+    requested = band_list(requested)
     if requested is None:
         return _default(table)
-    if isinstance(requested, str):
-        requested = [part for part in requested.split(",") if part.strip()]
     if len(requested) == 0:
         raise SceneError(f"No bands were asked of {table.where}: name at least one of {table}.")
     if table.is_palette and all(isinstance(band, str) and _plain(band) in COLOURS for band in requested):
@@ -119,8 +129,8 @@ def _resolve(table: BandTable, request: int | str) -> int:
     if isinstance(request, str) and not re.fullmatch(r"[-+]?\d+", request.strip()):
         return _by_name(table, request.strip())
     number = int(request)
-    if not 1 <= number <= len(table):
-        raise SceneError(f"{table.where} has no band {number}: bands count from 1, and it has {table}.")
+    if not 1 <= number <= len(table) or (number != request and not isinstance(request, str)):
+        raise SceneError(f"{table.where} has no band {request}: bands count from 1, and it has {table}.")
     return number
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from geohp.errors import SceneError
 from geohp.raster.grid import Grid
+from geohp.raster.read.bands import BandRequest, band_list
 from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
-from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, open_scene
+from geohp.raster.read.scene import ScalingRequest, Scene, open_scene
 
 _SAMPLE_PX = 4 * 1024 * 1024  # of all scenes together
 _LEAST_PX = 1024  # of each
@@ -81,8 +82,7 @@ class SceneCollection:
         Raises:
             ConfigError: a scaling that is not understood, or does not fit the number of channels.
         """
-        requested = bands.split(",") if isinstance(bands, str) else bands
-        self.bands = None if requested is None else tuple(requested)
+        self.bands = band_list(bands)
         self.rule = scaling.rule if isinstance(scaling, Scaling) else parse_rule(scaling).text
         self.failed: dict[str, SceneError] = {}
         self.scenes = [scene for path in map(str, paths) if (scene := self._look_at(path)) is not None]

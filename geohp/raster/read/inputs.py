@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from geohp.raster.read.arrays import nodata_value, packed_dtype, raster_variable
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
+_BAND_VARIABLE = re.compile(r"band_(\d+)")  # as rioxarray calls what it makes of a band
 _MOST_LAST = 4  # so many numbers along the last dimension are taken for colours
 
 
@@ -89,6 +91,7 @@ def _dataset_image(dataset: Dataset) -> DataArray:
 
     assert rioxarray
     image: DataArray = xr.Dataset(planes).to_dataarray("band").rio.write_grid_mapping(first.rio.grid_mapping)
+    image = _numbered(image, planes)
     packed = packed_dtype(first)
     if packed is not None and all(packed_dtype(plane) == packed for plane in planes.values()):
         image.encoding["dtype"] = packed
@@ -101,4 +104,16 @@ def _dataset_image(dataset: Dataset) -> DataArray:
     elif kinds and (None not in different or kinds != {"u"}):
         problem = f"the dataset's variables have different nodata values ({', '.join(map(str, fills.values()))})"
         raise SceneError(problem, "open it with mask_and_scale=True, which makes NaN of each")
+    return image
+
+
+def _numbered(image: DataArray, planes: Mapping[str, DataArray]) -> DataArray:
+    """The image with the numbers of its bands and their file, where rioxarray has made a variable of each band."""
+    numbers = [_BAND_VARIABLE.fullmatch(name) for name in planes]
+    files = {plane.encoding.get("source") for plane in planes.values() if "rasterio_dtype" in plane.encoding}
+    if None in numbers or len(files) != 1:
+        return image
+    image = image.assign_coords(band=[int(number[1]) for number in numbers if number])
+    image.attrs["long_name"] = tuple(planes)
+    image.encoding |= {"rasterio_dtype": str(image.dtype), "source": files.pop()}
     return image

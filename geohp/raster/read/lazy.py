@@ -15,8 +15,9 @@ from rasterio.windows import Window
 from geohp.raster.block import Block
 from geohp.raster.gdal import open_raster
 from geohp.raster.read.arrays import bands_first, packed_dtype, stored_as, to_memory_file
+from geohp.raster.read.bands import BandRequest
 from geohp.raster.read.scaling import Scaling
-from geohp.raster.read.scene import BandRequest, ScalingRequest, Scene, array_name
+from geohp.raster.read.scene import ScalingRequest, Scene, array_name
 from geohp.raster.read.validity import ValidityPlan
 
 if TYPE_CHECKING:

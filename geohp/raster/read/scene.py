@@ -20,7 +20,7 @@ from geohp.raster.block import Block, BlockGrid, check_size
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, numpy_dtype, open_env, open_raster
 from geohp.raster.grid import Grid
 from geohp.raster.read.arrays import packed_dtype, to_memory_file
-from geohp.raster.read.bands import BandSelection, BandTable, select_bands
+from geohp.raster.read.bands import BandRequest, BandSelection, BandTable, band_list, select_bands
 from geohp.raster.read.opened import check_readable, open_dataset, readable
 from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
 from geohp.raster.read.stored_tiles import StoredTiles, known_tiles
@@ -30,7 +30,6 @@ from geohp.raster.read.validity import ValidityPlan
 if TYPE_CHECKING:
     from xarray import DataArray
 
-BandRequest = Sequence[int | str] | str | None
 ScalingRequest = str | Sequence[Any] | Scaling
 
 _SAMPLE_PX = 1024 * 1024
@@ -107,7 +106,7 @@ class Scene:
             self.files = tuple(str(name) for name in dataset.files)
             self.unchanged = UnchangedFiles(path, self.files)
             selection = _select(dataset, path, bands)
-            self.band_request = bands
+            self.band_request = band_list(bands)
             self.bands = selection.numbers
             self._palette = _palette(dataset, selection, path)
             distinct = list(dict.fromkeys(selection.numbers))
@@ -322,7 +321,7 @@ class Scene:
         """What opens other files as this one was opened: numbers of bands; of a colour table what was asked for."""
         if self._palette is None or self.band_request is None:
             return self.bands if self._palette is None else None
-        return tuple(self.band_request.split(",") if isinstance(self.band_request, str) else self.band_request)
+        return self.band_request
 
     @property
     def stored_types(self) -> tuple[StoredType, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 
 from geohp.errors import SceneError
@@ -35,6 +36,15 @@ def test_default_is_red_green_blue_whatever_their_order(order: tuple[str, ...]) 
 )
 def test_default_without_complete_colours(interpretations: tuple[str, ...], expected: tuple[int, ...]) -> None:
     assert select_bands(table(*interpretations)).numbers == expected
+
+
+def test_one_band_needs_no_list() -> None:
+    colours = table("red", "green", "blue")
+    for band in (2, np.int64(2), "2", "green"):
+        assert select_bands(colours, band).numbers == select_bands(colours, [band]).numbers == (2,)
+    assert select_bands(colours, "3, red").numbers == (3, 1)
+    with pytest.raises(SceneError, match=r"no band 1\.5"):
+        select_bands(colours, [1.5])  # type: ignore[list-item]
 
 
 def test_default_by_description_where_colours_are_untagged() -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import rasterio
+import rioxarray
 import torch
 import xarray as xr
 from rasterio.vrt import WarpedVRT
@@ -34,6 +35,21 @@ def test_arrays_tensors_and_samples_are_images(scene, three_fields, kind):
 
 def test_a_single_band_is_an_image(three_fields):
     assert scene_input(three_fields[0]).dims == ("y", "x")
+
+
+def test_variables_that_rioxarray_has_made_of_bands_have_the_opacity_of_their_file(write_scene, three_fields):
+    opacity = np.full((1, *three_fields.shape[1:]), 255, np.uint8)
+    opacity[:, :40] = 0
+    path = write_scene(np.concatenate([three_fields, opacity]), photometric="RGB", alpha="YES")
+    dataset = rioxarray.open_rasterio(path, band_as_variable=True)
+    labels = geohp.segment(path, classes=3)
+    assert (labels[:40] == 255).all()
+    for same in (dataset, dataset.chunk({"y": 64}), dataset[["band_4", "band_1", "band_2", "band_3"]]):
+        np.testing.assert_array_equal(geohp.segment(same, classes=3), labels)
+    chosen = geohp.segment(path, classes=3, bands=[3, 1])
+    np.testing.assert_array_equal(geohp.segment(dataset, classes=3, bands=["band_3", "band_1"]), chosen)
+    # Of other files' bands together nobody knows.
+    assert (geohp.segment(dataset.rename(band_4="other"), classes=3) != 255).all()
 
 
 @pytest.mark.parametrize(
