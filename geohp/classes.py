@@ -62,9 +62,10 @@ def class_mistake(classes: Sequence[LandCoverClass]) -> str:
 def unprintable(name: str) -> bool:
     """Whether a name has a character that no file, page or terminal could show: control characters and ends of lines.
 
-    Unicode's categories: control (Cc), halves of characters (Cs), separators of lines and paragraphs (Zl, Zp).
+    Unicode's categories: control (Cc), halves of characters (Cs), separators of lines and paragraphs (Zl, Zp); and the
+    two that are no characters to XML, which styles are written in.
     """
-    return any(category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
+    return any(category(character) in ("Cc", "Cs", "Zl", "Zp") or character in "\ufffe\uffff" for character in name)
 
 
 def printable(name: str) -> str:

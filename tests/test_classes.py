@@ -15,6 +15,7 @@ from geohp.classes import LandCoverClass, class_mistake, classes_from_json, defa
         ("\x1b[31mred", "[31mred"),
         ("nul\x00", "nul"),
         ("\ud800", ""),
+        ("a\uffff\ufffeb", "a b"),
         ("é 🌲", "é 🌲"),
     ],
 )

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from geohp.classes import LandCoverClass
+from geohp.classes import LandCoverClass, unprintable
 from geohp.errors import OutputError
 from geohp.style import RAMPS, paletted_qml, write_ramp, write_styles
 
@@ -16,6 +16,13 @@ CLASSES = [LandCoverClass(0, "wet & <wild>", "#0077bb"), LandCoverClass(7, "for√
 def entries(qml):
     root = ElementTree.fromstring(qml.split("\n", 1)[1])
     return root, [dict(one.attrib) for one in root.iterfind("pipe/rasterrenderer/colorPalette/paletteEntry")]
+
+
+@pytest.mark.parametrize("character", ["\ufdd0", "\ufffd", "\U0001ffff", "\u202e", "\u00a0", "\U0010ffff"])
+def test_whatever_a_name_may_hold_is_xml(character):
+    assert not unprintable(character)
+    _, found = entries(paletted_qml([LandCoverClass(0, f"a{character}b", "#0077bb")]))
+    assert found[0]["label"] == f"a{character}b"
 
 
 def test_a_raster_has_an_entry_for_each_class():

@@ -134,7 +134,7 @@ def _check(root: yaml.Node, loader: _Loader) -> None:
     def count(node: yaml.Node) -> int:
         if isinstance(node, yaml.ScalarNode):
             if re.search("[\ud800-\udfff]", node.value):
-                raise DocumentError("half a character", node.start_mark.line + 1)
+                node.value = _whole_characters(node.value, node.start_mark.line + 1)
             return 1
         if id(node) in values:
             if not values[id(node)]:
@@ -143,15 +143,28 @@ def _check(root: yaml.Node, loader: _Loader) -> None:
         values[id(node)] = 0
         inner = node.value
         if isinstance(node, yaml.MappingNode):
-            _refuse_twins(node, loader)
             inner = [part for pair in node.value for part in pair]
         total = 1 + sum(map(count, inner))
         if total > _MOST_VALUES:
             raise DocumentError(f"more than {_MOST_VALUES:,} values", node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            _refuse_twins(node, loader)
         values[id(node)] = total
         return total
 
     count(root)
+
+
+def _whole_characters(text: str, line: int) -> str:
+    """A text in which pairs of halves, as JSON escapes characters beyond 65,535, are characters.
+
+    Raises:
+        DocumentError: a half is left.
+    """
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise DocumentError("half a character", line) from error
 
 
 def _refuse_twins(node: yaml.MappingNode, loader: _Loader) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -92,7 +93,8 @@ def run_quickstart(
     drawn = draw_orthophoto(side_px, side_px, seed=seed)
     write_orthophoto(drawn, scene, folder / "truth.tif")
     progress("drawing", 1, 1)
-    config = load_config("quickstart.yaml", [f"data.images={scene}", f"train.seed={seed}", *overrides])
+    images = json.dumps(str(scene), ensure_ascii=False)  # which is YAML, and quotes what a path may hold
+    config = load_config("quickstart.yaml", [f"data.images={images}", f"train.seed={seed}", *overrides])
     run = train(config, out=folder / "run", progress=progress)
     result = segment_file(
         scene,

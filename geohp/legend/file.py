@@ -206,9 +206,9 @@ class Legend:
     def lookup(self, known: Sequence[LandCoverClass] | None = None) -> dict[int, int]:
         """What every label becomes.
 
-        Labels with a name become their class's number. All others keep their own, unless a class of the legend has it
-        or it is none of 0..254: these get, from the smallest label on, the smallest number that is free. Labels
-        that the map declares come before those that it might have.
+        Labels with a name become their class's number, also those that the map calls like a class. All others keep
+        their own, unless a class of the legend has it or it is none of 0..254: these get, from the smallest label on,
+        the smallest number that is free. Labels that the map declares come before those that it might have.
 
         Args:
             known: classes that the map declares; ``None`` where it declares none.
@@ -217,7 +217,9 @@ class Legend:
             class numbers for the labels of the legend, those known, and 0..254; a label is absent where no number is
             left for it.
         """
-        numbers, taken = dict(self.labels), {entry.id for entry in self.classes}
+        ids, taken = {entry.name: entry.id for entry in self.classes}, {entry.id for entry in self.classes}
+        namesakes = {entry.id: ids[name] for entry in known or () if (name := one_spelling(entry.name)) in ids}
+        numbers = namesakes | dict(self.labels)
         for labels in (sorted({entry.id for entry in known or ()}), range(_LARGEST_ID + 1)):
             unnamed = [label for label in labels if label not in numbers]
             keep = {label: label for label in unnamed if 0 <= label <= _LARGEST_ID and label not in taken}
@@ -241,9 +243,9 @@ class Legend:
             others: classes that the map has without declaring them.
         """
         lookup, classes = self.lookup(known), list(self._coloured(known))
-        used = {entry.colour.lower() for entry in classes}
+        used, ids = {entry.colour.lower() for entry in classes}, {entry.id for entry in classes}
         for entry in sorted((*known, *others), key=lambda entry: entry.id):
-            if entry.id not in self.labels and entry.id in lookup:
+            if lookup.get(entry.id, -1) not in {*ids, -1}:
                 colour = _free_colour(entry.colour, used)
                 used.add(colour)
                 classes.append(LandCoverClass(lookup[entry.id], entry.name, colour))

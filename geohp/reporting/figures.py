@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw
 
 from geohp.classes import NODATA_LABEL, LandCoverClass
-from geohp.reporting.plots import as_png, new_figure
+from geohp.reporting.plots import as_png, new_figure, plain
 
 AGNOSTIC, SPECIFIC, BOTH = "#0077bb", "#ee7733", "#aa1155"
 """Colours of positives that are task-agnostic only, task-specific only, and both."""
@@ -45,7 +45,9 @@ def colourise(labels: NDArray[np.uint8], classes: Sequence[LandCoverClass]) -> N
 
 def legend_handles(classes: Sequence[LandCoverClass]) -> list[Patch]:
     """One coloured patch a class, for a matplotlib legend."""
-    return [Patch(facecolor=entry.colour, edgecolor="#777777", linewidth=0.6, label=entry.name) for entry in classes]
+    return [
+        Patch(facecolor=entry.colour, edgecolor="#777777", linewidth=0.6, label=plain(entry.name)) for entry in classes
+    ]
 
 
 def spread(count: int, most: int) -> list[int]:

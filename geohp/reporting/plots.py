@@ -22,6 +22,11 @@ Series = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Steps and values, both (n,)."""
 
 
+def plain(text: str) -> str:
+    """A text that is shown as it is: between dollars matplotlib would look for formulas."""
+    return text.replace("$", r"\$")
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches that needs no display."""
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -111,6 +116,7 @@ def draw_similarity(cosines: NDArray[np.float32], names: Sequence[str]) -> bytes
     ticks = range(0, len(cosines), -(-len(cosines) // _NAMED))
     size = 9 if len(cosines) <= _NUMBERED else 6
     side = min(9.0, 1.8 + 0.45 * len(cosines))
+    names = [plain(name) for name in names]
     figure, axes = _matrix(cosines, (side + 0.9, side), "cosine", "RdBu_r", (-1, 1))
     axes.set_xticks(ticks, [names[tick] for tick in ticks], rotation=90, fontsize=size)
     axes.set_yticks(ticks, [names[tick] for tick in ticks], fontsize=size)
@@ -139,7 +145,7 @@ def draw_confusion(
     shares = 100 * np.divide(pixels, total, out=np.zeros_like(pixels), where=total > 0)
     side = 2.5 + 0.34 * len(names)
     figure, axes = _matrix(shares, (side + 0.6, side), "percent", "Blues", (0, 100))
-    predicted = list(names)
+    predicted = names = [plain(name) for name in names]
     if assignment is not None:
         clusters = [", ".join(map(str, np.flatnonzero(assignment == number))) for number in range(len(names))]
         predicted = [f"{name} ({ids})" if ids else name for name, ids in zip(names, clusters, strict=True)]

@@ -58,7 +58,7 @@ class PageContent:
         grid = self.labels.grid
         return {
             "map": _file_name(self.labels.name),
-            "scene": _file_name(without_credentials(self.scene)),
+            "scene": _file_name(self.scene),
             "width": grid.width,
             "height": grid.height,
             "tile": TILE_PX,
@@ -119,8 +119,8 @@ def north_degrees(grid: Grid) -> float | None:
 
 
 def _file_name(path: str) -> str:
-    """The last part of a path, also where its bytes are no UTF-8."""
-    return Path(path).name.encode("utf-8", "replace").decode("utf-8")
+    """The last part of a path, or of an address without what gives access to it, also where its bytes are no UTF-8."""
+    return Path(without_credentials(path)).name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _place(grid: Grid) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """YAML of people: strict, and harmless whatever it says."""
 
 import datetime
+import json
 import sys
 import time
 import tracemalloc
@@ -92,3 +93,9 @@ def test_values_keep_their_types():
 def test_whole_numbers_are_what_people_mean(text, value):
     """Codes of classes have zeros in front, and are not counted in eights."""
     assert read_yaml(f"{{a: {text}}}" if ":" not in text else f"a: {text}") == {"a": value}
+
+
+def test_what_json_escapes_in_two_halves_is_a_character():
+    folder = ["/data/\U0001f5fa \U00020bb7/a.tif"]
+    assert read_yaml(json.dumps(folder)) == folder
+    assert read_yaml('{"\\ud83d\\uddfa": 1}') == {"\U0001f5fa": 1}

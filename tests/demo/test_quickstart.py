@@ -16,7 +16,7 @@ def test_a_small_one_makes_everything(tmp_path):
     small = ["data.patches=24", "data.patch_px=64", "train.epochs=3", "method.pool_size=24", "method.warmup_steps=2"]
     stages = []
     result = run_quickstart(
-        tmp_path / "out", side_px=320, overrides=small, progress=lambda stage, *_, **__: stages.append(stage)
+        tmp_path / "demo #1: [x]", side_px=320, overrides=small, progress=lambda stage, *_, **__: stages.append(stage)
     )
     assert {p.name for p in result.folder.iterdir()} == MADE
     assert {"drawing", "surveying images", "computing features", "training", "segmenting"} <= set(stages)
@@ -29,14 +29,14 @@ def test_a_small_one_makes_everything(tmp_path):
         assert ((labels.read(1) == 255) == (scene.dataset_mask() == 0)).all()
     assert len(gpd.read_file(result.folder / "landcover.gpkg", layer="landcover")) == result.polygons
     with pytest.raises(OutputError, match="exists already"):
-        run_quickstart(tmp_path / "out")
+        run_quickstart(tmp_path / "demo #1: [x]")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_real_one_beats_k_means_on_plain_rgb(tmp_path, seed):
     started = time.monotonic()
-    result = run_quickstart(tmp_path / "out", seed=seed)
+    result = run_quickstart(tmp_path / "demo #1: [x]", seed=seed)
     assert result.hp["miou"] > result.rgb["miou"] + 3
     assert result.hp["accuracy"] > result.rgb["accuracy"]
     assert time.monotonic() - started < 600

@@ -172,6 +172,22 @@ def test_homeless_labels_take_free_numbers():
     assert len({one.colour for one in legend.all_classes(declared)}) == 5
 
 
+def test_labels_that_the_map_calls_like_a_class_are_of_it():
+    """Names of one spelling are one class, whoever has given them."""
+    declared = [
+        LandCoverClass(0, "vegetation", "#00aa00"), LandCoverClass(1, "open ground", "#aaaa00"),
+        LandCoverClass(2, "class 2", "#0000aa"), LandCoverClass(3, "class 3", "#aa0000"),
+    ]  # fmt: skip
+    legend = Legend.named({3: "vegetation", 2: "forest"})
+    assert [legend.lookup(declared)[label] for label in range(4)] == [0, 2, 1, 0]
+    names = [(one.id, one.name) for one in legend.all_classes(declared)]
+    assert names == [(0, "vegetation"), (1, "forest"), (2, "open ground")]
+    # But not where the legend calls that label something else.
+    renamed = Legend.named({3: "vegetation", 0: "lawn"})
+    assert [one.name for one in renamed.all_classes(declared)][:2] == ["vegetation", "lawn"]
+    assert renamed.lookup(declared)[0] == 1
+
+
 def test_the_last_numbers_are_given_away_too():
     names = {300 + number: f"n{number}" for number in range(253)}
     found = Legend.named(names).lookup([LandCoverClass(label, f"class {label}", "#123456") for label in (0, 1, 2)])

@@ -5,7 +5,18 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from geohp.reporting.figures import AGNOSTIC, BOTH, SPECIFIC, draw_positives
+from geohp.classes import LandCoverClass
+from geohp.reporting.figures import AGNOSTIC, BOTH, SPECIFIC, draw_positives, draw_samples, legend_handles
+from geohp.reporting.plots import draw_confusion, draw_similarity
+
+
+def test_names_are_no_formulas():
+    """Between dollars matplotlib looks for one, and ends where it finds another."""
+    names = [r"a $\foo$", "_b"]
+    classes = [LandCoverClass(number, name, "#112233") for number, name in enumerate(names)]
+    assert draw_samples([("", [np.zeros((8, 8, 3), np.float32)])], legend_handles(classes))
+    assert draw_similarity(np.eye(2, dtype=np.float32), names)
+    assert draw_confusion(np.eye(2, dtype=np.int64), np.zeros(2, np.int64), names, "title", np.array([1, 0]))
 
 
 def test_positives_are_drawn_where_they_are():

@@ -25,7 +25,7 @@ from geohp.viewer.clusters import PLACE_PX, survey_clusters
 from geohp.viewer.examples import cluster_examples
 from geohp.viewer.inputs import open_inputs
 from geohp.viewer.outlines import read_outlines
-from geohp.viewer.page import north_degrees
+from geohp.viewer.page import PageContent, north_degrees, write_page
 from geohp.viewer.pyramid import build_levels, read_colours
 from geohp.viewer.view import view
 
@@ -68,6 +68,16 @@ def test_a_page_says_what_the_map_is(map_files):
     assert clusters[1]["area_ha"] == pytest.approx(50 * 150 * 0.25 / 1e4)
     assert clusters[1]["mean_confidence"] == pytest.approx((229 + 127) / 2 / 254)
     assert all(cluster["examples"] for cluster in clusters.values())
+
+
+def test_a_page_of_a_map_at_an_address_does_not_tell_its_signature(map_files, tmp_path):
+    with opened(*map_files) as inputs:
+        inputs.labels.name = "https://host/maps/labels.tif?X-Signature=5ecre7"
+        content = PageContent(inputs.labels, inputs.labels.name, [], build_levels(inputs, no_progress), None, False)
+        write_page(tmp_path / "page.html", content)
+    assert content.document()["map"] == content.document()["scene"]
+    assert "labels.tif" in content.document()["map"]
+    assert "5ecre7" not in (tmp_path / "page.html").read_text()
 
 
 def test_without_confidence_there_is_none(map_files):

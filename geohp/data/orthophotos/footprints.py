@@ -141,7 +141,10 @@ def common_plane(footprints: Sequence[Footprint]) -> CRS | None:
                 f"{footprint.path}: cannot be placed on Earth beside the others ({error})",
                 "correct its coordinates or its coordinate reference system",
             ) from error
-    lon, lat = np.median(np.array(middles), axis=0).round(2)
+    lons, lats = np.array(middles).T
+    # Seen from one of them, so that neighbours across the antimeridian have their middle between them.
+    lon = (lons[0] + np.median((lons - lons[0] + 180) % 360 - 180) + 180) % 360 - 180
+    lon, lat = round(float(lon), 2), round(float(np.median(lats)), 2)
     return CRS.from_proj4(f"+proj=laea +lon_0={lon} +lat_0={lat} +datum=WGS84 +units=m +no_defs")
 
 

@@ -325,7 +325,7 @@
   let unsaved = false;
 
   /** What a name may be made of: no control characters, halves of characters or ends of lines; one blank at a time. */
-  const cleaned = (text) => text.normalize("NFC").replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\s]+/gu, " ").trim();
+  const cleaned = (text) => text.normalize("NFC").replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\s\ufffe\uffff]+/gu, " ").trim();
   const nameOf = (cluster) => cluster.typed || `class ${cluster.id}`;
 
   /** Clusters of one name, the first of them by label giving the class its number. */

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from geohp.config.data import OrthophotosConfig
-from geohp.data.orthophotos.footprints import Footprint, common_plane, overlapping, pixel_to_plane
+from geohp.data.orthophotos.footprints import Footprint, common_plane, outline, overlapping, pixel_to_plane
 from geohp.data.orthophotos.label_files import LabelCoverage
 from geohp.data.orthophotos.patch_regions import area_on
 from geohp.data.orthophotos.splits import make_split
@@ -177,6 +177,20 @@ def test_test_images_as_named_take_what_overlaps_them_out_of_training():
     assert names(split.train) == ["c"]
     with pytest.raises(DataError, match="none is left to train on"):
         make_split(found[:2], config(test_images=["a"]), test_paths=["/d/a"])
+
+
+def test_the_plane_of_neighbours_across_the_antimeridian_is_in_metres():
+    """One in degrees beyond 180, one in those on the other side: it lies around both, not around Greenwich."""
+    degrees = CRS.from_epsg(4326)
+    east, west = (
+        Footprint(f"/d/{name}", name, Grid(100, 100, Affine(1e-5, 0, x, 0, -1e-5, -17), degrees))
+        for name, x in (("east", 179.9995), ("west", -180.0004))
+    )
+    plane = common_plane([east, west])
+    assert overlapping([east, west], plane) == [(0, 1)]
+    for one in (east, west):
+        left, bottom, right, top = outline(one, plane).bounds
+        assert (right - left, top - bottom) == pytest.approx((106.5, 110.6), rel=0.01)
 
 
 def test_blocks_of_images_without_a_place_are_in_their_own_pixels():
