@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+
+_PIECES, _PIECE_BYTES = 16, 4096
+_MOST_FILES = 64
 
 
 def file_state(path: Path) -> list[int] | None:
@@ -16,3 +21,20 @@ def file_state(path: Path) -> list[int] | None:
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns]
+
+
+def content_digest(paths: Sequence[Path]) -> str:
+    """Tells what files hold from what others do, wherever they lie: by their sizes and pieces from all over them.
+
+    Args:
+        paths: of so many that it would take long, some are looked at.
+    """
+    digest = hashlib.sha256()
+    for path in paths[:: -(-len(paths) // _MOST_FILES) or 1]:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            digest.update(b"%d " % size)
+            for number in range(_PIECES):
+                file.seek(max(0, size - _PIECE_BYTES) * number // (_PIECES - 1))
+                digest.update(file.read(_PIECE_BYTES))
+    return digest.hexdigest()[:16]

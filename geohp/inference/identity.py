@@ -10,12 +10,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 from geohp.credentials import without_credentials
-from geohp.files.state import file_state
+from geohp.files.state import content_digest, file_state
 from geohp.inference.engine.settings import EngineSettings
 from geohp.inference.extent import Extent
 from geohp.model.digest import model_sha256
 from geohp.model.network import LandCoverModel
 from geohp.raster.read.scene import Scene
+from geohp.raster.sources.paths import scene_name
 from geohp.version import __version__
 
 _SIDE_FILE = ".aux.xml"
@@ -44,6 +45,12 @@ def run_identity(
         "on-read-error": on_read_error,
         "geohp": __version__,
     }
+
+
+def scene_tags(scene: Scene) -> dict[str, str]:
+    """What rasters say of the scene that they are of: its name, and where it is in files, a digest of these."""
+    files = [Path(name) for name in scene.files if not name.endswith(_SIDE_FILE) and Path(name).is_file()]
+    return {"GEOHP_SCENE": scene_name(scene.path)} | ({"GEOHP_SCENE_DIGEST": content_digest(files)} if files else {})
 
 
 def file_states(names: Iterable[str]) -> list[list[Any]]:

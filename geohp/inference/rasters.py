@@ -14,7 +14,7 @@ from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.reading import NodataOnErrorScene
 from geohp.inference.engine.settings import EngineSettings, engine_settings
 from geohp.inference.extent import Extent
-from geohp.inference.identity import run_identity
+from geohp.inference.identity import run_identity, scene_tags
 from geohp.inference.map_options import RasterOptions
 from geohp.inference.map_tags import map_tags
 from geohp.inference.products import Products
@@ -22,7 +22,6 @@ from geohp.inference.segmenter import Segmenter
 from geohp.inference.writing import Skipped, skipped_in, write_behind
 from geohp.options import OnReadError
 from geohp.raster.read.scene import Scene
-from geohp.raster.sources.paths import scene_name
 from geohp.raster.write.layer import Layer, label_layer
 from geohp.raster.write.resumable import ResumableRasterWriter
 
@@ -112,7 +111,7 @@ def write_rasters(scene: Scene, segmenter: Segmenter, products: Products, option
 def raster_layers(segmenter: Segmenter, settings: EngineSettings, scene: Scene) -> dict[str, Layer]:
     """How each raster of a scene is stored, by what it holds."""
     card = segmenter.model.card
-    tags = map_tags(segmenter.model, segmenter.origin, settings) | {"GEOHP_SCENE": scene_name(scene.path)}
+    tags = map_tags(segmenter.model, segmenter.origin, settings) | scene_tags(scene)
     return {
         "labels": label_layer(card.classes, tags),
         "confidence": _quantity(("confidence of the land-cover class",), tags),

@@ -3,6 +3,7 @@
 import inspect
 import json
 import logging
+import shutil
 
 import geopandas
 import numpy as np
@@ -71,6 +72,23 @@ def test_a_confidence_is_of_one_map_alone(scene, tmp_path):
         geohp.segment_file(image, labels, model, overwrite=True, **made)
         with pytest.raises(VectorError, match=r"a_confidence\.tif is of another map than .*a\.tif \(GEOHP_"):
             geohp.polygonize(labels, confidence=sure)
+
+
+def test_a_confidence_of_another_scene_of_the_same_name_is_of_another_map(scene, three_fields, tmp_path):
+    labels, sure = tmp_path / "a.tif", tmp_path / "a_confidence.tif"
+    model = geohp.Segmenter.fit(geohp.open_scene(scene), MapOptions(classes=3))
+    geohp.segment_file(scene, labels, model, confidence=sure)
+    (tmp_path / "2021").mkdir()
+    later = tmp_path / "2021" / scene.name
+    shutil.copyfile(scene, later)
+    before = labels.read_bytes()
+    geohp.segment_file(later, labels, model, overwrite=True)
+    assert labels.read_bytes() == before  # the same pixels elsewhere
+    with rasterio.open(later, "r+") as dataset:
+        dataset.write(three_fields[:, ::-1])
+    geohp.segment_file(later, labels, model, overwrite=True)
+    with pytest.raises(VectorError, match=r"of another map than .*\(GEOHP_SCENE_DIGEST"):
+        geohp.polygonize(labels, confidence=sure)
 
 
 def test_the_item_lies_where_it_is_asked_for(scene, tmp_path):
