@@ -19,7 +19,7 @@ from geohp.inference.folder_model import FolderModel, digest, foreign_output
 from geohp.inference.folder_record import FolderRecord
 from geohp.inference.identity import run_identity
 from geohp.inference.map_options import MapOptions
-from geohp.inference.map_scene import SceneResult, map_scene
+from geohp.inference.map_scene import SceneResult, map_scene, undated
 from geohp.inference.products import MOSAIC, Products, products_beside
 from geohp.inference.segment import load_segmenter
 from geohp.inference.segmenter import Segmenter
@@ -137,6 +137,8 @@ class _Batch:
         for result in results:
             if result.error is not None:
                 logger.warning("no map of %s: %s", result.scene, result.error)
+        if without_date := [result.scene for result in results if result.undated]:
+            logger.warning(undated(without_date))
         if earlier := [path for result in results if result.error is None for path in beside.get(result.scene, ())]:
             more = "" if len(earlier) == 1 else f" (and {len(earlier) - 1} more)"
             logger.warning("%s%s was made of a map that is replaced: ask for it, too, or remove it", earlier[0], more)

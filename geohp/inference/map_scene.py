@@ -5,7 +5,8 @@ scene ─▶ segmenter ─▶ rasters ─▶ polygons, style, STAC Item
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import logging
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from geohp.classes import LandCoverClass
+from geohp.credentials import without_credentials
 from geohp.errors import ConfigError, Note, ReadError
 from geohp.files.unfinished import is_half_published
 from geohp.inference.checks import check_scene_mapping
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from geohp.inference.areas import ClassArea
     from geohp.inference.segmenter import Segmenter
     from geohp.inference.writing import Skipped
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class SceneResult:
             written it, or it holds no data.
         model: what made it; ``None`` where it failed.
         made_earlier: an earlier run had made all of it.
+        undated: nobody says when the scene was taken, and so the STAC Item that was made does not, either.
         error: why there is no map; ``None`` where there is one.
         unreadable: that is so because a part of the scene cannot be read.
     """
@@ -72,6 +77,7 @@ class SceneResult:
     areas: tuple[ClassArea, ...] = ()
     model: MapModel | None = None
     made_earlier: bool = False
+    undated: bool = False
     error: str | None = None
     unreadable: bool = False
 
@@ -167,7 +173,7 @@ def map_scene(
         segmenter: in place of the model that the options name.
         record: knows what is there; nothing by default.
     """
-    record = record or _NoRecord()
+    alone, record = record is None, record or _NoRecord()
     name, options = scene.path if isinstance(scene, Scene) else str(scene), read_area(options)
     if segmenter is None:
         check_map(scene, products, options)
@@ -193,12 +199,29 @@ def map_scene(
                 rasters = written_rasters(opened, segmenter, products, options, overwrite=asked)
                 written = stack.enter_context(rasters)
             skipped, areas = written.skipped, written.areas
-        polygons = _write_the_rest(name, segmenter, products, options, record, anew)
+        polygons, dated = _write_the_rest(name, segmenter, products, options, record, anew)
+    if alone and not dated:
+        logger.warning(undated([name]))
     classes = segmenter.classes if holds_data(products.labels) else ()
     model = MapModel(segmenter.origin, model_sha256(segmenter.model))
     return SceneResult(
-        name, tuple(products.paths.values()), classes, polygons, skipped, areas if classes else (), model
+        name,
+        tuple(products.paths.values()),
+        classes,
+        polygons,
+        skipped,
+        areas if classes else (),
+        model,
+        undated=not dated,
     )
+
+
+def undated(scenes: Sequence[str]) -> str:
+    """What to say of scenes whose STAC Items have no date, in one sentence."""
+    first, more = without_credentials(scenes[0]), len(scenes) - 1
+    one = "does not say when it was taken, so its STAC Item has no date; the option datetime gives it one"
+    several = "do not say when they were taken, so their STAC Items have no date; the option datetime gives them one"
+    return f"{first} and {more} more {several}" if more else f"{first} {one}"
 
 
 @contextmanager
@@ -249,9 +272,9 @@ def _check_measuring(scene: str | Path | Scene, polygons: str | Path) -> None:
 
 def _write_the_rest(
     scene: str, segmenter: Segmenter, products: Products, options: MapOptions, record: ProductRecord, anew: bool
-) -> int | None:
-    """What is made of the rasters; returns the number of polygons."""
-    count = None
+) -> tuple[int | None, bool]:
+    """What is made of the rasters; returns the number of polygons, and whether an item that was made has a date."""
+    count, dated = None, True
     complete = [*products.rasters]
     try:
         for kind in [kind for kind in products.paths if kind not in products.rasters]:
@@ -262,13 +285,13 @@ def _write_the_rest(
                     elif kind.endswith("qml"):
                         _write_style(kind.removesuffix(" qml"), segmenter, products, options)
                     else:
-                        _write_item(scene, products, options)
+                        dated = _write_item(scene, products, options)
             complete.append(kind)
     except BaseException as error:
         files = ", ".join(str(products.paths[kind]) for kind in complete)
         error.add_note(f"{files}: complete; only what was to be made of it is missing")
         raise
-    return count
+    return count, dated
 
 
 def _write_polygons(products: Products, options: MapOptions) -> int:
@@ -297,8 +320,8 @@ def _write_style(name: str, segmenter: Segmenter, products: Products, options: M
         write_ramp(products.styled[name], name, overwrite=options.overwrite)
 
 
-def _write_item(scene: str, products: Products, options: MapOptions) -> None:
+def _write_item(scene: str, products: Products, options: MapOptions) -> bool:
     from geohp.inference.stac import write_item
 
     files = {kind: path for kind, path in products.paths.items() if kind != "stac" and not kind.endswith("qml")}
-    write_item(products.paths["stac"], files, scene, options.acquisition)
+    return write_item(products.paths["stac"], files, scene, options.acquisition)

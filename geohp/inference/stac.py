@@ -6,7 +6,6 @@ STAC 1.1.0 with the extensions projection, raster, classification and processing
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -24,8 +23,6 @@ from geohp.inference.acquisition import Acquisition, parse_moment
 from geohp.raster.grid import Grid
 from geohp.raster.read.opened import open_dataset
 from geohp.version import __version__
-
-logger = logging.getLogger(__name__)
 
 EXTENSIONS = tuple(
     f"https://stac-extensions.github.io/{name}/schema.json"
@@ -74,7 +71,7 @@ _EDGE_STEPS = 32
 _TOLERANCE = 1e-6  # of the footprint's extent: a hundredth of a pixel in a scene of ten thousand
 
 
-def write_item(path: str | Path, assets: Mapping[str, Path], scene: str, taken: Acquisition | None = None) -> Path:
+def write_item(path: str | Path, assets: Mapping[str, Path], scene: str, taken: Acquisition | None = None) -> bool:
     """Write the Item of a map, whole or not at all; one that exists is replaced.
 
     Args:
@@ -84,16 +81,20 @@ def write_item(path: str | Path, assets: Mapping[str, Path], scene: str, taken: 
         scene: what the map was made from.
         taken: when; by default what the scene's own file says.
 
+    Returns:
+        whether it says when the scene was taken.
+
     Raises:
         SceneError: when a raster cannot be read.
         OutputError: when the Item cannot be written.
     """
     path = Path(path)
-    text = json.dumps(describe(path, assets, scene, taken), ensure_ascii=False, indent=2)
-    return write_text(path, text + "\n")
+    item = describe(path, assets, scene, taken)
+    write_text(path, json.dumps(item, ensure_ascii=False, indent=2) + "\n")
+    return taken is not None or item["properties"]["datetime"] is not None
 
 
-def describe(path: Path, assets: Mapping[str, Path], scene: str, taken: Acquisition | None = None) -> dict[str, object]:
+def describe(path: Path, assets: Mapping[str, Path], scene: str, taken: Acquisition | None = None) -> dict[str, Any]:
     """The Item as JSON's own types.
 
     The footprint is the raster's rectangle, reprojected along its edges; of a raster without CRS it is null, as STAC
@@ -123,7 +124,7 @@ def describe(path: Path, assets: Mapping[str, Path], scene: str, taken: Acquisit
     }
     if "GEOHP_MODEL_SHA256" in tags:
         properties["geohp:model_sha256"] = tags["GEOHP_MODEL_SHA256"]
-    item: dict[str, object] = {
+    item: dict[str, Any] = {
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": list(EXTENSIONS),
@@ -294,9 +295,6 @@ def _from_file(scene: str) -> dict[str, object]:
             return {"datetime": _iso(taken), "geohp:datetime_source": key}
     file = Path(scene)
     end = datetime.fromtimestamp(file.stat().st_mtime, UTC) if file.is_file() else datetime.now(UTC)
-    logger.warning(
-        "%s does not say when it was taken, so its STAC Item has no date; the option datetime gives it one", scene
-    )
     return {
         "datetime": None,
         "start_datetime": _UNKNOWN_START,

@@ -112,6 +112,18 @@ def test_when_it_was_taken_is_what_the_scene_says(item, tags, namespace, taken):
     assert "start_datetime" not in found["properties"]
 
 
+def test_that_scenes_say_nothing_is_said_once(write_scene, three_fields, tmp_path, caplog):
+    scenes = [write_scene(three_fields, f"{name}.tif") for name in "abc"]
+    with rasterio.open(scenes[1], "r+") as dataset:
+        dataset.update_tags(TIFFTAG_DATETIME="2024:07:31 10:20:30")
+    geohp.segment_files(scenes, tmp_path / "maps", classes=3, products=["stac"])
+    said = [record.getMessage() for record in caplog.records if "when" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith(f"{scenes[0]} and 1 more do not say when they were taken")
+    geohp.segment_file(scenes[2], tmp_path / "map.tif", classes=3, stac=True)
+    assert f"{scenes[2]} does not say when it was taken" in caplog.text
+
+
 def test_a_scene_that_says_nothing_gives_no_date_but_a_range(item, caplog):
     found, scene = item({"TIFFTAG_DATETIME": "yesterday"})
     properties = found["properties"]
