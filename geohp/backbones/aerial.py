@@ -185,6 +185,8 @@ def _fold(convolution: nn.Conv2d, arrays: Mapping[str, np.ndarray], weights: str
         arrays[f"{norm}.{name}"].astype(np.float64) for name in ("weight", "bias", "running_mean", "running_var")
     )
     scale = gain / np.sqrt(variance + _BATCH_NORM_EPS)
+    if not all(np.isfinite(values).all() for values in (kernel, scale, shift - mean * scale)):
+        raise ValueError(f"{weights} is not finite")
     convolution.weight.copy_(torch.from_numpy(kernel * scale[:, None, None, None]))
     assert convolution.bias is not None
     convolution.bias.copy_(torch.from_numpy(shift - mean * scale))

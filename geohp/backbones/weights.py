@@ -104,6 +104,11 @@ def load_state(backbone: VisionTransformer, tensors: Mapping[str, Tensor], path:
                 f"{path}: not the weights of {backbone.name} ({name} is {_size(state[name])}, not {_size(tensor)})",
                 "give the name they belong to",
             )
+        if state[name].is_floating_point() != tensor.is_floating_point():
+            problem = f"{path}: {name} is of {str(state[name].dtype).removeprefix('torch.')}, not of floating point"
+            raise WeightsError(problem, "give weights that are not quantised")
+        if not torch.isfinite(state[name].float()).all():
+            raise WeightsError(f"{path}: damaged, {name} is not finite", "download or copy it again")
     # Through the wrapper, which takes position embeddings of any grid; copying casts half precision to float32.
     backbone.load_state_dict({f"model.{name}": state[name] for name in expected})
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from pydantic import BeforeValidator, Field, model_validator
 
 from geohp.backbones.names import patch_size_of
-from geohp.classes import LandCoverClass, default_classes, is_colour, unprintable
+from geohp.classes import LandCoverClass, default_classes, is_colour, one_spelling, unprintable
 from geohp.config.data import DATA_SOURCES, DataConfig
 from geohp.config.strict import Strict
 from geohp.methods.factory import METHODS
@@ -104,9 +104,13 @@ class ClassesConfig(Strict):
         for colour in self.colours or ():
             if not is_colour(colour):
                 raise ValueError(f"colours: {colour!r} is not of the form #rrggbb")
-        for name in self.names or ():
+        names = [one_spelling(name) for name in self.names or ()]
+        for name in names:
             if unprintable(name):
                 raise ValueError(f"names: {name!r} has a line break or control character")
+            if not name or names.count(name) > 1:
+                problem = f"{name!r} comes twice" if name else "one is empty"
+                raise ValueError(f"names: {problem}; a legend makes one class of several (geohp legend)")
         return self
 
 

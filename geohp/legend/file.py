@@ -25,8 +25,9 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -70,8 +71,10 @@ class Legend:
     model_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(sorted(self.classes, key=lambda entry: entry.id)))
-        object.__setattr__(self, "labels", dict(sorted(self.labels.items())))
+        classes = (replace(entry, name=one_spelling(entry.name)) for entry in self.classes)
+        object.__setattr__(self, "classes", tuple(sorted(classes, key=lambda entry: entry.id)))
+        labels = {int(label): int(number) for label, number in self.labels.items()}  # numpy's are no numbers to YAML
+        object.__setattr__(self, "labels", dict(sorted(labels.items())))
         for problem, remedy in self._mistakes():
             raise ConfigError(f"{self.name}: {problem}", remedy)
 
@@ -122,6 +125,7 @@ class Legend:
         Raises:
             ConfigError: see the class.
         """
+        names = {label: one_spelling(text) for label, text in names.items()}
         ids = {text: number for number, text in enumerate(dict.fromkeys(names.values()))}
         classes = tuple(LandCoverClass(number, text, "") for text, number in ids.items())
         return cls(classes, {label: ids[text] for label, text in names.items()}, name)
@@ -268,11 +272,11 @@ class Legend:
     def _parsed(cls, document: Any, name: str) -> Legend:
         if not isinstance(document, dict) or not document:
             raise ConfigError(f"{name}: names no classes", "write for example {0: water, 3: water, 2: forest}")
-        if all(isinstance(key, int) and not isinstance(key, bool) for key in document):
+        if all(isinstance(key, Integral) and not isinstance(key, bool) for key in document):
             for label, text in document.items():
                 if not isinstance(text, str):
                     raise ConfigError(f"{name}: label {label} is named {_shown(text)}", "write the name in quotes")
-            return cls.named({label: one_spelling(text) for label, text in document.items()}, name)
+            return cls.named(document, name)
         try:
             parsed = _Document.model_validate(document)
         except ValidationError as error:

@@ -146,6 +146,10 @@ def assign(counts: NDArray[np.int64], matching: Matching) -> NDArray[np.int64]:
     return assigned
 
 
+_MOST_PAIRS = 1 << 24
+"""Labels times classes; a legend has 255 of either at most."""
+
+
 class _Counts:
     """How often labels and classes come together."""
 
@@ -167,12 +171,22 @@ class _Counts:
         self.sampled += len(keys)
         labels, label_ranks = ranked(values[where][has_data])
         classes, class_ranks = ranked(keys[has_data])
+        self._keys.update(classes.tolist())
+        self._refuse_measurements(reference)
         self.compared += len(label_ranks)
         both = np.bincount(label_ranks * len(classes) + class_ranks, minlength=len(labels) * len(classes))
-        self._keys.update(classes.tolist())
         for rank in np.flatnonzero(both).tolist():
             label, key = divmod(rank, len(classes))
             self._pairs[int(labels[label]), int(classes[key])] += int(both[rank])
+
+    def _refuse_measurements(self, reference: Reference) -> None:
+        if len(self._labels) * len(self._keys) > _MOST_PAIRS:
+            raise DataError(
+                f"{reference.name} has {len(self._keys):,} classes or more for {len(self._labels):,} labels, as "
+                "numbers of things and measurements have",
+                "give one of classes, or the field that holds them as {option}",
+                option="field",
+            )
 
     def notes(self, reference: Reference) -> Iterator[str]:
         """Which points were left out, in sentences."""

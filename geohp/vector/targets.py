@@ -48,8 +48,11 @@ def check_target(
     if suffix == ".gpkg" and path.exists():
         present = {name.lower() for name in layers_of(path)}
         is_read = any(Path(source).exists() and path.samefile(source) for source in inputs)
-        if is_read and layer.lower() in present and (input_layer or layer).lower() == layer.lower():
-            raise OutputError(f"{path}: its layer {layer!r} is the input itself", "choose another layer or file")
+        read = (input_layer or layer).lower()
+        if is_read and read in present and read in (layer.lower(), class_table(layer).lower()):
+            raise OutputError(
+                f"{path}: its layer {input_layer or layer!r} is the input itself", "choose another layer or file"
+            )
     if not overwrite:
         refuse_taken(path, layer)
     return path

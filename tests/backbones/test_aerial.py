@@ -228,6 +228,9 @@ def test_weights_that_are_no_weights(tmp_path, arrays):
     np.savez(file, **{**few, "bb.stem.0.weight": np.zeros((32, 3, 3, 3), np.float32)})
     with pytest.raises(WeightsError, match="32, 3, 3, 3"):
         create_backbone("aerial", weights=file)
+    np.savez(file, **{**arrays, "bb.stem.0.weight": arrays["bb.stem.0.weight"] * np.nan})
+    with pytest.raises(WeightsError, match=r"bb\.stem\.0 is not finite"):
+        create_backbone("aerial", weights=file)
     np.savez(file, **{**few, "bb.stem.0.weight": np.array([print], dtype=object)})
     with pytest.raises(WeightsError, match="allow_pickle"):
         create_backbone("aerial", weights=file)

@@ -175,7 +175,16 @@ def test_files_that_cannot_be_used(tiny, tmp_path, monkeypatch):
     lacking = {n: t for n, t in tiny.items() if n != "blocks.1.mlp.fc1.bias"}
     foreign = tiny | {"blocks.0.ls1.gamma": torch.ones(192)}
     deeper = tiny | {n.replace("blocks.0.", "blocks.12."): t for n, t in tiny.items()}
+    norm = tiny["blocks.0.norm1.weight"]
     cases = {
+        "nan.pth": (
+            lambda p: torch.save(tiny | {"blocks.0.norm1.weight": norm / 0}, p),
+            "damaged, .*norm1.weight is not",
+        ),
+        "int8.pth": (
+            lambda p: torch.save(tiny | {"blocks.0.norm1.weight": norm.char()}, p),
+            "is of int8, not of floating",
+        ),
         "harm.pth": (lambda p: torch.save({"model": tiny, "x": _Harmful()}, p), "could run code"),
         "lacking.pth": (lambda p: torch.save(lacking, p), r"lacks blocks\.1\.mlp\.fc1\.bias"),
         "foreign.pth": (lambda p: torch.save(foreign, p), r"holds blocks\.0\.ls1\.gamma, which it has not"),

@@ -79,6 +79,8 @@ def test_method_defaults_to_hp_and_can_be_kmeans():
         ({**MINIMAL, "train": {"checkpoint_minutes": float("inf")}}, "train.checkpoint_minutes = Infinity"),
         ({**MINIMAL, "method": {"temperature": float("nan")}}, "method.temperature = NaN"),
         ({**MINIMAL, "classes": {"count": 2, "names": ["a\nb", "c"]}}, "line break or control character"),
+        ({**MINIMAL, "classes": {"count": 2, "names": ["a ", "a"]}}, "names: 'a' comes twice"),
+        ({**MINIMAL, "classes": {"count": 2, "names": ["", "a"]}}, "names: one is empty"),
         ({"data": {"images": ["a"], "patch_px": 10**9}}, "data.patch_px = 1000000000"),
     ],
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geohp.classes import LandCoverClass, default_classes
+from geohp.classes import LandCoverClass, default_classes, one_spelling
 from geohp.errors import ConfigError, OutputError
 from geohp.legend.file import Legend, coloured, spell_out
 
@@ -17,7 +18,8 @@ classes:
   - {id: 4, name: forest}
 """
 
-texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=8).filter(str.strip)
+letters = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="\ufffe\uffff")
+texts = st.text(letters, min_size=1, max_size=8).map(one_spelling).filter(str.strip)
 
 
 @st.composite
@@ -186,6 +188,19 @@ def test_labels_that_the_map_calls_like_a_class_are_of_it():
     renamed = Legend.named({3: "vegetation", 0: "lawn"})
     assert [one.name for one in renamed.all_classes(declared)][:2] == ["vegetation", "lawn"]
     assert renamed.lookup(declared)[0] == 1
+
+
+def test_names_that_differ_by_blanks_are_one_wherever_they_come_from(tmp_path):
+    assert [one.name for one in Legend.named({0: "water", 1: "water "}).classes] == ["water"]
+    full = "classes: [{id: 0, name: 'water '}, {id: 1, name: water}]"
+    with pytest.raises(ConfigError, match="0 and 1 are both named 'water'"):
+        Legend.read(write(tmp_path, full))
+
+
+def test_numbers_may_be_numpy_s(tmp_path):
+    for legend in (Legend.of({np.int64(3): "water"}), Legend.named({np.uint8(3): "water"})):
+        assert Legend.read(legend.write(tmp_path / "legend.yaml", overwrite=True)) == legend
+        assert legend.labels == {3: 0}
 
 
 def test_the_last_numbers_are_given_away_too():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import geopandas
 import numpy as np
 import pytest
@@ -198,6 +200,19 @@ def test_a_raster_on_the_same_pixels_with_a_colour_table(write_scene):
     assert naming.legend.labels == {0: 0, 1: 1}
     assert naming.legend.classes == (LandCoverClass(0, "4", "#ff0000"), LandCoverClass(1, "9", "#008000"))
     assert naming.unnamed == (2,)
+
+
+def test_a_reference_of_things_or_measurements_is_refused_before_it_fills_the_memory():
+    """Every pixel its own number: a table of 200 labels and a million of them."""
+    labels = np.tile(np.arange(200, dtype=np.uint8), (1000, 5))
+    numbers = np.arange(labels.size, dtype=np.int32).reshape(labels.shape)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"has [\d,]+ classes or more for 200 labels, .*give one of classes"):
+            name_classes(raster(labels), raster(numbers, nodata=None), block_px=256)
+        assert tracemalloc.get_traced_memory()[1] < 400 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @given(counts=arrays(np.int64, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 5)))

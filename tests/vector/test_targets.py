@@ -61,8 +61,12 @@ def test_what_is_read_is_not_replaced_even_when_asked_to(tmp_path, suffix):
     if suffix == ".gpkg":  # which has room for both
         write(path, "area")
         assert check_target(path, overwrite=True, inputs=[path], input_layer="area") == path
-        with pytest.raises(OutputError, match="its layer 'Area' is the input itself"):
+        with pytest.raises(OutputError, match="its layer 'area' is the input itself"):
             check_target(path, layer="Area", overwrite=True, inputs=[path], input_layer="area")
+        write(path, "classes")
+        with pytest.raises(OutputError, match="its layer 'classes' is the input itself"):  # where those of classes go
+            check_target(path, overwrite=True, inputs=[path], input_layer="classes")
+        assert check_target(path, layer="fields", overwrite=True, inputs=[path], input_layer="classes") == path
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Size, Tensor, nn
+from torch import Size, Tensor, isfinite, nn
 
 from geohp.errors import ModelError
 
@@ -65,6 +65,8 @@ class CheckpointTensors:
             matrix = expected[:2] if expected[2:] == Size((1, 1)) else expected
             if tensor.shape not in (expected, matrix):
                 raise self._misfit(name, _size(expected))
+            if not isfinite(tensor.float()).all():
+                raise ModelError(f"{self.path}: {name} is not finite", _REMEDY)
             state[own] = tensor.reshape(expected)
         module.load_state_dict(state)
 

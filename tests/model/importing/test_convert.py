@@ -462,6 +462,7 @@ NET, LINEAR, CLUSTER = "net_model_state_dict", "linear_model_state_dict", "clust
         (hp_checkpoint, reshaped(CLUSTER, "clusters", 255, 24), "tells 255 classes apart, a label map 254"),
         (hp_checkpoint, reshaped(LINEAR, "weight", 5, 23, 1, 1), "weight is 5 x 23 x 1 x 1, where N x 24 fits"),
         (hp_checkpoint, reshaped(LINEAR, "bias", 4), "bias is 4, where 5 fits"),
+        (hp_checkpoint, lambda c: c | {CLUSTER: {"clusters": c[CLUSTER]["clusters"] / 0}}, "clusters is not finite"),
         (stego_checkpoint, without("net.cluster1.0.weight"), r"lacks net\.cluster1\.0\.weight"),
         (stego_checkpoint, without("net.cluster2.0.weight"), r"lacks net\.cluster2\.0\.weight"),
         (stego_checkpoint, without(".clusters"), r"lacks cluster_probe\.clusters"),
