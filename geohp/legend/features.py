@@ -28,6 +28,7 @@ from geohp.raster.sources.vector_files import (
     layers_with_geometry,
     read_layer,
 )
+from geohp.raster.turns import continued, turn_of
 
 # Numbers of rows that programs add by themselves, never classes.
 _ROW_NUMBERS = ("id", "fid", "gid", "objectid", "ogc_fid")
@@ -278,6 +279,7 @@ def on_grid(parts: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
         here, there = parse_crs(crs), parse_crs(grid.crs)
         try:
             x, y = Transformer.from_crs(here, there, always_xy=True).transform(x, y)
+            x = _nearest_turn(x, part, turn_of(there), grid)
         except ProjError as error:
             raise VectorError(
                 f"there is no way from {here.name} to {there.name} ({error})", "warp one first"
@@ -293,6 +295,20 @@ def on_grid(parts: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
     return result
 
 
+def _nearest_turn(
+    x: NDArray[np.float64], part: NDArray[np.int64], turn: float | None, grid: Grid
+) -> NDArray[np.float64]:
+    """(n,) coordinates of parts, each by as many turns around the Earth as bring it nearest to a map's middle."""
+    if turn is None or not len(x):
+        return x
+    x = continued(x, part, turn)
+    middle = (grid.affine * (grid.width / 2, grid.height / 2))[0]
+    firsts = np.flatnonzero(np.diff(part, prepend=-1))
+    centres = (np.minimum.reduceat(x, firsts) + np.maximum.reduceat(x, firsts)) / 2
+    turns = np.round(np.where(np.isfinite(centres), middle - centres, 0) / turn)
+    return x + turn * np.repeat(turns, np.diff(firsts, append=len(x)))
+
+
 def extent_in(grid: Grid, crs: Any) -> tuple[float, float, float, float] | None:
     """What of the reference can lie on the map, in the reference's CRS; ``None`` where that cannot be told."""
     xs, ys = zip(*(grid.affine * corner for corner in zip(*grid.edges(1), strict=True)), strict=True)
@@ -303,6 +319,9 @@ def extent_in(grid: Grid, crs: Any) -> tuple[float, float, float, float] | None:
         except Exception:  # whatever the projection objects to: then all of the reference is read
             return None
     left, bottom, right, top = box
+    turn = None if crs is None else turn_of(parse_crs(crs))
+    if turn is not None and (left < -turn / 2 or right > turn / 2):  # beyond which the reference does not go on
+        return None
     if not (np.isfinite(box).all() and left < right and bottom < top):  # across the antimeridian, at a pole
         return None
     # The map's sides bend in the other CRS, a little more than at the points looked at.

@@ -21,6 +21,7 @@ from geohp.files.checks import expand_home
 from geohp.options import AreaOptions
 from geohp.raster.block import Block
 from geohp.raster.grid import Grid
+from geohp.raster.turns import continued, on_turns, turn_of
 
 logger = logging.getLogger(__name__)
 
@@ -102,16 +103,18 @@ class AreaOfInterest:
             )
         try:
             here, there = CRS.from_wkt(self.crs), CRS.from_wkt(grid.map_crs.to_wkt())
-            if here == there:
-                return _on_all_turns(self.shape, there)
-            back = Transformer.from_crs(there, here, always_xy=True)
-            nearby = self._around(grid, back)
-            # Not as a whole: far away there may be places that the other projection does not have.
-            return _on_all_turns(shapely.transform(nearby, _forward(here, there), interleaved=False), there)
+            shape, turn = self.shape, turn_of(there)
+            if here != there:
+                # Not as a whole: far away there may be places that the other projection does not have.
+                nearby = self._around(grid, Transformer.from_crs(there, here, always_xy=True), turn_of(here))
+                shape = _polygonal(_projected(nearby, Transformer.from_crs(here, there, always_xy=True), turn))
+            edges: Any = grid.edges(1)
+            xs, _ = grid.affine * edges
+            return _polygonal(on_turns(shape, turn, float(np.min(xs)), float(np.max(xs))))
         except ProjError as error:
             raise SourceError(f"{self.name} cannot be brought to the projection of {name} ({error})") from error
 
-    def _around(self, grid: Grid, to_area: Any) -> Any:
+    def _around(self, grid: Grid, to_area: Any, turn: float | None) -> Any:
         """What of the shape lies around a raster, its long edges cut into pieces."""
         edges: Any = grid.edges(_ALONG_EDGE)
         xs, ys = to_area.transform(*(grid.affine * edges))
@@ -120,7 +123,10 @@ class AreaOfInterest:
             return shapely.segmentize(self.shape, _diagonal(*shapely.bounds(self.shape)) / _PIECES)
         bounds = float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
         diagonal = _diagonal(*bounds)
-        near = shapely.intersection(self.shape, shapely.buffer(shapely.box(*bounds), diagonal / 4))
+        frame = shapely.buffer(shapely.box(*bounds), diagonal / 4)
+        left, _, right, _ = shapely.bounds(frame)
+        is_part = turn is not None and right - left < turn  # in which no ground lies twice
+        near = shapely.intersection(on_turns(self.shape, turn if is_part else None, left, right), frame)
         return shapely.segmentize(near, diagonal / _PIECES)
 
     def on(self, grid: Grid, name: str) -> PixelArea | None:
@@ -283,34 +289,14 @@ def _diagonal(left: float, bottom: float, right: float, top: float) -> float:
     return float(np.hypot(right - left, top - bottom))
 
 
-def _forward(here: Any, there: Any) -> Any:
-    """Takes (x, y) from one CRS to the other; degrees go on where the antimeridian is crossed."""
-    from pyproj import Transformer
-
-    forward = Transformer.from_crs(here, there, always_xy=True).transform
-    if not there.is_geographic:
-        return forward
-
-    def continued(x: Any, y: Any) -> tuple[Any, Any]:
-        x, y = forward(x, y)
-        return (np.unwrap(x, period=_turn(there)) if np.isfinite(x).all() else x), y
-
-    return continued
-
-
-def _turn(crs: Any) -> float:
-    """Once around the Earth in the unit of a geographic CRS."""
-    return float(2 * np.pi / crs.axis_info[0].unit_conversion_factor)
-
-
-def _on_all_turns(shape: Any, crs: Any) -> Any:
-    """What of a shape has an area; of degrees also a turn of the Earth away, where rasters may go on."""
-    shape = _polygonal(shape)
-    if not crs.is_geographic:
-        return shape
-    turn = _turn(crs)
-    beyond = [shapely.transform(shape, lambda x, y, by=by: (x + by, y), interleaved=False) for by in (-turn, turn)]
-    return _polygonal(shapely.union_all([shape, *beyond]))
+def _projected(shape: Any, transformer: Any, turn: float | None) -> Any:
+    """A shape in another CRS; each part of it goes on where the antimeridian is crossed."""
+    parts = shapely.get_parts(shape)
+    corners, part = shapely.get_coordinates(parts, return_index=True)
+    x, y = transformer.transform(*corners.T)
+    x = x if turn is None else continued(x, part, turn)
+    parts = shapely.set_coordinates(parts.copy(), np.column_stack([x, y]))
+    return parts[0] if len(parts) == 1 else shapely.geometrycollections(parts)
 
 
 def _polygonal(shape: Any) -> Any:
@@ -372,10 +358,14 @@ def _box(bounds: Sequence[float]) -> Any:
         west, south, east, north = map(float, bounds)
     except (TypeError, ValueError):
         west = east = south = north = 0.0
-    if not (west < east and south < north):
+    # Across the antimeridian, as GeoJSON has it; not around the Earth, where somebody has mixed them up.
+    crosses = 180 >= west > east >= -180 and west - east > 180
+    if not ((west < east or crosses) and south < north):
         problem = f"{reprlib.repr(bounds)} is no area"
         if hasattr(bounds, "geom_type"):
             problem = f"a bare {bounds.geom_type} does not say in which coordinate reference system it lies"
         remedy = "give a file of polygons, a GeoDataFrame with its CRS, or west, south, east and north in degrees"
         raise SourceError(problem, remedy)
+    if crosses:
+        return shapely.multipolygons([shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)])
     return shapely.box(west, south, east, north)

@@ -206,3 +206,26 @@ def test_frames_and_fields_that_cannot_be_meant_are_refused():
         read(frame(cover=["a"]), field=5)
     with pytest.raises(DataError, match="there is no reference"):
         check_reference(None)
+
+
+@pytest.mark.parametrize("west", [179.8, -180.2])
+@pytest.mark.parametrize("source", ["frame", "file"])
+@pytest.mark.parametrize("crs", [4326, 4269, 3857])
+def test_references_on_both_sides_of_the_antimeridian_lie_on_maps_that_go_on_beyond_it(tmp_path, west, source, crs):
+    beyond = SimpleNamespace(
+        name="map.tif", grid=Grid(400, 400, Affine(0.001, 0, west, 0, -0.001, -16.9), CRS.from_epsg(4326))
+    )
+    halves = [shapely.box(179.9, -17.2, 180, -17), shapely.box(-180, -17.2, -179.9, -17)]
+    for shapes, area in ((halves, 40000), ([shapely.Point(-179.9, -17)], 0)):
+        features = frame(shapes, 4326, cover=["reef"] * len(shapes)).to_crs(crs)
+        if source == "file":
+            features.to_file(tmp_path / "reefs.gpkg")
+        placed = read_features(
+            features if source == "frame" else tmp_path / "reefs.gpkg", beyond, field="cover", layer=None
+        ).geometries
+        assert shapely.area(placed).sum() == pytest.approx(area, rel=1e-3)
+        bounds = shapely.total_bounds(placed)
+        if area:
+            assert bounds == pytest.approx([100, 100, 300, 300], abs=0.01)
+        else:
+            assert bounds[:2] == pytest.approx([300, 100], abs=0.01)

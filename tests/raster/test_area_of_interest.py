@@ -5,6 +5,7 @@ import pickle
 
 import geopandas as gpd
 import numpy as np
+import pyproj
 import pytest
 import shapely
 from affine import Affine
@@ -17,6 +18,7 @@ from geohp.errors import DataError, SceneError
 from geohp.raster.area_of_interest import AreaOfInterest, PixelArea
 from geohp.raster.block import Block, BlockGrid
 from geohp.raster.grid import Grid
+from geohp.raster.turns import turn_of
 
 UTM = CRS.from_epsg(32633)
 GRID = Grid(200, 150, Affine(0.5, 0, 380000, 0, -0.5, 5800000), UTM)
@@ -64,9 +66,41 @@ def test_degrees_beyond_the_antimeridian_are_those_on_its_other_side(west):
     halves = gpd.GeoSeries([shapely.box(179.9, -17.2, 180, -17), shapely.box(-180, -17.2, -179.9, -17)], crs=4326)
     expected = np.zeros(scene.shape, bool)
     expected[100:300, 100:300] = True
-    for area in (halves, halves.to_crs(32760), [179.9, -17.2, 180.1, -17]):
+    for area in (halves, halves.to_crs(32760), [179.9, -17.2, 180.1, -17], [179.9, -17.2, -179.9, -17]):
         pixels = AreaOfInterest.of(area).within(scene, "scene").pixels(scene.block)
         assert (pixels != expected).sum() < (0 if area is halves else 50) + 1
+
+
+@pytest.mark.parametrize("crs", [3857, 3395, 4087, 32760, 32701, 3832])
+def test_an_area_across_the_antimeridian_is_met_on_both_sides(crs):
+    """Web Mercator, Mercator and plate carree go on beyond 180 degrees, UTM and PDC Mercator run across it."""
+    to_map = Transformer.from_crs(4326, crs, always_xy=True).transform
+    (left, _), (bottom, top) = to_map([179.8, 179.9], [-17.3, -16.9])
+    pixel = (top - bottom) / 400
+    scene = Grid(500, 400, Affine(pixel, 0, left, 0, -pixel, top), CRS.from_epsg(crs))
+    turn = turn_of(pyproj.CRS.from_epsg(crs)) or 0.0
+    halves = gpd.GeoSeries([shapely.box(179.9, -17.2, 180, -17), shapely.box(-180, -17.2, -179.9, -17)], crs=4326)
+    beyond = gpd.GeoSeries([shapely.box(179.9, -17.2, 180.1, -17)], crs=4326)
+    for by in {0.0, -turn, turn}:
+        moved = Grid(500, 400, Affine.translation(by, 0) * scene.transform, scene.crs)
+        for area in (halves, beyond, halves.to_crs(4269), [179.9, -17.2, -179.9, -17]):
+            pixels = AreaOfInterest.of(area).within(moved, "scene").pixels(moved.block)
+            lon = Transformer.from_crs(crs, 4326, always_xy=True).transform(
+                *(scene.affine * (np.arange(500) + 0.5, np.full(500, 200.5)))
+            )[0]
+            expected = np.abs((lon + 360) % 360 - 180) < 0.1
+            assert (pixels[200] != expected).sum() <= 2
+            assert 50 < expected.sum() < 450
+
+
+def test_parts_all_around_the_earth_stay_where_they_are():
+    world = Grid(360, 180, Affine(1, 0, -180, 0, -1, 90), CRS.from_epsg(4326))
+    places = [170, -170, -50, 60, 175, -175, 0, 120, -120, 100]
+    islands = gpd.GeoSeries([shapely.box(west, 0, west + 3, 3) for west in places], crs=4326)
+    expected = AreaOfInterest.of(islands).within(world, "scene").pixels(world.block)
+    assert expected.sum() == 9 * len(places)
+    pixels = AreaOfInterest.of(islands.to_crs(3857)).within(world, "scene").pixels(world.block)
+    np.testing.assert_array_equal(pixels, expected)
 
 
 def test_bounds_in_degrees_frames_and_areas_are_areas():
