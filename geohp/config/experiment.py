@@ -65,7 +65,8 @@ class ClassesConfig(Strict):
     """Vegetation, open ground and dark water are as many classes as come out; else each is one where it covers enough,
     told by its looks, and gets its share of extra clusters, at most a third (docs/choosing-classes.md)."""
     smooth_scores: bool = False
-    """Neighbouring patches have a say in each other's class, which makes maps less speckled (docs/accuracy.md)."""
+    """Neighbouring patches have a say in each other's class, and colour within them: maps are less speckled, and small
+    things of a colour of their own stay (docs/accuracy.md)."""
     names: list[str] | None = None
     """Of each of them, in their order, in which large covers come first; by default these are called what they look
     like, and the others "class 1" and so on."""

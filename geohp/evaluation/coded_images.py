@@ -51,8 +51,8 @@ class CodedImages:
             yield batch, self.predictor.codes(batch["image"]) if self.stored is None else self.stored.codes(numbers)
 
     def predictions(self, start: int = 0) -> Iterator[Prediction]:
-        """Of images from number ``start`` on; where codes are stored, only the CRF looks at the images."""
-        if self.stored is None or self.predictor.crf:
+        """Of images from number ``start`` on; where codes are stored, images are read only if they are looked at."""
+        if self.stored is None or self.predictor.looks_at_images:
             for batch, codes in self.with_codes(start):
                 yield self.predictor.read(codes, batch["image"].shape[-2:], batch["image"]), batch["mask"]
             return

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from geohp.crf.mean_field import dense_crf, guide_image
 from geohp.methods.probes import ClusterProbe, LinearProbe
-from geohp.model.network import average_neighbours, class_scores
+from geohp.model.network import class_scores
+from geohp.model.smoothing import average_neighbours
 
 CRF_SHARPNESS = 2.0
 """The CRF takes softmax(2 cosine) for a cluster's probability, as the reference does."""
@@ -51,8 +52,8 @@ class Predictor:
         patch_px: side of the backbone's patches; images are resized to the nearest multiple where they are none.
         crf: read every probe a second time through the dense CRF.
         tta: average the codes with those of the mirrored image.
-        smooth_probe: ``"cluster"`` or ``"linear"``: that of which a patch's neighbours have a say in its class, see
-            :meth:`.LandCoverModel.forward`.
+        smooth_probe: ``"cluster"`` or ``"linear"``: that of which neighbours and like colours have a say in a patch's
+            class, see :meth:`.LandCoverModel.forward`.
     """
 
     def __init__(
@@ -75,6 +76,11 @@ class Predictor:
         return self.probe.clusters.device
 
     @property
+    def looks_at_images(self) -> bool:
+        """Codes do not suffice to read labels: colours have a say."""
+        return self.crf or self.smooth_probe is not None
+
+    @property
     def modes(self) -> tuple[PredictionMode, ...]:
         """All ways of reading that :meth:`__call__` gives."""
         probes = ("cluster",) if self.linear_probe is None else ("cluster", "linear")
@@ -94,8 +100,9 @@ class Predictor:
         Args:
             codes: (B, D, h, w).
             size: H and W.
-            images: (B, bands, H, W) in [0, 1]; the CRF asks for them.
+            images: (B, bands, H, W) in [0, 1], where :attr:`looks_at_images`.
         """
+        assert images is not None or not self.looks_at_images
         labels: dict[PredictionMode, Tensor] = {}
         for mode in self.modes:
             if mode.crf:
@@ -106,7 +113,7 @@ class Predictor:
                 # Scores are linear in the code, nearly so where classes have several centroids: interpolating
                 # them is interpolating the codes, at K channels instead of D. Cosines have the same order: they divide
                 # all scores of a pixel by one number.
-                scores = class_scores(self._probe(mode), codes, smooth=mode.probe == self.smooth_probe)
+                scores = class_scores(self._probe(mode), codes, images if mode.probe == self.smooth_probe else None)
                 labels[mode] = _upsampled(scores, size).argmax(1)
         return labels
 

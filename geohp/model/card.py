@@ -85,7 +85,7 @@ class ModelCard:
         geohp_version: version that wrote it.
         probe: which probe predicts, ``"cluster"`` or ``"linear"``; the linear one has learned from labels.
         cluster_to_class: the number of the class that each cluster belongs to, where a legend has named them.
-        smooth_scores: a patch's neighbours have a say in its class, see :meth:`.LandCoverModel.forward`.
+        smooth_scores: neighbours and colour have a say in a patch's class, see :meth:`.LandCoverModel.forward`.
         tta: always average over flips and rotations of each window: its probe has learnt from such codes.
     """
 

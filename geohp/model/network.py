@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geohp.backbones.base import Backbone
 from geohp.methods.probes import ClusterProbe, LinearProbe
 from geohp.model.card import PROBES, ModelCard
-
-CONFIDENCE_TEMPERATURE = 0.1
-"""Confidence is the winner's share in a softmax of the scores, divided by their last channel, over this."""
+from geohp.model.smoothing import (
+    CONFIDENCE_TEMPERATURE,
+    average_neighbours,
+    cells_along,
+    fit_to_colours,
+    neighbourhood_shares,
+)
 
 
 class LandCoverModel(nn.Module):
-    """Images to class scores at patch resolution.
+    """Images to class scores at patch resolution, or four times as fine.
 
     Args:
         backbone: a fitted, frozen backbone.
@@ -73,6 +76,11 @@ class LandCoverModel(nn.Module):
         return self.linear_probe if self.card.probe == "linear" else None
 
     @property
+    def scores_along(self) -> int:
+        """Scores along the side of a patch, of those that :meth:`forward` gives."""
+        return cells_along(self.backbone.patch_size) if self.card.smooth_scores and not self._classifier else 1
+
+    @property
     def input_scale(self) -> float:
         """Backbone pixels a scene pixel: training resized its patches by this factor, so must inference."""
         return self.card.input_px / self.card.patch_px
@@ -85,7 +93,7 @@ class LandCoverModel(nn.Module):
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        """Scores of every patch.
+        """Scores of every patch, or of cells of a few pixels.
 
         Args:
             images: (B, bands, H, W) in [0, 1]; sides are multiples of the backbone's patch size.
@@ -101,11 +109,12 @@ class LandCoverModel(nn.Module):
             - Of the linear probe: its K logits, and 1 / ``CONFIDENCE_TEMPERATURE``, so that the confidence is the
               softmax of the logits themselves.
 
-            Where the card says so, a patch's neighbours have their say: logits are means over 3x3 patches, and of
-            the cluster probe there are the logarithms of :func:`neighbourhood_shares`, whose divisor is that of logits.
+            Where the card says so, what lies around has its say: logits are means over 3x3 patches, and of the cluster
+            probe there are the logarithms of :func:`.fit_to_colours`, finer than patches, whose divisor is that of
+            logits.
         """
         codes, smooth = self.codes(images), self.card.smooth_scores
-        scores = class_scores(self._classifier or self.probe, codes, smooth=smooth)
+        scores = class_scores(self._classifier or self.probe, codes, images if smooth else None)
         if self._classifier or smooth:
             divisor = torch.full_like(scores[:, :1], 1 / CONFIDENCE_TEMPERATURE)
         else:
@@ -113,32 +122,18 @@ class LandCoverModel(nn.Module):
         return torch.cat([scores, divisor], dim=1).float()
 
 
-def class_scores(probe: ClusterProbe | LinearProbe, codes: Tensor, *, smooth: bool) -> Tensor:
-    """Scores (B, K, h, w) of codes (B, D, h, w); ``smooth`` lets a patch's neighbours have their say.
+def class_scores(probe: ClusterProbe | LinearProbe, codes: Tensor, images: Tensor | None) -> Tensor:
+    """Scores (B, K, h, w) of codes (B, D, h, w); see :meth:`LandCoverModel.forward`.
 
-    Which scores these are :meth:`LandCoverModel.forward` tells.
+    Args:
+        probe: reads them.
+        codes: of patches.
+        images: (B, bands, H, W) in [0, 1] that the patches show, where what lies around is to have its say: scores of
+            clusters are finer then.
     """
     if isinstance(probe, LinearProbe):
         logits: Tensor = probe(codes)
-        return average_neighbours(logits) if smooth else logits
-    return neighbourhood_shares(probe.cosines(codes)).log() if smooth else probe.scores(codes)
-
-
-def average_neighbours(maps: Tensor) -> Tensor:
-    """Means over 3x3 patches of maps (B, C, h, w), at the rim over those that there are."""
-    return F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)
-
-
-def neighbourhood_shares(cosines: Tensor) -> Tensor:
-    """How much of a patch and its neighbourhood is of each class: (B, K, h, w) positive, summing up to 1.
-
-    What is averaged are not cosines, of which a patch that is like nothing has as much to say as a plain one, but their
-    softmax over ``CONFIDENCE_TEMPERATURE``, over 3x3 patches, near ones more; at the rim over those that there are.
-
-    Args:
-        cosines: (B, K, h, w) of codes with the classes' centroids.
-    """
-    shares = (cosines.float() / CONFIDENCE_TEMPERATURE).softmax(1)
-    # Means over 2x2 of means over 2x2 weigh the rows, and the columns, as 1 : 2 : 1; beyond the rim there is nothing.
-    means = F.avg_pool2d(F.avg_pool2d(shares, 2, 1, 1), 2, 1)
-    return means / means.sum(1, keepdim=True)
+        return logits if images is None else average_neighbours(logits)
+    if images is None:
+        return probe.scores(codes)
+    return fit_to_colours(neighbourhood_shares(probe.cosines(codes)), images).log()

@@ -8,7 +8,7 @@ from geohp.crf.mean_field import dense_crf
 from geohp.evaluation import predict
 from geohp.evaluation.predict import PredictionMode, Predictor, in_whole_patches
 from geohp.methods.probes import ClusterProbe, LinearProbe
-from geohp.model.network import neighbourhood_shares
+from geohp.model.smoothing import fit_to_colours, neighbourhood_shares
 
 
 def predictor(codes, **options):
@@ -62,13 +62,13 @@ def test_images_are_resized_to_whole_patches(side, seen):
     assert labels[PredictionMode("cluster")].shape == (1, side, side)
 
 
-def test_where_neighbours_have_a_say_in_the_model_they_have_it_here():
+def test_where_what_lies_around_has_a_say_in_the_model_it_has_it_here():
     torch.manual_seed(3)
     images = torch.rand(2, 3, 5, 6).repeat_interleave(8, 2).repeat_interleave(8, 3)
     plain = predictor(pooled)
     codes = pooled(images)
     means = F.avg_pool2d(plain.linear_probe(codes), 3, 1, 1, count_include_pad=False)
-    shares = neighbourhood_shares(plain.probe.cosines(codes)).log()
+    shares = fit_to_colours(neighbourhood_shares(plain.probe.cosines(codes)), images).log()
     for probe, other, scores in (("cluster", "linear", shares), ("linear", "cluster", means)):
         labels = predictor(pooled, smooth_probe=probe)(images)
         expected = F.interpolate(scores, size=(40, 48), mode="bilinear", align_corners=False).argmax(1)

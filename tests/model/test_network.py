@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import nn
 
@@ -10,7 +11,8 @@ from geohp.classes import default_classes
 from geohp.methods.kmeans.method import Standardise
 from geohp.methods.probes import ClusterProbe
 from geohp.model.card import BackboneCard, ModelCard
-from geohp.model.network import CONFIDENCE_TEMPERATURE, LandCoverModel, neighbourhood_shares
+from geohp.model.network import LandCoverModel
+from geohp.model.smoothing import CONFIDENCE_TEMPERATURE, fit_to_colours, neighbourhood_shares
 
 
 def model(head, width):
@@ -26,33 +28,15 @@ def test_codes_have_the_parts_of_the_features_where_the_head_mixes_none():
     assert model(nn.Conv2d(width, 5, 1), 5).code_parts == (5,)
 
 
-def test_shares_are_of_the_neighbourhood_near_patches_counting_more():
-    torch.manual_seed(0)
-    cosines = torch.rand(2, 3, 4, 5)
-    own = (cosines / 0.1).softmax(1)
-    shares = neighbourhood_shares(cosines)
-    torch.testing.assert_close(shares.sum(1), torch.ones(2, 4, 5))
-    weights = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])
-    torch.testing.assert_close(shares[:, :, 2, 2], (own[:, :, 1:4, 1:4] * weights).sum((2, 3)) / 16)
-    torch.testing.assert_close(shares[:, :, 0, 0], (own[:, :, :2, :2] * weights[1:, 1:]).sum((2, 3)) / 9)
-    torch.testing.assert_close(shares[:, :, 3, 4], (own[:, :, 2:, 3:] * weights[:2, :2]).sum((2, 3)) / 9)
-
-
-def test_a_single_patch_unlike_its_neighbours_goes_with_them_and_a_clear_one_stays():
-    cosines = torch.zeros(1, 2, 5, 5)
-    cosines[:, 0] = 0.3
-    cosines[0, 1, 2, 2] = 0.32
-    assert neighbourhood_shares(cosines).argmax(1).sum() == 0
-    cosines[0, 1, 2] = 0.9  # a road of one patch
-    assert (neighbourhood_shares(cosines).argmax(1)[0] == torch.tensor([0, 0, 1, 0, 0])[:, None]).all()
-
-
-def test_the_confidence_of_a_model_that_asks_neighbours_is_their_share():
-    smooth = model(nn.Identity(), width := model(nn.Identity(), 1).backbone.channels)
-    smooth = smooth.with_card(replace(smooth.card, smooth_scores=True))
-    images = torch.rand(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
-    smooth.backbone.fit([images])
-    scores, codes = smooth(images), smooth.codes(images)
-    assert codes.shape[1] == width
-    shares = neighbourhood_shares(smooth.probe.cosines(codes))
+@pytest.mark.parametrize("pixels", [(32, 40), (48, 16)])
+def test_scores_of_a_model_that_asks_what_lies_around_are_of_cells(pixels):
+    plain = model(nn.Identity(), model(nn.Identity(), 1).backbone.channels)
+    images = torch.rand(2, 3, *pixels, generator=torch.Generator().manual_seed(0))
+    plain.backbone.fit([images])
+    smooth = plain.with_card(replace(plain.card, smooth_scores=True))
+    assert (plain.scores_along, smooth.scores_along) == (1, 4)
+    scores = smooth(images)
+    rows, cols = plain(images).shape[-2:]
+    assert scores.shape == (2, 3, 4 * rows, 4 * cols)
+    shares = fit_to_colours(neighbourhood_shares(smooth.probe.cosines(smooth.codes(images))), images)
     torch.testing.assert_close((scores[:, :-1] / scores[:, -1:] / CONFIDENCE_TEMPERATURE).softmax(1), shares)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from geohp.classes import QUANTITY_STEPS
 from geohp.inference.engine.transfer import to_device
-from geohp.model.network import CONFIDENCE_TEMPERATURE
+from geohp.model.smoothing import CONFIDENCE_TEMPERATURE
 
 
 def labels(scores: Tensor, cluster_to_class: Sequence[int] | None = None) -> Tensor:

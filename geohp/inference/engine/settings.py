@@ -60,6 +60,7 @@ class EngineSettings:
         block_px: side of an output block, about; less where scores are large, see :meth:`blocks`.
         input_scale: backbone pixels a scene pixel.
         patch_px: the backbone's patch, of which its input is a whole number.
+        scores_along: scores along a patch's side.
         tta: average over flips and rotations of each window.
         cluster_to_class: the class that each cluster belongs to, where a legend has named them.
         refine: fit the map to the outlines that the scene shows.
@@ -71,6 +72,7 @@ class EngineSettings:
     block_px: int = BLOCK_PX
     input_scale: float = 1.0
     patch_px: int = 1
+    scores_along: int = 1
     tta: bool = False
     cluster_to_class: tuple[int, ...] | None = None
     refine: CrfWindows | None = None
@@ -94,7 +96,7 @@ class EngineSettings:
 
         Where patches are pixels, or classes many, blocks get smaller: down to one window's own pixels.
         """
-        scores = clusters * (self.input_px / self.patch_px) ** 2
+        scores = clusters * (self.input_px * self.scores_along / self.patch_px) ** 2
         if self.refine is not None:
             # Blocks begin where the refinement's windows do: of what is stored for a block, theirs is most.
             grid = self.refine.grid(grid.height, grid.width)
@@ -141,6 +143,7 @@ def engine_settings(model: LandCoverModel, scene: Scene, options: WindowOptions)
         block_px=BLOCK_PX,
         input_scale=input_px / window_px,
         patch_px=patch_px,
+        scores_along=model.scores_along,
         tta=options.tta or model.card.tta,
         cluster_to_class=model.card.cluster_to_class,
         refine=None if options.refine is None else CrfWindows(),

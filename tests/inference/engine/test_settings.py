@@ -6,15 +6,17 @@ import pytest
 
 from geohp.errors import ModelError, SceneError
 from geohp.inference.engine.settings import CrfWindows, EngineSettings, default_input_px, engine_settings
+from geohp.inference.engine.windows import WindowGrid
 from geohp.options import WindowOptions
 from geohp.raster.block import Block
 
 BUDGET = 48 * 2**20
 
 
-def model(patch=14, input_px=224, scale=1.0, pixel_size_m=None, tta=False, cluster_to_class=None):
+def model(patch=14, input_px=224, scale=1.0, pixel_size_m=None, tta=False, cluster_to_class=None, scores_along=1):
     card = SimpleNamespace(input_px=input_px, pixel_size_m=pixel_size_m, tta=tta, cluster_to_class=cluster_to_class)
-    return SimpleNamespace(backbone=SimpleNamespace(patch_size=patch), card=card, input_scale=scale)
+    backbone = SimpleNamespace(patch_size=patch)
+    return SimpleNamespace(backbone=backbone, card=card, input_scale=scale, scores_along=scores_along)
 
 
 def scene(pixel_size_m=None):
@@ -156,8 +158,20 @@ def test_a_window_larger_than_the_scene_is_the_scene(window_px):
     assert 2000 <= cols < 2016
 
 
+def test_blocks_of_scores_finer_than_patches_fit_the_same_memory():
+    grid = WindowGrid(100_000, 100_000, 448, 112, 14)
+    of_patches, of_cells = (
+        engine_settings(model(scores_along=along), scene(), WindowOptions()).blocks(grid, 10)[0].width
+        for along in (1, 4)
+    )
+    assert of_cells < of_patches
+    windows = (of_cells // 336 + 1) ** 2
+    assert 4 * 10 * (windows * (32 * 4) ** 2 + of_cells**2) <= BUDGET
+
+
 def test_nothing_is_done_that_nobody_asks_for():
     plain = EngineSettings(448, 112)
-    assert (plain.batch_size, plain.block_px, plain.input_scale, plain.patch_px) == (8, 1024, 1.0, 1)
+    assert (plain.batch_size, plain.block_px, plain.input_scale) == (8, 1024, 1.0)
+    assert (plain.patch_px, plain.scores_along) == (1, 1)
     assert (plain.tta, plain.cluster_to_class, plain.refine) == (False, None, None)
     assert (CrfWindows().window_px, CrfWindows().overlap_px) == (512, 128)
