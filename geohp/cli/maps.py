@@ -134,9 +134,11 @@ def recode(
         model = recode_model_file(source, out, legend, weights=weights, overwrite=overwrite)
         names = ", ".join(entry.name for entry in model.card.classes)
         return Report(f"wrote {out}: {names}", [out], model.card.classes)
-    from geohp.legend.file import Legend
     from geohp.legend.recode_raster import recode_file
+    from geohp.raster.read.labels import open_labels
 
     with terminal.progress() as progress:
         recode_file(source, out, legend, qml=qml, overwrite=overwrite, progress=progress)
-    return Report(f"wrote {out}", [out, out.with_suffix(".qml")] if qml else [out], Legend.read(legend).classes)
+    with open_labels(out) as recoded:  # which has more classes than the legend names
+        classes = recoded.classes
+    return Report(f"wrote {out}", [out, out.with_suffix(".qml")] if qml else [out], classes)

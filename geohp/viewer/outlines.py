@@ -20,6 +20,7 @@ from geohp.errors import DataError, GeohpError
 from geohp.files.plain_names import plain_name
 from geohp.files.reading import json_value
 from geohp.legend.features import check_crs, choose_layer, extent_in, known_crs, on_grid
+from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster
 from geohp.raster.sources.vector_files import VECTOR_FAILURES, is_parquet, layer_info
 
@@ -27,6 +28,9 @@ MOST_CORNERS = 1_000_000
 
 STEPS = 4
 """Corners are told to so many parts of a pixel of the map as it is shown."""
+
+_FARTHEST = 2**29
+"""So many steps away are corners that are left as they are."""
 
 _BATCH = 4096
 _NAME, _AREAS = "class_name", ("area_m2", "area", "area_px")
@@ -199,6 +203,8 @@ def _gather(
     gathered, corners, unit = _Gathered(), 0, factor / STEPS
     frame = shapely.box(0, 0, labels.grid.width, labels.grid.height)
     for geometries, names, areas in source.batches(labels):
+        far = (np.abs(shapely.bounds(geometries)) > _FARTHEST * unit).any(axis=1)  # corners are told in 32 bits
+        geometries[far] = shapely.clip_by_rect(geometries[far], *_around(labels.grid))
         parts, origin = shapely.get_parts(geometries, return_index=True)
         wanted = (shapely.get_type_id(parts) == _POLYGON) & shapely.intersects(parts, frame)
         wanted &= shapely.area(parts) >= tolerance_px**2
@@ -219,6 +225,11 @@ def _gather(
         corner_counts=np.concatenate([empty[:, 0], *gathered.counts]),
         corners=np.diff(steps, axis=0, prepend=np.zeros((1, 2), np.int32)),
     )
+
+
+def _around(grid: Grid) -> tuple[float, float, float, float]:
+    """A frame around a map, as wide and high as that on every side."""
+    return -float(grid.width), -float(grid.height), 2.0 * grid.width, 2.0 * grid.height
 
 
 def _packed(values: NDArray[Any]) -> str:

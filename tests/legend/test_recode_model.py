@@ -1,5 +1,7 @@
 """Models with the classes of a legend, and the commands that name things."""
 
+import json
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -164,6 +166,16 @@ def test_from_a_map_to_named_polygons(scene, tmp_path):
         np.testing.assert_array_equal(again.read(), named.read())
         assert again.tags(1)["classes"] == named.tags(1)["classes"]
         assert again.colormap(1) == named.colormap(1)
+
+
+def test_recode_tells_programs_all_classes_of_what_it_made(write_scene, tmp_path):
+    labels = write_scene(np.arange(16, dtype=np.uint8).reshape(1, 4, 4) % 4, "labels.tif", nodata=255)
+    (tmp_path / "legend.yaml").write_text("{0: water, 1: water}")
+    outcome = run("recode", labels, "--legend", tmp_path / "legend.yaml", "--out", tmp_path / "named.tif", "--json")
+    told = json.loads(outcome.output)["classes"]
+    with rasterio.open(tmp_path / "named.tif") as dataset:
+        assert told == json.loads(dataset.tags(1)["classes"])
+    assert [entry["name"] for entry in told] == ["water", "class 2", "class 3"]
 
 
 def test_mistakes_on_the_command_line_are_one_sentence(scene, tmp_path):

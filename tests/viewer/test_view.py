@@ -6,6 +6,7 @@ import html
 import json
 from html.parser import HTMLParser
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -241,6 +242,21 @@ def test_a_finer_scene_keeps_its_colours(map_files, tmp_path, scaling):
         colours = read_colours(inputs, Block(0, 0, 150, 200))
     expected = values.reshape(3, 150, 2, 200, 2).mean(axis=(2, 4))
     assert np.abs(np.moveaxis(colours[..., :3], -1, 0) - expected).max() <= 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_outlines_that_reach_far_beyond_the_map_are_drawn_on_it(map_files, tmp_path):
+    """To the other end of the world, in centimetres, is farther than 32 bits count."""
+    labels, _ = map_files
+    far = shapely.Polygon([(380010, 5799990), (380010 + 4e9, 5799990), (380010 + 4e9, 5799990 - 4e9)])
+    frame = geopandas.GeoDataFrame({"class_name": ["a"]}, geometry=[far], crs="EPSG:32633")
+    frame.to_parquet(tmp_path / "far.parquet")
+    with open_labels(labels) as raster:
+        outlines = read_outlines(tmp_path / "far.parquet", raster, 1)
+    corners = outlines.corners.cumsum(axis=0) * outlines.unit_px
+    drawn = shapely.intersection(shapely.Polygon(corners), shapely.box(0, 0, 200, 150))
+    expected = shapely.Polygon([(20, 20), (200, 20), (200, 150), (150, 150)])
+    assert shapely.symmetric_difference(drawn, expected).area < 5
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb", ".geojson"])

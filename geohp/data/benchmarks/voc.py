@@ -92,7 +92,8 @@ class Voc(DataSource):
         if self.config.saliency is None:
             return photographs
         maps = expand_home(self.config.saliency)
-        missing = [each for each in ids if f"{each}.png" not in list_names(maps)]
+        present = list_names(maps)
+        missing = [each for each in ids if f"{each}.png" not in present]
         if missing:
             raise DataError(
                 f"data.saliency = {maps}: {len(missing)} of {len(ids)} maps are missing ({shortened(missing)})",
