@@ -44,10 +44,19 @@ from benchmarks.reliability.part import Case, Outcome, Part, Record
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("methods/hp", "inference/engine", "vector", "evaluation", "raster/write", "legend")
 _MORE_TESTS = {
+    "comparison": ("cli/test_change_and_areas.py",),
+    "evaluation": ("cli/test_report.py",),
     "inference/cluster": ("inference/test_distributed.py",),
     "methods/hp": ("training/test_trajectory.py", "training/test_defaults.py"),
     "methods/kmeans": ("methods/test_covers.py", "methods/test_clustering.py", "methods/test_kmeans.py"),
-}
+    "model": ("evaluation/test_predict.py", "inference/engine/test_pipeline.py", "training/test_comparison.py"),
+    "raster": ("inference/test_area_of_interest.py", "training/test_area_of_interest.py", "vector/test_clipping.py"),
+    "raster/read": (
+        "inference/test_lazy.py", "inference/test_stac.py", "legend/test_recoded_labels.py",
+        "notebook/test_accessor.py", "raster/write/test_label_map.py", "vector/test_polygonize.py",
+    ),
+    "vector": ("inference/test_map_scene.py",),
+}  # fmt: skip
 """Tests of a package that lie elsewhere than in the folder that mirrors it."""
 DEVELOPMENT, SAMPLE = 40, 60
 """Mutants a package: those that tests were written after, and those after them that count."""

@@ -81,6 +81,13 @@ def test_water_is_dark_and_still_and_no_plants(colour, texture, water):
     assert not bool(is_dark_water(looks) & (is_vegetation(looks) | is_open_ground(looks)))
 
 
+def test_groups_look_like_the_mean_of_their_patches():
+    looks = Looks(torch.tensor([[0.2, 0.4, 0.6], [0.4, 0.6, 0.8], [1.0, 0, 0]]), torch.tensor([0.1, 0.3, 0.5]))
+    means = looks.means(torch.tensor([2, 2, 0]), 3)
+    torch.testing.assert_close(means.colours, torch.tensor([[1.0, 0, 0], [0, 0, 0], [0.3, 0.5, 0.7]]))
+    torch.testing.assert_close(means.textures, torch.tensor([0.5, 0, 0.2]))
+
+
 def test_a_little_dark_water_is_a_class_of_its_own():
     rows, looks, kind = ground(0.6, covers=SANDS, alike=ALIKE)
     wet = (kind >= 3) & (torch.arange(len(kind)) % 10 == 0)  # 4 %

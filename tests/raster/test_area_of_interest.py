@@ -178,6 +178,14 @@ def test_pixels_do_not_depend_on_blocks(corners, side):
     assert pickle.loads(pickle.dumps(area)).digest == area.digest
 
 
+def test_a_decimated_look_shows_what_the_area_touches_where_it_lies():
+    area = PixelArea(shapely.box(30, 10, 50, 11.9))
+    looked = area.decimated(Block(4, 10, 40, 60), (10, 20))  # a pixel of it is 4 rows by 3 columns
+    expected = np.zeros((10, 20), bool)
+    expected[1, 6:14] = True
+    np.testing.assert_array_equal(looked, expected)
+
+
 def test_parts_of_a_multipolygon_that_overlap_are_meant_as_a_whole():
     first, second = box(10, 10, 50, 50), box(30, 30, 70, 70)
     area = AreaOfInterest.of(gpd.GeoSeries([shapely.MultiPolygon([first, second])], crs=UTM))

@@ -53,7 +53,13 @@ def test_variables_that_rioxarray_has_made_of_bands_have_the_opacity_of_their_fi
 
 
 @pytest.mark.parametrize(
-    ("shape", "remedy"), [((150, 200, 3), "transpose"), ((2, 3, 150, 200), "one image of a batch"), ((9,), "expected")]
+    ("shape", "remedy"),
+    [
+        ((150, 200, 3), "transpose"),
+        ((150, 200, 4), "transpose"),
+        ((2, 3, 150, 200), "one image of a batch"),
+        ((9,), "expected"),
+    ],
 )
 def test_other_shapes_are_refused_with_the_remedy(shape, remedy):
     with pytest.raises(SceneError, match=remedy):

@@ -502,6 +502,17 @@ def test_floats_are_scaled_as_the_integers_that_they_were_read_from(dtype, value
                 assert asked.scaling == scene.scaling
 
 
+@pytest.mark.parametrize(
+    ("scale", "offset", "rule"), [(1, 0, "type"), (0.5, 0, "percentiles:2,98"), (1, 3, "percentiles:2,98")]
+)
+def test_what_was_scaled_as_it_was_read_is_not_what_was_stored(scale, offset, rule, write_scene) -> None:
+    path = write_scene(np.random.default_rng(0).integers(0, 200, (3, 30, 40)).astype(np.uint8), nodata=0)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (scale,) * 3, (offset,) * 3
+    with Scene.from_dataarray(rioxarray.open_rasterio(path, mask_and_scale=True)) as scene:
+        assert scene.scaling.rule == rule
+
+
 _MIXED = [0, 1, 5, 3, 4, 2, 6, 7, 8]
 
 
