@@ -93,7 +93,10 @@ def import_checkpoint(
         str | None, typer.Option(help="What predicts: cluster (default), or linear, which has learned from labels.")
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Names of the classes in their order, separated by commas.")
+        str | None,
+        typer.Option(
+            "--class-names", "--classes", metavar="NAMES", help="Names of the classes in order, separated by commas."
+        ),
     ] = None,
     pixel_size: Annotated[
         float | None, typer.Option(metavar="METRES", help="Pixel size of the imagery it was trained on.")

@@ -32,6 +32,7 @@ _ALONG_EDGE = 64  # points an edge of an image, which bends in another projectio
 _PIECES = (
     256  # that a line as long as the image is cut into before it is projected: it bends by centimetres a kilometre
 )
+_SEAM_DECIMALS = 13  # of a turn around the Earth: micrometres
 _STRIP_PX = 256  # rows or columns that are looked through at once for the first with a pixel inside
 
 
@@ -106,7 +107,10 @@ class AreaOfInterest:
             shape, turn = self.shape, turn_of(there)
             if here != there:
                 # Not as a whole: far away there may be places that the other projection does not have.
-                nearby = self._around(grid, Transformer.from_crs(there, here, always_xy=True), turn_of(here))
+                own_turn = turn_of(here)
+                nearby = self._around(grid, Transformer.from_crs(there, here, always_xy=True), own_turn)
+                if turn is None and own_turn is not None:
+                    nearby = _seam_on_one_side(nearby, own_turn)
                 shape = _polygonal(_projected(nearby, Transformer.from_crs(here, there, always_xy=True), turn))
             edges: Any = grid.edges(1)
             xs, _ = grid.affine * edges
@@ -124,9 +128,12 @@ class AreaOfInterest:
         bounds = float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
         diagonal = _diagonal(*bounds)
         frame = shapely.buffer(shapely.box(*bounds), diagonal / 4)
-        left, _, right, _ = shapely.bounds(frame)
-        is_part = turn is not None and right - left < turn  # in which no ground lies twice
-        near = shapely.intersection(on_turns(self.shape, turn if is_part else None, left, right), frame)
+        left, bottom, right, top = shapely.bounds(frame)
+        if turn is not None and right - left >= turn:  # all around the Earth, wherever the shape begins
+            left, _, right, _ = shapely.bounds(self.shape)
+            near = shapely.intersection(self.shape, shapely.box(left, bottom, right, top))
+        else:
+            near = shapely.intersection(on_turns(self.shape, turn, left, right), frame)
         return shapely.segmentize(near, diagonal / _PIECES)
 
     def on(self, grid: Grid, name: str) -> PixelArea | None:
@@ -297,6 +304,16 @@ def _projected(shape: Any, transformer: Any, turn: float | None) -> Any:
     x = x if turn is None else continued(x, part, turn)
     parts = shapely.set_coordinates(parts.copy(), np.column_stack([x, y]))
     return parts[0] if len(parts) == 1 else shapely.geometrycollections(parts)
+
+
+def _seam_on_one_side(shape: Any, turn: float) -> Any:
+    """A shape whose antimeridian is the eastern one alone, to the last bit: else its halves would part by a hair."""
+
+    def eastern(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[Any, Any]:
+        on_seam = np.abs(x) == turn / 2
+        return np.where(on_seam, turn / 2, x), np.where(on_seam, np.round(y / turn, _SEAM_DECIMALS) * turn, y)
+
+    return shapely.transform(shape, eastern, interleaved=False)
 
 
 def _polygonal(shape: Any) -> Any:

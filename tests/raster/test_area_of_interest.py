@@ -101,6 +101,22 @@ def test_parts_all_around_the_earth_stay_where_they_are():
     assert expected.sum() == 9 * len(places)
     pixels = AreaOfInterest.of(islands.to_crs(3857)).within(world, "scene").pixels(world.block)
     np.testing.assert_array_equal(pixels, expected)
+    side = 20037508.342789244 / 180
+    mercator = Grid(360, 360, Affine(side, 0, -180 * side, 0, -side, 180 * side), CRS.from_epsg(3857))
+    for west, east in ((170, 190), (0, 360), (-30, 30)):
+        strip = gpd.GeoSeries([shapely.box(west, -60, east, 60)], crs=4326)
+        columns = AreaOfInterest.of(strip).within(mercator, "scene").pixels(mercator.block)[180]
+        np.testing.assert_array_equal(columns, (np.arange(-179.5, 180) - west) % 360 < east - west)
+
+
+def test_no_line_is_left_out_along_the_antimeridian():
+    """Of a polar raster turned by 135 degrees it runs through the middle of pixels, to the last bit."""
+    polar = Grid(400, 400, Affine(10000, 0, -2e6, 0, -10000, 2e6), CRS.from_epsg(3413))
+    halves = gpd.GeoSeries([shapely.box(170, -80, 180, 80), shapely.box(-180, -80, -170, 80)], crs=4326)
+    centres = polar.affine * tuple(np.meshgrid(np.arange(400) + 0.5, np.arange(400) + 0.5))
+    lon, lat = Transformer.from_crs(3413, 4326, always_xy=True).transform(*centres)
+    pixels = AreaOfInterest.of(halves).within(polar, "scene").pixels(polar.block)
+    np.testing.assert_array_equal(pixels, (np.abs(lon) >= 170) & (lat <= 80))
 
 
 def test_bounds_in_degrees_frames_and_areas_are_areas():

@@ -507,7 +507,7 @@ def test_files_that_are_damaged_or_missing(checkpoint, tmp_path):
     ("options", "said"),
     [
         (["--probe", "oracle"], "probe oracle: must be cluster or linear"),
-        (["--classes", "a,b,c"], "classes: 3 names for 7 classes"),
+        (["--class-names", "a,b,c"], "classes: 3 names for 7 classes"),
         (["--classes", "a,b,c,,e,f,g"], "classes: 6 names for 7 classes"),
         (["--classes", "a\tb,b,c,d,e,f,g"], "classes: class 0 has a line break or control character in its name; give"),
         (["--probe", "linear", "--classes", "a,b,c,d,e,f,g"], "classes: 7 names for 5 classes"),
