@@ -18,7 +18,7 @@ from geohp.model.smoothing import (
 
 
 class LandCoverModel(nn.Module):
-    """Images to class scores at patch resolution, or four times as fine.
+    """Images to class scores at patch resolution, or finer.
 
     Args:
         backbone: a fitted, frozen backbone.

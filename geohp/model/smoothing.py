@@ -1,6 +1,6 @@
 """Classes of patches in the light of what lies around them: neighbours have a say, and so has colour.
 
-    cosines ─▶ shares of patches ─▶ means of neighbours ─▶ cells, four along a patch ─▶ dense CRF with their colours
+    cosines ─▶ shares of patches ─▶ means of neighbours ─▶ cells of some 4 px ─▶ dense CRF with their colours
 
 A patch is 8 to 16 px wide and is named by itself. Neighbours speak against specks. Where colours change within a patch,
 or hold across its border, the class does likely, too: that is what a dense CRF tells (Krähenbühl and Koltun 2011). On
@@ -18,8 +18,8 @@ from geohp.crf.mean_field import Bilateral, dense_crf, guide_image
 CONFIDENCE_TEMPERATURE = 0.1
 """Confidence is the winner's share in a softmax of the scores, divided by their last channel, over this."""
 
-_CELLS = 4
-"""Along a patch's side, at most."""
+_CELL_PX = 4
+"""Side of a cell, about: a sixteenth of the pixels is what the CRF works on, whatever the patch."""
 _ITERATIONS = 5
 _SXY_PX, _COMPAT = Bilateral().sxy, 2.5
 """The published kernel, but of less weight, and in half as many iterations: small classes and thin objects stay."""
@@ -29,7 +29,7 @@ _LEAST = 1e-5
 
 def cells_along(patch_px: int) -> int:
     """Cells along the side of a patch of so many pixels."""
-    return min(_CELLS, max(1, patch_px))
+    return max(1, round(patch_px / _CELL_PX))
 
 
 def neighbourhood_shares(cosines: Tensor) -> Tensor:

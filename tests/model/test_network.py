@@ -34,9 +34,9 @@ def test_scores_of_a_model_that_asks_what_lies_around_are_of_cells(pixels):
     images = torch.rand(2, 3, *pixels, generator=torch.Generator().manual_seed(0))
     plain.backbone.fit([images])
     smooth = plain.with_card(replace(plain.card, smooth_scores=True))
-    assert (plain.scores_along, smooth.scores_along) == (1, 4)
+    assert (plain.scores_along, smooth.scores_along) == (1, 2)
     scores = smooth(images)
     rows, cols = plain(images).shape[-2:]
-    assert scores.shape == (2, 3, 4 * rows, 4 * cols)
+    assert scores.shape == (2, 3, 2 * rows, 2 * cols)
     shares = fit_to_colours(neighbourhood_shares(smooth.probe.cosines(smooth.codes(images))), images)
     torch.testing.assert_close((scores[:, :-1] / scores[:, -1:] / CONFIDENCE_TEMPERATURE).softmax(1), shares)
