@@ -239,7 +239,7 @@ DEFECTS = [
     Defect(
         "bands asked for are forgotten",
         "geohp/inference/segmenter.py",
-        'card = replace(card, bands=tuple(bands.split(",") if isinstance(bands, str) else bands))',
+        "card = replace(card, bands=band_list(bands))",
         "pass",
         "tests/inference/test_segment.py",
     ),

@@ -237,7 +237,7 @@ def test_classes_are_found_on_small_scenes_where_nothing_of_the_large_ones_can_b
     cut = write(scenes / "cut.tif", ground[:, :448, :448]).read_bytes()
     (scenes / "cut.tif").write_bytes(cut[:700])
     write(scenes / "empty.tif", np.zeros((3, 448, 448), np.uint16), nodata=0)
-    write(scenes / "small.tif", ground[:, :96, :96])
+    write(scenes / "small.tif", ground[:, :96, 200:296])  # four fields
     made = geohp.segment_files(scenes, tmp_path / "maps", classes=3, on_read_error="nodata")
     assert not made.failed
     assert set(np.unique(labels(tmp_path / "maps" / "small.tif"))) == {0, 1, 2}
