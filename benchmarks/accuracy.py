@@ -76,7 +76,11 @@ METHODS = (
     Row("maskcontrast", "MaskContrast", ("method.name=maskcontrast",)),
     Row("probes", "raw features, probes", ("method.name=probes",)),
     Row("kmeans", "k-means", ("method.name=kmeans",)),
-    Row("kmeans-smooth", "k-means, neighbours have a say", ("method.name=kmeans", "classes.smooth_scores=true")),
+    Row(
+        "kmeans-smooth",
+        "k-means, neighbours and colour have a say",
+        ("method.name=kmeans", "classes.smooth_scores=true"),
+    ),
     Row("kmeans-plain", "k-means, no colour beside", ("method.name=kmeans", _NO_COLOUR)),
     Row("kmeans-position", "k-means, features as they are", ("method.name=kmeans", *_AS_THEY_ARE)),
     Row(

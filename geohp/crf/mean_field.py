@@ -113,12 +113,13 @@ def guide_image(bands: Tensor) -> Tensor:
     second alone is a border. A grey of the first would never see it.
 
     Args:
-        bands: (bands, H, W) floating point in [0, 1]; what lies beyond is cut off.
+        bands: (bands, H, W) or (B, bands, H, W) floating point in [0, 1]; what lies beyond is cut off.
 
     Returns:
-        (3, H, W) uint8.
+        (3, H, W) or (B, 3, H, W) uint8.
     """
-    shown = bands[[min(band, len(bands) - 1) for band in range(3)]]
+    last = bands.shape[-3] - 1
+    shown = bands[..., [min(band, last) for band in range(3)], :, :]
     return (shown * 255).round().clamp(0, 255).to(torch.uint8)
 
 

@@ -9,7 +9,6 @@ means of a few pixels it is as right as on all of them, at a tenth of the cost; 
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -63,9 +62,8 @@ def fit_to_colours(shares: Tensor, images: Tensor) -> Tensor:
     size = (height * cells, width * cells)
     fine = F.interpolate(shares, size=size, mode="bilinear", align_corners=False)
     colours = F.interpolate(images[:, :3].float(), size=size, mode="bilinear", antialias=True)
-    guide = torch.stack([guide_image(image) for image in colours])
     kernel = Bilateral(sxy=_SXY_PX * size[1] / images.shape[-1], compat=_COMPAT)
-    return dense_crf(guide, fine.log(), iterations=_ITERATIONS, bilateral=kernel).clamp_min(_LEAST)
+    return dense_crf(guide_image(colours), fine.log(), iterations=_ITERATIONS, bilateral=kernel).clamp_min(_LEAST)
 
 
 def average_neighbours(maps: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from geohp.errors import ConfigError, SourceError
 from geohp.files.checks import check_output, check_suffix
 from geohp.options import keywords
 from geohp.progress import Progress, default_progress
+from geohp.raster.read.bands import BandRequest
 from geohp.raster.sources.paths import is_remote
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ViewOptions:
     polygons: str | Path | None = None
     layer: str | None = None
     confidence: str | Path | DataArray | None = None
-    bands: int | str | Sequence[int | str] | None = None
+    bands: BandRequest = None
     scaling: str = "auto"
     overwrite: bool = False
     progress: Progress = field(default_factory=default_progress)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geohp.inference.map_options import ModelOptions
 from geohp.inference.probe.checks import check_probe
 from geohp.progress import Progress, default_progress
+from geohp.raster.read.bands import BandRequest
 
 if TYPE_CHECKING:
     from geohp.inference.probe.report import Probe
@@ -25,7 +25,7 @@ def probe(
     backbone: str | None = None,
     weights: str | Path | None = None,
     block: int | None = None,
-    bands: int | str | Sequence[int | str] | None = None,
+    bands: BandRequest = None,
     scaling: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
