@@ -87,7 +87,8 @@ class Checkpoints(L.Callback):
         """End after this step; where the work is not shared, at once when asked again."""
         if self._stopping and not self._shared:
             raise KeyboardInterrupt(number)
-        if not self._stopping:
+        # Not where it is shared: there a log record waits for the lock that what was interrupted may hold.
+        if not self._stopping and not self._shared:
             logger.info("stopping after this step")
         self._stopping = number
 

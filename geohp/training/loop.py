@@ -33,6 +33,8 @@ from geohp.training.task import MethodTask, StepReport
 if TYPE_CHECKING:
     from geohp.config.experiment import TrainConfig
 
+logger = logging.getLogger(__name__)
+
 METRICS_NAME = "metrics.csv"
 _PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -255,6 +257,7 @@ def _signals_for_workers(devices: int) -> Iterator[None]:
         if asked:
             raise KeyboardInterrupt(number)
         asked = number
+        logger.info("stopping after this step")
         for process in active_children():
             if process.pid is not None:
                 os.kill(process.pid, signal.SIGTERM)

@@ -14,9 +14,10 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch.multiprocessing as multiprocessing
+from torch.distributed import DistError
 from torch.multiprocessing.spawn import ProcessException
 
-from geohp.errors import GeohpError
+from geohp.errors import ClusterError, GeohpError
 from geohp.progress import Progress
 
 _PACKAGE = "geohp"
@@ -72,17 +73,18 @@ class Relay:
         """
         thread = threading.Thread(target=self._listen, args=(active_children(),), daemon=True)
         thread.start()
-        ended = None
+        ended: ProcessException | ClusterError | None = None
         try:
             yield
-        except ProcessException as error:
+        except (ProcessException, ClusterError) as error:
             ended = error
         finally:
             # No last message: a process that was killed as it wrote holds the lock for good.
             self._queue._writer.close()
             thread.join(_PATIENCE_S)  # not for ever: another process may have inherited the pipe
-        if self._error is not None:
-            raise self._error from (ended if isinstance(self._error, GeohpError) else None)
+        told = self._error
+        if told is not None and not (isinstance(ended, ClusterError) and _may_miss_another(told)):
+            raise told from (ended if isinstance(told, GeohpError) else None)
         if ended is not None:
             raise ended
 
@@ -109,6 +111,15 @@ class Relay:
         """The first counts, which is what the others follow from."""
         if self._error is None:
             self._error = error
+
+
+def _may_miss_another(error: BaseException) -> bool:
+    """Whether it may be what a process says that cannot reach one that was killed.
+
+    Anything else is the cause itself, and the kill its consequence: who does not end within half a minute, being busy
+    outside Python, is killed for it.
+    """
+    return type(error) is RuntimeError or isinstance(error, DistError)
 
 
 class _ToQueue(QueueHandler):

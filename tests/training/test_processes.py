@@ -104,12 +104,17 @@ def test_two_processes_give_what_one_gives_on_both_halves(
         monkeypatch.setenv(name, value)
     told = []
     caplog.set_level(logging.INFO, "geohp")
-    run = geohp.train(
-        "orthophotos-hp",
-        [f"data.images={photograph}", f"data.labels={labels}", *SETTINGS, "train.devices=2", "train.score_every=2"],
-        out=tmp_path / "run",
-        progress=lambda stage, done, total, detail="": told.append((stage, done)),
-    )
+
+    def stop(stage, done, total, detail=""):
+        told.append((stage, done))
+        if stage == "training" and done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    settings = [f"data.images={photograph}", f"data.labels={labels}", *SETTINGS, "train.score_every=2"]
+    with pytest.raises(KeyboardInterrupt):
+        geohp.train("orthophotos-hp", [*settings, "train.devices=2"], out=tmp_path / "run", progress=stop)
+    assert "stopping after this step" in caplog.messages
+    run = geohp.train(resume=tmp_path / "run", progress=lambda stage, done, *_: told.append((stage, done)))
     assert os.environ["MASTER_PORT"] == taken_port
     said = "".join(capfd.readouterr())
     assert not any(word in said.lower() for word in ("lightning", "distributed", "weights_only", "trainer."))

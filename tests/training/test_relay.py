@@ -1,14 +1,20 @@
 """What processes tell of themselves arrives where they were started, whatever happens there."""
 
 import itertools
+import logging
 import os
+import re
 import signal
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch.multiprocessing as multiprocessing
 from torch.multiprocessing.spawn import ProcessException
 
-from geohp.errors import TrainingError
+from geohp.errors import ClusterError, OutputError, TrainingError
+from geohp.training.checkpoints import Checkpoints
+from geohp.training.figures import FiguresReader
 from geohp.training.relay import Relay
 
 
@@ -91,6 +97,46 @@ def test_a_process_that_is_killed_as_it_tells_is_not_waited_for():
     with pytest.raises(ProcessException, match="SIGKILL"), relay.listening():
         multiprocessing.spawn(_die_as_it_tells, (relay,), 1)
     assert told == [1]
+
+
+def _be_stopped_as_it_tells(rank, relay, folder):
+    signal.alarm(60)  # in place of waiting for ever
+    checkpoints = Checkpoints(folder / "checkpoint.ckpt", 0.0, FiguresReader())
+    trainer = SimpleNamespace(world_size=2)
+    checkpoints.on_train_start(trainer)
+    with relay._queue._wlock:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+    relay("stopping", checkpoints._stopping, 0)
+
+
+def test_a_signal_amid_a_message_is_taken_at_once(tmp_path, caplog):
+    told = []
+    relay = Relay(lambda stage, done, total, detail="": told.append((stage, done)))
+    with caplog.at_level(logging.INFO, "geohp"), relay.listening():
+        multiprocessing.spawn(_be_stopped_as_it_tells, (relay, tmp_path), 1)
+    assert told == [("stopping", signal.SIGTERM)]
+
+
+_KILLED = ClusterError("one of 2 processes that train was ended by SIGKILL", "train on fewer devices")
+
+
+@pytest.mark.parametrize(
+    ("told", "raised"),
+    [
+        (RuntimeError("connection closed by peer"), _KILLED),
+        (KeyError("a"), KeyError("a")),
+        (OutputError("model: disk full", "free space"), OutputError("model: disk full", "free space")),
+    ],
+)
+def test_what_is_told_is_the_cause_of_a_kill_but_where_another_is_missed(told, raised):
+    def end():
+        relay._queue.put(told)
+        raise _KILLED
+
+    relay = Relay(lambda *_: None)
+    with pytest.raises(type(raised), match=re.escape(str(raised))), relay.listening():
+        end()
 
 
 def test_an_error_of_the_listener_counts_where_the_processes_end_well():
