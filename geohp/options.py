@@ -23,7 +23,10 @@ QUANTITIES = ("confidence", "entropy", "probabilities")
 LARGEST_PATCH_PX = 8192
 """Side of the largest image that a model may be trained on at once; a batch of one takes a gigabyte by then."""
 
-_MOST_CLASSES, _MOST_SEED = 254, 2**63 - 1
+MOST_SEED = 2**32 - 1
+"""numpy's, and so scikit-learn's, know no larger ones."""
+
+_MOST_CLASSES = 254
 _MOST_ROUNDS = 5  # nobody can see more
 
 
@@ -58,7 +61,7 @@ class FitOptions:
             ConfigError: with those that can be.
         """
         asked: dict[str, Any] = {"classes": self.classes, "seed": self.seed}
-        for name, least, most in (("classes", 1, _MOST_CLASSES), ("seed", 0, _MOST_SEED)):
+        for name, least, most in (("classes", 1, _MOST_CLASSES), ("seed", 0, MOST_SEED)):
             value = asked[name]
             if value is not None and not (isinstance(value, Integral) and least <= int(value) <= most):
                 raise ConfigError(f"{{option}}: {value!r}", f"give a whole number from {least} to {most}", option=name)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from geohp.backbones.affinities import cosine_affinities
 from geohp.backbones.base import Backbone, PatchFeatures
+from geohp.errors import ConfigError
 
 
 class Colour(Backbone):
@@ -18,6 +19,9 @@ class Colour(Backbone):
     Args:
         in_channels: image bands.
         patch_size: side of a patch in pixels.
+
+    Raises:
+        ConfigError: for a patch without pixels.
     """
 
     name = "colour"
@@ -26,6 +30,8 @@ class Colour(Backbone):
 
     def __init__(self, in_channels: int = 3, *, patch_size: int = 8) -> None:
         super().__init__()
+        if patch_size < 1:
+            raise ConfigError(f"backbone colour: patch_size must be at least 1, not {patch_size}")
         self.in_channels, self.patch_size, self.channels = in_channels, patch_size, 2 * in_channels
         self.mean, self.std = (0.5,) * in_channels, (0.25,) * in_channels
         self.eval()

@@ -27,6 +27,7 @@ COLOUR_SHARE = 0.25
 
 def create_backbone(
     name: str,
+    /,
     *,
     weights: str | os.PathLike[str] | None = None,
     block: int = -1,
@@ -80,6 +81,7 @@ def create_backbone(
 def create_backbone_for_bands(
     name: str,
     bands: int,
+    /,
     *,
     seed: int = 0,
     weights: str | os.PathLike[str] | None = None,
@@ -155,8 +157,29 @@ def _create_aerial(name: str, weights: str | os.PathLike[str] | None, options: d
     return network
 
 
+_TYPES: dict[str, tuple[Any, str]] = {
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "float": (int | float, "a number"),
+    "str": (str, "a text"),
+    "Sequence[int]": (int, "a list of whole numbers"),
+}
+"""What options may be, or the entries of their lists, by how the constructors annotate them, and in words."""
+
+
 def _check_options(name: str, kind: type[Backbone], options: dict[str, Any]) -> None:
-    known = [p for p in inspect.signature(kind).parameters if p not in ("name", "block")]
-    for option in options:
+    """Refuse options that there are not, and values of another type: a configuration or a model may say anything."""
+    known = {n: str(p.annotation) for n, p in inspect.signature(kind).parameters.items() if n not in ("name", "block")}
+    for option, value in options.items():
         if option not in known:
             raise ConfigError(f"backbone {name}: has no option {option!r}", f"it has {', '.join(known)}")
+        annotation, or_none, _ = known[option].partition(" | None")
+        if annotation not in _TYPES or (or_none and value is None):
+            continue
+        of_type, words = _TYPES[annotation]
+        values = value if annotation.startswith("Sequence") else [value]
+        # To Python truth values are numbers, too.
+        if not isinstance(values, list | tuple) or not all(
+            isinstance(each, of_type) and isinstance(each, bool) == (of_type is bool) for each in values
+        ):
+            raise ConfigError(f"backbone {name}: {option} must be {words}, not {value!r}")

@@ -18,6 +18,7 @@ from geohp.config.strict import Strict
 from geohp.methods.factory import METHODS
 from geohp.methods.hp.settings import HPSettings
 from geohp.methods.settings import Bounds, MethodSettings
+from geohp.options import MOST_SEED
 
 
 class BackboneConfig(Strict):
@@ -36,6 +37,13 @@ class BackboneConfig(Strict):
     """Set colour beside a transformer's features, as long as this share of them; 0 leaves it out (docs/accuracy.md)."""
     options: dict[str, int | float | str | bool | list[int] | list[float]] = Field(default={})
     """Further arguments of the backbone's constructor (patch_size, filters, ...)."""
+
+    @model_validator(mode="after")
+    def _options_are_no_keys(self) -> BackboneConfig:
+        for key in self.options:
+            if key in type(self).model_fields:
+                raise ValueError(f"options: {key} is no further argument, but a key of its own (backbone.{key})")
+        return self
 
 
 if TYPE_CHECKING:
@@ -141,7 +149,7 @@ class TrainConfig(Strict):
     """Minutes between two checkpoints within an epoch; every epoch ends with one."""
     loggers: list[Literal["wandb", "mlflow"]] = Field(default=[])
     """Services to log to besides CSV and TensorBoard, where their packages are installed."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Of everything random."""
     workers: int = Field(default=0, ge=0)
     """Processes that read patches; 0 reads in the main process."""

@@ -9,6 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from geohp.classes import NODATA_LABEL, LandCoverClass, one_spelling
 from geohp.config.experiment import Config, TrainConfig
 from geohp.config.loading import public_config
 from geohp.data.base import DataSource, ImageSet
@@ -23,6 +27,7 @@ from geohp.evaluation.results import BEST, BEST_NAME, LAST, Evaluation, Result
 from geohp.evaluation.stored_features import StoredCodes, store_features
 from geohp.features.filling import CacheOptions
 from geohp.methods.factory import METHODS
+from geohp.model.card import ModelCard
 from geohp.model.device import torch_device
 from geohp.model.file import load_model
 from geohp.model.network import LandCoverModel
@@ -55,11 +60,11 @@ def judge(
         with unchanged.explaining():
             for number, job in enumerate(jobs, start=1):
                 stage = "evaluating" if len(jobs) == 1 else f"evaluating {number}/{len(jobs)}"
-                predictor, scored = _score(job, config, source, images, options, unchanged, stage)
+                predictor, scored, told = _score(job, config, source, images, options, unchanged, stage)
                 unchanged.check()
                 predictors = predictors or [predictor]
                 results += scored
-                notes += _notes(predictor, config.data.evaluation_px, options)
+                notes += [*_notes(predictor, config.data.evaluation_px, options), *told]
     except ChangedError:
         _forget_counts(jobs)
         raise
@@ -91,10 +96,13 @@ def _score(
     options: EvaluationOptions,
     unchanged: UnchangedFiles,
     stage: str,
-) -> tuple[Predictor, list[Result]]:
-    """What reads a model's labels, and how it does in each way of reading."""
+) -> tuple[Predictor, list[Result], list[str]]:
+    """What reads a model's labels, how it does in each way of reading, and what is to be said of its classes."""
     model = _model(job.model, images, options)
     predictor = _predictor(model, options)
+    told: list[str] = []
+    if model.card.probe == "linear":
+        predictor.linear_classes, told = match_by_name(model.card, source.classes)
     stored = _stored_codes(model, predictor, images, unchanged, config.train, options)
     coded = CodedImages(
         images=images,
@@ -108,7 +116,24 @@ def _score(
     results = [Result(job.model, job.checkpoint, mode, scores) for mode, scores in counts.scores().items()]
     if images.segmented:
         results.append(Result(job.model, job.checkpoint, MASKS, score_mask_clusters(coded, count, progress)))
-    return predictor, results
+    return predictor, results, told
+
+
+def match_by_name(card: ModelCard, labels: Sequence[LandCoverClass]) -> tuple[Tensor | None, list[str]]:
+    """Which of the labels' classes each class of a linear probe is that predicts: the one of the same name.
+
+    Returns:
+        (K,) int64, 255 for those that no label is called; ``None`` where all are so, and numbers have to tell. And what
+        readers of the figures should know.
+    """
+    names = {entry.id: one_spelling(entry.name) for entry in card.classes}
+    numbers = {one_spelling(entry.name).casefold(): place for place, entry in enumerate(labels)}
+    found = [numbers.get(names[number].casefold(), NODATA_LABEL) for number in card.cluster_to_class or names]
+    strangers = [name for name in names.values() if name.casefold() not in numbers]
+    if len(strangers) == len(names):
+        return None, ["the linear probe's classes are called otherwise than the labels', and compared by their numbers"]
+    told = f"the linear probe also finds {', '.join(strangers)}, which no label is called, and counts as wrong there"
+    return torch.tensor(found), [told] if strangers else []
 
 
 def _forget_counts(jobs: Sequence[_Job]) -> None:

@@ -52,6 +52,8 @@ class Predictor:
         patch_px: side of the backbone's patches; images are resized to the nearest multiple where they are none.
         crf: read every probe a second time through the dense CRF.
         tta: average the codes with those of the mirrored image.
+        linear_classes: (K,) int64, which of the labels' classes each of the linear probe's is, 255 for none of them; by
+            default they are the same.
         smooth_probe: ``"cluster"`` or ``"linear"``: that of which neighbours and like colours have a say in a patch's
             class, see :meth:`.LandCoverModel.forward`.
     """
@@ -65,10 +67,12 @@ class Predictor:
         patch_px: int = 1,
         crf: bool = False,
         tta: bool = False,
+        linear_classes: Tensor | None = None,
         smooth_probe: str | None = None,
     ) -> None:
         self.encoder, self.probe, self.linear_probe = encoder, probe, linear_probe
         self.patch_px, self.crf, self.tta, self.smooth_probe = patch_px, crf, tta, smooth_probe
+        self.linear_classes = linear_classes
 
     @property
     def device(self) -> torch.device:
@@ -115,6 +119,8 @@ class Predictor:
                 # all scores of a pixel by one number.
                 scores = class_scores(self._probe(mode), codes, images if mode.probe == self.smooth_probe else None)
                 labels[mode] = _upsampled(scores, size).argmax(1)
+            if mode.probe == "linear" and self.linear_classes is not None:
+                labels[mode] = self.linear_classes.to(labels[mode].device)[labels[mode]]
         return labels
 
     @torch.no_grad()

@@ -95,7 +95,9 @@ def _samples_png(evaluation: Evaluation, images: ImageSet, predictor: Predictor,
         rows["image"].append(as_rgb(item["image"].numpy()))
         rows["labels"].append(truth)
         for mode, clusters in predictor(item["image"][None].to(device)).items():
-            labels = assignments[mode][clusters[0].cpu().numpy()].astype(np.uint8)
+            numbers, classes = clusters[0].cpu().numpy(), assignments[mode]
+            labels = np.full(numbers.shape, NODATA_LABEL, np.uint8)
+            labels[numbers < len(classes)] = classes[numbers[numbers < len(classes)]]
             rows.setdefault(str(mode), []).append(colourise(labels, evaluation.classes))
     unlabelled = Patch(facecolor="#{:02x}{:02x}{:02x}".format(*_UNKNOWN), label="unlabelled")
     return draw_samples(list(rows.items()), [*legend_handles(evaluation.classes), unlabelled])

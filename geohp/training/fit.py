@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,7 +42,7 @@ from geohp.training.looks import colour_by_look, gather_by_look, see_patches
 from geohp.training.loop import run_training
 from geohp.training.relay import Relay
 from geohp.training.scoring import LabelScores
-from geohp.training.sweep import sweep_method, with_count
+from geohp.training.sweep import check_sweep, sweep_method, with_count
 from geohp.training.task import MethodTask
 from geohp.version import __version__
 
@@ -164,15 +165,15 @@ def _prepare(config: Config, data: TrainingData, progress: Progress) -> tuple[Me
     """The method, ready for its first step, and the features that it learns from."""
     settings = config.train
     torch.manual_seed(settings.seed)
+    options: dict[str, Any] = {"seed": settings.seed, **config.backbone.options}
     backbone = create_backbone_for_bands(
         config.backbone.name,
         data.images.channels,
-        seed=settings.seed,
         weights=config.backbone.weights,
         block=config.backbone.block,
         remove_position_bias=config.backbone.remove_position_bias,
         colour_share=config.backbone.colour_share,
-        **config.backbone.options,
+        **options,
     ).to(torch_device(settings.device))
     _check_patch_size(config, backbone.patch_size)
     method = create_method(
@@ -340,6 +341,8 @@ def _check_enough_patches(config: Config, features: FeatureSampler) -> None:
             f"{config.classes.clusters} clusters need at least as many patches, and the images have {patches}",
             "give more imagery or set classes.count lower",
         )
+    if config.classes.sweep:
+        check_sweep(config.classes, len(features), rows * cols)
 
 
 def _check_patch_size(config: Config, patch_size: int) -> None:

@@ -33,6 +33,8 @@ _IMAGES, _PATCHES = 256, 20_000
 """What a result is judged on, at most."""
 _ROWS_A_STEP, _STEPS_KEPT = 256, 32
 """Patches that an epoch is judged on: so many of each of its last steps."""
+_SKIPPED = 16
+"""Steps one after another that a loss scaler may pass over; each halves its scale, which begins with 65,536."""
 _NAMED = 5
 """Clusters named in a sentence before it only counts them."""
 
@@ -172,6 +174,7 @@ class Health(L.Callback):
         self._kinds: set[str] = set()
         self._seen: deque[Tensor] = deque(maxlen=_STEPS_KEPT)
         self._hook: Any = None
+        self._skipped = 0
 
     def check_result(self, method: Method, sample: SampleFeatures) -> None:
         """Warn of what is wrong with the result, see :func:`examine`."""
@@ -184,13 +187,18 @@ class Health(L.Callback):
     def on_figures(
         self, trainer: L.Trainer, pl_module: L.LightningModule, step: int, figures: Mapping[str, float]
     ) -> None:
-        """Check a step's numbers, before any checkpoint is written."""
-        if not not_finite(figures):
+        """Check a step's numbers, before any checkpoint is written.
+
+        In fp16 losses are scaled up until the gradient overflows now and then: steps that the scaler passes over.
+        """
+        broken, precision = not_finite(figures), str(trainer.precision).split("-")[0]
+        self._skipped = self._skipped + 1 if precision == "16" and broken == ["gradient_norm"] else 0
+        if not broken or 0 < self._skipped <= _SKIPPED:
             return
         rate = _method(pl_module).head_learning_rate
         # Later steps may have been made meanwhile; features that spoil this one are among the last ones seen.
         seen = torch.cat(list(self._seen)) if self._seen else None
-        check_finite(figures, step, features=seen, rate=rate, precision=str(trainer.precision).split("-")[0])
+        check_finite(figures, step, features=seen, rate=rate, precision=precision)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look for a collapse."""

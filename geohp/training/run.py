@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CONFIG_NAME = "config.yaml"
+
+_OF_RUNS = re.compile(
+    rf"{CONFIG_NAME}|{UNFINISHED}|{TENSORBOARD}|wandb|mlruns|{FIGURES_NAME}|report\.html|(metrics|scores|sweep)\.csv|"
+    r"(loss|samples|sweep)\.png|best_on_labels\.safetensors|\.draft-.*|\..*\.geohp"
+)
+"""Names in the folder of a run that is not finished."""
+_OF_TRAININGS = re.compile(
+    rf"lock|{CONFIG_NAME}|{CHECKPOINT_NAME}|best_on_labels\.safetensors|\d+|\.draft-.*|\..*\.geohp"
+)
+"""Names in the folder of what only going on with a training needs."""
 
 
 @dataclass(frozen=True)
@@ -190,12 +201,12 @@ def _resolve_run(
 def _new_run(folder: Path) -> Path:
     """Refuse a folder that holds anything but what a training left that was killed before its first checkpoint."""
     _tidy(folder)
-    if not (folder / UNFINISHED).is_dir():
-        return check_new_folder(folder)
     if (folder / UNFINISHED / CHECKPOINT_NAME).is_file():
         problem, remedy = f"{folder}: holds a training that was stopped", "{option} goes on with it"
         raise OutputError(problem, remedy, option="resume", value=str(folder))
-    return folder
+    if _is_of_a_training(folder / UNFINISHED) and not _strangers(folder, _OF_RUNS):
+        return folder
+    return check_new_folder(folder)
 
 
 def _tidy(folder: Path) -> None:
@@ -204,9 +215,19 @@ def _tidy(folder: Path) -> None:
     if not (folder / MODEL_NAME).is_file():
         return
     remove_drafts(folder)
-    if unfinished.is_dir():
+    if _is_of_a_training(unfinished):
         FolderLock(unfinished).release()  # nobody is at work there
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _is_of_a_training(unfinished: Path) -> bool:
+    """Whether a training has made it: others may call a folder so, too."""
+    return unfinished.is_dir() and not _strangers(unfinished, _OF_TRAININGS)
+
+
+def _strangers(folder: Path, own: re.Pattern[str]) -> list[Path]:
+    """What in a folder is called otherwise."""
+    return [path for path in folder.iterdir() if not own.fullmatch(path.name)]
 
 
 def _unfinished_run(folder: Path) -> Path:
@@ -251,7 +272,8 @@ def _run_folder(folder: Path, *, resumed: bool) -> Iterator[None]:
     try:
         if not resumed:  # of a training that was killed before its first checkpoint
             clear_folder(lock.folder)
-            shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+            for path in {*folder.iterdir()}.difference(_strangers(folder, _OF_RUNS), [lock.folder]):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         yield
     except BaseException as error:
         lock.release()

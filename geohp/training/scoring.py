@@ -134,8 +134,10 @@ class LabelScores(L.Callback):
         return {f"{probe}_{name}": scores[name] for probe, scores in self.last.items() for name in ("accuracy", "miou")}
 
     def _rows(self) -> list[dict[str, str]]:
-        with self.out.open(newline="") as file:
-            return list(csv.DictReader(file))
+        """Those that were written whole: a full disk may have cut off the last."""
+        lines = self.out.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        rows = csv.DictReader(line for line in lines if line.endswith("\n"))
+        return [row for row in rows if None not in row.values() and (row.get("step") or "").isdecimal()]
 
     def _write(self, row: Mapping[str, object]) -> None:
         new = not self.out.exists()

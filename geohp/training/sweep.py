@@ -63,10 +63,20 @@ def sweep_method(
     Raises:
         DataError: see :func:`sweep_classes`.
     """
-    gathered = not classes.split_covers
-    images = min(len(features), _IMAGES_SEEN if gathered else _IMAGES)
-    patches = draw_patches(method.head, features, images, _ROWS, seed, with_looks=gathered)
+    images = _images_seen(classes, len(features))
+    patches = draw_patches(method.head, features, images, _ROWS, seed, with_looks=not classes.split_covers)
     return sweep_classes(patches, classes.sweep, seed=seed, progress=progress)
+
+
+def check_sweep(classes: ClassesConfig, images: int, patches: int) -> None:
+    """Refuse, before anything is trained, a sweep that so many images of so many patches each will not do for.
+
+    Raises:
+        DataError: see :func:`sweep_classes`.
+    """
+    images = _images_seen(classes, images)
+    order = torch.arange(images).repeat_interleave(min(patches, max(1, _ROWS // images)))
+    _check_enough(images, [split_by_image(order, Generator())], max(classes.sweep))
 
 
 def sweep_classes(
@@ -92,20 +102,10 @@ def sweep_classes(
         DataError: with fewer than five images, whose halves would say nothing, or fewer patches than classes.
     """
     ascending, images = sorted(set(counts)), int(patches.image.max()) + 1
-    if images < _FEWEST_IMAGES:
-        raise DataError(
-            f"a sweep compares what different images say, and needs at least {_FEWEST_IMAGES}, not {images}",
-            "give more imagery, or choose classes.count by eye",
-        )
     generator = Generator().manual_seed(seed)
     patches = replace(patches, rows=F.normalize(patches.rows, dim=1))
     splits = [split_by_image(patches.image, generator) for _ in range(repetitions)]
-    fewest = min(len(part) for split in splits for part in split)
-    if fewest < ascending[-1]:
-        raise DataError(
-            f"{ascending[-1]} classes cannot be told apart in {fewest} patches",
-            "give more imagery, or sweep fewer classes",
-        )
+    _check_enough(images, splits, ascending[-1])
     candidates, clusterings = [], repetitions + 1
     for number, count in enumerate(ascending):
 
@@ -115,6 +115,24 @@ def sweep_classes(
         candidates.append(_judge(patches, splits, count, seed, report))
     recommended = recommend(candidates, repetitions)
     return SweepResult(tuple(candidates), recommended, len(patches), images, repetitions)
+
+
+def _images_seen(classes: ClassesConfig, images: int) -> int:
+    """Of how many images patches are looked at."""
+    return min(images, _IMAGES if classes.split_covers else _IMAGES_SEEN)
+
+
+def _check_enough(images: int, splits: Sequence[Split], most: int) -> None:
+    """Refuse too few images, and parts of splits with fewer patches than classes."""
+    if images < _FEWEST_IMAGES:
+        raise DataError(
+            f"a sweep compares what different images say, and needs at least {_FEWEST_IMAGES}, not {images}",
+            "give more imagery, or choose classes.count by eye",
+        )
+    fewest = min(len(part) for split in splits for part in split)
+    if fewest < most:
+        problem = f"{most} classes cannot be told apart in {fewest} patches"
+        raise DataError(problem, "give more imagery, or sweep fewer classes")
 
 
 def _judge(

@@ -76,6 +76,11 @@ def test_method_defaults_to_hp_and_can_be_kmeans():
         ({"data": {"images": []}}, "data.images"),
         ({"data": {"images": ["a"], "patch_px": "auto"}, "backbone": {"name": ["rcf"]}}, 'backbone.name = ["rcf"]'),
         ({"data": {"images": ["a"], "patch_px": "auto"}, "backbone": {"options": [1]}}, "backbone.options = [1]"),
+        (
+            {**MINIMAL, "backbone": {"options": {"block": 2}}},
+            "options: block is no further argument, but a key of its own",
+        ),
+        ({**MINIMAL, "train": {"seed": 2**32}}, "train.seed = 4294967296"),
         ({**MINIMAL, "train": {"checkpoint_minutes": float("inf")}}, "train.checkpoint_minutes = Infinity"),
         ({**MINIMAL, "method": {"temperature": float("nan")}}, "method.temperature = NaN"),
         ({**MINIMAL, "classes": {"count": 2, "names": ["a\nb", "c"]}}, "line break or control character"),

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from geohp.classes import LandCoverClass
 from geohp.data.base import ImageSet
 from geohp.evaluation import judging
 from geohp.evaluation.options import EvaluationOptions
@@ -77,6 +78,27 @@ def test_images_are_mirrored_as_the_methods_figures_are_published_or_as_asked_fo
     assert (predictor.tta, predictor.crf, predictor.patch_px) == (tta, tta, 14)
     assert predictor.smooth_probe == ("cluster" if tta else None)
     assert (predictor.encoder, predictor.probe, predictor.linear_probe) == ("codes", "probe", "linear")
+
+
+def linear(*names, members=None):
+    classes = [LandCoverClass(number, name, "#000000") for number, name in enumerate(names)]
+    return SimpleNamespace(classes=classes, cluster_to_class=members)
+
+
+@pytest.mark.parametrize(
+    ("card", "numbers", "told"),
+    [
+        (linear("Grass", "building", "road "), [1, 0, 2], None),
+        (linear("grass", "car"), [1, 255], "the linear probe also finds car, which no label is called"),
+        (linear("road", "grass", members=(0, 1, 0)), [2, 1, 2], None),
+        (linear("class 0", "class 1", "class 2"), None, "are called otherwise than the labels'"),
+    ],
+)
+def test_a_probe_s_classes_are_the_labels_of_their_names(card, numbers, told):
+    labels = linear("building", "grass", "road").classes
+    found, notes = judging.match_by_name(card, labels)
+    assert (None if found is None else found.tolist()) == numbers
+    assert told in notes[0] if told else notes == []
 
 
 def test_readers_are_told_how_the_figures_came_about():

@@ -113,3 +113,12 @@ def test_the_crf_is_given_the_published_probabilities_and_the_image(monkeypatch)
         assert torch.equal(guide, (images[0] * 255).round().to(torch.uint8))
         torch.testing.assert_close(unaries, logits[0].log_softmax(0))
         assert torch.equal(labels[PredictionMode(probe, crf=True)][0], unaries.argmax(0))
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_classes_of_the_linear_probe_may_be_numbered_otherwise(crf):
+    images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    numbers = torch.tensor([2, 255, 0])
+    plain, named = (predictor(pooled, crf=crf, linear_classes=each)(images) for each in (None, numbers))
+    for mode, labels in plain.items():
+        assert torch.equal(named[mode], numbers[labels] if mode.probe == "linear" else labels)

@@ -238,6 +238,9 @@ def test_samples_are_in_the_colours_of_the_classes_that_clusters_were_matched_to
     for index in (0, 1):
         assert rows["labels"][index].tolist() == [[red, blue], [blue, grey]]
         assert rows["cluster"][index].tolist() == [[red, red], [blue, blue]]
+    clusters[0, 0, 0] = 255  # no class of the labels
+    report._samples_png(made, Two(), lambda images: {CLUSTER: clusters}, torch.device("cpu"))
+    assert dict(drawn["rows"])["cluster"][0].tolist()[0] not in ([red, red], [blue, red])
     assert [handle.get_label() for handle in drawn["handles"]] == ["road", "b<o>g", "unlabelled"]
     assert drawn["handles"][-1].get_facecolor()[:3] == pytest.approx(np.array(grey) / 255)
 

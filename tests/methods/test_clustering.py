@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from pretended_card import pretended_card
 
 from geohp.methods.kmeans.clustering import refit_probe, spherical_kmeans
 from geohp.methods.kmeans.method import KMeans
@@ -31,3 +32,12 @@ def test_clusters_settled_anew_are_one_a_class():
     method.probe = ClusterProbe(4, 3, torch.tensor([0, 0, 1]))
     refit_probe(method, lambda count: iter([torch.randn(2, 4, 5, 5)]))
     assert (method.probe.classes, len(method.probe.clusters)) == (2, 2)
+
+
+def test_a_device_without_float64_will_do():
+    rows = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    here, _ = spherical_kmeans(rows, 3)
+    with pretended_card():
+        there, _ = spherical_kmeans(rows.to("cuda"), 3)
+        assert there.is_cuda
+        assert torch.equal(there.cpu(), here)

@@ -215,3 +215,14 @@ def test_it_learns_what_masks_share():
         optimizer.step()
     assert before < 0.3
     assert purity() > 0.6
+
+
+def test_parts_of_a_batch_move_the_averaged_head_as_far_as_all_of_it():
+    method = method_of(ema_momentum=0.25)
+    expected = [
+        0.25 * a + 0.75 * h for a, h in zip(method.averaged.parameters(), method.head.parameters(), strict=True)
+    ]
+    for part in batch(0, images=4).parts(2):
+        method.losses(part, step=0, total_steps=1)
+    for average, parameter in zip(method.averaged.parameters(), expected, strict=True):
+        torch.testing.assert_close(average, parameter)

@@ -2,7 +2,8 @@
 
 Values are computed by the CPU, so that whole trainings and maps run as they would on a card; whatever a card would
 refuse is refused: operations on tensors of two devices, arrays made of tensors that nobody fetched, generators of
-another device. What it cannot show: kernels of a card, its memory, and what happens within backward passes.
+another device, and, as Apple's GPUs do, float64. What it cannot show: kernels of a card, its memory, and what happens
+within backward passes.
 """
 
 from __future__ import annotations
@@ -265,6 +266,8 @@ def _put(tensor: Tensor, like: Tensor | None = None) -> Tensor:
         if isinstance(tensor, OnCard):
             tensor.__class__ = torch.nn.Parameter if isinstance(tensor, ParameterOnCard) else Tensor
         return tensor
+    if tensor.dtype == torch.float64:
+        raise TypeError("the card has no float64")
     if type(tensor) is torch.nn.Parameter or isinstance(like, ParameterOnCard):
         tensor.__class__ = ParameterOnCard
     elif not isinstance(tensor, OnCard):

@@ -1,5 +1,7 @@
 """Trainings that go wrong for real, and what is said of them."""
 
+from types import SimpleNamespace
+
 import lightning as L
 import pytest
 import torch
@@ -222,3 +224,17 @@ def test_positives_are_counted_as_by_hand():
             assert figures["positives_specific"] == pytest.approx(float(counted[1][anchors].mean()), rel=1e-4)
         else:
             assert "positives_specific" not in figures
+
+
+def test_a_loss_scaler_may_pass_over_steps_but_not_over_all_of_them():
+    health, nan = Health(), float("nan")
+    module = SimpleNamespace(method=SimpleNamespace(head_learning_rate=0.1))
+    trainer = SimpleNamespace(precision="16-mixed")
+    skipped, sound = {"loss": 1.0, "gradient_norm": float("inf")}, {"loss": 1.0, "gradient_norm": 2.0}
+    for figures in [skipped, sound] * 20 + [skipped] * 16:
+        health.on_figures(trainer, module, 3, figures)
+    with pytest.raises(TrainingError, match=r"^step 5: gradient_norm = inf: .*train.precision=32$"):
+        health.on_figures(trainer, module, 4, skipped)
+    for precision, figures in (("16-mixed", {"loss": nan, "gradient_norm": nan}), ("bf16-mixed", skipped)):
+        with pytest.raises(TrainingError, match=r"^step 4: "):
+            Health().on_figures(SimpleNamespace(precision=precision), module, 3, figures)

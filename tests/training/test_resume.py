@@ -174,6 +174,14 @@ def test_what_fails_before_the_first_step_leaves_nothing(photograph, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_sweep_that_cannot_be_made_is_refused_before_anything_is_trained(photograph, tmp_path):
+    with pytest.raises(DataError, match="needs at least 5, not 4"):
+        train(photograph, tmp_path / "run", "data.patches=4", sweep="classes=2..3", stop_at=1)
+    with pytest.raises(DataError, match="99 classes cannot be told apart in 64 patches"):
+        train(photograph, tmp_path / "run", "data.patches=5", sweep="classes=99", stop_at=1)
+    assert not (tmp_path / "run").exists()
+
+
 def test_finished_missing_and_foreign_runs_are_refused(photograph, tmp_path):
     run = train(photograph, tmp_path / "run", "train.epochs=1")
     with pytest.raises(ConfigError, match="is finished"):
@@ -293,6 +301,34 @@ def test_killed_before_its_first_checkpoint_the_same_command_begins_anew(photogr
     run = train(photograph, out)
     assert same(run.model, whole.model)
     assert {p.name for p in run.folder.iterdir()} == {p.name for p in whole.folder.iterdir()}
+
+
+def test_what_a_killed_training_wrote_is_not_taken_for_the_next_one_s(photograph, tmp_path):
+    settings = ["method.name=kmeans", "method.restarts=1", f"data.images={photograph}", *SMALL[:2], "train.device=cpu"]
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in ("scores.csv", "sweep.csv", "sweep.png", "metrics.csv", "loss.png"):
+        (out / name).write_text("of before")
+    (out / "unfinished").mkdir()
+    run = geohp.train("orthophotos", settings, out=out)
+    assert {path.name for path in run.folder.iterdir()} == {
+        "config.yaml", "model.safetensors", "report.html", "samples.png",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("model", [False, True])
+def test_folders_of_others_that_are_called_unfinished_stay(photograph, tmp_path, model):
+    for own, foreign in (("a", "unfinished/thesis.odt"), ("b", "holiday.jpg")):
+        out = tmp_path / own
+        (out / "unfinished").mkdir(parents=True)
+        (out / foreign).write_text("years of work")
+        if model:
+            (out / "model.safetensors").write_text("of somebody")
+        with pytest.raises(OutputError, match="exists already"):
+            train(photograph, out, stop_at=1)
+        with pytest.raises(ConfigError):
+            geohp.train(resume=out)
+        assert (out / foreign).read_text() == "years of work"
 
 
 def test_killed_after_a_checkpoint_the_same_command_says_how_to_go_on(photograph, tmp_path):

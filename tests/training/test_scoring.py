@@ -92,3 +92,13 @@ def test_steps_that_are_made_again_are_scored_again(tmp_path):
     run = Run(tmp_path, [], steps_done=3)
     assert rows(tmp_path) == [(1, 2)]
     assert run.kept == 2
+
+
+@pytest.mark.parametrize("end", ["1,", "1,4,9,9,", "1,4,9,9,9,9", "\r\n", "\x00\xff\r\n"])
+def test_a_row_that_a_full_disk_has_cut_off_is_left_out(tmp_path, end):
+    Run(tmp_path, [(9, 1, 1, 1)], steps=2).epochs(2)
+    with (tmp_path / SCORES_NAME).open("ab") as file:
+        file.write(end.encode("latin-1"))
+    run = Run(tmp_path, [(1, 1, 1, 1)], steps_done=2)
+    run.epochs(1)
+    assert rows(tmp_path) == [(1, 2), (1, 3)]

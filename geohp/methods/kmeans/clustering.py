@@ -105,8 +105,8 @@ def _seeds(rows: Tensor, clusters: int, generator: Generator) -> Tensor:
     seeds = [rows[first]]
     distance = (1 - rows @ seeds[0]).clamp_min(0)
     for _ in range(clusters - 1):
-        cumulative = distance.double().cumsum(0)
-        draw = torch.rand((), generator=generator, dtype=torch.float64).to(rows.device) * cumulative[-1]
+        cumulative = distance.cpu().double().cumsum(0)  # Apple's GPUs have no float64
+        draw = torch.rand((), generator=generator, dtype=torch.float64) * cumulative[-1]
         index = int(torch.searchsorted(cumulative, draw).clamp_max(len(rows) - 1))
         seeds.append(rows[index])
         distance = torch.minimum(distance, (1 - rows @ seeds[-1]).clamp_min(0))

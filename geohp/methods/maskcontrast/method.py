@@ -130,7 +130,7 @@ class MaskContrast(Method):
             if batch.augmented is None:
                 raise ValueError("augmented_keys needs the features of an augmented view")
             view = batch.augmented
-        self.averaged.update(self.head)
+        self.averaged.update(self.head, batch.share)
         keys = mask_means(_unit_rows(self.averaged(view.features)), numbers, masks)
         return keys, mask_means(patch_rows(self.standardise(features)), numbers, masks)
 
