@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -104,4 +105,4 @@ def split_bands(text: str | None) -> list[int | str] | None:
     """Bands as they are written in one word: ``4,1,2`` or ``red,green,nir``."""
     if text is None:
         return None
-    return [int(part) if part.strip().isdigit() else part.strip() for part in text.split(",")]
+    return [int(part) if re.fullmatch(r"\d{1,9}", part.strip()) else part.strip() for part in text.split(",")]

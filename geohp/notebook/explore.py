@@ -70,7 +70,7 @@ def _projected(labels: DataArray, grid: Grid, most_px: int, name: str) -> tuple[
         west, south, east, north = transform_bounds(_WEB_MERCATOR, _DEGREES, west, south, east, north)
     except FAILURES as error:
         raise SceneError(f"{name} cannot be shown on a web map ({gdal_message(error)})", "use plot()") from error
-    return picture, [[south, west], [north, east]]
+    return picture, [[south, west], [north, east + 360 * (east < west)]]
 
 
 def _web_grid(grid: Grid, most_px: int) -> Grid:

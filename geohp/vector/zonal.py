@@ -18,6 +18,7 @@ from geohp.errors import VectorError
 from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_message, numpy_dtype
 from geohp.raster.grid import Grid
+from geohp.raster.read.arrays import quantity_scale
 from geohp.raster.read.labels import LabelRaster, opened_raster, warped_to
 from geohp.raster.read.quantities import QuantityRaster
 from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
@@ -218,7 +219,8 @@ def open_statistics(request: Statistics, labels: LabelRaster) -> Iterator[ZonalA
         if request.of_map:
             check_of_map(dataset, name, labels)
         with dataset_on_grid(dataset, name, labels.grid, fractions=True) as resampled:
-            read = QuantityRaster(resampled, name).read
+            scale = None if isinstance(request.raster, str | Path) else quantity_scale(request.raster, name)
+            read = QuantityRaster(resampled, name, scale).read
             yield ZonalAccumulator(read, request.operations, request.names, unchanged)
 
 

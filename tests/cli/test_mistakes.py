@@ -31,6 +31,7 @@ MISTAKES = {
     "model and classes": ("segment scene.tif -o a.tif --model model.safetensors --classes 4", "the model has its own"),
     "bands of the model": ("segment scene.tif -o a.tif --model model.safetensors --bands 1,2", "2 named"),
     "bands of the scene": ("segment scene.tif -o a.tif --classes 3 --bands 1,2,9", "9"),
+    "bands of no figure": ("segment scene.tif -o a.tif --classes 3 --bands ²", 'has no band "²"'),
     "scaling": ("segment scene.tif -o a.tif --classes 3 --scaling brightest", "brightest"),
     "backbone": ("segment scene.tif -o a.tif --classes 3 --backbone vit_smal_patch8_224", "did you mean vit_small"),
     "weights without backbone": ("segment scene.tif -o a.tif --weights weights.safetensors", "with --backbone"),

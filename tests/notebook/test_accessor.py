@@ -174,7 +174,7 @@ def test_parts_of_a_label_map_may_be_masked(chunks, tmp_path):
 
 
 def test_truth_values_are_no_longer_the_classes_that_they_were_made_of(tmp_path):
-    water = label_map() == 2
+    water = label_map().assign_attrs(scale_factor=0.5) == 2
     assert "classes" in water.attrs, "as xarray hands attributes on"
     assert water.geohp.areas()["pixels"].to_dict() == {"class 0": 800, "class 1": 1600}
     assert geohp.polygonize(water)["class_name"].tolist() == ["class 0", "class 1"]
@@ -219,6 +219,14 @@ def test_a_web_map_shows_the_picture_and_runs_nothing_that_a_name_holds(place):
     else:
         lon, lat = rasterio.warp.transform("EPSG:32633", "EPSG:4326", [380000, 380030], [5799980, 5800000])
         assert (south, west, north, east) == pytest.approx((lat[0], lon[0], lat[1], lon[1]), abs=2e-5)
+
+
+def test_a_web_map_beyond_the_antimeridian_is_as_wide_as_it_is():
+    pytest.importorskip("folium", reason="folium (extra notebook) is not installed")
+    edge = np.pi * 6378137
+    shown = label_map(crs="EPSG:3857", transform=Affine(0.5, 0, edge - 15, 0, -0.5, 0)).geohp.explore(tiles=None)
+    (_, west), (_, east) = shown.get_bounds()
+    assert (west, east) == pytest.approx((180 - 15 * 180 / edge, 180 + 15 * 180 / edge), abs=1e-6)
 
 
 @pytest.mark.parametrize("decode", [True, "all"])

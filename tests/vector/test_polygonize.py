@@ -11,6 +11,7 @@ import rasterio.features
 import rasterio.warp
 import rioxarray
 import shapely
+import torch
 import xarray as xr
 from affine import Affine
 from hypothesis import given, settings
@@ -484,6 +485,9 @@ def test_what_is_no_label_map_or_no_class_is_refused_in_a_sentence():
     for nothing in (None, [[1, 2]], xr.Dataset({"a": (("y", "x"), np.zeros((2, 2), np.uint8))})):
         with pytest.raises(SceneError, match=r"no xarray\.DataArray"):
             polygonize(nothing)
+    for values in (np.zeros((2, 2), np.uint8), torch.zeros(2, 2, dtype=torch.uint8)):
+        with pytest.raises(SceneError, match=r"make one of it: xarray\.DataArray"):
+            polygonize(values)
     labels = xr.DataArray(np.zeros((2, 2), np.uint8), dims=("y", "x"))
     with pytest.raises(VectorError, match="LandCoverClass objects"):
         polygonize(labels, classes=["water", "forest"])

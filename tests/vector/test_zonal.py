@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import rasterio.warp
-import rioxarray  # noqa: F401 (the accessor)
+import rioxarray
 import xarray as xr
 from affine import Affine
 from hypothesis import given, settings
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from rasterio.control import GroundControlPoint
 
-from geohp.errors import GeohpError, VectorError
+from geohp.errors import GeohpError, SceneError, VectorError
 from geohp.vector.polygonize import polygonize
 from geohp.vector.regions import find_regions
 from geohp.vector.value_counts import from_keys, to_keys
@@ -45,6 +45,23 @@ def test_nodata_and_alpha_both_count(write_scene):
     path = write_scene(np.stack([heights, opaque]), "dsm.tif", alpha="yes", **options)
     found = polygonize(raster(np.zeros((2, 3), np.uint8), nodata=255), stats=[Statistics(path, ("count", "sum"))])
     assert found[["dsm_count", "dsm_sum"]].to_numpy().tolist() == [[4, 15]]
+
+
+@pytest.mark.parametrize("pixel", [1.0, 4.0])
+def test_a_mask_counts_beside_a_nodata_value_on_other_grids_too(tmp_path, pixel):
+    side = round(16 / pixel)
+    heights = np.full((1, side, side), 3, np.float32)
+    heights[0, : side // 2, : side // 2] = -9999
+    opaque = np.full((side, side), 255, np.uint8)
+    opaque[side // 2 :, side // 2 :] = 0
+    layout = {"driver": "GTiff", "count": 1, "height": side, "width": side, "dtype": "float32", "crs": "EPSG:25832"}
+    transform = Affine(pixel, 0, 5e5, 0, -pixel, 5538000)
+    with rasterio.open(tmp_path / "dsm.tif", "w", nodata=-9999, transform=transform, **layout) as dataset:
+        dataset.write(heights)
+        dataset.write_mask(opaque)
+    wanted = Statistics(tmp_path / "dsm.tif", ("count", "sum"))
+    found = polygonize(raster(np.zeros((8, 8), np.uint8), nodata=255), stats=[wanted])
+    assert found[["dsm_count", "dsm_sum"]].to_numpy().tolist() == [[32, 96]]
 
 
 @given(values=label_arrays, side=st.integers(1, 8), data=st.data())
@@ -126,6 +143,40 @@ def test_scale_offset_and_nodata(tmp_path):
         dataset.scales, dataset.offsets = (0.1,), (5.0,)
     found = polygonize(raster(np.zeros((2, 2), np.uint8)), stats=[f"{tmp_path / 't.tif'}:mean,count"])
     assert found[["t_mean", "t_count"]].to_numpy().tolist() == [[7.0, 3.0]]
+
+
+@pytest.mark.filterwarnings("ignore:Scales differ across bands")
+def test_arrays_have_the_scale_of_their_file(tmp_path):
+    labels = raster(np.zeros((2, 3), np.uint8), nodata=255)
+    path = tmp_path / "dsm.tif"
+    layout = {"driver": "GTiff", "count": 2, "height": 2, "width": 3, "dtype": "int16", "crs": "EPSG:25832"}
+    for scales in ((0.5, 0.5), (0.5, 2)):
+        with rasterio.open(path, "w", transform=TRANSFORM, nodata=-9, **layout) as dataset:
+            dataset.write(np.stack([np.full((2, 3), 10, np.int16), np.full((2, 3), 20, np.int16)]))
+            dataset.scales, dataset.offsets = scales, (100, 100)
+        opened = rioxarray.open_rasterio(path)
+        for array, mean in (
+            (opened, 105),
+            (opened.sel(band=[2, 1]), 100 + 20 * scales[1]),
+            (opened[1], 100 + 20 * scales[1]),
+            (rioxarray.open_rasterio(path, masked=True)[0], 105),
+            (rioxarray.open_rasterio(path, mask_and_scale=True), 105),
+        ):
+            assert polygonize(labels, stats=[Statistics(array, columns=["mean"])])["mean"].tolist() == [mean]
+    computed = (opened[0] * 0.5).assign_attrs(scale_factor=0.5)
+    with pytest.raises(VectorError, match="does not say whether its values were multiplied"):
+        polygonize(labels, stats=[Statistics(computed)])
+    assert polygonize(labels, stats=[Statistics(computed.drop_attrs(), columns=["mean"])])["mean"].tolist() == [5]
+    with pytest.raises(SceneError, match="no finite number"):
+        polygonize(labels, stats=[Statistics(opened[0].drop_attrs().assign_attrs(scale_factor="ten"))])
+
+
+def test_an_array_of_confidence_of_another_map_is_refused():
+    labels = raster(np.zeros((2, 3), np.uint8), nodata=255).assign_attrs(GEOHP_WINDOW_PX="448")
+    confidence = raster(np.full((2, 3), 7, np.uint8), nodata=255)
+    polygonize(labels, confidence=confidence.assign_attrs(GEOHP_WINDOW_PX=448))
+    with pytest.raises(VectorError, match="of another map"):
+        polygonize(labels, confidence=confidence.assign_attrs(GEOHP_WINDOW_PX=224))
 
 
 @pytest.mark.parametrize(("pixel", "expected"), [(1.0, 1.5), (4.0, 1.5), (2.0, 1.5)])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,6 @@ from rasterio.io import MemoryFile
 from geohp.classes import NODATA_LABEL
 from geohp.errors import SceneError, VectorError
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_env, open_raster
-from geohp.raster.read.validity import alpha_bands
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
@@ -30,6 +30,9 @@ _STORED_AS = {"bool": "uint8", "float16": "float32"}
 
 _STAC_CRS = ("proj:epsg", "proj:code", "epsg")
 
+# Attributes by which stored values stand for others, and as rioxarray calls them where they differ from band to band.
+_SCALES = (("scale_factor", "scales", 1.0), ("add_offset", "offsets", 0.0))
+
 _AGREEING_PX = 0.01
 _EVEN_PX = 0.1
 """What a coordinate may be off the middle of its pixel, besides what its type rounds."""
@@ -41,8 +44,8 @@ def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> Memor
     Args:
         array: dimensions y and x (or their like: latitude, longitude), or those and one more for bands, in any order;
             CRS, transform, ground control points and nodata as rioxarray knows them. Bands are named by the attribute
-            ``long_name`` or by a band coordinate of texts. A band is opaque or not where the file says so that
-            rioxarray has read it from, else where bytes are named "alpha". A dask array is computed.
+            ``long_name`` or by a band coordinate of texts. What they show, the file tells that rioxarray has read them
+            from, else of opacity the name "alpha" of bytes. A dask array is computed.
         name: the array in messages.
         pixels: copy them too; without them nothing is computed, and the file only tells how the raster is laid out.
 
@@ -51,7 +54,11 @@ def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> Memor
     """
     if not hasattr(array, "dims") or hasattr(array, "data_vars"):
         problem = f"{name} is no xarray.DataArray but a {type(array).__name__}"
-        raise SceneError(problem, "choose one variable of a dataset; several files are for geohp.segment_files")
+        remedy = "choose one variable of a dataset; several files are for geohp.segment_files"
+        if not hasattr(array, "data_vars") and hasattr(array, "shape") and not hasattr(array, "crs"):
+            remedy = "make one of it: xarray.DataArray(values, dims=('y', 'x'))"
+        raise SceneError(problem, remedy)
+    source = array
     array, georeference, nodata = _laid_out(array, name)
     dtype = stored_as(array.dtype)
     if dtype.kind not in "uif":
@@ -74,11 +81,12 @@ def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> Memor
                 **layout,
             ) as dataset,
         ):
-            names = _names(array)
-            for number, text in enumerate(names, start=1):
+            bands = _described(array, source.encoding)
+            for number, text in enumerate(bands.names, start=1):
                 dataset.set_band_description(number, text)
-            if any(alphas := _alphas(array, names)):
-                dataset.colorinterp = [ColorInterp.alpha if alpha else ColorInterp.undefined for alpha in alphas]
+            if {*bands.shown} != {ColorInterp.undefined}:
+                dataset.colorinterp = bands.shown
+            dataset.update_tags(**{tag: str(text) for tag, text in array.attrs.items() if _is_tag(tag)})
             if values is not None:
                 dataset.write(values)
     except (*FAILURES, ValueError) as error:
@@ -207,7 +215,7 @@ def unmasked(array: DataArray) -> DataArray:
     Raises:
         VectorError: an array that declares classes holds fractions; of dask chunks when they are computed.
     """
-    if not hasattr(array, "dtype"):  # no array at all, as will be said
+    if not (hasattr(array, "encoding") and hasattr(array, "dtype")):  # no array of xarray's, as will be said
         return array
     import rioxarray  # registers the accessor
 
@@ -248,7 +256,11 @@ def _whole(labels: DataArray) -> DataArray:
 
 
 def _of_labels(attribute: str) -> bool:
-    return attribute == _CLASSES or attribute.startswith(ATTRIBUTES)
+    return attribute == _CLASSES or _is_tag(attribute) or any(attribute in names for names in _SCALES)
+
+
+def _is_tag(attribute: object) -> bool:
+    return str(attribute).startswith(ATTRIBUTES)
 
 
 def raster_variables(dataset: Dataset) -> dict[str, DataArray]:
@@ -294,6 +306,43 @@ def bands_first(array: Any, name: str) -> Any:
     return array.transpose(others[0], rows, columns)
 
 
+class _Bands(NamedTuple):
+    """What is known of the bands of an array: their names, none at all or one each, and what each shows."""
+
+    names: list[str]
+    shown: list[ColorInterp]
+
+
+def _described(array: Any, encoding: Mapping[Any, Any]) -> _Bands:
+    """The bands of an array (band, y, x) by its attributes and, as far as its encoding names it, its file.
+
+    Of bands that somebody has chosen from a file only their opacity counts, no colours: they are meant in the order
+    chosen. Names that are those of all of the file's bands are told by their numbers.
+    """
+    undefined, names = ColorInterp.undefined, _names(array)
+    if "rasterio_dtype" in encoding:
+        file = str(encoding.get("source"))
+        with suppress(*FAILURES), open_env(file), open_raster(file) as dataset:
+            every = [*dataset.indexes]
+            chosen = _numbers(array) or every
+            if len(chosen) == len(array) and {*chosen} <= {*every}:
+                shown = [dataset.colorinterp[number - 1] for number in chosen]
+                if names == [text or "" for text in dataset.descriptions]:
+                    names = [names[number - 1] for number in chosen]
+                if chosen != every:
+                    shown = [meaning if meaning == ColorInterp.alpha else undefined for meaning in shown]
+                return _Bands(names if len(names) == len(array) else [], shown)
+    names = names if len(names) == len(array) else []
+    alphas = [array.dtype.kind == "u" and name.strip().casefold() == "alpha" for name in names]
+    return _Bands(names, [ColorInterp.alpha if alpha else undefined for alpha in alphas] or [undefined] * len(array))
+
+
+def _numbers(array: Any) -> list[int]:
+    """The numbers of an array's bands (band, y, x) by their coordinate; empty where it has none."""
+    coordinate = array.coords.get(array.dims[0]) if array.dims[0] in array.coords else None
+    return [] if coordinate is None or coordinate.dtype.kind not in "iu" else coordinate.to_numpy().tolist()
+
+
 def _names(array: Any) -> list[str]:
     named = array.attrs.get("long_name")
     if isinstance(named, str):
@@ -301,17 +350,34 @@ def _names(array: Any) -> list[str]:
     if not isinstance(named, list | tuple) or not named:
         coordinate = array.coords.get(array.dims[0])
         named = coordinate.to_numpy().tolist() if coordinate is not None and coordinate.dtype.kind in "UOT" else ()
-    return [str(name) for name in named] if len(named) == array.shape[0] else []
+    return ["" if name is None else str(name) for name in named]
 
 
-def _alphas(array: Any, names: list[str]) -> list[bool]:
-    """Which bands of an array (band, y, x) hold opacity."""
-    numbers = array.coords.get(array.dims[0])
-    if "rasterio_dtype" in array.encoding and numbers is not None and numbers.dtype.kind in "iu":
-        source = str(array.encoding.get("source"))
-        with suppress(*FAILURES), open_env(source), open_raster(source) as dataset:
-            return np.isin(numbers, alpha_bands(dataset)).tolist()  # type: ignore[no-any-return]
-    return [array.dtype.kind == "u" and name.strip().casefold() == "alpha" for name in names]
+def quantity_scale(array: DataArray, name: str) -> tuple[float, float]:
+    """Scale and offset by which the values of an array's first band stand for quantities, as xarray keeps them.
+
+    Raises:
+        VectorError: it has such attributes, and nobody knows whether its values are still those that were stored.
+    """
+    encoding, array = array.encoding, bands_first(array, name)
+    place = (_numbers(array) or [1])[0] - 1
+
+    def of_first(one: str, several: str, usual: float) -> float:
+        try:
+            if several in array.attrs:
+                return float(array.attrs[several][place])
+            return float(np.asarray(array.attrs.get(one, usual)).item())
+        except (IndexError, TypeError, ValueError):
+            return np.nan
+
+    scale, offset = (of_first(*names) for names in _SCALES)
+    computed = array.dtype.kind == "f" and not {"dtype", "rasterio_dtype"} & {*encoding}
+    if computed and (scale, offset) != (1, 0):
+        raise VectorError(
+            f"{name} has the attributes of a scale, and does not say whether its values were multiplied by it",
+            "open it with mask_and_scale=True, or take the attributes away (array.drop_attrs())",
+        )
+    return scale, offset
 
 
 def _fitting(nodata: Any, dtype: np.dtype[Any]) -> Any:

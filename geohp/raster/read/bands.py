@@ -128,7 +128,10 @@ def _default(table: BandTable) -> BandSelection:
 def _resolve(table: BandTable, request: int | str) -> int:
     if isinstance(request, str) and not re.fullmatch(r"[-+]?\d+", request.strip()):
         return _by_name(table, request.strip())
-    number = int(request)
+    try:
+        number = int(request)
+    except (OverflowError, TypeError, ValueError):  # nothing, infinite, or of thousands of figures
+        number = 0
     if not 1 <= number <= len(table) or (number != request and not isinstance(request, str)):
         raise SceneError(f"{table.where} has no band {request}: bands count from 1, and it has {table}.")
     return number

@@ -114,6 +114,6 @@ def _numbered(image: DataArray, planes: Mapping[str, DataArray]) -> DataArray:
     if None in numbers or len(files) != 1:
         return image
     image = image.assign_coords(band=[int(number[1]) for number in numbers if number])
-    image.attrs["long_name"] = tuple(planes)
+    image.attrs["long_name"] = tuple(str(plane.attrs.get("long_name", name)) for name, plane in planes.items())
     image.encoding |= {"rasterio_dtype": str(image.dtype), "source": files.pop()}
     return image

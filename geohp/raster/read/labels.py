@@ -8,10 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import numpy as np
+import rasterio
+import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 
 from geohp.classes import NODATA_LABEL, LandCoverClass, classes_from_json, default_classes, is_colour
@@ -315,11 +319,34 @@ def warped_to(grid: Grid, dataset: Any, name: str, **options: Any) -> Any:
     """
     options = {"crs": grid.crs, "transform": grid.affine, "width": grid.width, "height": grid.height, **options}
     try:
+        if _hides_nodata(dataset):
+            dataset, options["add_alpha"] = _with_mask_as_alpha(dataset), False
         return _Warped(dataset, **options)
     except (*FAILURES, ValueError) as error:
         raise SceneError(
             f"{name} cannot be brought to the other raster's grid ({gdal_message(error)}): warp it there first."
         ) from error
+
+
+def _hides_nodata(dataset: Any) -> bool:
+    """Whether a raster has a mask beside a nodata value: of these GDAL warps by the value alone."""
+    flags = dataset.mask_flag_enums[0]
+    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags and dataset.nodata is not None
+
+
+def _with_mask_as_alpha(dataset: Any) -> Any:
+    """The same raster with its mask as an alpha band, which GDAL heeds beside the value."""
+    with MemoryFile(ext=".vrt") as memory:
+        rasterio.shutil.copy(dataset, memory.name, driver="VRT")
+        with open_raster(memory.name) as copy:
+            root = ElementTree.fromstring(copy.tags(ns="xml:VRT")["xml:VRT"])
+    (mask,) = root.findall("MaskBand")
+    (band,) = mask
+    band.set("band", str(dataset.count + 1))
+    ElementTree.SubElement(band, "ColorInterp").text = "Alpha"
+    root.remove(mask)
+    root.append(band)
+    return rasterio.open(ElementTree.tostring(root, encoding="unicode"))
 
 
 class _Warped(WarpedVRT):  # type: ignore[misc]

@@ -22,16 +22,18 @@ class QuantityRaster:
     Args:
         dataset: open in rasterio.
         name: the raster in messages.
+        scale: that its values are multiplied by, and an offset; the raster's own by default.
 
     Raises:
         SceneError: it holds no bands, complex values, or ones that nothing finite scales.
     """
 
-    def __init__(self, dataset: Any, name: str) -> None:
+    def __init__(self, dataset: Any, name: str, scale: tuple[float, float] | None = None) -> None:
         check_readable(dataset, name)
         if dataset.dtypes[0].startswith("complex"):
             raise SceneError(f"{name} holds complex values, no quantities", "convert it to amplitudes first")
-        if not np.isfinite([dataset.scales[0], dataset.offsets[0]]).all():
+        self._scale: tuple[float, float] = scale or (dataset.scales[0], dataset.offsets[0])
+        if not np.isfinite(self._scale).all():
             raise SceneError(
                 f"{name} has a scale or offset that is no finite number", "correct it (gdal_edit.py -scale)"
             )
@@ -59,4 +61,4 @@ class QuantityRaster:
                 f"({gdal_message(error)})",
                 "the file may be damaged",
             ) from error
-        return stored.astype(np.float64) * self._dataset.scales[0] + self._dataset.offsets[0], valid
+        return stored.astype(np.float64) * self._scale[0] + self._scale[1], valid

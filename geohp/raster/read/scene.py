@@ -34,6 +34,7 @@ ScalingRequest = str | Sequence[Any] | Scaling
 
 _SAMPLE_PX = 1024 * 1024
 _SAMPLE_PATCHES = 16  # a lattice of 16 x 16 patches where a scene has no overviews
+_NO_TABLE = "choose its bands by number, or give the path of the raster that has one"
 _PIECE_PX = 16  # in which a scene that is mostly empty is read reduced
 
 
@@ -408,13 +409,11 @@ def _palette(dataset: Any, selection: BandSelection, path: str) -> NDArray[np.ui
         return None
     if numpy_dtype(dataset.dtypes[0]).kind not in "ui":
         problem = f"{path} is marked as having a colour table but holds {dataset.dtypes[0]} values"
-        raise SceneError(problem, "choose its bands by number")
+        raise SceneError(problem, _NO_TABLE)
     try:
         table = dataset.colormap(1)
     except ValueError as error:
-        raise SceneError(
-            f"{path} is marked as having a colour table but has none: choose its bands by number."
-        ) from error
+        raise SceneError(f"{path} is marked as having a colour table but has none", _NO_TABLE) from error
     entries = np.zeros((4, max(table) + 1), dtype=np.uint8)
     for index, colour in table.items():
         entries[:, index] = colour

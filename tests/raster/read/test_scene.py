@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
 
 from geohp.errors import ConfigError, SceneError
+from geohp.inference.segmenter import as_scene
 from geohp.raster.read.lazy import LazyScene
 from geohp.raster.read.scaling import Scaling
 from geohp.raster.read.scene import Scene, open_scene
@@ -448,6 +450,56 @@ def test_arrays_that_tell_their_alpha_band_are_masked_like_its_file(tmp_path: Pa
     for unknown in (array, quantities, located(values, ("band", "y", "x"))):
         with Scene.from_dataarray(unknown) as scene:
             assert scene.read(0, 0, 40, 50)[1].all()
+
+
+BLUE_FIRST = (ColorInterp.blue, ColorInterp.green, ColorInterp.red, ColorInterp.undefined)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_arrays_have_the_colours_of_their_file(tmp_path: Path, named: bool) -> None:
+    values = rng.integers(0, 4000, (4, 30, 40)).astype(np.uint16)
+    path = write(tmp_path / "bgrn.tif", values)
+    with rasterio.open(path, "r+") as dataset:
+        if named:
+            dataset.descriptions = ("blue", "green", "red", "nir")
+        else:
+            dataset.colorinterp = BLUE_FIRST
+    with open_scene(path) as scene:
+        assert scene.bands == (3, 2, 1)
+        data, _ = scene.read(0, 0, 30, 40)
+    array = rioxarray.open_rasterio(path)
+    assert isinstance(array, xr.DataArray)
+    bands = rioxarray.open_rasterio(path, band_as_variable=True)
+    for like in (array, rioxarray.open_rasterio(path, masked=True), array.drop_vars("band"), bands):
+        with as_scene(like) as scene:
+            np.testing.assert_allclose(scene.read(0, 0, 30, 40)[0], data)
+    with as_scene(array.chunk({"y": 16})) as scene:
+        np.testing.assert_allclose(scene.read(0, 0, 30, 40)[0], data)
+    # Bands that somebody has chosen are meant in that order, unless they have names.
+    chosen = array.sel(band=[4, 3, 2, 1])
+    with as_scene(chosen, scaling="0,1") as scene:
+        assert scene.bands == ((2, 3, 4) if named else (1, 2, 3))
+    with as_scene(chosen.assign_attrs(long_name=("red", "x", "green", "blue"))) as scene:
+        assert scene.bands == (1, 3, 4)
+
+
+def test_arrays_of_numbers_of_a_colour_table_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", rng.integers(0, 9, (1, 30, 40), dtype=np.uint8))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {number: (9 * number, 90, 200) for number in range(256)})
+    array = rioxarray.open_rasterio(path)
+    assert isinstance(array, xr.DataArray)
+    for like in (
+        array,
+        array[0],
+        array[0].drop_vars("band"),
+        array.chunk(),
+        rioxarray.open_rasterio(path, masked=True),
+    ):
+        with pytest.raises(SceneError, match=r"colour table but .*give the path"), as_scene(like):
+            pass
+        with as_scene(like, bands=[1]) as scene:
+            assert scene.stored_types[0].dtype == np.uint8
 
 
 def test_dataarrays_that_are_no_rasters() -> None:
