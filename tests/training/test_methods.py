@@ -158,3 +158,9 @@ def test_epochs_follow_from_the_number_of_steps(fields, tmp_path):
     run = geohp.train("orthophotos", [*settings, "train.max_steps=12"], out=tmp_path / "run")
     assert len((run.folder / "metrics.csv").read_text().splitlines()) == 13
     assert geohp.load_config(run.folder / "config.yaml").train.epochs == 3
+
+
+def test_a_seed_of_the_backbone_s_own_is_taken(fields, tmp_path):
+    settings = [f"data.images={fields / 'photograph.png'}", *SMALL, "method.name=kmeans", "backbone.options={seed: 3}"]
+    run = geohp.train("orthophotos", settings, out=tmp_path / "run")
+    assert read_card(run.model).backbone.options["seed"] == 3
