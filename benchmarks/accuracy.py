@@ -65,6 +65,7 @@ def published_hp() -> tuple[str, ...]:
 
 METHODS = (
     Row("hp", "HP, ours", ()),
+    Row("hp-local", "HP, with local positives", ("method.local_positives=true",)),
     Row("hp-published", "HP, as published", published_hp()),
     Row("stego", "STEGO", ("method.name=stego",)),
     # Shifts are tuned by data set; these are near the mean cosines of such features (docs/methods.md).

@@ -81,6 +81,7 @@ def train(arguments: argparse.Namespace) -> tuple[Trained, SampleImages]:
             f"data.patches={arguments.patches}",
             f"train.max_steps={arguments.steps}",
             "train.cache=memory",
+            "method.local_positives=true",
             *(vit if arguments.weights else []),
         ],
     )

@@ -30,6 +30,7 @@ SETTINGS = [
     "data.patch_px=48",
     "method.pool_size=12",
     "method.code_channels=8",
+    "method.local_positives=true",
     "method.warmup_steps=1",
     "method.renew_interval=1",
     "method.dropout=0.0",
