@@ -24,6 +24,7 @@ import itertools
 import json
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,8 +53,8 @@ _PUBLISHED = ("code_channels", "temperature", "consistency_weight", "keep_rate",
               "warmup_steps", "renew_interval", "refit_probe")  # fmt: skip
 _NO_COLOUR = "backbone.colour_share=0"
 _AS_THEY_ARE = ("backbone.remove_position_bias=false", _NO_COLOUR)
-_SHOWN = 5
-"""Images of a picture."""
+_SHOWN, _TITLE = 5, 24
+"""Images of a picture, and characters of a line beside them."""
 
 
 def published_hp() -> tuple[str, ...]:
@@ -293,7 +294,7 @@ def write_picture(study: Study) -> Path | None:
     items = [images[index] for index in most_diverse(images)]
     rows: list[tuple[str, Sequence[Pixels]]] = [("image", [as_rgb(item["image"].numpy()) for item in items])]
     for job in jobs:
-        title = job.cell.method.title.replace(", ", ",\n")
+        title = textwrap.fill(job.cell.method.title, _TITLE)
         rows.append((title, [colourise(_classes_of(job, study.shown, item["image"]), classes) for item in items]))
     rows.append(("truth", [colourise(item["mask"].numpy().astype(np.uint8), classes) for item in items]))
     return write_bytes(study.out / "picture.png", draw_samples(rows, legend_handles(classes)))
