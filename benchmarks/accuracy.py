@@ -319,9 +319,7 @@ def _classes_of(job: Job, clustering: Clustering, image: Tensor) -> NDArray[np.u
     model = load_model(model_of(job.run, clustering))
     reading = Scores.read(job.run.result).reading("cluster", clustering)
     assert reading is not None
-    smooth = model.card.probe if model.card.smooth_scores else None
-    predictor = Predictor(model.codes, model.probe, patch_px=model.backbone.patch_size, smooth_probe=smooth)
-    labels = predictor(image[None])
+    labels = Predictor.of_model(model)(image[None])
     classes: NDArray[np.uint8] = np.array(reading.assignment, np.uint8)[labels[PredictionMode("cluster")][0].numpy()]
     return classes
 

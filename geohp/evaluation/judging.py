@@ -166,18 +166,10 @@ def _model(file: Path, images: ImageSet, options: EvaluationOptions) -> LandCove
 
 
 def _predictor(model: LandCoverModel, options: EvaluationOptions) -> Predictor:
-    patch_px, tta = model.backbone.patch_size, options.tta
+    tta = options.tta
     if tta is None:
         tta = model.card.method in METHODS and METHODS[model.card.method][0].mirrored
-    return Predictor(
-        model.codes,
-        model.probe,
-        model.linear_probe,
-        patch_px=patch_px,
-        crf=options.crf,
-        tta=tta,
-        smooth_probe=model.card.probe if model.card.smooth_scores else None,
-    )
+    return Predictor.of_model(model, crf=options.crf, tta=tta)
 
 
 def _stored_codes(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geohp.crf.mean_field import dense_crf, guide_image
 from geohp.methods.probes import ClusterProbe, LinearProbe
-from geohp.model.network import class_scores
+from geohp.model.network import LandCoverModel, class_scores
 from geohp.model.smoothing import average_neighbours
 
 CRF_SHARPNESS = 2.0
@@ -73,6 +73,19 @@ class Predictor:
         self.encoder, self.probe, self.linear_probe = encoder, probe, linear_probe
         self.patch_px, self.crf, self.tta, self.smooth_probe = patch_px, crf, tta, smooth_probe
         self.linear_classes = linear_classes
+
+    @classmethod
+    def of_model(cls, model: LandCoverModel, *, crf: bool = False, tta: bool = False) -> Predictor:
+        """What reads labels as the model says: neighbours and colours have a say where they have one in its maps."""
+        return cls(
+            model.codes,
+            model.probe,
+            model.linear_probe,
+            patch_px=model.backbone.patch_size,
+            crf=crf,
+            tta=tta,
+            smooth_probe=model.card.probe if model.card.smooth_scores else None,
+        )
 
     @property
     def device(self) -> torch.device:

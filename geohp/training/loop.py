@@ -8,8 +8,8 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import active_children
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from geohp.training.checkpoints import STOPPING, Checkpoints, StoppedError, chec
 from geohp.training.checks import check_cpu, no_logger
 from geohp.training.figures import FiguresReader
 from geohp.training.relay import Relay
+from geohp.training.step_rows import read_step_rows
 from geohp.training.task import MethodTask, StepReport
 
 if TYPE_CHECKING:
@@ -114,30 +115,16 @@ def merge_metrics(parts: Sequence[Path], out: Path) -> None:
         out: the table to write.
     """
     rows: list[dict[str, str]] = []
-    names: dict[str, None] = {}
     for part in parts:
-        if not part.is_file():
-            continue
-        new: list[dict[str, str]] = []
-        # The last row may have been cut off by what ended the attempt, and a disk may give back anything.
-        with part.open(newline="", encoding="utf-8", errors="replace") as file, suppress(csv.Error):
-            reader = csv.DictReader(file)
-            new.extend(row for row in reader if _is_complete(row))
-            names.update(dict.fromkeys(reader.fieldnames or ()))
-        if new:
+        if part.is_file() and (new := read_step_rows(part)):
             first = int(new[0]["step"])
             rows = [row for row in rows if int(row["step"]) < first] + new
     if not rows:
         return
     with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, sorted(names), restval="")
+        writer = csv.DictWriter(file, sorted({name for row in rows for name in row}), restval="")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _is_complete(row: Mapping[str | None, str | None]) -> bool:
-    """Whether a row has a value for each name, and a step."""
-    return None not in row and None not in row.values() and (row.get("step") or "").isdecimal()
 
 
 def _attempts(unfinished: Path) -> list[Path]:

@@ -26,6 +26,7 @@ from geohp.methods.base import Method
 from geohp.model.runs import UNFINISHED
 from geohp.progress import Progress, no_progress
 from geohp.training.checkpoints import preserve_rng_state
+from geohp.training.step_rows import read_step_rows
 
 SCORES_NAME = "scores.csv"
 _PARTS = ("head.", "probe.", "linear_probe.")
@@ -62,7 +63,7 @@ class LabelScores(L.Callback):
         """Forget the scores of steps that are made again."""
         task: Any = pl_module
         if trainer.is_global_zero and self.out.is_file():
-            done = [row for row in self._rows() if int(row["step"]) <= task.steps_done]
+            done = [row for row in read_step_rows(self.out) if int(row["step"]) <= task.steps_done]
             self.out.unlink()
             for row in done:
                 self._write(row)
@@ -132,12 +133,6 @@ class LabelScores(L.Callback):
         counts = count_confusion(coded, self.classes, stage="scoring", progress=self.progress)
         self.last = {mode.probe: scores for mode, scores in counts.scores().items()}
         return {f"{probe}_{name}": scores[name] for probe, scores in self.last.items() for name in ("accuracy", "miou")}
-
-    def _rows(self) -> list[dict[str, str]]:
-        """Those that were written whole: a full disk may have cut off the last."""
-        lines = self.out.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-        rows = csv.DictReader(line for line in lines if line.endswith("\n"))
-        return [row for row in rows if None not in row.values() and (row.get("step") or "").isdecimal()]
 
     def _write(self, row: Mapping[str, object]) -> None:
         new = not self.out.exists()
