@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.runs import Reading, Row, Run, Scores, read_rows, train_and_score
+from benchmarks.runs import Reading, Refinement, Row, Run, Scores, read_rows, train_and_score
 from geohp.cli import terminal
 from geohp.errors import GeohpError
 from geohp.evaluation.tables import ScoreRow, percent, scores_table
@@ -41,19 +41,19 @@ class Experiment:
         config: a path, or the name of a packaged configuration.
         overrides: for all rows.
         out: the folder for everything.
-        crf: score with the CRF, as figures are published.
+        refinement: of what is scored; figures are published with the CRF.
     """
 
     config: str
     overrides: tuple[str, ...]
     out: Path
-    crf: bool = False
+    refinement: Refinement = Refinement.NONE
 
     def run(self, row: Row, seed: int) -> Run:
         """The run of a row and a seed."""
         # What the user sets comes after what this script prefers, and a row after both.
         overrides = ("train.cache=disk", *self.overrides, *row.overrides, f"train.seed={seed}")
-        return Run(self.config, overrides, self.out / f"{row.name}-seed{seed}", crf=self.crf)
+        return Run(self.config, overrides, self.out / f"{row.name}-seed{seed}", refinement=self.refinement)
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class Score:
     row: Row
     seed: int
     scores: Scores
-    crf: bool
+    refinement: Refinement
 
     @property
     def figures(self) -> dict[str, float]:
         """By the names of :data:`FIGURES`."""
-        readings = {probe: self.scores.reading(probe, crf=self.crf) for probe in ("cluster", "linear")}
+        readings = {probe: self.scores.reading(probe, refinement=self.refinement) for probe in ("cluster", "linear")}
         values = {name: _figure(readings[name.partition("_")[0]], name.partition("_")[2]) for name in FIGURES}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -90,7 +90,7 @@ def run_ablation(
     for seed in range(seeds):
         for row in rows:
             run = experiment.run(row, seed)
-            scores.append(Score(row, seed, train_and_score(run, progress), experiment.crf))
+            scores.append(Score(row, seed, train_and_score(run, progress), experiment.refinement))
             write_tables(experiment, rows, scores)
             yield scores[-1]
 
@@ -138,7 +138,9 @@ def main() -> int:
     parser.add_argument("--crf", action="store_true", help="score with the dense CRF, as figures are published")
     parser.add_argument("--out", type=Path, default=Path("ablation"), metavar="FOLDER")
     args = parser.parse_args()
-    experiment = Experiment(args.config, tuple(args.overrides), args.out, args.crf)
+    experiment = Experiment(
+        args.config, tuple(args.overrides), args.out, Refinement.CRF if args.crf else Refinement.NONE
+    )
     scores: list[Score] = []
     try:
         rows = read_rows(args.rows, [name for name in args.only.split(",") if name])

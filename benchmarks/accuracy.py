@@ -6,13 +6,16 @@ r"""What every method is worth on labelled overhead imagery: trained on some pla
 Split by place, both ways (:mod:`benchmarks.places`); no label reaches training but that of the linear probe. Every
 method is trained by ``geohp.train`` on the same windows, whose features are computed once for all of them, and scored
 as ``geohp evaluate`` does: with as many clusters as there are classes, and with three times as many, settled by k-means
-on the same codes and matched many to one; both as they come out, and with large covers gathered. What hp ours is,
-configs/orthophotos-hp.yaml says; the rows are :data:`METHODS`.
+on the same codes and matched many to one; both as they come out, and with large covers gathered. What a user gets who
+asks for as many classes, covers gathered, is then refined: neighbours and colour have a say, as the recipes have it,
+or the published CRF does (``--refine``). What hp ours is, configs/orthophotos-hp.yaml says; the rows are
+:data:`METHODS`.
 
 The first seed of everything comes first. Hours are announced from what was measured so far, and with every run anew.
 A run is a JSON; one that was interrupted is begun anew, all others are kept. OUT holds results.csv (a line a run and
 reading), results.md (mean and deviation over the seeds, of the mean of both directions) and picture.png (images, what
-each method makes of them with as many clusters as classes, covers gathered, truth), which grow with every run.
+each method makes of them with as many clusters as classes, covers gathered, refined where that is done, truth), which
+grow with every run.
 """
 
 from __future__ import annotations
@@ -20,7 +23,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import itertools
 import json
 import statistics
 import sys
@@ -35,7 +37,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.places import COLOURS, PLACES, Fold, LabelledPlaces, images_of_places
-from benchmarks.runs import Clustering, Reading, Row, Run, Scores, chosen_rows, model_of, train_and_score
+from benchmarks.runs import (
+    Clustering,
+    Reading,
+    Refinement,
+    Row,
+    Run,
+    Scores,
+    chosen_rows,
+    scored_model,
+    train_and_score,
+)
 from geohp.cli import terminal
 from geohp.config.loading import load_config
 from geohp.data.base import ImageSet
@@ -78,11 +90,6 @@ METHODS = (
     Row("maskcontrast", "MaskContrast", ("method.name=maskcontrast",)),
     Row("probes", "raw features, probes", ("method.name=probes",)),
     Row("kmeans", "k-means", ("method.name=kmeans",)),
-    Row(
-        "kmeans-smooth",
-        "k-means, neighbours and colour have a say",
-        ("method.name=kmeans", "classes.smooth_scores=true"),
-    ),
     Row("kmeans-plain", "k-means, no colour beside", ("method.name=kmeans", _NO_COLOUR)),
     Row("kmeans-position", "k-means, features as they are", ("method.name=kmeans", *_AS_THEY_ARE)),
     Row(
@@ -109,7 +116,7 @@ class Study:
         features: overrides of the configuration by the name of the features.
         methods: rows of the table.
         overrides: for all runs, after those of the data and before those of features and rows.
-        crf: score what a user gets of every run a second time through the CRF, after all others.
+        refinements: in which what a user gets of every run is scored again, after all others.
     """
 
     data: str
@@ -118,7 +125,7 @@ class Study:
     features: dict[str, tuple[str, ...]]
     methods: tuple[Row, ...]
     overrides: tuple[str, ...] = ()
-    crf: bool = False
+    refinements: tuple[Refinement, ...] = (Refinement.SMOOTHED,)
 
     @property
     def places(self) -> LabelledPlaces:
@@ -147,13 +154,22 @@ class Study:
 
     def jobs(self, seeds: int) -> Iterator[Job]:
         """All runs, in the order in which they are made."""
-        for crf in (False, True) if self.crf else (False,):
+        for refinement in (Refinement.NONE, *self.refinements):
             for seed in range(seeds):
                 for cell in self.cells():
                     for fold in self.places.folds:
-                        yield Job(cell, fold, seed, self._run(cell, fold, seed, crf=crf))
+                        yield Job(cell, fold, seed, self._run(cell, fold, seed, refinement))
 
-    def _run(self, cell: Cell, fold: Fold, seed: int, *, crf: bool) -> Run:
+    def columns(self) -> Iterator[Column]:
+        """The figures of a line of the table."""
+        for clustering in self.clusterings:
+            for refinement in (Refinement.NONE, *(self.refinements if clustering == self.shown else ())):
+                yield Column("cluster", clustering, refinement)
+        yield Column("linear", None)
+        if Refinement.CRF in self.refinements:
+            yield Column("linear", None, Refinement.CRF)
+
+    def _run(self, cell: Cell, fold: Fold, seed: int, refinement: Refinement) -> Run:
         places = self.places
         test = [str(path) for path in images_of_places(self.folders, fold.test)]
         images = [*(str(path) for path in images_of_places(self.folders, fold.train)), *test]
@@ -168,7 +184,7 @@ class Study:
             f"data.stride_px={places.stride_px}",
             f"classes.count={len(places.classes)}",
             "classes.split_covers=true",  # gathered they are read afterwards, from the same training
-            "classes.smooth_scores=false",  # as the papers read theirs
+            "classes.smooth_scores=false",  # as the papers read theirs; refined they are afterwards
             "train.cache=disk",
             f"train.cache_dir={json.dumps(str(self.out / 'features'))}",
             *self.features[cell.features],
@@ -178,8 +194,8 @@ class Study:
         )
         folder = self.out / f"{cell.features}-{cell.method.name}-{fold.name}-seed{seed}"
         # All methods are seen alike: none is averaged over mirrored images.
-        read = (self.shown,) if crf else self.clusterings[1:]
-        return Run(CONFIG, overrides, folder, read, crf=crf, tta=False)
+        read = self.clusterings[1:] if refinement == Refinement.NONE else (self.shown,)
+        return Run(CONFIG, overrides, folder, read, refinement, tta=False)
 
 
 @dataclass(frozen=True)
@@ -200,9 +216,33 @@ class Job:
     run: Run
 
     @property
-    def kind(self) -> tuple[str, str, bool]:
+    def kind(self) -> tuple[str, str, Refinement]:
         """Runs of a kind take equally long."""
-        return self.cell.features, self.cell.method.name, self.run.crf
+        return self.cell.features, self.cell.method.name, self.run.refinement
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is told of every line of the table."""
+
+    probe: str
+    clustering: Clustering | None
+    refinement: Refinement = Refinement.NONE
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        if self.clustering is None:
+            way = "linear probe"
+        else:
+            gathered = "covers gathered" if self.clustering.gathered else "as they come out"
+            way = f"{self.clustering.clusters} clusters, {gathered}"
+        return way if self.refinement == Refinement.NONE else f"{way}, {self.refinement.in_words}"
+
+    def of(self, scores: Sequence[Scores]) -> Reading | None:
+        """The reading among the scores of a training."""
+        readings = (each.reading(self.probe, self.clustering, self.refinement) for each in scores)
+        return next((reading for reading in readings if reading is not None), None)
 
 
 def feature_overrides(names: Sequence[str], weights: Path | None) -> dict[str, tuple[str, ...]]:
@@ -227,12 +267,25 @@ def feature_overrides(names: Sequence[str], weights: Path | None) -> dict[str, t
     return {name: known[name] for name in names}
 
 
+def refinements_of(names: str) -> tuple[Refinement, ...]:
+    """The refinements that are named, with commas between.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    known = [each.value for each in Refinement if each != Refinement.NONE]
+    for name in (chosen := [name for name in names.split(",") if name]):
+        if name not in known:
+            raise ConfigError(f"--refine {name}: unknown", f"there are {', '.join(known)}")
+    return tuple(Refinement(name) for name in dict.fromkeys(chosen))
+
+
 def hours_left(jobs: Sequence[Job]) -> tuple[int, float | None]:
     """How many runs there are left, and how long they take by what runs of their kinds have taken, in hours.
 
     Kinds of which there is no run yet are taken for as long as the mean of the others; ``None`` where nothing is known.
     """
-    seconds: dict[tuple[str, str, bool], list[float]] = {}
+    seconds: dict[tuple[str, str, Refinement], list[float]] = {}
     for job in jobs:
         if job.run.result.is_file():
             seconds.setdefault(job.kind, []).append(Scores.read(job.run.result).seconds)
@@ -285,10 +338,18 @@ def write_picture(study: Study) -> Path | None:
     from geohp.reporting.figures import Pixels, as_rgb, colourise, draw_samples, legend_handles
 
     classes = [LandCoverClass(number, name, COLOURS[name]) for number, name in enumerate(study.places.classes)]
-    jobs = [job for job in study.jobs(1) if job.fold == study.places.folds[0] and not job.run.crf]
-    jobs = [job for job in jobs if job.run.result.is_file() and job.cell.features == next(iter(study.features))]
+    jobs = [
+        job
+        for job in study.jobs(1)
+        if (job.fold, job.cell.features) == (study.places.folds[0], next(iter(study.features)))
+        and job.run.result.is_file()
+    ]
     if not jobs:
         return None
+    # As users see them, where that has been scored.
+    scored = {job.run.refinement for job in jobs}
+    refinement = next((each for each in study.refinements if each in scored), Refinement.NONE)
+    jobs = [job for job in jobs if job.run.refinement == refinement]
     config = load_config(jobs[0].run.config, jobs[0].run.overrides)
     images = open_data(config.data, config.train.seed).evaluation()
     items = [images[index] for index in most_diverse(images)]
@@ -316,11 +377,12 @@ def _classes_of(job: Job, clustering: Clustering, image: Tensor) -> NDArray[np.u
     from geohp.evaluation.predict import PredictionMode, Predictor
     from geohp.model.file import load_model
 
-    model = load_model(model_of(job.run, clustering))
-    reading = Scores.read(job.run.result).reading("cluster", clustering)
+    model = load_model(scored_model(job.run, clustering))
+    reading = Scores.read(job.run.result).reading("cluster", clustering, job.run.refinement)
     assert reading is not None
-    labels = Predictor.of_model(model)(image[None])
-    classes: NDArray[np.uint8] = np.array(reading.assignment, np.uint8)[labels[PredictionMode("cluster")][0].numpy()]
+    mode = PredictionMode("cluster", crf=job.run.refinement == Refinement.CRF)
+    labels = Predictor.of_model(model, crf=mode.crf)(image[None])[mode]
+    classes: NDArray[np.uint8] = np.array(reading.assignment, np.uint8)[labels[0].numpy()]
     return classes
 
 
@@ -329,40 +391,40 @@ def _csv(study: Study, done: Sequence[tuple[Job, Scores]]) -> str:
     lines = io.StringIO()
     writer = csv.writer(lines)
     ious = [f"iou {name}" for name in study.places.classes]
-    writer.writerow(["features", "method", "judged", "seed", "probe", "clusters", "gathered", "crf", "accuracy", "miou",
-                     *ious, "train_seconds"])  # fmt: skip
+    writer.writerow(["features", "method", "judged", "seed", "probe", "clusters", "gathered", "refinement",
+                     "accuracy", "miou", *ious, "train_seconds"])  # fmt: skip
     for job, scores in done:
         seconds = "" if scores.train_seconds is None else f"{scores.train_seconds:.0f}"
         for reading in scores.readings:
             figures = ["" if x is None else f"{x:.2f}" for x in (reading.accuracy, reading.miou, *reading.class_iou)]
             writer.writerow([job.cell.features, job.cell.method.name, job.fold.name, job.seed, reading.probe,
-                             reading.clusters, int(reading.gathered), int(reading.crf), *figures, seconds])  # fmt: skip
+                             reading.clusters, int(reading.gathered), reading.refinement.value, *figures,
+                             seconds])  # fmt: skip
     return lines.getvalue()
 
 
 def _markdown(study: Study, done: Sequence[tuple[Job, Scores]]) -> str:
     """A table of the figures of every method, and for every clustering one of the IoU of every class."""
-    columns = [*(("cluster", clustering) for clustering in study.clusterings), ("linear", None)]
-    titles = [_in_words(each) for each in study.clusterings] + ["linear probe"]
-    pairs = [part for title in titles for part in (f"{title}: accuracy", "mIoU")]
+    columns = list(study.columns())
+    pairs = [part for column in columns for part in (f"{column.title}: accuracy", "mIoU")]
     table = [["features", "method", "seeds", *pairs, "seconds of training"]]
-    of_classes = {clustering: [["features", "method", *study.places.classes]] for clustering in study.clusterings}
-    for cell, crf in itertools.product(study.cells(), (False, True) if study.crf else (False,)):
-        seeds = _by_seed(study, [(job, scores) for job, scores in done if (job.cell, job.run.crf) == (cell, crf)])
+    of_classes = {column: [["features", "method", *study.places.classes]] for column in columns if column.clustering}
+    for cell in study.cells():
+        seeds = _by_seed(study, [(job, scores) for job, scores in done if job.cell == cell])
         if not seeds:
             continue
-        title = cell.method.title + (" + CRF" if crf else "")
         features = "colour" if cell.method.name == OF_NO_FEATURES else cell.features
-        figures = [_mean(seeds, *column, name, crf=crf) for column in columns for name in ("accuracy", "miou")]
-        trained = [s.train_seconds for scores in seeds for s in scores if s.train_seconds is not None]
+        figures = [_mean(seeds, column, name) for column in columns for name in ("accuracy", "miou")]
+        times = [scores.train_seconds for folds in seeds for fold in folds for scores in fold]
+        trained = [seconds for seconds in times if seconds is not None]
         seconds = f"{statistics.mean(trained):.0f}" if trained else ""
-        table.append([features, title, str(len(seeds)), *figures, seconds])
-        for clustering, lines in of_classes.items():
+        table.append([features, cell.method.title, str(len(seeds)), *figures, seconds])
+        for column, lines in of_classes.items():
             numbers = range(len(study.places.classes))
-            lines.append([features, title, *(_mean(seeds, "cluster", clustering, each, crf=crf) for each in numbers)])
+            lines.append([features, cell.method.title, *(_mean(seeds, column, number) for number in numbers)])
     judged = "; ".join(dict.fromkeys(scores.judged for _, scores in done))
     by_class = "\n".join(
-        f"IoU of each class, {_in_words(clustering)}:\n\n{_table(lines)}" for clustering, lines in of_classes.items()
+        f"IoU of each class, {column.title}:\n\n{_table(lines)}" for column, lines in of_classes.items()
     )
     return (
         f"{_table(table)}\nMean and sample deviation over the seeds, in percent; a seed's figure is the mean of "
@@ -370,27 +432,17 @@ def _markdown(study: Study, done: Sequence[tuple[Job, Scores]]) -> str:
     )
 
 
-def _in_words(clustering: Clustering) -> str:
-    return f"{clustering.clusters} clusters, {'covers gathered' if clustering.gathered else 'as they come out'}"
-
-
-def _by_seed(study: Study, done: Sequence[tuple[Job, Scores]]) -> list[list[Scores]]:
-    """The scores of all folds, of every seed that has them all."""
-    seeds: dict[int, list[Scores]] = {}
+def _by_seed(study: Study, done: Sequence[tuple[Job, Scores]]) -> list[list[list[Scores]]]:
+    """By seed and fold the scores of a training, refined ones among them, of every seed that has all folds."""
+    seeds: dict[int, dict[Fold, list[Scores]]] = {}
     for job, scores in done:
-        seeds.setdefault(job.seed, []).append(scores)
-    return [scores for _, scores in sorted(seeds.items()) if len(scores) == len(study.places.folds)]
+        seeds.setdefault(job.seed, {}).setdefault(job.fold, []).append(scores)
+    return [list(folds.values()) for _, folds in sorted(seeds.items()) if len(folds) == len(study.places.folds)]
 
 
-def _mean(
-    seeds: Sequence[Sequence[Scores]], probe: str, clustering: Clustering | None, figure: str | int, *, crf: bool
-) -> str:
+def _mean(seeds: Sequence[Sequence[Sequence[Scores]]], column: Column, figure: str | int) -> str:
     """Mean and deviation over seeds of the mean over folds; empty where a run has no such figure."""
-    values = []
-    for scores in seeds:
-        readings = [each.reading(probe, clustering, crf=crf) for each in scores]
-        values.append(statistics.fmean(_figure(reading, figure) for reading in readings))
-    return percent(values)
+    return percent([statistics.fmean(_figure(column.of(scores), figure) for scores in folds) for folds in seeds])
 
 
 def _figure(reading: Reading | None, figure: str | int) -> float:
@@ -415,7 +467,10 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of vit_small_patch14_dinov2, for vit")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--crf", action="store_true", help="score what a user gets with the CRF, too: hours more on a CPU"
+        "--refine",
+        default="smoothed",
+        metavar="NAMES",
+        help="of smoothed and crf: score what a user gets so refined, too; crf takes hours more on a CPU",
     )
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="for all runs"
@@ -453,7 +508,7 @@ def _study(args: argparse.Namespace) -> Study:
         feature_overrides(names, args.weights),
         tuple(methods),
         tuple(args.overrides),
-        args.crf,
+        refinements_of(args.refine),
     )
 
 
@@ -462,9 +517,10 @@ def _line(job: Job, scores: Scores) -> str:
     shown = [
         f"{reading.probe} {reading.clusters}{' gathered' if reading.gathered else ''}: {reading.miou:.1f}"
         for reading in scores.readings
-        if reading.miou is not None and reading.crf == job.run.crf
+        if reading.miou is not None
     ]
-    return f"{job.cell.features} {job.cell.method.name} seed {job.seed}, {job.fold.name}: {', '.join(shown)}"
+    refined = "" if job.run.refinement == Refinement.NONE else f", {job.run.refinement}"
+    return f"{job.cell.features} {job.cell.method.name} seed {job.seed}, {job.fold.name}{refined}: {', '.join(shown)}"
 
 
 if __name__ == "__main__":

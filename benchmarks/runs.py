@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,26 @@ class Clustering:
         return f"clusters-{self.clusters}{'-gathered' if self.gathered else ''}"
 
 
+class Refinement(StrEnum):
+    """What is done to a model's maps before they are scored."""
+
+    NONE = "none"
+    """Every patch is named by itself."""
+    SMOOTHED = "smoothed"
+    """Neighbours and colour have a say, as ``classes.smooth_scores`` has it."""
+    CRF = "crf"
+    """The published CRF, on every pixel."""
+
+    @property
+    def in_words(self) -> str:
+        """For tables."""
+        return {
+            Refinement.NONE: "as it is",
+            Refinement.SMOOTHED: "neighbours and colour have a say",
+            Refinement.CRF: "published CRF",
+        }[self]
+
+
 @dataclass(frozen=True)
 class Run:
     """A training and its scores.
@@ -59,7 +81,7 @@ class Run:
         overrides: of the configuration.
         folder: of the run; what is known of it lies beside, under the same name.
         clusterings: further ones that are settled on the trained codes, by k-means, and scored.
-        crf: score with the CRF, too: as that takes seconds an image, of several clusterings only the further ones.
+        refinement: of what is scored; of several clusterings only the further ones are refined, since that takes time.
         tta: see :class:`geohp.evaluation.options.EvaluationOptions`.
     """
 
@@ -67,13 +89,13 @@ class Run:
     overrides: tuple[str, ...]
     folder: Path
     clusterings: tuple[Clustering, ...] = ()
-    crf: bool = False
+    refinement: Refinement = Refinement.NONE
     tta: bool | None = None
 
     @property
     def result(self) -> Path:
         """Where its scores are."""
-        return _beside(self.folder, "-crf.json" if self.crf else ".json")
+        return _beside(self.folder, ".json" if self.refinement == Refinement.NONE else f"-{self.refinement}.json")
 
 
 @dataclass(frozen=True)
@@ -84,7 +106,7 @@ class Reading:
         probe: ``cluster`` or ``linear``.
         clusters: how many there are, or classes of the linear probe.
         gathered: large covers are one class.
-        crf: refined by the CRF.
+        refinement: of the map.
         accuracy, miou: ``None`` where undefined.
         class_iou: of each class.
         assignment: the class of each cluster.
@@ -93,7 +115,7 @@ class Reading:
     probe: str
     clusters: int
     gathered: bool
-    crf: bool
+    refinement: Refinement
     accuracy: float | None
     miou: float | None
     class_iou: tuple[float | None, ...]
@@ -117,13 +139,15 @@ class Scores:
     train_seconds: float | None
     seconds: float
 
-    def reading(self, probe: str, clustering: Clustering | None = None, *, crf: bool = False) -> Reading | None:
+    def reading(
+        self, probe: str, clustering: Clustering | None = None, refinement: Refinement = Refinement.NONE
+    ) -> Reading | None:
         """That of a probe, of the training's own clusters unless told; ``None`` where there is none."""
         return next(
             (
                 reading
                 for reading in self.readings
-                if (reading.probe, reading.crf) == (probe, crf)
+                if (reading.probe, reading.refinement) == (probe, refinement)
                 and clustering in (None, Clustering(reading.clusters, reading.gathered))
             ),
             None,
@@ -134,7 +158,14 @@ class Scores:
         """What :func:`train_and_score` wrote."""
         document = json.loads(path.read_text(encoding="utf-8"))
         readings = [
-            Reading(**{**entry, "class_iou": tuple(entry["class_iou"]), "assignment": tuple(entry["assignment"])})
+            Reading(
+                **{
+                    **entry,
+                    "refinement": Refinement(entry["refinement"]),
+                    "class_iou": tuple(entry["class_iou"]),
+                    "assignment": tuple(entry["assignment"]),
+                }
+            )
             for entry in document.pop("readings")
         ]
         return cls(readings=tuple(readings), **document)
@@ -217,6 +248,21 @@ def model_of(run: Run, clustering: Clustering | None = None) -> Path:
     return run.folder / (MODEL_NAME if clustering is None else f"{clustering.name}.safetensors")
 
 
+def scored_model(run: Run, clustering: Clustering | None = None) -> Path:
+    """The model file that is scored, of those of a run; the copy in whose maps neighbours have a say is made here."""
+    from geohp.model.file import load_model, save_model
+
+    model = model_of(run, clustering)
+    if run.refinement != Refinement.SMOOTHED:
+        return model
+    copy = model.with_name(f"{model.stem}-smoothed{model.suffix}")
+    if not copy.is_file():
+        smoothed = load_model(model)
+        smoothed.card = replace(smoothed.card, smooth_scores=True)
+        save_model(smoothed, copy)
+    return copy
+
+
 def _row(name: str, entry: Any) -> Row:
     """A row as the file has it, checked."""
     if set(entry) != {"title", "set"} or not all(isinstance(each, str) for each in entry["set"]):
@@ -290,33 +336,36 @@ def _score(run: Run, progress: Progress) -> tuple[str, list[Reading]]:
     from geohp.evaluation.results import LAST
 
     gathered = not load_config(run.folder / "config.yaml").classes.split_covers
-    ways = {model_of(run, each): each.gathered for each in run.clusterings}
-    if not (run.crf and ways):
-        ways = {model_of(run): gathered} | ways
+    ways = {scored_model(run, each): each.gathered for each in run.clusterings}
+    if run.refinement == Refinement.NONE or not ways:
+        ways = {scored_model(run): gathered} | ways
+    smoothed, crf = run.refinement == Refinement.SMOOTHED, run.refinement == Refinement.CRF
     first = next(iter(ways))
-    evaluation = score_models(list(ways), EvaluationOptions(crf=run.crf, tta=run.tta, progress=progress))
+    # Neighbours and colour have a say in the clusters alone, so a linear probe would be scored as it was before.
+    probes = {"cluster"} if smoothed else {"cluster", "linear"}
+    evaluation = score_models(list(ways), EvaluationOptions(crf=crf, tta=run.tta, progress=progress))
     readings = [
-        _reading(result.mode, result.scores, gathered=ways[Path(result.model)] and result.mode.probe == "cluster")
+        _reading(result, run.refinement, gathered=ways[Path(result.model)])
         for result in evaluation.results
         if result.checkpoint == LAST
-        and (result.mode.probe == "cluster" or (result.mode.probe == "linear" and Path(result.model) == first))
+        and (result.mode.probe, result.mode.crf) in itertools.product(probes, [crf])
+        and (result.mode.probe == "cluster" or Path(result.model) == first)
     ]
     return evaluation.summary, readings
 
 
-def _reading(mode: Any, scores: Any, *, gathered: bool) -> Reading:
+def _reading(result: Any, refinement: Refinement, *, gathered: bool) -> Reading:
     def figure(value: float) -> float | None:
         return None if value != value else float(value)
 
-    ious = tuple(figure(value) for value in scores["class_iou"])
-    assignment = tuple(int(number) for number in scores["assignment"])
+    scores = result.scores
     return Reading(
-        mode.probe,
+        result.mode.probe,
         len(scores["counts"]),
-        gathered,
-        mode.crf,
+        gathered and result.mode.probe == "cluster",
+        refinement,
         figure(scores["accuracy"]),
         figure(scores["miou"]),
-        ious,
-        assignment,
+        tuple(figure(value) for value in scores["class_iou"]),
+        tuple(int(number) for number in scores["assignment"]),
     )

@@ -35,10 +35,12 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def command(folder, monkeypatch, *more, features="rcf", methods="hp,kmeans,kmeans-position,kmeans-colour", seeds=1):
+def command(
+    folder, monkeypatch, *more, features="rcf", methods="hp,kmeans,kmeans-position,kmeans-colour", seeds=1, refine=""
+):
     settings = [part for setting in TINY for part in ("--set", setting)]
     words = ["accuracy", "--data", "czech", "--images", str(folder), "--out", str(folder / "out"), "--methods", methods,
-             "--features", features, "--seeds", str(seeds), *settings, *more]  # fmt: skip
+             "--features", features, "--seeds", str(seeds), "--refine", refine, *settings, *more]  # fmt: skip
     monkeypatch.setattr("sys.argv", words)
     return accuracy.main()
 
@@ -126,13 +128,48 @@ def test_a_dry_run_needs_no_folder(folder, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("2 of 2 runs left")
 
 
-def test_the_crf_comes_last_and_trains_nothing(folder, monkeypatch):
-    assert command(folder, monkeypatch, methods="kmeans-colour") == 0
+@pytest.mark.parametrize(
+    ("refine", "probes"),
+    [("smoothed", ["cluster"]), ("crf", ["cluster", "linear"])],
+)
+def test_refining_comes_last_and_trains_nothing(folder, monkeypatch, refine, probes):
+    assert command(folder, monkeypatch, methods="kmeans,kmeans-colour") == 0
     monkeypatch.setattr("geohp.training.run.train", None)
-    assert command(folder, monkeypatch, "--crf", methods="kmeans-colour") == 0
-    refined = [(x["judged"], x["probe"], x["clusters"], x["gathered"]) for x in lines_of(folder) if x["crf"] == "1"]
-    assert sorted(refined) == sorted((p, *r) for p in "ab" for r in [("cluster", "2", "1"), ("linear", "2", "0")])
-    assert "| k-means on colours + CRF | 1 |" in (folder / "out" / "results.md").read_text()
+    before = lines_of(folder)
+    assert command(folder, monkeypatch, methods="kmeans,kmeans-colour", refine=refine) == 0
+    lines = lines_of(folder)
+    assert [line for line in lines if line["refinement"] == "none"] == before
+    refined = [line for line in lines if line["refinement"] == refine]
+    gathered = {"cluster": "1", "linear": "0"}
+    expected = [(m, p, x, "2", gathered[x]) for m in ("kmeans", "kmeans-colour") for p in "ab" for x in probes]
+    found = [(x["method"], x["judged"], x["probe"], x["clusters"], x["gathered"]) for x in refined]
+    assert sorted(found) == sorted(expected)
+    head, _, *rows = (folder / "out" / "results.md").read_text().splitlines()
+    title = {"smoothed": "neighbours and colour have a say", "crf": "published CRF"}[refine]
+    column = head.split(" | ").index(f"2 clusters, covers gathered, {title}: accuracy")
+    shown = [float(x["accuracy"]) for x in refined if (x["method"], x["probe"]) == ("kmeans", "cluster")]
+    assert rows[0].split(" | ")[column] == f"{np.mean(shown):.1f}"
+
+
+def test_smoothed_is_what_the_recipe_makes(folder, monkeypatch):
+    """Neighbours have a say in the copy, not in the model that is scored without; scores differ accordingly."""
+    rng = np.random.default_rng(2)
+    for path in folder.glob("?/*.jpg"):
+        pixels = np.asarray(Image.open(path)).astype(int) + rng.integers(-90, 90, (64, 64, 1))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+    assert command(folder, monkeypatch, methods="kmeans-colour", refine="smoothed") == 0
+    run = folder / "out" / "rcf-kmeans-colour-b-seed0"
+    smooth = {name: load_model(run / name).card.smooth_scores for name in (
+        "clusters-2-gathered.safetensors", "clusters-2-gathered-smoothed.safetensors")}  # fmt: skip
+    assert list(smooth.values()) == [False, True]
+    shown = [x for x in lines_of(folder) if (x["probe"], x["clusters"], x["gathered"]) == ("cluster", "2", "1")]
+    plain, smoothed = ([x["accuracy"] for x in shown if x["refinement"] == each] for each in ("none", "smoothed"))
+    assert plain != smoothed
+
+
+def test_an_unknown_refinement_is_refused(folder, monkeypatch, capsys):
+    assert command(folder, monkeypatch, refine="smooth") == 2
+    assert "--refine smooth: unknown" in capsys.readouterr().err
 
 
 def test_hp_as_published_is_potsdams():
