@@ -42,10 +42,10 @@ def main() -> None:
         torch.manual_seed(0)
         coarse = torch.randn(1, classes, patches // 4, patches // 4)
         cosines = F.interpolate(coarse, size=(patches, patches), mode="bilinear").clamp(-1, 1)
-        fine = F.interpolate(neighbourhood_shares(cosines), size=image.shape[1:], mode="bilinear").log()
+        fine = F.interpolate(neighbourhood_shares(cosines, 1.0), size=image.shape[1:], mode="bilinear").log()
         ways: dict[str, Callable[[], object]] = {
             "transformer": lambda: transformer(images, affinities=False),
-            "smoothing in cells": lambda cosines=cosines: fit_to_colours(neighbourhood_shares(cosines), images),
+            "smoothing in cells": lambda cosines=cosines: fit_to_colours(neighbourhood_shares(cosines, 1.0), images),
             "CRF on pixels": lambda fine=fine: dense_crf(image, fine[0]),
         }
         best = dict.fromkeys(ways, float("inf"))

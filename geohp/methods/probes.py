@@ -70,6 +70,14 @@ class ClusterProbe(nn.Module):
         sums = centroids.new_zeros(self.classes, centroids.shape[1]).index_add_(0, self.members, centroids)
         return F.normalize(sums, dim=1)
 
+    def spread(self) -> Tensor:
+        """How far apart the classes are: the mean of 1 - cosine over all pairs of directions, (); 1 where none is."""
+        directions = self.directions()
+        if self.classes < 2:
+            return directions.new_ones(())
+        mean = directions.mean(0)
+        return (1 - mean @ mean) * self.classes / (self.classes - 1)
+
     def cosines(self, codes: Tensor) -> Tensor:
         """Cosines with the centroids, (B, K, h, w)."""
         return self.scores(F.normalize(codes, dim=1))

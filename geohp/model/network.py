@@ -136,4 +136,4 @@ def class_scores(probe: ClusterProbe | LinearProbe, codes: Tensor, images: Tenso
         return logits if images is None else average_neighbours(logits)
     if images is None:
         return probe.scores(codes)
-    return fit_to_colours(neighbourhood_shares(probe.cosines(codes)), images).log()
+    return fit_to_colours(neighbourhood_shares(probe.cosines(codes), probe.spread()), images).log()

@@ -9,6 +9,7 @@ means of a few pixels it is as right as on all of them, at a tenth of the cost; 
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,6 +18,9 @@ from geohp.crf.mean_field import Bilateral, dense_crf, guide_image
 CONFIDENCE_TEMPERATURE = 0.1
 """Confidence is the winner's share in a softmax of the scores, divided by their last channel, over this."""
 
+_OF_SPREAD = 0.1
+"""Temperature of the shares, as a part of the spread of the classes: cosines of features that share much of their
+direction differ by hundredths, those of trained codes by one."""
 _CELL_PX = 4
 """Side of a cell, about: a sixteenth of the pixels is what the CRF works on, whatever the patch."""
 _ITERATIONS = 5
@@ -31,16 +35,18 @@ def cells_along(patch_px: int) -> int:
     return max(1, round(patch_px / _CELL_PX))
 
 
-def neighbourhood_shares(cosines: Tensor) -> Tensor:
+def neighbourhood_shares(cosines: Tensor, spread: Tensor | float) -> Tensor:
     """How much of a patch and its neighbourhood is of each class: (B, K, h, w) positive, summing up to 1.
 
     What is averaged are not cosines, of which a patch that is like nothing has as much to say as a plain one, but their
-    softmax over ``CONFIDENCE_TEMPERATURE``, over 3x3 patches, near ones more; at the rim over those that there are.
+    softmax, over 3x3 patches, near ones more; at the rim over those that there are.
 
     Args:
         cosines: (B, K, h, w) of codes with the classes' centroids.
+        spread: of the classes, see :meth:`.ClusterProbe.spread`: how much cosines tell.
     """
-    shares = (cosines.float() / CONFIDENCE_TEMPERATURE).softmax(1)
+    temperature = torch.as_tensor(_OF_SPREAD * spread).clamp_min(torch.finfo(torch.float32).eps)
+    shares = (cosines.float() / temperature).softmax(1)
     # Means over 2x2 of means over 2x2 weigh the rows, and the columns, as 1 : 2 : 1; beyond the rim there is nothing.
     means = F.avg_pool2d(F.avg_pool2d(shares, 2, 1, 1), 2, 1)
     return means / means.sum(1, keepdim=True)

@@ -68,7 +68,7 @@ def test_where_what_lies_around_has_a_say_in_the_model_it_has_it_here():
     plain = predictor(pooled)
     codes = pooled(images)
     means = F.avg_pool2d(plain.linear_probe(codes), 3, 1, 1, count_include_pad=False)
-    shares = fit_to_colours(neighbourhood_shares(plain.probe.cosines(codes)), images).log()
+    shares = fit_to_colours(neighbourhood_shares(plain.probe.cosines(codes), plain.probe.spread()), images).log()
     for probe, other, scores in (("cluster", "linear", shares), ("linear", "cluster", means)):
         labels = predictor(pooled, smooth_probe=probe)(images)
         expected = F.interpolate(scores, size=(40, 48), mode="bilinear", align_corners=False).argmax(1)

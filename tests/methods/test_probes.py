@@ -85,6 +85,15 @@ def test_a_class_of_several_centroids_scores_as_the_nearest_of_them():
     assert "members" not in alone.state_dict()
 
 
+def test_the_spread_of_classes_is_the_mean_distance_of_their_pairs():
+    torch.manual_seed(0)
+    probe = ClusterProbe.of(torch.randn(5, 6), torch.tensor([0, 1, 1, 2, 2]))
+    first, second, third = probe.directions()
+    expected = 1 - torch.stack([first @ second, first @ third, second @ third]).mean()
+    torch.testing.assert_close(probe.spread(), expected)
+    assert ClusterProbe.of(torch.randn(1, 6)).spread() == 1
+
+
 @pytest.mark.parametrize("members", [[0, 1], [0, 2, 2], [1, 2, 3], [-1, 0, 1], [0.0, 1.0, 2.0], [[0], [1], [2]]])
 def test_centroids_that_belong_to_no_class_are_refused(members):
     with pytest.raises(ValueError, match="3 centroids"):

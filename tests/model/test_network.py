@@ -38,5 +38,6 @@ def test_scores_of_a_model_that_asks_what_lies_around_are_of_cells(pixels):
     scores = smooth(images)
     rows, cols = plain(images).shape[-2:]
     assert scores.shape == (2, 3, 2 * rows, 2 * cols)
-    shares = fit_to_colours(neighbourhood_shares(smooth.probe.cosines(smooth.codes(images))), images)
+    probe = smooth.probe
+    shares = fit_to_colours(neighbourhood_shares(probe.cosines(smooth.codes(images)), probe.spread()), images)
     torch.testing.assert_close((scores[:, :-1] / scores[:, -1:] / CONFIDENCE_TEMPERATURE).softmax(1), shares)

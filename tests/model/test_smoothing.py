@@ -5,14 +5,15 @@ import torch
 import torch.nn.functional as F
 
 from geohp.crf.mean_field import Bilateral, dense_crf
+from geohp.methods.probes import ClusterProbe
 from geohp.model.smoothing import cells_along, fit_to_colours, neighbourhood_shares
 
 
 def test_shares_are_of_the_neighbourhood_near_patches_counting_more():
     torch.manual_seed(0)
     cosines = torch.rand(2, 3, 4, 5)
-    own = (cosines / 0.1).softmax(1)
-    shares = neighbourhood_shares(cosines)
+    own = (cosines / 0.05).softmax(1)
+    shares = neighbourhood_shares(cosines, spread=0.5)
     torch.testing.assert_close(shares.sum(1), torch.ones(2, 4, 5))
     weights = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])
     torch.testing.assert_close(shares[:, :, 2, 2], (own[:, :, 1:4, 1:4] * weights).sum((2, 3)) / 16)
@@ -24,9 +25,24 @@ def test_a_single_patch_unlike_its_neighbours_goes_with_them_and_a_clear_one_sta
     cosines = torch.zeros(1, 2, 5, 5)
     cosines[:, 0] = 0.3
     cosines[0, 1, 2, 2] = 0.32
-    assert neighbourhood_shares(cosines).argmax(1).sum() == 0
+    assert neighbourhood_shares(cosines, spread=0.5).argmax(1).sum() == 0
     cosines[0, 1, 2] = 0.9  # a road of one patch
-    assert (neighbourhood_shares(cosines).argmax(1)[0] == torch.tensor([0, 0, 1, 0, 0])[:, None]).all()
+    assert (neighbourhood_shares(cosines, spread=0.5).argmax(1)[0] == torch.tensor([0, 0, 1, 0, 0])[:, None]).all()
+
+
+@pytest.mark.parametrize("common", [0.0, 3.0, 100.0])
+def test_what_all_codes_have_in_common_leaves_neighbours_as_much_to_say(common):
+    """Features of networks that end in ReLU share most of their direction: cosines of all classes are near 1."""
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.eye(4, 8)
+    truth = torch.randint(0, 4, (3, 3), generator=generator).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    codes = classes[truth].permute(2, 0, 1)[None] + 0.3 * torch.randn(1, 8, 12, 12, generator=generator)
+    codes[:, 7] += common
+    classes[:, 7] += common
+    probe = ClusterProbe.of(classes)
+    shares = neighbourhood_shares(probe.cosines(codes), probe.spread())
+    assert (shares.argmax(1)[0] == truth).float().mean() > 0.95
+    assert shares[:, :, 1, 1].max() > 0.8  # amid a block of one class
 
 
 @pytest.mark.parametrize("bias", [-0.06, 0.06])
