@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,14 @@ WEIGHTS_FILE = "weights/v3.npz"
 WEIGHTS_SHA256 = "fbd6dd8e3a0fec98966314e611496f3c1e706b6d2d7dcd62e0e4fc1eb31489a0"
 
 _REMEDY = f'pip install "{PACKAGE}=={PACKAGE_VERSION}" (or geohp[aerial])'
+
+
+def is_packaged() -> bool:
+    """Whether the package with the weights is installed, in the version that was tested."""
+    try:
+        return version(PACKAGE) == PACKAGE_VERSION and packaged_weights().is_file()
+    except (PackageNotFoundError, WeightsError):
+        return False
 
 
 def packaged_weights() -> Path:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from geohp.backbones.aerial_weights import packaged_weights
+from geohp.backbones.aerial_weights import is_packaged, packaged_weights
 from geohp.backbones.hosted_weights import HOSTED
 from geohp.backbones.weight_paths import HUB, RANDOM, check_weight_file
 from geohp.errors import ConfigError
@@ -28,6 +28,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 AERIAL = {"aerial": (1,), "aerial3": (1, 2, 3)}
 """Names of the network for aerial images, and the stages whose features they mean where nothing else is said."""
+
+AUTO = "auto"
+"""In a configuration: the best of what is there without a download, see :func:`without_download`."""
 
 OWN = ("rcf", *AERIAL, "colour")
 """Backbones that are not timm's."""
@@ -67,6 +70,11 @@ def check_backbone(name: str, weights: str | os.PathLike[str] | None) -> None:
         raise ConfigError(f"backbone {name}: takes no weights, {why}", "leave backbone.weights out")
     if name not in AERIAL:  # whose file is of another kind
         check_weight_file(Path(weights))
+
+
+def without_download(bands: int = 3) -> str:
+    """``aerial`` where its weights are installed and images of so many bands are its, else ``rcf``."""
+    return "aerial" if bands == 3 and is_packaged() else "rcf"
 
 
 def check_joined(name: str) -> None:

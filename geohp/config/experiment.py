@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from geohp.backbones.names import patch_size_of
+from geohp.backbones.names import AUTO, patch_size_of, without_download
 from geohp.classes import LandCoverClass, default_classes, is_colour, one_spelling, unprintable
 from geohp.config.data import DATA_SOURCES, DataConfig
 from geohp.config.strict import Strict
@@ -26,7 +26,8 @@ class BackboneConfig(Strict):
 
     name: str = "rcf"
     """``rcf`` (random convolutional features, no download), the timm name of a vision transformer, or one of ours;
-    ``NAME+aerial``, ``NAME+aerial3`` and ``NAME+colour`` for the features of both side by side."""
+    ``NAME+aerial``, ``NAME+aerial3`` and ``NAME+colour`` for the features of both side by side; ``auto`` is ``aerial``
+    where its weights are installed (geohp[aerial]) and three bands are read, else ``rcf``."""
     weights: str | None = None
     """File with pretrained weights; ``null`` asks the model hub, or their authors' address for a name of ours."""
     block: int = -1
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 else:  # told apart by their names
     MethodConfig = Annotated[Union[tuple(settings for settings, _ in METHODS.values())], Field(discriminator="name")]  # noqa: UP007
 
+_AERIAL_PATCH_PX = 14
+"""Side of the patches of ``aerial`` where neither was asked for: as it was compared (docs/accuracy.md)."""
 _PATCHES_A_SIDE = 32
 """Patches a side of a training image of the side ``auto``: 448 px for a transformer of 14 px, 256 px for rcf."""
 
@@ -202,7 +205,21 @@ class Config(Strict):
             for section, (key, usual, _) in VARIANTS.items()
             if isinstance(value.get(section), dict)
         }
-        return _with_patch_side({**value, **sections})
+        return _with_patch_side(_with_backbone({**value, **sections}))
+
+
+def _with_backbone(values: dict[str, Any]) -> dict[str, Any]:
+    """``backbone.name: auto`` becomes what there is without a download."""
+    data, backbone = values.get("data"), values.get("backbone")
+    if not isinstance(backbone, dict) or backbone.get("name") != AUTO:
+        return values
+    bands = data.get("bands") if isinstance(data, dict) else None
+    own = backbone.get("weights") is None  # else they are of another backbone, which has to be named
+    name = without_download(len(bands) if isinstance(bands, list) else 3) if own else "rcf"
+    options = backbone.get("options", {})
+    if name == "aerial" and isinstance(data, dict) and data.get("patch_px") == "auto" and isinstance(options, dict):
+        options = {"patch_size": _AERIAL_PATCH_PX, **options}
+    return {**values, "backbone": {**backbone, "name": name, "options": options}}
 
 
 def _with_patch_side(values: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from geohp.backbones.aerial_weights import is_packaged
 from geohp.backbones.recommended import SUGGESTED, recommendation
 
 _FAR = 2.0
@@ -20,10 +21,11 @@ def backbone_notes(name: str, pixel_size_m: float | None) -> list[str]:
     """
     notes = []
     if name == "rcf":
+        aerial = "--set backbone.name=aerial" if is_packaged() else 'pip install "geohp[aerial]"'
         settings = f"--set backbone.name={SUGGESTED.name} --set backbone.block={SUGGESTED.block}"
         notes.append(
-            "rcf sees colours and textures; a vision transformer may gain some points of mean IoU (docs/backbones.md), "
-            f"{settings} fetches one"
+            f"rcf sees colours and textures; aerial ({aerial}) and a vision transformer may gain some points of mean "
+            f"IoU (docs/backbones.md), {settings} fetches one"
         )
     choice = recommendation(name)
     trained_m = choice.pixel_size_m if choice else None

@@ -28,7 +28,9 @@ logger = logging.getLogger(__name__)
 DOMINANT_SHARE = 0.95
 """Beyond this share of the patches, one cluster has taken everything."""
 COINCIDING = 0.99
-"""Cosine above which two directions are one."""
+"""Cosine above which two directions are one, where codes lie all around; those that share much of theirs lie nearer."""
+_NOISE = 1e-4
+"""What rounding leaves between codes that are the same."""
 _IMAGES, _PATCHES = 256, 20_000
 """What a result is judged on, at most."""
 _ROWS_A_STEP, _STEPS_KEPT = 256, 32
@@ -121,12 +123,15 @@ def cluster_warnings(codes: Tensor, probe: ClusterProbe, *, by_gradient: bool = 
             f"{_numbered(empty)} of {clusters} {'has' if len(empty) == 1 else 'have'} no patches: classes are missing "
             f"from the map; set {refit}classes.count lower"
         )
-    cosines = (directions @ directions.T).triu(1)
-    pairs = (cosines > COINCIDING).nonzero().tolist()
+    cosines = directions @ directions.T
+    everywhere = 1 - F.normalize(codes.float(), dim=1).mean(0).square().sum()  # 1 - cosine of two codes, in the mean
+    coinciding = (1 - cosines < (1 - COINCIDING) * everywhere.clamp_min(_NOISE)).triu(1)
+    pairs = coinciding.nonzero().tolist()
     if pairs:
         named = ", ".join(f"{a} and {b}" for a, b in pairs[:_NAMED]) + (", ..." if len(pairs) > _NAMED else "")
+        most = float(cosines[coinciding].max())
         sentences.append(
-            f"clusters {named} coincide (cosine up to {float(cosines.max()):.3f}): they split one class at random; "
+            f"clusters {named} coincide (cosine up to {most:.3f}): they split one class at random; "
             "set classes.count lower"
         )
     return sentences

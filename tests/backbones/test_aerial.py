@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 import geohp
 from geohp.backbones import aerial_weights
 from geohp.backbones.aerial import STRIDES, WIDTHS, AerialNetwork
+from geohp.backbones.aerial_weights import is_packaged
 from geohp.backbones.factory import create_backbone, create_backbone_for_bands
 from geohp.backbones.names import check_backbone
 from geohp.backbones.weights import fingerprint
@@ -290,3 +292,19 @@ def test_blocks_are_refused_where_there_are_stages(write_scene, three_fields, tm
     monkeypatch.chdir(tmp_path)  # where there is no run
     with pytest.raises(ConfigError, match="block: the backbone aerial has stages"):
         geohp.segment(write_scene(three_fields), classes=3, backbone="aerial", block=2)
+
+
+@pytest.mark.parametrize("found", ["1.1.1", None])
+def test_another_version_of_the_package_is_not_the_weights(monkeypatch, found):
+    def version(package):
+        if found is None:
+            raise PackageNotFoundError(package)
+        return found
+
+    monkeypatch.setattr("geohp.backbones.aerial_weights.version", version)
+    assert not is_packaged()
+
+
+@pytest.mark.skipif(find_spec("geoembed") is None, reason="needs the weights of the package geoembed")
+def test_the_package_is_found_where_it_is_installed():
+    assert is_packaged()

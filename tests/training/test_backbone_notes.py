@@ -13,11 +13,20 @@ from geohp.training.backbone_notes import backbone_notes
 
 def test_without_a_vision_transformer_the_command_that_fetches_one_is_named():
     (note,) = backbone_notes("rcf", 0.5)
-    settings = note.partition("--set ")[2].removesuffix(" fetches one").split(" --set ")
+    settings = note.rpartition("(docs/backbones.md), --set ")[2].removesuffix(" fetches one").split(" --set ")
     config = load_config("orthophotos.yaml", ["data.images=a.tif", *settings])
     assert (config.backbone.name, config.backbone.block) == ("vit_small_patch14_dinov2.lvd142m", 5)
     assert "\n" not in note
     assert backbone_notes(config.backbone.name, 0.5) == []
+
+
+@pytest.mark.parametrize(
+    ("installed", "remedy"), [(False, 'pip install "geohp[aerial]"'), (True, "--set backbone.name=aerial")]
+)
+def test_what_gains_without_a_download_is_named(monkeypatch, installed, remedy):
+    monkeypatch.setattr("geohp.training.backbone_notes.is_packaged", lambda: installed)
+    (note,) = backbone_notes("rcf", None)
+    assert f"aerial ({remedy})" in note
 
 
 @pytest.mark.parametrize(("pixel_size_m", "notes"), [(None, 0), (0.07, 0), (0.24, 0), (0.05, 1), (0.5, 1)])

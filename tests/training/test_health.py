@@ -157,6 +157,19 @@ def probe_of(directions):
     return probe
 
 
+@pytest.mark.parametrize("common", [0.0, 3.0, 30.0])
+def test_clusters_of_codes_that_share_much_coincide_where_they_do_for_them(common):
+    """Features that end in ReLU share most of their direction, so that all centroids have cosines near 1."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.eye(3, 8)
+    centres[:, 7] += common
+    codes = centres.repeat(50, 1) + 0.05 * torch.randn(150, 8, generator=generator)
+    assert cluster_warnings(codes, ClusterProbe.of(centres)) == []
+    twice = torch.cat([centres, centres[:1] + 0.01])
+    (said,) = [s for s in cluster_warnings(codes, ClusterProbe.of(twice)) if "coincide" in s]
+    assert said.startswith("clusters 0 and 3 coincide")
+
+
 def test_clusters_that_take_all_stay_empty_or_coincide():
     torch.manual_seed(0)
     axes = torch.eye(6)

@@ -161,6 +161,7 @@ def test_epochs_follow_from_the_number_of_steps(fields, tmp_path):
 
 
 def test_a_seed_of_the_backbone_s_own_is_taken(fields, tmp_path):
-    settings = [f"data.images={fields / 'photograph.png'}", *SMALL, "method.name=kmeans", "backbone.options={seed: 3}"]
+    backbone = "backbone={name: rcf, options: {seed: 3}}"
+    settings = [f"data.images={fields / 'photograph.png'}", *SMALL, "method.name=kmeans", backbone]
     run = geohp.train("orthophotos", settings, out=tmp_path / "run")
     assert read_card(run.model).backbone.options["seed"] == 3
