@@ -288,7 +288,7 @@ def test_a_model_sees_every_image_at_the_pixel_size_it_was_trained_at(two, tmp_p
     hp = ["method.pool_size=16", "method.code_channels=16", "method.warmup_steps=4", "classes.count=3"]
     done = geohp.train(
         "orthophotos-hp",
-        [f"data.images={tmp_path / 'images'}", "data.pixel_size_m=0.5", *small, *hp],
+        [f"data.images={tmp_path / 'images'}", "data.pixel_size_m=0.5", "backbone.name=rcf", *small, *hp],
         out=tmp_path / "run",
     )
     segmenter = Segmenter.load(done.folder, device="cpu")
