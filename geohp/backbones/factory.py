@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import timm
@@ -88,13 +90,13 @@ def create_backbone_for_bands(
     block: int = -1,
     remove_position_bias: bool = False,
     colour_share: float = 0.0,
-    **options: Any,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Backbone:
     """Build a backbone for imagery of so many bands; see :func:`create_backbone`.
 
-    ``rcf`` takes any number of bands, and ``seed``, unless ``options`` say otherwise. Only transformers have a bias
-    by position that could be removed, and of them alone, with nothing beside yet, colour is set beside: the other
-    backbones see little else.
+    ``rcf`` takes any number of bands, and ``seed``, unless ``options``, which are further arguments of the backbone's
+    class, say otherwise. Only transformers have a bias by position that could be removed, and of them alone, with
+    nothing beside yet, colour is set beside: the other backbones see little else.
 
     Raises:
         ConfigError: when the backbone takes another number of bands, and as :func:`create_backbone` does.

@@ -140,9 +140,12 @@ def _marginals(
     bilateral: Bilateral | None,
 ) -> Tensor:
     """(N, K) marginals of the pixels of some images, one after another."""
-    rows = logits.flatten(2).transpose(1, 2).flatten(0, 1).float()
+    rows = logits.flatten(2).transpose(1, 2).flatten(0, 1)
     # Rows of nothing but minus infinity are undecided, not NaN.
-    q = _softmax(rows.clamp_min(torch.finfo(torch.float32).min).contiguous())
+    if rows.dtype == torch.float64:  # float32 may hold their differences where it does not hold the logits
+        rows = rows.clamp_min(torch.finfo(torch.float64).min)
+        rows = rows - rows.amax(1, keepdim=True)
+    q = _softmax(rows.float().clamp_min(torch.finfo(torch.float32).min).contiguous())
     if mask is None:
         return _mean_field(q, _kernels(images, gaussian, bilateral, None), iterations)
     pixels = mask.flatten().nonzero()[:, 0]

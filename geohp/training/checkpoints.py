@@ -138,9 +138,9 @@ class RandomStates(TypedDict):
 
 
 def random_states() -> RandomStates:
-    """The states of torch's own random numbers, of all devices in use."""
+    """The states of torch's own random numbers, of all devices in use: a GPU that is not is left alone."""
     states: RandomStates = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states["cuda"] = torch.cuda.get_rng_state_all()
     return states
 

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -165,15 +164,15 @@ def _prepare(config: Config, data: TrainingData, progress: Progress) -> tuple[Me
     """The method, ready for its first step, and the features that it learns from."""
     settings = config.train
     torch.manual_seed(settings.seed)
-    options: dict[str, Any] = {"seed": settings.seed, **config.backbone.options}
     backbone = create_backbone_for_bands(
         config.backbone.name,
         data.images.channels,
+        seed=settings.seed,
         weights=config.backbone.weights,
         block=config.backbone.block,
         remove_position_bias=config.backbone.remove_position_bias,
         colour_share=config.backbone.colour_share,
-        **options,
+        options=config.backbone.options,
     ).to(torch_device(settings.device))
     _check_patch_size(config, backbone.patch_size)
     method = create_method(

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
+import torch
 import torch.multiprocessing as multiprocessing
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.plugins import MixedPrecision
 from torch.multiprocessing.spawn import ProcessException
 
 from geohp.errors import ClusterError, ConfigError
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 METRICS_NAME = "metrics.csv"
-_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": None}
+"""In Lightning's words; that of fp16 is a plugin of its own."""
 
 
 def run_training(
@@ -83,7 +86,10 @@ def run_training(
             accelerator=accelerator,
             devices=settings.devices,
             strategy="auto" if settings.devices == 1 else "ddp_spawn",
-            plugins=[LightningEnvironment()],  # else a scheduler's variables would say how many processes there are
+            plugins=[
+                LightningEnvironment(),  # else a scheduler's variables would say how many processes there are
+                *([_fp16(accelerator, len(task.method.optimizers()))] if settings.precision == "fp16" else []),
+            ],
             precision=_PRECISION[settings.precision],  # type: ignore[arg-type]
             deterministic=True if settings.deterministic else None,
             logger=_loggers(settings, work, unfinished, attempt),
@@ -158,15 +164,34 @@ def _service(name: str, work: Path) -> Logger:
 
 
 def _check(settings: TrainConfig, accelerator: str) -> None:
-    if accelerator == "cuda":
-        import torch
-
-        if settings.devices > torch.cuda.device_count():
-            raise ConfigError(f"train.devices = {settings.devices}: this machine has {torch.cuda.device_count()}")
+    if accelerator == "cuda" and settings.devices > torch.cuda.device_count():
+        raise ConfigError(f"train.devices = {settings.devices}: this machine has {torch.cuda.device_count()}")
     if accelerator == "cpu":
         check_cpu(settings)
     if accelerator == "mps" and settings.devices > 1:
         raise ConfigError(f"train.devices = {settings.devices}: there is one device of this kind")
+
+
+class _SharedScale(torch.amp.GradScaler):
+    """A scale that stays until every optimiser of a step has divided its gradients by it.
+
+    Lightning has it changed after each of them, so that the next would divide by another than it was multiplied by.
+    """
+
+    def __init__(self, device: str, optimizers: int) -> None:
+        super().__init__(device)
+        self._optimizers, self._done = optimizers, 0
+
+    def update(self, new_scale: float | torch.Tensor | None = None) -> None:
+        """Once a step."""
+        self._done = (self._done + 1) % self._optimizers
+        if not self._done:
+            super().update(new_scale)
+
+
+def _fp16(accelerator: str, optimizers: int) -> MixedPrecision:
+    """Half precision whose losses are scaled up, for so many optimisers a step."""
+    return MixedPrecision("16-mixed", accelerator, _SharedScale(accelerator, optimizers))
 
 
 class _Trainer(L.Trainer):

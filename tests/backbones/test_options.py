@@ -21,12 +21,13 @@ from geohp.errors import ConfigError
         ("aerial", {"stages": 3}, "stages must be a list of whole numbers, not 3"),
         ("colour", {"patch_size": 0}, "patch_size must be at least 1, not 0"),
         ("vit_tiny_patch16_224", {"norm": "yes"}, "norm must be true or false, not 'yes'"),
+        ("vit_tiny_patch16_224", {"seed": 3}, "has no option 'seed'"),
         ("vit_tiny_patch16_224", {"positions": 3}, "positions must be a text, not 3"),
     ],
 )
 def test_values_of_another_type_are_one_sentence(name, options, said):
     with pytest.raises(ConfigError, match=f"^backbone {name}: {said}"):
-        create_backbone_for_bands(name, 3, weights=None if name in ("rcf", "colour") else "random", **options)
+        create_backbone_for_bands(name, 3, weights=None if name in ("rcf", "colour") else "random", options=options)
 
 
 def test_what_may_be_left_open_may_be_none():

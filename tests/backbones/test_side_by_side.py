@@ -125,7 +125,7 @@ def test_a_model_holds_what_stands_beside_the_first_and_finds_the_first_again(ae
 
 
 def test_rcf_with_colour_beside_it_is_fitted_and_goes_into_the_model_whole():
-    backbone = create_backbone_for_bands("rcf+colour", 4, seed=3, filters=16)
+    backbone = create_backbone_for_bands("rcf+colour", 4, seed=3, options={"filters": 16})
     assert backbone.needs_fit
     assert backbone.embedded
     with pytest.raises(ModelError, match="has not been fitted"):

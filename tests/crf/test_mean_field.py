@@ -210,6 +210,14 @@ class TestPromises:
         log_p = guesses().to(dtype)
         assert torch.equal(dense_crf(picture(), log_p), dense_crf(picture(), log_p.float()))
 
+    @pytest.mark.parametrize(("factor", "offset"), [(1, 2.0**40), (1, -(2.0**40)), (1e300, 0)])
+    def test_doubles_beyond_what_floats_hold(self, factor, offset):
+        log_p = (guesses() * 16).round() / 16  # so that nothing is lost by the offset
+        log_p[0, :2] = -torch.inf
+        expected = dense_crf(picture(), log_p * min(factor, 1e30))
+        assert expected.isfinite().all()
+        assert torch.equal(dense_crf(picture(), log_p.double() * factor + offset), expected)
+
     def test_gradients_are_not_kept(self):
         assert not dense_crf(picture(), guesses().requires_grad_()).requires_grad
 

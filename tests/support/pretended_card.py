@@ -110,7 +110,8 @@ def _answer_for_cuda(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("geohp.model.device._has_driver", lambda: True)
     about = SimpleNamespace(name="a pretended card", total_memory=2**34, major=7, minor=0, multi_processor_count=80)
     answers = {
-        "is_available": True, "device_count": 1, "current_device": 0, "get_device_capability": (7, 0),
+        "is_available": True, "is_initialized": True, "device_count": 1, "current_device": 0,
+        "get_device_capability": (7, 0),
         "get_device_properties": about, "get_device_name": about.name, "mem_get_info": (2**33, 2**34),
         "set_device": None, "empty_cache": None, "synchronize": None, "set_rng_state_all": None,
         "reset_peak_memory_stats": None, "manual_seed_all": None, "manual_seed": None, "init": None,

@@ -1,10 +1,12 @@
-"""Which precision ``auto`` stands for."""
+"""Which precision ``auto`` stands for, and what half precision does with gradients."""
 
+import lightning as L
 import pytest
 import torch
 
 from geohp.config.loading import load_config
 from geohp.training import fit
+from geohp.training.loop import _fp16
 
 
 @pytest.mark.parametrize(
@@ -18,3 +20,37 @@ def test_auto_is_half_precision_where_a_gpu_has_it(device, has_bf16, wanted, kep
     assert config.train.precision == wanted
     assert config.train.features_dtype == kept
     assert fit._with_precision(load_config("orthophotos", ["train.precision=32"])).train.precision == "32"
+
+
+class TwoOptimizers(L.LightningModule):
+    """Two weights that have an optimiser each, and gradients of 1; the first one's overflows when it is told to."""
+
+    def __init__(self, overflows):
+        super().__init__()
+        self.automatic_optimization, self.overflows = False, overflows
+        self.first, self.second = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD([weight], lr=1.0) for weight in (self.first, self.second)]
+
+    def training_step(self, batch, index):
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+        self.manual_backward(self.first * (float("inf") if index in self.overflows else 1) + self.second)
+        for optimizer in self.optimizers():
+            optimizer.step()
+
+
+@pytest.mark.parametrize(("overflows", "first", "scale"), [([], -4.0, 16.0), ([1], -3.0, 4.0), ([0, 2], -2.0, 1.0)])
+def test_a_loss_scale_is_the_same_for_all_optimizers_of_a_step(overflows, first, scale):
+    precision = _fp16("cpu", 2)
+    scaler = precision.scaler
+    scaler.set_growth_interval(1)  # doubled by each step, halved where one overflows
+    scaler._init_scale = 1.0
+    module = TwoOptimizers(overflows)
+    trainer = L.Trainer(
+        accelerator="cpu", plugins=[precision], max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, torch.utils.data.DataLoader(range(4)))
+    assert (module.first.item(), module.second.item(), scaler.get_scale()) == (first, -4.0, scale)

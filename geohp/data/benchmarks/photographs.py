@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +92,15 @@ class Photographs(ImageSet):
         number, crop = self._place(index)
         name = self.photographs[number].name
         return f"{name} crop {crop}" if self.crop_ratio is not None else name
+
+    def files(self) -> Sequence[str]:
+        """Images, labels and saliency maps."""
+        return self.files_of(range(len(self)))
+
+    def files_of(self, indices: Iterable[int]) -> Sequence[str]:
+        """Those of some items."""
+        shown = [self.photographs[number] for number in dict.fromkeys(self._place(index)[0] for index in indices)]
+        return [file for each in shown for file in (each.image, each.label, each.saliency) if file is not None]
 
     def close(self) -> None:
         """Forget the image decoded last."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -69,6 +69,14 @@ class PotsdamPatches(ImageSet):
     def name(self, index: int) -> str:
         """The patch's id."""
         return self.ids[index]
+
+    def files(self) -> Sequence[str]:
+        """Of images and, where there are any, of labels."""
+        return self.files_of(range(len(self)))
+
+    def files_of(self, indices: Iterable[int]) -> Sequence[str]:
+        """Those of some patches."""
+        return list(dict.fromkeys(file for index in indices for file in self.patches.files_of(self.ids[index])))
 
     def close(self) -> None:
         """Close the tiles that are open."""

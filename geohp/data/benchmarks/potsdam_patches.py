@@ -46,6 +46,10 @@ class MatPatches:
                     _UNPACK,
                 )
 
+    def files_of(self, name: str) -> list[str]:
+        """A patch's files: its image, and its labels, which may not be there."""
+        return [str(self.root / folder / f"{name}.mat") for folder in ("imgs", "gt")]
+
     def image(self, name: str) -> NDArray[np.uint8]:
         """A patch: uint8 (bands, 200, 200)."""
         path = self.root / "imgs" / f"{name}.mat"

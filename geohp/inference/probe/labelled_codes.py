@@ -416,6 +416,8 @@ def interpolate(codes: Tensor, rows: NDArray[Any], cols: NDArray[Any], shape: tu
         return np.empty((0, len(codes)), np.float32)
     x = (2 * torch.from_numpy(cols.astype(np.float32)) + 1) / shape[1] - 1
     y = (2 * torch.from_numpy(rows.astype(np.float32)) + 1) / shape[0] - 1
+    if not codes.is_cuda:
+        codes = codes.cpu()  # torch below 2.13 cannot do it on Apple's GPUs
     grid = torch.stack([x, y], 1)[None, :, None].to(codes.device)
     drawn = F.grid_sample(codes[None].float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
     return np.asarray(drawn[0, :, :, 0].T.cpu().numpy())

@@ -1,5 +1,6 @@
 """Potsdam-3: both forms of the data, every label rule, and downloads that are not what they should be."""
 
+import os
 import pickle
 import zipfile
 
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 from geohp.config.data import PotsdamConfig
 from geohp.data.benchmarks.potsdam import POTSDAM_CLASSES, Potsdam, own_split
 from geohp.data.benchmarks.potsdam_tiles import COLOURS, LABELLED_TILES, TILES, TilePatches, Tiles, classes_of
-from geohp.errors import DataError
+from geohp.errors import ChangedError, DataError
 
 COARSE = [0, 1, 2, 2, 0, 1]
 
@@ -51,6 +52,18 @@ def test_prepared_patches_train_on_the_published_split(prepared):
     assert not set(train.ids) & set(test.ids)
     assert (train.channels, train.labelled, test.labelled, data.pixel_size_m) == (3, True, True, 0.10)
     assert [c.name for c in data.classes] == ["road and car", "building and clutter", "vegetation"]
+
+
+@pytest.mark.parametrize("folder", ["imgs", "gt"])
+def test_patches_that_change_are_noticed(tmp_path, folder):
+    root = layouts.write_potsdam_patches(tmp_path)
+    images = Potsdam(config(root)).training()
+    unchanged = images.unchanged()
+    unchanged.check()
+    os.utime(root / folder / f"{images.name(2)}.mat", ns=(1, 1))
+    unchanged.check(images.files_of([0, 1]))
+    with pytest.raises(ChangedError, match=rf"{images.name(2)}\.mat"):
+        unchanged.check()
 
 
 @pytest.mark.parametrize("part", ["training", "evaluation"])

@@ -1,5 +1,7 @@
 """PASCAL VOC 2012 in torchvision's layout: labels, lists, saliency maps, and what is missing."""
 
+import os
+
 import layouts
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import geohp
 from geohp.config.data import VocConfig
 from geohp.data.benchmarks.framing import framed
 from geohp.data.benchmarks.voc import VOC_CLASSES, Voc
-from geohp.errors import DataError
+from geohp.errors import ChangedError, DataError
 
 
 def config(root, **settings) -> VocConfig:
@@ -55,6 +57,19 @@ def test_saliency_is_the_mask_of_an_image(voc):
         salient = framed((labels > 0) & (labels < 255), 48)
         np.testing.assert_array_equal(training[index]["segments"], np.where(salient, 0, -1))
     assert not Voc(config(root)).training().segmented
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_an_image_its_labels_and_its_saliency_are_noticed_where_they_change(tmp_path, part):
+    layouts.write_voc(tmp_path, 3, 1, saliency=tmp_path / "saliency")
+    images = Voc(config(tmp_path, saliency=str(tmp_path / "saliency"))).training()
+    unchanged = images.unchanged()
+    unchanged.check()
+    file = images.files_of([1])[part]
+    os.utime(file, ns=(1, 1))
+    unchanged.check(images.files_of([0, 2]))
+    with pytest.raises(ChangedError, match=file):
+        unchanged.check()
 
 
 def test_maps_of_zeros_and_ones_and_without_anything_salient(voc, tmp_path):

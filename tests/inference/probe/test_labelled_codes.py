@@ -39,6 +39,26 @@ def test_middles_of_windows_are_the_scene_and_lie_in_their_windows(height, width
     assert (seen == 1).all()
 
 
+class OnMps(torch.Tensor):
+    """Codes on a GPU of Apple's, which torch long had no interpolation for."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, arguments=(), options=None):
+        result = super().__torch_function__(function, types, arguments, options or {})
+        if function is torch.Tensor.cpu:
+            return result.as_subclass(torch.Tensor)
+        if function is F.grid_sample:
+            raise RuntimeError("MPS: Unsupported Border padding mode")
+        return result
+
+
+def test_codes_on_apples_gpus_are_interpolated_to_the_same_bytes():
+    codes = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0))
+    rows, cols = np.divmod(np.arange(32 * 48), 48)
+    found = interpolate(codes.as_subclass(OnMps), rows, cols, (32, 48))
+    assert found.tobytes() == interpolate(codes, rows, cols, (32, 48)).tobytes()
+
+
 def test_codes_between_patches_are_interpolated_as_scores_are():
     codes = torch.randn(5, 4, 6)
     rows, cols = np.mgrid[:32, :48].reshape(2, -1)
