@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 else:  # told apart by their names
     MethodConfig = Annotated[Union[tuple(settings for settings, _ in METHODS.values())], Field(discriminator="name")]  # noqa: UP007
 
+_AERIAL_OPTIONS = {"stages", "patch_size"}
 _AERIAL_PATCH_PX = 14
 """Side of the patches of ``aerial`` where neither was asked for: as it was compared (docs/accuracy.md)."""
 _PATCHES_A_SIDE = 32
@@ -214,10 +215,11 @@ def _with_backbone(values: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(backbone, dict) or backbone.get("name") != AUTO:
         return values
     bands = data.get("bands") if isinstance(data, dict) else None
-    own = backbone.get("weights") is None  # else they are of another backbone, which has to be named
-    name = without_download(len(bands) if isinstance(bands, list) else 3) if own else "rcf"
     options = backbone.get("options", {})
-    if name == "aerial" and isinstance(data, dict) and data.get("patch_px") == "auto" and isinstance(options, dict):
+    # Weights are of another backbone, which has to be named; other options are those of rcf.
+    fits = backbone.get("weights") is None and isinstance(options, dict) and set(options) <= _AERIAL_OPTIONS
+    name = without_download(len(bands) if isinstance(bands, list) else 3) if fits else "rcf"
+    if name == "aerial" and isinstance(data, dict) and data.get("patch_px") == "auto":
         options = {"patch_size": _AERIAL_PATCH_PX, **options}
     return {**values, "backbone": {**backbone, "name": name, "options": options}}
 

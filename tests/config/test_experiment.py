@@ -35,6 +35,7 @@ def test_a_side_given_is_taken():
         (True, None, {"options": {"patch_size": 8}}, "aerial", {"patch_size": 8}),
         (True, [1, 2, 3, 4], {}, "rcf", {}),
         (True, None, {"weights": "vit.safetensors"}, "rcf", {}),
+        (True, None, {"options": {"filters": 32}}, "rcf", {"filters": 32}),
         (False, None, {"options": {"filters": 32}}, "rcf", {"filters": 32}),
     ],
 )

@@ -76,6 +76,8 @@ def test_method_defaults_to_hp_and_can_be_kmeans():
         ({"data": {"images": []}}, "data.images"),
         ({"data": {"images": ["a"], "patch_px": "auto"}, "backbone": {"name": ["rcf"]}}, 'backbone.name = ["rcf"]'),
         ({"data": {"images": ["a"], "patch_px": "auto"}, "backbone": {"options": [1]}}, "backbone.options = [1]"),
+        ({"data": {"images": ["a"]}, "backbone": {"name": "auto", "options": [1]}}, "backbone.options = [1]"),
+        ({"data": {"images": ["a"]}, "backbone": {"name": "auto", "options": 1}}, "backbone.options = 1"),
         (
             {**MINIMAL, "backbone": {"options": {"block": 2}}},
             "options: block is no further argument, but a key of its own",
