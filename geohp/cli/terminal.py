@@ -150,7 +150,7 @@ def progress() -> Iterator[ProgressProtocol]:
     if _SHOWN_NOW.get().quiet:
         yield no_progress
         return
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # closed, as of services, there is none
         yield Lines(say)
         return
     from rich import progress as columns

@@ -61,8 +61,14 @@ def _restore(folder: Path, old: Path) -> None:
 
 def temporary_failure(error: OSError) -> OutputError:
     """What to tell where a temporary file could not be written."""
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError as none:  # of all that are looked at, none can be written to
+        return OutputError(
+            f"a temporary file could not be written ({none.strerror})", "set TMPDIR to a writable folder"
+        )
     return OutputError(
-        f"a temporary file in {tempfile.gettempdir()} could not be written ({error.strerror}): free some space there, "
+        f"a temporary file in {folder} could not be written ({error.strerror}): free some space there, "
         "or set TMPDIR to another folder"
     )
 

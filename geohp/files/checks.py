@@ -109,6 +109,18 @@ def check_output(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
     return path
 
 
+def refuse_parts(outputs: Iterable[Path], parts: Iterable[str | Path]) -> None:
+    """Refuse outputs that would replace a file that an input is made of, such as the image behind a virtual raster.
+
+    Raises:
+        OutputError: with the remedy.
+    """
+    sources = {Path(part).resolve() for part in parts}
+    for path in outputs:
+        if path.exists() and path.resolve() in sources:
+            raise OutputError(f"{path}: the input is made of it", "choose another name for the output")
+
+
 def refuse_existing(path: Path) -> None:
     """Refuse an output that is there already.
 

@@ -26,8 +26,11 @@ _ONLY_FOR_A_FIT = ("classes", "backbone", "block", "split_covers")
 _UNMEASURED = "0,1"  # opens any scene without reading a pixel
 
 
-def check_scene_mapping(scene: str | Path | Scene, options: MapOptions) -> None:
+def check_scene_mapping(scene: str | Path | Scene, options: MapOptions) -> tuple[str, ...]:
     """Refuse model, options and scene where they cannot be used, or do not go together.
+
+    Returns:
+        The files that the scene consists of.
 
     Raises:
         GeohpError: one sentence and its remedy.
@@ -35,7 +38,7 @@ def check_scene_mapping(scene: str | Path | Scene, options: MapOptions) -> None:
     card = check_mapping(options)
     if isinstance(scene, Scene):
         Extent.of(scene.grid, scene.path, options)
-        return
+        return scene.files
     bands = options.bands if options.bands is not None or card is None else card.bands
     with open_scene(scene, bands=bands, scaling=_UNMEASURED) as opened:
         Extent.of(opened.grid, str(scene), options)
@@ -46,6 +49,7 @@ def check_scene_mapping(scene: str | Path | Scene, options: MapOptions) -> None:
             resolve_scaling(rule, opened.stored_types, opened.sample, str(scene))
         if options.pixel_size_m and opened.grid.pixel_size_m is None:
             raise SceneError(f"{scene}: its pixel size is not known without a CRS", "leave the pixel size out")
+        return opened.files
 
 
 def check_mapping(options: MapOptions) -> ModelCard | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from geohp.classes import LandCoverClass, classes_to_json
 from geohp.errors import Note, ReadError, SceneError, VectorError
-from geohp.files.checks import check_output
+from geohp.files.checks import check_output, refuse_parts
 from geohp.files.unfinished import work_folder
 from geohp.inference.areas import ClassArea, area_columns, total_areas
 from geohp.inference.engine.settings import engine_settings
@@ -116,7 +116,8 @@ class _Batch:
     options: MapOptions
 
     def run(self, targets: Mapping[str, Products], *, mosaic: bool) -> BatchResult:
-        keys, errors = self._keys(targets)
+        keys, errors, parts = self._keys(targets)
+        refuse_parts((path for products in targets.values() for path in products.paths.values()), parts)
         self._refuse_foreign({scene: targets[scene] for scene in keys}, keys)
         if mosaic:
             path = self.record.folder / MOSAIC
@@ -145,13 +146,15 @@ class _Batch:
         digest = model_sha256(self.segmenter.model)
         return BatchResult(tuple(results), self.segmenter.classes, self.segmenter.origin, whole, digest)
 
-    def _keys(self, targets: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-        """What the files of each scene depend on, digested; and why others cannot be made."""
+    def _keys(self, targets: Iterable[str]) -> tuple[dict[str, str], dict[str, str], set[str]]:
+        """What the files of each scene depend on, digested; why others cannot be made; and what all scenes are of."""
         keys: dict[str, str] = {}
+        files: set[str] = set()
         errors: dict[str, str] = {}
         for path in targets:
             try:
                 with self.scenes.open(path) as scene:
+                    files.update(scene.files)
                     self.segmenter.check_bands(scene)
                     settings = engine_settings(self.segmenter.model, scene, self.options)
                     extent = Extent.of(scene.grid, path, self.options)
@@ -160,7 +163,7 @@ class _Batch:
                     keys[path] = digest({**identity, "classes": classes_to_json(self.segmenter.classes)})
             except SceneError as error:
                 errors[path] = str(error)
-        return keys, errors
+        return keys, errors, files
 
     def _refuse_foreign(self, targets: Mapping[str, Products], keys: Mapping[str, str]) -> None:
         """Before any work: nothing may be in the way that something else has made."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from geohp.classes import LandCoverClass
 from geohp.credentials import without_credentials
 from geohp.errors import ConfigError, Note, ReadError
+from geohp.files.checks import refuse_parts
 from geohp.files.unfinished import is_half_published
 from geohp.inference.checks import check_scene_mapping
 from geohp.inference.extent import read_area
@@ -246,7 +247,7 @@ def check_map(scene: str | Path | Scene, products: Products, options: MapOptions
         raise ConfigError("{option}: is for STAC Items", "ask for one, too, or leave it out", option="datetime")
     name = scene.path if isinstance(scene, Scene) else str(scene)
     _check_products(name, products, options)
-    check_scene_mapping(scene, options)
+    refuse_parts(products.paths.values(), check_scene_mapping(scene, options))
     if products.polygons is not None:
         _check_measuring(scene, products.polygons)
 

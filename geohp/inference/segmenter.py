@@ -29,7 +29,7 @@ from geohp.model.runs import find_model
 from geohp.options import FitOptions, WindowOptions
 from geohp.progress import Progress, no_progress
 from geohp.raster.area_of_interest import AreaOfInterest
-from geohp.raster.grid import Grid
+from geohp.raster.grid import Grid, is_upright
 from geohp.raster.read.bands import BandRequest, band_list
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.inputs import scene_input
@@ -260,7 +260,7 @@ def _as_dataarray(labels: Any, grid: Grid, attributes: dict[str, str]) -> xr.Dat
 
     array = xr.DataArray(labels, dims=("y", "x"), name="landcover", attrs=attributes)
     array = array.rio.write_nodata(NODATA_LABEL).rio.write_transform(grid.transform)
-    if grid.transform.is_rectilinear:
+    if is_upright(grid.transform):
         # Coordinates of pixel centres; a rotated grid has none of its own along rows and columns.
         x = grid.transform.c + (np.arange(grid.width) + 0.5) * grid.transform.a
         y = grid.transform.f + (np.arange(grid.height) + 0.5) * grid.transform.e

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from geohp.classes import NODATA_LABEL
-from geohp.files.checks import RASTERS, check_output, check_suffix
+from geohp.files.checks import RASTERS, check_output, check_suffix, refuse_parts
 from geohp.files.state import file_state
 from geohp.files.unfinished import is_half_published
 from geohp.legend.file import Legend, LegendSource
@@ -73,6 +73,7 @@ def recode_file(
         check_output(path, overwrite=overwrite or is_half_published(out, path), inputs=inputs)
     legend = Legend.of(legend)
     with open_labels(labels) as raster:
+        refuse_parts((out, *styles), raster.unchanged.states)
         blocks = BlockGrid(raster.grid.height, raster.grid.width, block_px).blocks
         recoded = RecodedLabels(raster, legend)
         for number, block in enumerate(blocks):  # only then all classes are known, which the file begins with

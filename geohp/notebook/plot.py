@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geohp.classes import LandCoverClass
-from geohp.raster.grid import Grid
+from geohp.raster.grid import Grid, is_upright
 from geohp.raster.read.labels import occurring_classes
 from geohp.reporting.figures import colourise, legend_handles
 
@@ -53,7 +53,7 @@ def draw_labels(
 def _extent(grid: Grid) -> tuple[float, float, float, float] | None:
     """Left, right, bottom and top of a map whose rows are parallels; ``None`` counts pixels."""
     affine = grid.affine
-    if not grid.is_georeferenced or not affine.is_rectilinear:
+    if not grid.is_georeferenced or not is_upright(affine):
         return None
     (left, top), (right, bottom) = affine * (0, 0), affine * (grid.width, grid.height)
     return left, right, bottom, top

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 _SAME_PLACE_PX = 0.01
 """What places may differ by where systems are the same but for their names, or for what nobody measures."""
 
+_UPRIGHT = 1e-6
+"""Share of a pixel that a row may sink by, and a column lean, from pixel to pixel: rounding, and no rotation."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -181,6 +184,14 @@ class Grid:
             return None
         area, _ = geod.polygon_area_perimeter(lon, lat)
         return math.sqrt(abs(area)) if math.isfinite(area) and area else None
+
+
+def is_upright(transform: Affine) -> bool:
+    """Whether rows are parallels of the x axis, and columns of the y axis: each has coordinates of its own.
+
+    ``Affine.is_rectilinear`` says so of quarter turns, too, and of all pixels of less than 1e-5 degrees.
+    """
+    return abs(transform.b) <= _UPRIGHT * abs(transform.a) and abs(transform.d) <= _UPRIGHT * abs(transform.e)
 
 
 def _is_invertible(transform: Affine) -> bool:

@@ -102,6 +102,12 @@ def test_without_a_terminal_long_work_says_how_far_it_is_and_short_work_nothing(
     ]
 
 
+def test_where_standard_error_is_closed_work_is_done_in_silence(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with terminal.progress() as progress:
+        progress("segmenting", 1, 2)
+
+
 def test_the_next_scene_begins_anew():
     said = lines([(0, 1), (5, 20), (6, 1), (9, 20)])
     assert said[-1].startswith("segmenting: 100 % (20 of 20) in 3 s")

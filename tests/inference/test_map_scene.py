@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.features
+import rasterio.shutil
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
@@ -143,6 +144,18 @@ def test_nothing_begins_where_anything_is_in_the_way(scene, tmp_path, monkeypatc
         (tmp_path / name).unlink()
     with pytest.raises(ConfigError, match="both labels and entropy"):
         geohp.segment_file(scene, tmp_path / "a.tif", classes=2, entropy=tmp_path / "a.tif")
+
+
+def test_the_image_behind_a_virtual_raster_is_not_replaced_even_when_asked_to(scene, tmp_path):
+    virtual, precious = scene.with_name("virtual.vrt"), scene.read_bytes()
+    rasterio.shutil.copy(scene, virtual, driver="VRT")
+    (folder := tmp_path / "maps").mkdir()
+    behind = scene.rename(folder / "virtual.tif")
+    virtual.write_text(virtual.read_text().replace(scene.name, "maps/virtual.tif"))
+    for call, out in ((geohp.segment_file, behind), (geohp.segment_files, folder)):
+        with pytest.raises(OutputError, match="the input is made of it"):
+            call(virtual, out, classes=2, overwrite=True)
+    assert behind.read_bytes() == precious
 
 
 def test_classes_found_on_a_scene_look_like_it(scene, three_fields, tmp_path):

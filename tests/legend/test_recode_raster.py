@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import rioxarray
 import shapely
 import xarray as xr
@@ -176,6 +177,15 @@ def test_refused(tmp_path):
     recode_file(labels, out, Legend.named({0: "ice"}), overwrite=True)
     assert classes_of(out)[0].name == "ice"
     assert sorted(one.name for one in tmp_path.iterdir()) == ["labels.tif", "legend.yaml", "out.tif"]
+
+
+def test_a_map_below_a_mosaic_is_not_replaced_by_it(tmp_path):
+    labels = write(tmp_path / "labels.tif", np.array([[0, 1, 2]], np.uint8), default_classes(3))
+    rasterio.shutil.copy(labels, tmp_path / "mosaic.vrt", driver="VRT")
+    before = labels.read_bytes()
+    with pytest.raises(OutputError, match="the input is made of it"):
+        recode_file(tmp_path / "mosaic.vrt", labels, Legend.named({0: "water"}), overwrite=True)
+    assert labels.read_bytes() == before
 
 
 def test_a_legend_is_for_the_maps_of_its_model(tmp_path, caplog):

@@ -287,6 +287,24 @@ def test_a_rotated_map_is_measured_where_it_lies():
     assert geohp.polygonize(labels)["area_m2"].tolist() == pytest.approx([175, 400])
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize(
+    ("crs", "turned"),
+    [
+        ("EPSG:32633", Affine(0, 0.5, 380000, 0.5, 0, 5800000)),
+        ("EPSG:4326", Affine(5e-6, 5e-6, 10, 5e-6, -5e-6, 50)),
+    ],
+)
+def test_quarter_turns_and_small_turned_pixels_have_no_coordinates_along_rows_and_columns(image, crs, turned):
+    labels = geohp.segment(image.rio.write_crs(crs).rio.write_transform(turned), classes=2)
+    assert not {"x", "y"} & set(labels.coords)
+    assert labels.geohp.plot().get_xlabel() == "column"
+    rows, cols = np.array([0, 0, 150, 150]), np.array([0, 200, 0, 200])
+    x, y = turned * (cols, rows)
+    bounds = geohp.polygonize(labels).total_bounds.tolist()
+    assert bounds == pytest.approx([x.min(), y.min(), x.max(), y.max()], rel=1e-12)
+
+
 def test_a_part_of_an_image_is_mapped_where_it_lies(image):
     x, y = (METRES * (np.arange(200) + 0.5, 0.5))[0], (METRES * (0.5, np.arange(150) + 0.5))[1]
     part = image.assign_coords(x=x, y=y)[:, 40:140, 100:]

@@ -124,14 +124,14 @@ class ScoreCache:
             self._bytes -= window.scores.nbytes
 
     def _spill(self, scores: Tensor) -> SpilledScores:
-        if self._file < 0:
-            with tempfile.TemporaryFile(prefix="geohp-") as file:
-                self._file = os.dup(file.fileno())
         vacant = self._free.get(scores.nbytes)
         offset = vacant.pop() if vacant else self._end
         self._end = max(self._end, offset + scores.nbytes)
         content = scores.contiguous().numpy().tobytes()
         try:
+            if self._file < 0:
+                with tempfile.TemporaryFile(prefix="geohp-") as file:
+                    self._file = os.dup(file.fileno())
             if os.pwrite(self._file, content, offset) < len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:

@@ -16,6 +16,7 @@ from rasterio.io import MemoryFile
 from geohp.classes import NODATA_LABEL
 from geohp.errors import SceneError, VectorError
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_env, open_raster
+from geohp.raster.grid import is_upright
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
@@ -155,8 +156,7 @@ def _transform(array: Any, name: str) -> Any:
     corners = (0, 0), (array.sizes[across], array.sizes[down])
     if stored.is_identity and 1 in corners[1] and array.rio.crs is not None and {across, down} <= set(array.coords):
         raise SceneError(f"{name} has a single row or column, of unknown size", "say it: array.rio.write_transform")
-    upright = stored.is_rectilinear and abs(stored.a) >= abs(stored.b)
-    actual = array.rio.transform(recalc=True) if upright else _turned(array, stored, name)
+    actual = array.rio.transform(recalc=True) if is_upright(stored) else _turned(array, stored, name)
     if stored.is_degenerate:
         return actual
     apart = [np.subtract(~stored * (actual * corner), corner) for corner in corners]

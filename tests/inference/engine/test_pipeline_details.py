@@ -1,5 +1,7 @@
 """What the engine does beside the ordinary: models of pixels, spilling, parts of the work, damage, symmetry, memory."""
 
+import tempfile
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +92,14 @@ def test_no_room_for_the_rest_is_one_sentence(monkeypatch):
     monkeypatch.setattr(blending, "CACHE_BYTES", 0)
     monkeypatch.setattr(blending.os, "pwrite", lambda *_: 3)  # bytes of many, as on a disk that has just become full
     with pytest.raises(OutputError, match=r"No space left on device.*set TMPDIR"):
+        assemble(Scene(90, 90), label_blocks(Scene(90, 90), Model(), EngineSettings(16, 8, 3, 16)))
+
+
+def test_no_place_for_temporary_files_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(blending, "CACHE_BYTES", 0)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    with pytest.raises(OutputError, match=r"No usable temporary directory.*set TMPDIR"):
         assemble(Scene(90, 90), label_blocks(Scene(90, 90), Model(), EngineSettings(16, 8, 3, 16)))
 
 
