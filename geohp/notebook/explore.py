@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.transform import array_bounds
-from rasterio.warp import calculate_default_transform, transform_bounds
+from rasterio.warp import calculate_default_transform, transform
 
 from geohp.classes import NODATA_LABEL, LandCoverClass
 from geohp.errors import GeohpError, SceneError
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _WEB_MERCATOR = CRS.from_epsg(3857)
 _DEGREES = CRS.from_epsg(4326)
+_AROUND = "+proj=merc +a=6378137 +b=6378137 +lat_ts=0 +lon_0={} +x_0=0 +y_0=0 +k=1 +units=m +nadgrids=@null +no_defs"
+"""The projection of web maps, moved along the equator."""
+_RADIUS_M = 6378137
 
 
 def web_map(labels: DataArray, most_px: int, opacity: float, tiles: str | None) -> folium.Map:
@@ -61,34 +64,42 @@ def web_map(labels: DataArray, most_px: int, opacity: float, tiles: str | None) 
 
 
 def _projected(labels: DataArray, grid: Grid, most_px: int, name: str) -> tuple[NDArray[np.uint8], list[list[float]]]:
-    """Labels in the projection of web maps, and south, west, north and east of them."""
+    """Labels in the projection of web maps, and south, west, north and east of them: beyond 180 where they go on."""
     try:
-        target = _web_grid(grid, most_px)
+        middle = _middle(grid)
+        target = _web_grid(grid, CRS.from_string(_AROUND.format(middle)) if middle else _WEB_MERCATOR, most_px)
         with open_labels(labels) as raster, raster.warped(target) as warped:
             picture = warped.read_bytes(target.block)
-        west, south, east, north = array_bounds(*target.shape, target.transform)
-        west, south, east, north = transform_bounds(_WEB_MERCATOR, _DEGREES, west, south, east, north)
     except FAILURES as error:
         raise SceneError(f"{name} cannot be shown on a web map ({gdal_message(error)})", "use plot()") from error
-    return picture, [[south, west], [north, east + 360 * (east < west)]]
+    west, south, east, north = np.array(array_bounds(*target.shape, target.transform)) / _RADIUS_M
+    lat, lon = np.degrees(np.arctan(np.sinh([south, north]))), middle + np.degrees([west, east])
+    return picture, np.stack([lat, lon], axis=1).tolist()
 
 
-def _web_grid(grid: Grid, most_px: int) -> Grid:
+def _middle(grid: Grid) -> float:
+    """Longitude in the middle of a map, around which nothing is torn apart; 0 of maps in the web's own projection."""
+    if grid.map_crs == _WEB_MERCATOR:
+        return 0.0
+    x, y = grid.affine * (grid.width / 2, grid.height / 2)
+    (longitude,), _ = transform(grid.map_crs, _DEGREES, [x], [y])
+    return float(longitude)
+
+
+def _web_grid(grid: Grid, projection: CRS, most_px: int) -> Grid:
     """The pixels of the picture."""
     place = (
         {"gcps": list(grid.gcps)}
         if grid.gcps
         else dict(zip(("left", "bottom", "right", "top"), _corners(grid), strict=True))
     )
-    transform, width, height = calculate_default_transform(
-        grid.map_crs, _WEB_MERCATOR, grid.width, grid.height, **place
-    )
+    placed, width, height = calculate_default_transform(grid.map_crs, projection, grid.width, grid.height, **place)
     assert width is not None
     assert height is not None
     factor = max(1.0, max(width, height) / most_px)
     size = max(1, round(width / factor)), max(1, round(height / factor))
-    scale = transform.scale(width / size[0], height / size[1])
-    return Grid(*size, transform * scale, _WEB_MERCATOR)
+    scale = placed.scale(width / size[0], height / size[1])
+    return Grid(*size, placed * scale, projection)
 
 
 def _corners(grid: Grid) -> tuple[float, float, float, float]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from rasterio.crs import CRS
+
+    from geohp.raster.grid import Grid
 
 _CYLINDERS = (
     "Popular Visualisation Pseudo Mercator",
@@ -16,6 +21,39 @@ _CYLINDERS = (
     "Lambert Cylindrical Equal Area",
 )
 """Projections in which x grows evenly with the longitude."""
+
+
+_HALF_TURN = 180.0
+
+
+def all_around(crs: CRS | None, source: Grid, target: Grid) -> CRS | None:
+    """The CRS that GDAL has to take a raster's for, so that it is found wherever around the Earth it is looked for.
+
+    Args:
+        crs: of the raster; anything but degrees is handed back.
+        source: of the raster, in which degrees may go on beyond 180.
+        target: where it is wanted.
+    """
+    from rasterio.crs import CRS
+
+    if crs is None or not _in_degrees(crs):
+        return crs
+    beyond = [max(map(abs, _ends(grid))) > _HALF_TURN for grid in (source, target) if _in_degrees(grid.crs or crs)]
+    text = crs.to_proj4()
+    if not any(beyond) or "+proj=longlat" not in text:
+        return crs
+    return CRS.from_string(f"{text} +lon_wrap={sum(_ends(source)) / 2}")
+
+
+def _in_degrees(crs: CRS) -> bool:
+    return bool(crs.is_geographic and crs.units_factor[0] == "degree")
+
+
+def _ends(grid: Grid) -> tuple[float, float]:
+    """The least and the largest x of a grid's corners."""
+    places: Any = grid.edges(1)
+    xs = (grid.affine * places)[0]
+    return float(xs.min()), float(xs.max())
 
 
 def turn_of(crs: Any) -> float | None:

@@ -25,6 +25,7 @@ import pyogrio.errors
 import pyogrio.raw
 import shapely
 
+from geohp.errors import VectorError
 from geohp.files.plain_names import plain_name
 
 logger = logging.getLogger(__name__)
@@ -133,9 +134,12 @@ def write_batches(batches: Batches, draft: Path, layer: str, driver: str) -> Non
                 crs=None if batches.crs is None else batches.crs.to_wkt(),
                 **options,
             )
-    except Exception:
+    except Exception as error:
         if batches.failure is not None:
             raise batches.failure from None
+        if isinstance(error, pyogrio.errors.FieldError):  # such as durations, which Parquet has
+            problem = f"a column of the polygons holds what {driver} cannot ({error})"
+            raise VectorError(problem, "give it as numbers or texts, or write .parquet") from error
         raise
     if batches.failure is not None:
         raise batches.failure

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.warp import calculate_default_transform
 
 from geohp.errors import VectorError
@@ -24,6 +24,7 @@ from geohp.raster.read.quantities import QuantityRaster
 from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 from geohp.raster.read.validity import alpha_bands
 from geohp.raster.sources.paths import is_remote
+from geohp.raster.turns import all_around
 from geohp.vector.regions import Regions
 from geohp.vector.value_counts import ValueCounts
 
@@ -254,7 +255,8 @@ def check_made_alike(dataset: Any, name: str, labels: LabelRaster) -> None:
 def dataset_on_grid(dataset: Any, name: str, grid: Grid, *, fractions: bool = False) -> Iterator[Any]:
     """An open raster, resampled to a label map's grid as it is read unless it lies on it.
 
-    Means of integers are rounded to such, unless ``fractions`` are asked for, so that its bands hold what they held.
+    Means of integers are rounded to such, unless ``fractions`` are asked for, so that its bands hold what they held;
+    the numbers of a colour table, which stand for no quantities, have no mean then.
 
     Raises:
         VectorError: it cannot be brought there.
@@ -275,7 +277,8 @@ def dataset_on_grid(dataset: Any, name: str, grid: Grid, *, fractions: bool = Fa
 
 def _warped(dataset: Any, name: str, own: Grid, grid: Grid, *, fractions: bool) -> Any:
     try:
-        pixel, *_ = calculate_default_transform(own.crs, grid.crs, own.width, own.height, *dataset.bounds)
+        place = own.width, own.height, *dataset.bounds
+        pixel, *_ = calculate_default_transform(all_around(own.crs, own, grid), grid.crs, *place)
     except FAILURES as error:
         raise VectorError(
             f"{name} cannot be brought to the label map's pixel grid ({gdal_message(error)})",
@@ -283,7 +286,8 @@ def _warped(dataset: Any, name: str, own: Grid, grid: Grid, *, fractions: bool) 
         ) from error
     finer = abs(pixel.determinant) < 0.99 * abs(grid.transform.determinant)
     nodata = dataset.nodata if dataset.nodata is not None or numpy_dtype(dataset.dtypes[0]).kind != "f" else np.nan
-    resampling = Resampling.average if finer else Resampling.nearest
+    of_colours = not fractions and ColorInterp.palette in dataset.colorinterp
+    resampling = Resampling.average if finer and not of_colours else Resampling.nearest
     add_alpha = nodata is None and not alpha_bands(dataset)
     means = {"dtype": "float64"} if finer and fractions else {}  # of a mask that are shares, not 0 and 1
     return warped_to(grid, dataset, name, resampling=resampling, nodata=nodata, add_alpha=add_alpha, **means)

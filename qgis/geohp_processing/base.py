@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qgis.core import (
+    QgsFields,
     QgsMapLayer,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
@@ -121,10 +122,11 @@ class GeohpAlgorithm(QgsProcessingAlgorithm):
         options: Options = []
         for name, flag in self._flags.items():
             layer_flag = self._layer_flags.get(name)
-            if layer_flag and isinstance(self.parameterAsLayer(parameters, name, context), QgsVectorLayer):
+            source = self.parameterAsLayer(parameters, name, context) if layer_flag else None
+            if isinstance(source, QgsVectorLayer):
                 # Layers that geohp cannot read in place, or that have a filter, are copied to a file.
                 path, layer = self.parameterAsCompatibleSourceLayerPathAndLayerName(
-                    parameters, name, context, _VECTORS, "gpkg", feedback
+                    parameters, name, context, _VECTORS if _is_as_stored(source) else [], "gpkg", feedback
                 )
                 options += [(flag, path), (layer_flag, layer or None)]
             else:
@@ -295,6 +297,14 @@ class GeohpAlgorithm(QgsProcessingAlgorithm):
 
 def _command_setting() -> str:
     return str(QgsSettings().value(f"Processing/Configuration/{COMMAND_SETTING}", "") or "")
+
+
+def _is_as_stored(layer: QgsVectorLayer) -> bool:
+    """Whether the file of a layer holds what QGIS shows of it, neither more nor less nor elsewhere."""
+    fields = layer.fields()
+    computed = any(fields.fieldOrigin(number) != QgsFields.OriginProvider for number in range(fields.count()))
+    of_several_types = "|geometrytype=" in layer.source()
+    return not (computed or of_several_types or layer.isModified()) and layer.crs() == layer.dataProvider().crs()
 
 
 def _is_empty(value: Any) -> bool:

@@ -15,6 +15,8 @@ from rio_cogeo import cog_validate
 import geohp
 from geohp.classes import LandCoverClass, classes_to_json
 from geohp.errors import OutputError, SceneError, VectorError
+from geohp.notebook.explore import _projected
+from geohp.raster.read.label_array import open_label_array
 
 matplotlib.use("Agg")
 
@@ -227,6 +229,26 @@ def test_a_web_map_beyond_the_antimeridian_is_as_wide_as_it_is():
     shown = label_map(crs="EPSG:3857", transform=Affine(0.5, 0, edge - 15, 0, -0.5, 0)).geohp.explore(tiles=None)
     (_, west), (_, east) = shown.get_bounds()
     assert (west, east) == pytest.approx((180 - 15 * 180 / edge, 180 + 15 * 180 / edge), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "ends"),
+    [
+        ("EPSG:4326", Affine(0.1, 0, 177, 0, -0.1, 5), (177, 183)),
+        ("EPSG:4326", Affine(0.1, 0, -183, 0, -0.1, 5), (-183, -177)),
+        ("EPSG:4326", Affine(6, 0, 0, 0, -4, 80), (0, 360)),
+        ("EPSG:32760", Affine(10000, 0, 500000, 0, -10000, 8100000), (177, 182.7)),
+    ],
+)
+def test_a_web_map_across_the_antimeridian_shows_both_sides(crs, transform, ends):
+    pytest.importorskip("folium", reason="folium (extra notebook) is not installed")
+    labels = label_map(crs, transform)
+    (_, west), (_, east) = labels.geohp.explore(tiles=None).get_bounds()
+    assert ((west - ends[0] + 180) % 360 - 180, east - west) == pytest.approx((0, ends[1] - ends[0]), abs=0.6)
+    with open_label_array(labels) as opened:
+        picture, _ = _projected(labels, opened.grid, 300, "labels")
+    shares = [(picture == label).mean() for label in (0, 2)]
+    assert shares == pytest.approx([0.29, 0.67], abs=0.04)
 
 
 @pytest.mark.parametrize("decode", [True, "all"])

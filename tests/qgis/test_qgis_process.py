@@ -14,7 +14,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 import yaml
-from shapely import box
+from shapely import Point, box
 
 import geohp
 from geohp.legend.file import Legend
@@ -256,3 +256,20 @@ def test_layers_are_loaded_in_the_colours_of_their_classes(
     process = subprocess.run(line, capture_output=True, text=True, env=variables, timeout=600)
     assert process.returncode == 0, process.stdout + process.stderr
     assert json.loads(process.stdout.splitlines()[-1]) == classes
+
+
+def test_of_layers_geohp_gets_what_qgis_shows(qgis, qgis_python, tmp_path):
+    """Edits that are not saved, fields that QGIS computes or joins, one of a file's types, and the system chosen."""
+    path = tmp_path / "known.geojson"
+    shapes = [box(13, 52, 14, 53), box(14, 52, 15, 53), Point(13, 52)]
+    gpd.GeoDataFrame({"cover": ["meadow", "rock", "soil"]}, geometry=shapes, crs=4326).to_file(path)
+    line = [qgis_python, str(Path(__file__).with_name("copied_layers.py")), str(path), str(PLUGINS)]
+    process = subprocess.run(line, capture_output=True, text=True, env=qgis.variables, timeout=600)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert json.loads(process.stdout.splitlines()[-1]) == {
+        "as it is": [True, 3, ["cover"], "EPSG:4326"],
+        "edited": [False, 2, ["cover"], "EPSG:4326"],
+        "computed": [False, 3, ["cover", "loud"], "EPSG:4326"],
+        "elsewhere": [False, 3, ["cover"], "EPSG:4258"],
+        "of a type": [False, 2, ["cover"], "EPSG:4326"],
+    }

@@ -213,6 +213,17 @@ def test_frames_that_no_file_can_hold_are_refused(tmp_path, suffix, change, mess
     assert only(tmp_path)
 
 
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".fgb"])
+def test_durations_are_for_parquet_alone(tmp_path, suffix):
+    polygons = some_polygons()
+    polygons["since"] = pd.to_timedelta(range(len(polygons)), unit="D")
+    with pytest.raises(VectorError, match=r"'since'.* write \.parquet"):
+        write_polygons(polygons, tmp_path / f"a{suffix}")
+    assert only(tmp_path)
+    write_polygons(polygons, tmp_path / "a.parquet")
+    assert geopandas.read_parquet(tmp_path / "a.parquet")["since"].tolist() == polygons["since"].tolist()
+
+
 def test_columns_of_a_geopackage_s_own_are_refused_in_frames(tmp_path):
     polygons = some_polygons()
     for own in (polygons.assign(geom=1), polygons.assign(FID=1), polygons.assign(fid="a")):

@@ -231,6 +231,31 @@ def test_other_crs_and_beyond_the_other_raster():
     assert found["far_count"].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("west", [-180, 0, -180.25])
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        ("EPSG:32719", Affine(1000, 0, 300000, 0, -1000, 7000000)),
+        ("EPSG:32760", Affine(3000, 0, 740000, 0, -3000, 8100000)),
+        ("EPSG:4326", Affine(0.01, 0, -70, 0, -0.01, -20)),
+        ("EPSG:4326", Affine(0.099, 0, 177.99, 0, -0.099, -10)),
+        ("EPSG:4326", Affine(0.099, 0, -182.03, 0, -0.099, -10)),
+    ],
+)
+def test_a_raster_around_the_earth_is_met_wherever_its_degrees_begin(west, crs, transform):
+    """Also from 0 to 360, and by half a cell beyond 180; the map may go on across the antimeridian."""
+    east_of_greenwich = west + 0.25 + 0.5 * np.arange(720)
+    values = np.abs((east_of_greenwich + 180) % 360 - 180).astype(np.float32)[None].repeat(360, 0)
+    there = raster(values, Affine(0.5, 0, west, 0, -0.5, 90), "EPSG:4326", name="lon")
+    found = polygonize(
+        raster(np.zeros((40, 60), np.uint8), transform, crs), stats=[Statistics(there, ("mean", "count"))]
+    )
+    x, y = transform * np.meshgrid(np.arange(60) + 0.5, np.arange(40) + 0.5)
+    lon = np.array(rasterio.warp.transform(crs, "EPSG:4326", x.ravel(), y.ravel())[0])
+    assert found["lon_count"].tolist() == [2400]
+    assert found["lon_mean"].tolist() == pytest.approx([np.abs((lon + 180) % 360 - 180).mean()], abs=0.1)
+
+
 def test_the_same_numbers_in_another_zone_are_another_place(tmp_path):
     labels, values = np.zeros((6, 8), np.uint8), np.full((6, 8), 0.5, np.float32)
     there = raster(values, crs="EPSG:25833", name="dsm")

@@ -244,6 +244,17 @@ def test_a_finer_scene_keeps_its_colours(map_files, tmp_path, scaling):
     assert np.abs(np.moveaxis(colours[..., :3], -1, 0) - expected).max() <= 1
 
 
+def test_a_finer_scene_with_a_colour_table_has_no_colours_between_its_own(map_files, tmp_path):
+    labels, _ = map_files
+    values = np.where(np.arange(400) % 2, 10, 200).astype(np.uint8)[None, None].repeat(300, axis=1)
+    fine = write_raster(tmp_path / "fine.tif", values, transform=Affine(0.25, 0, 380000, 0, -0.25, 5800000))
+    with rasterio.open(fine, "r+") as dataset:
+        dataset.write_colormap(1, {10: (255, 0, 0), 105: (0, 0, 255), 200: (255, 0, 0)})
+    with open_inputs(labels, fine, None, bands=None, scaling="auto") as inputs:
+        colours = read_colours(inputs, Block(0, 0, 150, 200))
+    assert np.unique(colours.reshape(-1, 4), axis=0).tolist() == [[255, 0, 0, 255]]
+
+
 @pytest.mark.filterwarnings("error")
 def test_outlines_that_reach_far_beyond_the_map_are_drawn_on_it(map_files, tmp_path):
     """To the other end of the world, in centimetres, is farther than 32 bits count."""

@@ -28,6 +28,7 @@ from geohp.raster.read.opened import check_readable, open_dataset, readable
 from geohp.raster.read.stored_tiles import StoredTiles, known_tiles
 from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 from geohp.raster.read.validity import ValidityPlan, alpha_bands
+from geohp.raster.turns import all_around
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -306,7 +307,7 @@ def _value_bands(dataset: Any) -> list[int]:
 
 
 def warped_to(grid: Grid, dataset: Any, name: str, **options: Any) -> Any:
-    """An open raster on another grid, read as it is asked for.
+    """An open raster on another grid, read as it is asked for; in degrees, 181 and -179 are the same ground.
 
     Args:
         grid: with a transform.
@@ -318,6 +319,7 @@ def warped_to(grid: Grid, dataset: Any, name: str, **options: Any) -> Any:
         SceneError: GDAL cannot bring the raster there.
     """
     options = {"crs": grid.crs, "transform": grid.affine, "width": grid.width, "height": grid.height, **options}
+    options["src_crs"] = all_around(options.get("src_crs") or dataset.crs, Grid.of(dataset), grid)
     try:
         if _hides_nodata(dataset):
             dataset, options["add_alpha"] = _with_mask_as_alpha(dataset), False
