@@ -26,17 +26,17 @@ _CYLINDERS = (
 _HALF_TURN = 180.0
 
 
-def all_around(crs: CRS | None, source: Grid, target: Grid) -> CRS | None:
+def all_around(crs: CRS | str | None, source: Grid, target: Grid) -> CRS | str | None:
     """The CRS that GDAL has to take a raster's for, so that it is found wherever around the Earth it is looked for.
 
     Args:
-        crs: of the raster; anything but degrees is handed back.
+        crs: of the raster; anything but degrees, such as the text of a local one, is handed back.
         source: of the raster, in which degrees may go on beyond 180.
         target: where it is wanted.
     """
     from rasterio.crs import CRS
 
-    if crs is None or not _in_degrees(crs):
+    if not isinstance(crs, CRS) or not _in_degrees(crs):
         return crs
     beyond = [max(map(abs, _ends(grid))) > _HALF_TURN for grid in (source, target) if _in_degrees(grid.crs or crs)]
     text = crs.to_proj4()
