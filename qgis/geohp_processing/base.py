@@ -123,7 +123,7 @@ class GeohpAlgorithm(QgsProcessingAlgorithm):
         for name, flag in self._flags.items():
             layer_flag = self._layer_flags.get(name)
             source = self.parameterAsLayer(parameters, name, context) if layer_flag else None
-            if isinstance(source, QgsVectorLayer):
+            if layer_flag and isinstance(source, QgsVectorLayer):
                 # Layers that geohp cannot read in place, or that have a filter, are copied to a file.
                 path, layer = self.parameterAsCompatibleSourceLayerPathAndLayerName(
                     parameters, name, context, _VECTORS if _is_as_stored(source) else [], "gpkg", feedback
