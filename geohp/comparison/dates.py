@@ -16,6 +16,7 @@ from geohp.comparison.alignment import check_overlap
 from geohp.comparison.options import ChangeOptions, hidden_maps
 from geohp.credentials import without_credentials
 from geohp.errors import ConfigError, SceneError, VectorError
+from geohp.files.checks import refuse_parts
 from geohp.inference.checks import check_mapping, check_scene_mapping
 from geohp.inference.folder_record import FolderRecord, output_folder
 from geohp.inference.products import Products
@@ -85,6 +86,7 @@ def check_dates(old: str, new: str, options: ChangeOptions) -> bool:
     grids = []
     for path in (old, new):
         with opened_raster(path) as (dataset, _):
+            refuse_parts(options.paths.values(), dataset.files)
             grids.append(Grid.of(dataset))
     check_overlap(grids[0], grids[1], (old, new))
     if are_labels:

@@ -8,6 +8,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from PIL import Image
 from rasterio.control import GroundControlPoint
@@ -295,6 +296,16 @@ def test_what_cannot_be_compared_is_refused(dates, tmp_path, write_scene, three_
     refused(OutputError, "area.geojson: is the input itself", old, new, **own)
     with pytest.raises(ConfigError, match=r"old\.tif is one of these"):
         geohp.change(scene, twin, tmp_path / "maps" / "old.tif", classes=2, maps=tmp_path / "maps")
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_map_that_a_date_is_made_of_is_not_replaced_even_when_asked_to(dates, tmp_path, which):
+    given, precious = list(dates), dates[which].read_bytes()
+    given[which] = tmp_path / "virtual.vrt"
+    rasterio.shutil.copy(dates[which], given[which], driver="VRT")
+    with pytest.raises(OutputError, match="the input is made of it"):
+        geohp.change(*given, dates[which], overwrite=True)
+    assert dates[which].read_bytes() == precious
 
 
 def test_two_scenes_get_one_model(write_scene, three_fields, tmp_path):
