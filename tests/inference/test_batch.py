@@ -231,6 +231,17 @@ def test_a_bad_file_does_not_lose_the_others(tiles, tmp_path):
     assert "(2 of them made earlier)" in again.output
 
 
+def test_a_scene_of_quite_other_pixels_stops_none_of_the_others(ground, tmp_path):
+    scenes = tmp_path / "scenes"
+    write(scenes / "usual.tif", ground[:, :96, :96])
+    write(scenes / "world.tif", ground[:, :96, :96], transform=Affine(5e4, 0, 3e5, 0, -5e4, 5e6))
+    made = geohp.segment_files(scenes, tmp_path / "maps", classes=3, pixel_size_m=0.5)
+    assert (tmp_path / "maps" / "usual.tif").exists()
+    (failed,) = made.failed
+    assert failed.scene.endswith("world.tif")
+    assert "times its size" in failed.error
+
+
 def test_classes_are_found_on_small_scenes_where_nothing_of_the_large_ones_can_be_read(ground, tmp_path):
     """A file cut short, of which only the header is left, and one without data; both many times larger."""
     scenes = tmp_path / "scenes"

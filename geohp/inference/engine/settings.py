@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from geohp.errors import ModelError, SceneError
+from geohp.errors import SceneError
 from geohp.inference.engine.windows import WindowGrid
 from geohp.options import LARGEST_PATCH_PX, WindowOptions
 from geohp.raster.block import Block
@@ -122,7 +122,7 @@ def engine_settings(model: LandCoverModel, scene: Scene, options: WindowOptions)
     Raises:
         ConfigError: there is no such refinement.
         ModelError: the overlap is not between 0 and 1, or the window or the pixel size is not positive.
-        SceneError: a pixel size is asked for and the scene's own is not known.
+        SceneError: a pixel size is asked for and the scene's own is not known, or so far from it that no window fits.
     """
     options.check_windows()
     patch_px = model.backbone.patch_size
@@ -130,7 +130,7 @@ def engine_settings(model: LandCoverModel, scene: Scene, options: WindowOptions)
     target_px = options.window_px * input_scale if options.window_px else max(model.card.input_px, _INPUT_PX)
     input_px = default_input_px(patch_px, target_px)
     if input_scale > input_px:
-        raise ModelError(
+        raise SceneError(
             f"{scene.path}: a pixel of the scene would be shown to the model at {input_scale:,.0f} times its size, "
             "larger than a window",
             "choose a {option} nearer to the scene's own",
@@ -157,7 +157,7 @@ def _check_size(settings: EngineSettings, scene: Scene) -> None:
     rows, cols = settings.grid(scene.height, scene.width).shape
     scale = max(1.0, settings.input_scale)
     if rows * scale * cols * scale > LARGEST_PATCH_PX**2:
-        raise ModelError(
+        raise SceneError(
             f"{scene.path}: a window would be {rows:,} x {cols:,} px, shown to the model at {settings.input_scale:.3g} "
             "times that size, which no memory holds",
             "choose a smaller window, or a {option} nearer to the scene's own",

@@ -140,12 +140,12 @@ def test_blocks_are_as_large_as_asked_for_or_as_the_memory_set_aside_allows(sett
 
 @pytest.mark.parametrize("pixel_size", [1e6, 1e18])
 def test_pixel_sizes_far_from_the_scenes_own_are_refused(pixel_size):
-    with pytest.raises(ModelError, match="which no memory holds"):
+    with pytest.raises(SceneError, match="which no memory holds"):
         engine_settings(model(pixel_size_m=0.5), scene(0.5), WindowOptions(pixel_size_m=pixel_size))
 
 
 def test_pixels_that_would_fill_more_than_a_window_are_refused():
-    with pytest.raises(ModelError, match="at 1,000 times its size, larger than a window"):
+    with pytest.raises(SceneError, match="at 1,000 times its size, larger than a window"):
         engine_settings(model(), scene(0.5), WindowOptions(pixel_size_m=0.0005))
     assert engine_settings(model(), scene(0.5), WindowOptions(pixel_size_m=0.005)).window_px > 1
 
