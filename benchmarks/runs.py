@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import time
@@ -348,7 +347,8 @@ def _score(run: Run, progress: Progress) -> tuple[str, list[Reading]]:
         _reading(result, run.refinement, gathered=ways[Path(result.model)])
         for result in evaluation.results
         if result.checkpoint == LAST
-        and (result.mode.probe, result.mode.crf) in itertools.product(probes, [crf])
+        and result.mode.crf == crf
+        and result.mode.probe in probes
         and (result.mode.probe == "cluster" or Path(result.model) == first)
     ]
     return evaluation.summary, readings

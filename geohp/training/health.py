@@ -88,15 +88,20 @@ def not_finite(terms: Numbers) -> list[str]:
 def code_warnings(codes: Tensor) -> list[str]:
     """What is wrong with codes (n, D), in sentences: whether all of them point in one direction.
 
-    Judged by the length of the mean of the unit rows: 1 where all are parallel, about 0 where they spread.
+    Judged by what they have in common: 1 where all are parallel, about 0 where they spread.
     """
-    spread = float(F.normalize(codes.float(), dim=1).mean(0).norm())
-    if spread <= COINCIDING:
+    common = _common(codes)
+    if common <= COINCIDING:
         return []
     return [
-        f"the codes have collapsed to one direction (length of their mean {spread:.3f} of 1): clusters would split "
+        f"the codes have collapsed to one direction (length of their mean {common:.3f} of 1): clusters would split "
         "noise; look whether the images differ at all, and try a lower temperature or learning rate"
     ]
+
+
+def _common(codes: Tensor) -> float:
+    """The length of the mean of the unit rows (n, D)."""
+    return float(F.normalize(codes.float(), dim=1).mean(0).norm())
 
 
 def cluster_warnings(codes: Tensor, probe: ClusterProbe, *, by_gradient: bool = True) -> list[str]:
@@ -124,8 +129,8 @@ def cluster_warnings(codes: Tensor, probe: ClusterProbe, *, by_gradient: bool = 
             f"from the map; set {refit}classes.count lower"
         )
     cosines = directions @ directions.T
-    everywhere = 1 - F.normalize(codes.float(), dim=1).mean(0).square().sum()  # 1 - cosine of two codes, in the mean
-    coinciding = (1 - cosines < (1 - COINCIDING) * everywhere.clamp_min(_NOISE)).triu(1)
+    everywhere = 1 - _common(codes) ** 2  # 1 - cosine of two codes, in the mean
+    coinciding = (1 - cosines < (1 - COINCIDING) * max(everywhere, _NOISE)).triu(1)
     pairs = coinciding.nonzero().tolist()
     if pairs:
         named = ", ".join(f"{a} and {b}" for a, b in pairs[:_NAMED]) + (", ..." if len(pairs) > _NAMED else "")
