@@ -35,7 +35,7 @@ _PROTAN = np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.0992
 _DEUTAN = np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]])
 
 
-def spread_colours(looks: Float64, taken: Sequence[str] = ()) -> list[str]:
+def spread_colours(looks: Float64, taken: Sequence[str] = (), hues: Sequence[str] = ()) -> list[str]:
     """A colour for each class, near to its own and apart from all others.
 
     Aerial imagery is dull: lightness and chroma are stretched first, all by the same factors, hues kept. The most
@@ -44,6 +44,7 @@ def spread_colours(looks: Float64, taken: Sequence[str] = ()) -> list[str]:
     Args:
         looks: (n, 3) mean sRGB colours in [0, 1]; NaN where a class was not seen.
         taken: colours of other classes, ``#rrggbb``.
+        hues: colours that the first classes have the hue and chroma of, and only the lightness of their looks.
 
     Returns:
         n colours, ``#rrggbb``.
@@ -52,8 +53,9 @@ def spread_colours(looks: Float64, taken: Sequence[str] = ()) -> list[str]:
     seen = np.isfinite(looks).all(axis=1)
     looks[~seen] = looks[seen].mean(axis=0) if seen.any() else 0.5
     targets = _stretched(to_lab(looks.clip(0, 1)))
+    targets[: len(hues), 1:] = to_lab(_parsed_all(hues))[:, 1:]
     palette = _palette()
-    fixed = np.array([_parsed(colour) for colour in taken], np.float64).reshape(-1, 3)
+    fixed = _parsed_all(taken)
     reserved = _distances(palette, fixed).min(axis=1, initial=np.inf)
     apart = min(_FARTHEST, _CROWDING / max(1, len(looks) + len(fixed)) ** 0.5)
     order = np.lexsort((np.arange(len(targets)), -np.hypot(targets[:, 1], targets[:, 2]).round(3), ~seen))
@@ -144,6 +146,10 @@ def _lab_of_linear(colours: Float64) -> Float64:
     roots = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     x, y, z = np.moveaxis(roots, -1, 0)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def _parsed_all(colours: Sequence[str]) -> Float64:
+    return np.array([_parsed(colour) for colour in colours], np.float64).reshape(-1, 3)
 
 
 def _parsed(colour: str) -> tuple[float, float, float]:

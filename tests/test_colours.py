@@ -60,6 +60,17 @@ def test_classes_look_like_what_they_show():
     assert np.hypot(*found[2, 1:]) > np.hypot(*before[2, 1:])
 
 
+def test_classes_of_a_kind_have_its_hue_and_the_lightness_of_their_looks():
+    looks = np.array([[30, 33, 28], [22, 26, 20], [200, 190, 180], [120, 110, 108], [95, 90, 85]]) / 255
+    hues = ("#5f9b4a", "#4a86b8")
+    found, wanted = to_lab(rgb(spread_colours(looks, hues=hues))), to_lab(rgb(hues))
+    for number in (0, 1):
+        turn = np.arctan2(*found[number, :0:-1]) - np.arctan2(*wanted[number, :0:-1])
+        assert abs((turn + np.pi) % (2 * np.pi) - np.pi) < np.deg2rad(40), number
+        assert found[number, 0] < found[2, 0] - 25
+    assert closest(spread_colours(looks, hues=hues)) > 0.7 * 26
+
+
 def test_what_was_not_seen_or_is_all_alike_still_gets_a_colour():
     nothing = np.full(3, np.nan)
     for looks in ([nothing], [nothing, nothing], [[0.5, 0.5, 0.5]] * 8, [[0.2, 0.4, 0.1], nothing]):

@@ -31,12 +31,16 @@ def country(tmp_path_factory):
     kind = rng.choice(7, (SIDE // FIELD,) * 2, p=[0.19] * 4 + [0.08] * 3).repeat(FIELD, 0).repeat(FIELD, 1)
     texture = rng.normal(0, 1, (SIDE, SIDE, 1)) * np.array([4, 8, 12, 16, 3, 6, 9])[kind][..., None]
     image = np.clip(np.array([*GREENS, *OTHERS])[kind] + texture, 1, 255).astype(np.uint8)
+    write_image(folder / "scene.tif", image)
+    write_image(folder / "scene_labels.tif", (kind < 4)[..., None])
+    return folder / "scene.tif", kind
+
+
+def write_image(path, image):
     profile = {"driver": "GTiff", "width": SIDE, "height": SIDE, "dtype": "uint8", "crs": "EPSG:32633",
                "transform": rasterio.transform.from_origin(3e5, 5e6, 0.5, 0.5)}  # fmt: skip
-    for name, bands in (("scene", image.transpose(2, 0, 1)), ("scene_labels", (kind < 4)[None].astype(np.uint8))):
-        with rasterio.open(folder / f"{name}.tif", "w", count=len(bands), **profile) as dataset:
-            dataset.write(bands)
-    return folder / "scene.tif", kind
+    with rasterio.open(path, "w", count=image.shape[-1], **profile) as dataset:
+        dataset.write(image.astype(np.uint8).transpose(2, 0, 1))
 
 
 def agreement(labels, kind):
@@ -74,6 +78,22 @@ def test_a_trained_model_and_its_figures(country, tmp_path, method):
     cluster = next(result for result in evaluation.results if result.mode.probe == "cluster")
     assert len(cluster.scores["counts"]) == 4  # classes, not centroids
     assert cluster.scores["class_iou"][1] > 80
+
+
+def test_water_is_blue_however_dark_it_is(tmp_path):
+    rng = np.random.default_rng(0)
+    kind = rng.choice(4, (SIDE // FIELD,) * 2, p=[0.4, 0.2, 0.2, 0.2]).repeat(FIELD, 0).repeat(FIELD, 1)
+    image = np.array([(13, 16, 10), (112, 112, 112), (160, 70, 55), (60, 62, 118)])[kind]
+    image += rng.integers(-2, 3, (SIDE, SIDE, 1))
+    scene = tmp_path / "coast.tif"
+    write_image(scene, image)
+    classes = classes_from_json(geohp.segment(str(scene), classes=4).attrs["classes"])
+    settings = [setting for setting in TRAINING if not setting.startswith("method.")]
+    run = geohp.train("orthophotos", [f"data.images={scene}", *settings], out=tmp_path / "run")
+    for water, *others in (classes, read_card(run.folder).classes):
+        assert water.name == "water"
+        assert water.rgb[2] > water.rgb[1] > water.rgb[0] + 20
+        assert all(len({entry.name, entry.colour} & {water.name, water.colour}) == 0 for entry in others)
 
 
 @pytest.mark.parametrize("config", ["orthophotos", "orthophotos-hp", None], ids=["k-means", "HP", "without a model"])

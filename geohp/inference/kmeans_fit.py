@@ -77,12 +77,12 @@ def fit_kmeans(
     if count < classes:
         logger.warning(_few_patches(sampler.name, distinct, count, classes))
     method = KMeans(net.channels, count, seed=seed)
-    named = default_classes(count)
+    named, hues = default_classes(count), list[str]()
     gathered = None if options.split_covers or not len(rows) else gather_covers(rows, looks, count, seed=seed)
     if gathered is not None:
         logger.info(gathered.sentence)
         method.probe = gathered.probe
-        named = gathered.name(named)
+        named, hues = gathered.name(named), gathered.colours
     elif len(rows):
         method.finish(lambda _: iter([rows.T[None, :, :, None]]))
     side = default_input_px(net.patch_size)
@@ -92,7 +92,7 @@ def fit_kmeans(
         backbone=BackboneCard.of(net),
         in_channels=net.channels,
         code_channels=net.channels,
-        classes=coloured_by_look(named, looks.colours[shown], method.probe.classes_of(rows[shown])),
+        classes=coloured_by_look(named, looks.colours[shown], method.probe.classes_of(rows[shown]), hues=hues),
         bands=sampler.bands,
         scaling=sampler.rule,
         patch_px=side,

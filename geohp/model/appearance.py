@@ -44,7 +44,11 @@ def patch_looks(images: Tensor, grid: tuple[int, int], valid: Tensor | None = No
 
 
 def coloured_by_look(
-    classes: Sequence[LandCoverClass], colours: Tensor, clusters: Tensor, chosen: Sequence[str] = ()
+    classes: Sequence[LandCoverClass],
+    colours: Tensor,
+    clusters: Tensor,
+    chosen: Sequence[str] = (),
+    hues: Sequence[str] = (),
 ) -> tuple[LandCoverClass, ...]:
     """Classes in the mean colours of their patches, spread so that they can be told apart.
 
@@ -53,10 +57,11 @@ def coloured_by_look(
         colours: (n, 3) of patches, in [0, 1].
         clusters: (n,) the cluster of each.
         chosen: colours of the first classes, which stay.
+        hues: colours whose hue the first classes have, whatever theirs is, where their colours are not chosen.
     """
     colours, clusters = colours.double().cpu(), clusters.cpu()
     sums = torch.zeros(len(classes), CHANNELS, dtype=torch.float64).index_add_(0, clusters, colours)
     counts = torch.bincount(clusters, minlength=len(classes))[:, None]
     looks = torch.where(counts > 0, sums / counts, torch.nan).numpy()
-    spread = [*chosen, *spread_colours(looks[len(chosen) :], chosen)]
+    spread = [*chosen, *spread_colours(looks[len(chosen) :], chosen, hues[len(chosen) :])]
     return tuple(replace(entry, colour=colour) for entry, colour in zip(classes, spread, strict=True))

@@ -294,7 +294,7 @@ def _finished(
             logger.warning("%s by classes.names, which go by number, and covers come first", called)
         model = LandCoverModel(features.backbone, method.head, method.probe, card, method.linear_probe)
         if seen is not None:
-            colour_by_look(model, seen, classes.colours or ())
+            colour_by_look(model, seen, classes.colours or (), () if gathered is None else gathered.colours)
     progress("finding classes", 1, 1)
     return model, () if gathered is None else gathered.covers
 

@@ -97,14 +97,17 @@ def gather_by_look(method: Method, seen: SeenPatches, classes: ClassesConfig, se
 
 
 @torch.no_grad()
-def colour_by_look(model: LandCoverModel, seen: SeenPatches, chosen: Sequence[str] = ()) -> None:
+def colour_by_look(
+    model: LandCoverModel, seen: SeenPatches, chosen: Sequence[str] = (), hues: Sequence[str] = ()
+) -> None:
     """Give a model's classes the colours of their patches.
 
     Args:
         model: of which the card changes.
         seen: of images that it was trained on.
         chosen: colours of the first classes, which stay.
+        hues: of the others of the first, see :func:`geohp.model.appearance.coloured_by_look`.
     """
     clusters = model.probe.classes_of(seen.rows)
-    classes = coloured_by_look(model.card.classes, seen.looks.colours, clusters, chosen)
+    classes = coloured_by_look(model.card.classes, seen.looks.colours, clusters, chosen, hues)
     model.card = replace(model.card, classes=classes)

@@ -252,3 +252,5 @@ def test_classes_are_called_what_they_are():
     )
     assert gathered.called_otherwise(["vegetation 1", "vegetation 2", "open ground", "roads"]) == ""
     assert [(entry.id, entry.colour) for entry in named] == [(entry.id, entry.colour) for entry in classes]
+    first, second, third = gathered.colours
+    assert first == second != third

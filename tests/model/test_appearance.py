@@ -32,6 +32,16 @@ def test_classes_get_the_colours_of_their_patches():
     assert fixed[2].rgb[1] > max(fixed[2].rgb[0], fixed[2].rgb[2])
 
 
+def test_hues_are_of_the_first_classes_that_have_no_colour_chosen():
+    colours, clusters = torch.tensor([[0.1, 0.1, 0.1], [0.2, 0.2, 0.2], [0.9, 0.9, 0.9]]), torch.tensor([0, 1, 2])
+    hues = ("#5f9b4a", "#4a86b8")
+    looks = colours.double().numpy()
+    found = [entry.colour for entry in coloured_by_look(default_classes(3), colours, clusters, hues=hues)]
+    assert found == spread_colours(looks, hues=hues)
+    found = [entry.colour for entry in coloured_by_look(default_classes(3), colours, clusters, ["#ff0000"], hues)]
+    assert found == ["#ff0000", *spread_colours(looks[1:], ["#ff0000"], hues[1:])]
+
+
 def test_looks_are_means_and_deviations_of_what_is_valid():
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 4, 16, 24, generator=generator)

@@ -112,6 +112,11 @@ class GatheredCovers:
         names = [*self._names, *(entry.name for entry in classes[len(self._names) :])]
         return tuple(replace(entry, name=name) for entry, name in zip(classes, names, strict=True))
 
+    @property
+    def colours(self) -> list[str]:
+        """Of the first classes, colours of their kind: vegetation is green and water blue, however dark they are."""
+        return [_KINDS[cover.name].colour for cover in self.covers for _ in range(cover.classes)]
+
     def called_otherwise(self, names: Sequence[str]) -> str:
         """Which covers are called otherwise by names of all classes, in words; empty where none is."""
         pairs = zip(self._names, names, strict=False)
@@ -162,18 +167,20 @@ class _Kind:
     Attributes:
         belongs: which of some looks (n,) are those of it.
         least: fair shares of the ground (1 / K each, extra clusters not counted) from which on it is one class.
+        colour: whose hue it has on maps: the one that readers of maps expect.
         alike: what looks like it is it only where its features are alike, too.
     """
 
     belongs: Callable[[Looks], Tensor]
     least: float
+    colour: str
     alike: bool = False
 
 
 _KINDS = {
-    "vegetation": _Kind(is_vegetation, least=0.5),
-    "open ground": _Kind(is_open_ground, least=1.55, alike=True),
-    "water": _Kind(is_dark_water, least=0.1),
+    "vegetation": _Kind(is_vegetation, least=0.5, colour="#5f9b4a"),
+    "open ground": _Kind(is_open_ground, least=1.55, colour="#e3d3a8", alike=True),
+    "water": _Kind(is_dark_water, least=0.1, colour="#4a86b8"),
 }
 _REST = -1
 """The covers, numbered in this order, and the number of what belongs to none."""
