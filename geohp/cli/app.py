@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -51,6 +52,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command asked for."""
+        _check_working_folder()
         terminal.ignore_undecodable_warnings()  # here, for typer sets a hook of its own when it begins
         with _interrupts_told():
             return super().invoke(ctx)
@@ -68,6 +70,14 @@ def _interrupts_told() -> Iterator[None]:
 def _told(interrupt: KeyboardInterrupt) -> int:
     terminal.show_interrupt(interrupt)
     return 128 + int(interrupt.args[0] if interrupt.args else signal.SIGINT)
+
+
+def _check_working_folder() -> None:
+    """Refuse to work in a folder that was removed: relative names mean nothing there, and MKL ends the process."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise GeohpError("the folder that you are in is not there any more", "change to one that is (cd)") from error
 
 
 def _without_bool(params: Sequence[Any]) -> Sequence[Any]:

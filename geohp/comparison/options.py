@@ -8,7 +8,7 @@ from pathlib import Path
 
 from geohp.errors import ConfigError
 from geohp.files.checks import RASTERS, check_output, check_suffix
-from geohp.files.unfinished import is_half_published, remove_abandoned_folder
+from geohp.files.unfinished import is_half_published, may_replace, remove_abandoned_folder
 from geohp.inference.map_options import MapOptions
 from geohp.raster.area_of_interest import area_files
 from geohp.vector.targets import check_target
@@ -93,13 +93,13 @@ class ChangeProducts:
             remove_abandoned_folder(hidden_maps(out))
         for name, path in self.paths.items():
             # The same command must be able to finish what was stopped when only some of these were in place.
-            may_replace = overwrite or (not restart and is_half_published(out, path))
+            replace = may_replace(out, path, overwrite=overwrite, restart=restart)
             if name == "polygons":
-                check_target(path, layer=LAYER, overwrite=may_replace, inputs=sources, input_layer=input_layer)
+                check_target(path, layer=LAYER, overwrite=replace, inputs=sources, input_layer=input_layer)
                 continue
             suffixes, what = _FORMATS[name]
             check_suffix(path, suffixes, what)
-            check_output(path, overwrite=may_replace, inputs=sources)
+            check_output(path, overwrite=replace, inputs=sources)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,18 @@ def is_half_published(output: Path, path: Path | None = None) -> bool:
         return False
 
 
+def may_replace(output: Path, path: Path | None = None, *, overwrite: bool, restart: bool = False) -> bool:
+    """Whether a file that exists may be replaced: it was asked for, or a run goes on that was stopped on its way there.
+
+    Args:
+        output: the first of the run.
+        path: the file; the first itself by default.
+        overwrite: it was asked for.
+        restart: nothing is gone on with.
+    """
+    return overwrite or (not restart and is_half_published(output, path))
+
+
 def name_beside(output: Path, path: Path) -> str:
     """A file's name, where it lies in an output's folder, wherever that is; else its path."""
     path = path.parent.resolve() / path.name

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from geohp.backbones.names import AERIAL, check_backbone
 from geohp.errors import ConfigError, SceneError
+from geohp.files.checks import refuse_parts
 from geohp.inference.band_counts import check_band_count, check_channels
 from geohp.inference.extent import Extent
 from geohp.legend.file import Legend
@@ -26,11 +28,13 @@ _ONLY_FOR_A_FIT = ("classes", "backbone", "block", "split_covers")
 _UNMEASURED = "0,1"  # opens any scene without reading a pixel
 
 
-def check_scene_mapping(scene: str | Path | Scene, options: MapOptions) -> tuple[str, ...]:
+def check_scene_mapping(scene: str | Path | Scene, options: MapOptions, outputs: Iterable[Path] = ()) -> None:
     """Refuse model, options and scene where they cannot be used, or do not go together.
 
-    Returns:
-        The files that the scene consists of.
+    Args:
+        scene: what to map.
+        options: how.
+        outputs: files to be written, none of which the scene may be made of.
 
     Raises:
         GeohpError: one sentence and its remedy.
@@ -38,7 +42,8 @@ def check_scene_mapping(scene: str | Path | Scene, options: MapOptions) -> tuple
     card = check_mapping(options)
     if isinstance(scene, Scene):
         Extent.of(scene.grid, scene.path, options)
-        return scene.files
+        refuse_parts(outputs, scene.files)
+        return
     bands = options.bands if options.bands is not None or card is None else card.bands
     with open_scene(scene, bands=bands, scaling=_UNMEASURED) as opened:
         Extent.of(opened.grid, str(scene), options)
@@ -49,7 +54,7 @@ def check_scene_mapping(scene: str | Path | Scene, options: MapOptions) -> tuple
             resolve_scaling(rule, opened.stored_types, opened.sample, str(scene))
         if options.pixel_size_m and opened.grid.pixel_size_m is None:
             raise SceneError(f"{scene}: its pixel size is not known without a CRS", "leave the pixel size out")
-        return opened.files
+        refuse_parts(outputs, opened.files)
 
 
 def check_mapping(options: MapOptions) -> ModelCard | None:

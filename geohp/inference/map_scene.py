@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from geohp.classes import LandCoverClass
 from geohp.credentials import without_credentials
 from geohp.errors import ConfigError, Note, ReadError
-from geohp.files.checks import refuse_parts
-from geohp.files.unfinished import is_half_published
+from geohp.files.unfinished import may_replace
 from geohp.inference.checks import check_scene_mapping
 from geohp.inference.extent import read_area
 from geohp.inference.map_options import MapOptions
@@ -185,7 +184,7 @@ def map_scene(
     from geohp.inference.segment import resolve_segmenter
 
     asked = options.overwrite
-    overwrite = asked or (not options.restart and is_half_published(products.labels))
+    overwrite = may_replace(products.labels, overwrite=asked, restart=options.restart)
     options = replace(options, overwrite=overwrite, progress=partial(options.progress, detail=Path(name).name))
     if segmenter is None:
         forgiving = options.on_read_error == "nodata"
@@ -247,7 +246,7 @@ def check_map(scene: str | Path | Scene, products: Products, options: MapOptions
         raise ConfigError("{option}: is for STAC Items", "ask for one, too, or leave it out", option="datetime")
     name = scene.path if isinstance(scene, Scene) else str(scene)
     _check_products(name, products, options)
-    refuse_parts(products.paths.values(), check_scene_mapping(scene, options))
+    check_scene_mapping(scene, options, products.paths.values())
     if products.polygons is not None:
         _check_measuring(scene, products.polygons)
 

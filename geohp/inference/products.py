@@ -8,7 +8,7 @@ from pathlib import Path
 
 from geohp.errors import ConfigError, OutputError
 from geohp.files.checks import RASTERS, check_output, check_suffix
-from geohp.files.unfinished import is_half_published
+from geohp.files.unfinished import may_replace
 from geohp.model.runs import MODEL_NAME
 from geohp.options import QUANTITIES
 from geohp.raster.sources.paths import scene_name
@@ -99,16 +99,16 @@ class Products:
         sources, names = list(inputs), dict[Path, str]()
         for name, path in self.paths.items():
             # The same command must be able to finish what was stopped when only some of these were in place.
-            may_replace = overwrite or (not restart and is_half_published(self.labels, path))
+            replace = may_replace(self.labels, path, overwrite=overwrite, restart=restart)
             other = names.setdefault(path.absolute(), name)
             if other != name:
                 raise ConfigError(f"{path}: named for both {other} and {name}", "give them different names")
             if name == "polygons":
-                check_target(path, overwrite=may_replace, inputs=sources, input_layer=input_layer)
+                check_target(path, overwrite=replace, inputs=sources, input_layer=input_layer)
                 continue
             if name in self.rasters:
                 check_suffix(path, RASTERS, "rasters")
-            check_output(path, overwrite=may_replace, inputs=sources)
+            check_output(path, overwrite=replace, inputs=sources)
 
 
 def _as_path(path: str | Path) -> Path:

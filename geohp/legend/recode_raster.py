@@ -11,7 +11,7 @@ import numpy as np
 from geohp.classes import NODATA_LABEL
 from geohp.files.checks import RASTERS, check_output, check_suffix, refuse_parts
 from geohp.files.state import file_state
-from geohp.files.unfinished import is_half_published
+from geohp.files.unfinished import may_replace
 from geohp.legend.file import Legend, LegendSource
 from geohp.legend.recoded_labels import RecodedLabels
 from geohp.progress import Progress, default_progress
@@ -70,7 +70,7 @@ def recode_file(
     inputs = [labels, *([legend] if isinstance(legend, str | Path) else [])]
     styles = [out.with_suffix(".qml")] if qml else []
     for path in (out, *styles):
-        check_output(path, overwrite=overwrite or is_half_published(out, path), inputs=inputs)
+        check_output(path, overwrite=may_replace(out, path, overwrite=overwrite), inputs=inputs)
     legend = Legend.of(legend)
     with open_labels(labels) as raster:
         refuse_parts((out, *styles), raster.unchanged.states)

@@ -151,7 +151,10 @@ class _Runs:
     """The runs of every block in a temporary file: to unpack them is faster than to find them again."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="geohp-")  # noqa: SIM115 - closed, and gone, with this object
+        try:
+            self._file = tempfile.TemporaryFile(prefix="geohp-")  # noqa: SIM115 - closed, and gone, with this object
+        except OSError as error:
+            raise temporary_failure(error) from error
         self._offsets = [0]
 
     def append(self, pieces: NDArray[np.int32], lengths: NDArray[np.int64]) -> None:

@@ -14,7 +14,7 @@ from geohp.classes import LandCoverClass, classes_from_json
 from geohp.errors import VectorError
 from geohp.files.atomic import atomic_write
 from geohp.files.checks import check_output
-from geohp.files.unfinished import is_half_published
+from geohp.files.unfinished import may_replace
 from geohp.options import keywords
 from geohp.raster.area_of_interest import area_files
 from geohp.raster.read.labels import complete_classes
@@ -132,14 +132,16 @@ def polygonize_file(labels: str | Path | DataArray, path: str | Path, options: P
         ConfigError: no legend, that of another model, or one that names a label that the raster does not have.
         OutputError: see :func:`write_polygons`.
     """
-    first = Path(path)
-    may_replace = options.overwrite or is_half_published(first)
     path = check_target(
-        path, layer=options.layer, overwrite=may_replace, inputs=area_files(options), input_layer=options.aoi_layer
+        path,
+        layer=options.layer,
+        overwrite=may_replace(Path(path), overwrite=options.overwrite),
+        inputs=area_files(options),
+        input_layer=options.aoi_layer,
     )
     if options.qml and path.suffix.lower() != ".gpkg":
         style = path.with_suffix(".qml")
-        check_output(style, overwrite=options.overwrite or is_half_published(path, style))
+        check_output(style, overwrite=may_replace(path, style, overwrite=options.overwrite))
     with open_polygons(labels, options) as polygons:
         _check_frame(polygons.empty(), path)
         batches = Batches(polygons.batches(), polygons.empty(), several_parts=polygons.clip is not None)
@@ -172,7 +174,7 @@ def write_layer(
     check_on_earth(path, batches.crs)
     also = [path.with_suffix(".qml")] if qml and suffix != ".gpkg" else []
     with atomic_write(path, *also, failures=FAILURES) as draft:
-        if not overwrite and not is_half_published(path):
+        if not may_replace(path, overwrite=overwrite):
             refuse_taken(path, layer)
         for style in also:
             draft.with_name(style.name).write_text(categorised_qml(legend), encoding="utf-8")

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 from geohp.cli import app as commands
+from geohp.errors import GeohpError
 from geohp.inference.segmenter import Segmenter
 from geohp.model.file import save_model
 from geohp.options import FitOptions
@@ -173,6 +175,18 @@ def test_a_corrupt_file_names_what_maps_the_rest(workplace):
     assert "with --on-read-error nodata" in many.stderr.splitlines()[-1]
     mapped = subprocess.run([*command, "-o", "a.tif", "--on-read-error", "nodata"], cwd=workplace, check=False)
     assert mapped.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps the folder that one is in")
+@pytest.mark.parametrize("command", ["segment a.tif -o b.tif", "polygonize a.tif -o b.gpkg", "info a.tif", "doctor"])
+def test_a_working_folder_that_was_removed_is_a_sentence(command, tmp_path, monkeypatch):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    error = CliRunner().invoke(commands.app, command.split()).exception
+    assert isinstance(error, GeohpError)
+    assert str(error) == "the folder that you are in is not there any more; change to one that is (cd)"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import numpy as np
 import pytest
 import rioxarray  # noqa: F401 (the accessor)
@@ -226,4 +228,11 @@ def test_a_full_disk_is_one_sentence(monkeypatch):
 
     monkeypatch.setattr("geohp.vector.survey.tempfile.TemporaryFile", lambda **_: Full())
     with pytest.raises(OutputError, match=r"No space left on device.*set TMPDIR"):
+        polygonize(raster(blobs(20)))
+
+
+def test_no_place_for_temporary_files_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    with pytest.raises(OutputError, match=r"No usable temporary directory.*set TMPDIR"):
         polygonize(raster(blobs(20)))

@@ -16,7 +16,7 @@ from geohp.errors import OutputError
 from geohp.files.atomic import store, wait_for_disk, write_failure
 from geohp.files.checks import check_output, refuse_existing
 from geohp.files.locks import FolderLock
-from geohp.files.unfinished import clear_folder, is_half_published, remove_drafts, work_folder
+from geohp.files.unfinished import clear_folder, may_replace, remove_drafts, work_folder
 from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES
 from geohp.raster.grid import Grid
@@ -98,7 +98,7 @@ class ResumableRasterWriter:
         try:
             first = next(iter(outputs))
             for path in outputs:
-                if not overwrite and (restart or not is_half_published(first, path)):
+                if not may_replace(first, path, overwrite=overwrite, restart=restart):
                     refuse_existing(path)
             return cls(outputs, grid, lock, _prepare(folder, described, restart=restart), also)
         except BaseException as error:
