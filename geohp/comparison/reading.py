@@ -143,7 +143,7 @@ def _labels(date: DateMap, grid: Grid) -> Iterator[LabelRaster]:
 def _quantity(date: DateMap, grid: Grid) -> Iterator[QuantityRaster]:
     assert date.confidence is not None
     with opened_raster(date.confidence) as (dataset, name):
-        if Grid.of(dataset) == grid:
+        if Grid.of(dataset).coincides_with(grid):
             yield QuantityRaster(dataset, name)
             return
         nodata = dataset.nodata

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SAME_PLACE_PX = 0.01
-"""What places may differ by where systems are the same but for their names, or for what nobody measures."""
+"""What places may differ by where they are written with fewer digits, or in systems that are the same but for their
+names, or for what nobody measures."""
 
 _UPRIGHT = 1e-6
 """Share of a pixel that a row may sink by, and a column lean, from pixel to pixel: rounding, and no rotation."""
@@ -126,20 +127,23 @@ class Grid:
         """Whether two rasters' pixels are the same places, as far as both tell."""
         if self.shape != other.shape or len(self.gcps) != len(other.gcps):
             return False
-        if self.map_crs is not None and other.map_crs is not None and self.crs != other.crs:
-            return self._lands_on(other)
-        if self.gcps:
-            points, others = (np.array([(p.row, p.col, p.x, p.y) for p in grid.gcps]) for grid in (self, other))
-            return bool(np.allclose(points, others, rtol=1e-12))
-        return bool(self.affine.almost_equals(other.affine, 1e-9))
+        elsewhere = self.map_crs is not None and other.map_crs is not None and self.crs != other.crs
+        if self.gcps and not elsewhere:
+            points, others = (np.array([(p.row, p.col, p.x, p.y) for p in grid.gcps]).T for grid in (self, other))
+            to_pixels: Any = ~other.affine
+            apart = points[:2] - others[:2], np.subtract(to_pixels * points[2:], to_pixels * others[2:])
+            return bool(np.abs(apart).max() < _SAME_PLACE_PX)
+        return self._lands_on(other, elsewhere=elsewhere)
 
-    def _lands_on(self, other: Grid) -> bool:
-        """Whether the edges of a raster are those of one in another coordinate reference system."""
+    def _lands_on(self, other: Grid, *, elsewhere: bool) -> bool:
+        """Whether the edges of a raster are those of another, in its own coordinate reference system or elsewhere."""
         here: Any = self.affine
         there: Any = ~other.affine
         edges = self.edges(4)
+        places = here * edges
         try:
-            places = transformer(self.crs, other.crs).transform(*(here * edges))
+            if elsewhere:
+                places = transformer(self.crs, other.crs).transform(*places)
         except VectorError:
             return False
         return bool(np.isfinite(places).all() and np.abs(np.subtract(there * places, edges)).max() < _SAME_PLACE_PX)

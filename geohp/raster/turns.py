@@ -24,6 +24,12 @@ _CYLINDERS = (
 
 
 _HALF_TURN = 180.0
+_ALONG_EDGE = 16  # points an edge of a grid, which bends in another projection
+_TOUCH = 1e-9  # of a turn: what touches the seam, by rounding or not
+
+SEAM_PX = 1e-6
+"""By so many pixels to the left rasters around the Earth are taken to lie: of what lies on the seam itself, as middles
+of other grids do, GDAL finds nothing."""
 
 
 def all_around(crs: CRS | str | None, source: Grid, target: Grid) -> CRS | str | None:
@@ -33,6 +39,9 @@ def all_around(crs: CRS | str | None, source: Grid, target: Grid) -> CRS | str |
         crs: of the raster; anything but degrees, such as the text of a local one, is handed back.
         source: of the raster, in which degrees may go on beyond 180.
         target: where it is wanted.
+
+    Returns:
+        one that is the same, or one whose seam is that of the raster, moved by :data:`SEAM_PX`.
     """
     from rasterio.crs import CRS
 
@@ -42,7 +51,27 @@ def all_around(crs: CRS | str | None, source: Grid, target: Grid) -> CRS | str |
     text = crs.to_proj4()
     if not any(beyond) or "+proj=longlat" not in text:
         return crs
-    return CRS.from_string(f"{text} +lon_wrap={sum(_ends(source)) / 2}")
+    return CRS.from_string(f"{text} +lon_wrap={sum(_ends(source)) / 2 - SEAM_PX * source.affine.a}")
+
+
+def crosses_seam(source: Grid, target: Grid) -> bool:
+    """Whether a grid lies across the seam at which GDAL goes from one end of the Earth to the other in a raster.
+
+    Of a pixel there GDAL takes all that lies between its sides around the Earth: there is no mean to be had of it.
+    """
+    from geohp.raster.grid import parse_crs, transformer
+
+    assert source.crs is not None
+    turn = turn_of(parse_crs(source.crs))
+    if turn is None:
+        return False
+    there: Any = target.edges(_ALONG_EDGE)
+    x, _ = transformer(target.crs, source.crs).transform(*(target.affine * there))
+    x = continued(np.asarray(x), np.zeros(len(x), np.int64), turn)
+    x = x[np.isfinite(x)]
+    beyond = all_around(source.crs, source, target) != source.crs
+    seam = turn / 2 + (sum(_ends(source)) / 2 if beyond else 0)
+    return bool(len(x)) and bool(seam + np.ceil((x.min() - seam) / turn - _TOUCH) * turn <= x.max() + _TOUCH * turn)
 
 
 def _in_degrees(crs: CRS) -> bool:

@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.warp import calculate_default_transform
 
 from geohp.errors import VectorError
 from geohp.raster.block import Block
-from geohp.raster.gdal import FAILURES, gdal_message, numpy_dtype
-from geohp.raster.grid import Grid
+from geohp.raster.gdal import numpy_dtype
+from geohp.raster.grid import Grid, parse_crs, transformer
 from geohp.raster.read.arrays import quantity_scale
 from geohp.raster.read.labels import LabelRaster, opened_raster, warped_to
 from geohp.raster.read.quantities import QuantityRaster
 from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 from geohp.raster.read.validity import alpha_bands
 from geohp.raster.sources.paths import is_remote
-from geohp.raster.turns import all_around
+from geohp.raster.turns import continued, crosses_seam, turn_of
 from geohp.vector.regions import Regions
 from geohp.vector.value_counts import ValueCounts
 
@@ -36,6 +35,7 @@ Values = Callable[[Block], tuple[NDArray[Any], NDArray[np.bool_]]]
 
 _MOMENTS = ("count", "sum", "mean", "std", "min", "max")
 _EXAMPLE = "as in dsm.tif:mean,p90"
+_FINER = 0.99  # share of another pixel that a smaller one covers
 _OWN_CONFIDENCE = "give the confidence written with these labels"
 
 
@@ -209,7 +209,7 @@ def open_statistics(request: Statistics, labels: LabelRaster) -> Iterator[ZonalA
     """Open the raster that statistics are asked of.
 
     A raster on another grid is resampled to the label map's as it is read: averaged where its pixels are smaller, the
-    nearest pixel where they are larger.
+    nearest pixel where they are larger, or the map lies across the antimeridian.
 
     Raises:
         SceneError: a raster that cannot be opened.
@@ -277,20 +277,38 @@ def dataset_on_grid(dataset: Any, name: str, grid: Grid, *, fractions: bool = Fa
 
 def _warped(dataset: Any, name: str, own: Grid, grid: Grid, *, fractions: bool) -> Any:
     try:
-        place = own.width, own.height, *dataset.bounds
-        pixel, *_ = calculate_default_transform(all_around(own.crs, own, grid), grid.crs, *place)
-    except FAILURES as error:
+        covered, meets = _pixels_covered(own, grid)
+        finer = covered < _FINER if meets else _pixels_covered(grid, own)[0] > 1 / _FINER
+        finer = finer and not crosses_seam(own, grid)
+    except VectorError as error:
         raise VectorError(
-            f"{name} cannot be brought to the label map's pixel grid ({gdal_message(error)})",
+            f"{name} cannot be brought to the label map's pixel grid ({error.problem})",
             "give rasters whose coordinate reference systems belong together",
         ) from error
-    finer = abs(pixel.determinant) < 0.99 * abs(grid.transform.determinant)
     nodata = dataset.nodata if dataset.nodata is not None or numpy_dtype(dataset.dtypes[0]).kind != "f" else np.nan
     of_colours = not fractions and ColorInterp.palette in dataset.colorinterp
     resampling = Resampling.average if finer and not of_colours else Resampling.nearest
     add_alpha = nodata is None and not alpha_bands(dataset)
     means = {"dtype": "float64"} if finer and fractions else {}  # of a mask that are shares, not 0 and 1
     return warped_to(grid, dataset, name, resampling=resampling, nodata=nodata, add_alpha=add_alpha, **means)
+
+
+def _pixels_covered(grid: Grid, other: Grid) -> tuple[float, bool]:
+    """How many of another raster's pixels the middle one of a grid covers, and whether it lies on that.
+
+    Raises:
+        VectorError: nothing leads from one coordinate reference system to the other.
+    """
+    to_map: Any = grid.affine
+    to_pixels: Any = ~other.affine
+    corners = np.array([[0, 1, 0], [0, 0, 1]]) + np.floor([[grid.width / 2], [grid.height / 2]])
+    x, y = transformer(grid.crs, other.crs).transform(*(to_map * corners))
+    if (turn := turn_of(parse_crs(other.crs))) is not None:
+        x = continued(x, np.zeros(3, np.int64), turn)
+    cols, rows = to_pixels * (x, y)
+    with np.errstate(invalid="ignore"):
+        (right, sinks), (leans, down) = np.subtract([cols[1:], rows[1:]], [cols[:1], rows[:1]]).T
+        return abs(right * down - sinks * leans), bool(0 <= cols[0] < other.width and 0 <= rows[0] < other.height)
 
 
 def _percentile(operation: str) -> float | None:

@@ -80,6 +80,22 @@ def test_grids_of_the_same_control_points_are_equal(tmp_path: Path) -> None:
     assert grid != grid_of(tmp_path / "c.tif", None, points)
 
 
+@pytest.mark.parametrize("size", [1e-6, 1.0])
+@pytest.mark.parametrize(("off_px", "coincide"), [(0.001, True), (0.1, False)])
+def test_grids_coincide_by_their_pixels_whatever_these_measure(size: float, off_px: float, coincide: bool) -> None:
+    """Moved by a part of a pixel, or of pixels that are larger by so little that the last one is moved so far."""
+    place = Affine(size, 0, 9, 0, -size, 50)
+    grid = Grid(10_000, 10, place, CRS.from_epsg(4326))
+    for other in (place * Affine.translation(off_px, 0), place * Affine.scale(1 + off_px / 10_000, 1)):
+        assert grid.coincides_with(Grid(10_000, 10, other, CRS.from_epsg(4326))) == coincide
+    corners = [(0, 0), (0, 10_000), (10, 0)]
+    points, moved = (
+        tuple(GroundControlPoint(r, c, 9 + size * (c + by), 50 - size * r) for r, c in corners) for by in (0, off_px)
+    )
+    placed, other = (Grid(10_000, 10, Affine.identity(), CRS.from_epsg(4326), gcps) for gcps in (points, moved))
+    assert placed.coincides_with(other) == coincide
+
+
 def test_the_size_of_pixels_whose_corners_coincide_is_unknown() -> None:
     assert Grid(4, 3, PLACE["transform"] * Affine.scale(1e-12), CRS.from_epsg(32633)).pixel_size_m is None
     assert Grid(4, 3, PLACE["transform"], CRS.from_epsg(32633)).pixel_size_m == pytest.approx(1, rel=1e-3)

@@ -256,6 +256,34 @@ def test_a_raster_around_the_earth_is_met_wherever_its_degrees_begin(west, crs, 
     assert found["lon_mean"].tolist() == pytest.approx([np.abs((lon + 180) % 360 - 180).mean()], abs=0.1)
 
 
+@pytest.mark.parametrize("west", [-180.25, -0.25, -180])
+@pytest.mark.parametrize("left", [-0.3, 179.7, 359.7])
+def test_what_lies_on_the_seam_of_a_raster_around_the_earth_is_met(west, left):
+    values = np.arange(720.0)[None].repeat(4, 0)
+    there = raster(values, Affine(0.5, 0, west, 0, -0.5, 1), "EPSG:4326", name="there")
+    array = raster(np.arange(8, dtype=np.uint8)[None], Affine(0.1, 0, left, 0, -0.1, 0.1), "EPSG:4326")
+    found = polygonize(array, stats=[Statistics(there, ("mean",))])["there_mean"]
+    middles = np.round(left + 0.1 * (np.arange(8) + 0.5) - west, 6)
+    assert found.tolist() == np.floor(middles % 360 / 0.5).tolist()
+
+
+@pytest.mark.parametrize(
+    ("west", "crs", "transform"),
+    [
+        (-180, "EPSG:32760", Affine(3000, 0, 740000, 0, -3000, 8100000)),
+        (0, "EPSG:4326", Affine(0.1, 0, -3, 0, -0.1, -18)),
+        (-179.99, "EPSG:4326", Affine(0.1, 0, 177, 0, -0.1, -18)),
+    ],
+)
+def test_no_pixel_on_the_seam_has_the_mean_of_all_around_the_earth(west, crs, transform):
+    """The raster's pixels are smaller than the map's, each column of which is a region."""
+    values = np.cos(np.radians(west + 0.01 + 0.02 * np.arange(18000))).astype(np.float32)[None].repeat(100, 0)
+    there = raster(values, Affine(0.02, 0, west, 0, -0.02, -17), "EPSG:4326", name="there")
+    columns = raster(np.arange(60, dtype=np.uint8)[None].repeat(4, 0), transform, crs)
+    found = polygonize(columns, stats=[Statistics(there, ("mean", "min", "max"))])
+    assert found[["there_mean", "there_min", "there_max"]].abs().to_numpy().min() > 0.99
+
+
 def test_the_same_numbers_in_another_zone_are_another_place(tmp_path):
     labels, values = np.zeros((6, 8), np.uint8), np.full((6, 8), 0.5, np.float32)
     there = raster(values, crs="EPSG:25833", name="dsm")

@@ -186,7 +186,7 @@ class LabelReading:
 
 def _needs_warp(own: Grid, name: str, grid: Grid, image: str) -> bool:
     """Whether labels are to be brought to an image's grid; else they have its pixels."""
-    if own == grid:
+    if own.coincides_with(grid):
         return False
     if own.is_georeferenced and grid.is_georeferenced:
         if grid.gcps:

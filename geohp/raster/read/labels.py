@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import rasterio
 import rasterio.shutil
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.io import MemoryFile
@@ -28,7 +29,7 @@ from geohp.raster.read.opened import check_readable, open_dataset, readable
 from geohp.raster.read.stored_tiles import StoredTiles, known_tiles
 from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 from geohp.raster.read.validity import ValidityPlan, alpha_bands
-from geohp.raster.turns import all_around
+from geohp.raster.turns import SEAM_PX, all_around
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -185,7 +186,7 @@ class LabelRaster:
         Args:
             grid: with a transform. Where either raster has no CRS, both are taken to have the same.
         """
-        if self.grid == grid:
+        if self.grid.coincides_with(grid):
             yield self
             return
         place: dict[str, Any] = {}
@@ -319,7 +320,10 @@ def warped_to(grid: Grid, dataset: Any, name: str, **options: Any) -> Any:
         SceneError: GDAL cannot bring the raster there.
     """
     options = {"crs": grid.crs, "transform": grid.affine, "width": grid.width, "height": grid.height, **options}
-    options["src_crs"] = all_around(options.get("src_crs") or dataset.crs, Grid.of(dataset), grid)
+    own, crs = Grid.of(dataset), options.get("src_crs") or dataset.crs
+    options["src_crs"] = all_around(crs, own, grid)
+    if options["src_crs"] != crs and not own.gcps:
+        options["src_transform"] = own.affine * Affine.translation(-SEAM_PX, 0)
     try:
         if _hides_nodata(dataset):
             dataset, options["add_alpha"] = _with_mask_as_alpha(dataset), False
