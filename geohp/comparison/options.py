@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from geohp.errors import ConfigError
-from geohp.files.checks import RASTERS, check_output, check_suffix
+from geohp.files.checks import RASTERS, check_name, check_output, check_suffix
 from geohp.files.unfinished import is_half_published, may_replace, remove_abandoned_folder
 from geohp.inference.map_options import MapOptions
 from geohp.raster.area_of_interest import area_files
@@ -129,7 +129,9 @@ class ChangeOptions(MapOptions, ChangeProducts):
         if not 0 <= self.min_confidence <= 1:
             problem = f"{{option}}: {self.min_confidence} is no confidence"
             raise ConfigError(problem, "give a number from 0 to 1", option="min_confidence")
-        if self.maps is not None and Path(self.out).resolve() in {Path(self.maps).resolve() / name for name in MAPS}:
+        if self.maps is not None and check_name(self.out).resolve() in {
+            check_name(self.maps).resolve() / name for name in MAPS
+        }:
             raise ConfigError(f"{{option}}: {self.out} is one of these", "give another name or folder", option="maps")
 
     @property

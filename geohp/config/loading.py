@@ -20,6 +20,7 @@ from geohp.config.documents import DocumentError, read_yaml, write_yaml
 from geohp.config.experiment import VARIANTS, Config
 from geohp.credentials import without_credentials
 from geohp.errors import ConfigError
+from geohp.files.reading import failure_reason
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +169,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})", "give a YAML file in UTF-8") from error
+        raise ConfigError(f"{path}: cannot be read ({failure_reason(error)})", "give a YAML file in UTF-8") from error
 
 
 def _override_error(override: str, problem: str) -> ConfigError:

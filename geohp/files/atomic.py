@@ -12,6 +12,7 @@ from pathlib import Path
 
 from geohp.errors import GeohpError, OutputError
 from geohp.files.locks import FolderLock
+from geohp.files.reading import failure_reason
 from geohp.files.unfinished import DRAFT, JOURNAL, clear_folder, is_half_published, moving_line, work_folder
 
 
@@ -29,7 +30,9 @@ def folder_in_progress(folder: Path, *, replace: bool = False) -> Iterator[Path]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: the folder cannot be made ({error})", "choose a writable place") from error
+        raise OutputError(
+            f"{folder}: the folder cannot be made ({failure_reason(error)})", "choose a writable place"
+        ) from error
     lock = FolderLock(work_folder(folder))
     new, old = lock.folder / "new", lock.folder / "old"
     try:
@@ -45,7 +48,9 @@ def folder_in_progress(folder: Path, *, replace: bool = False) -> Iterator[Path]
     except OSError as error:
         if isinstance(error, GeohpError):
             raise
-        raise OutputError(f"{folder}: cannot be written ({error})", "check space and permissions") from error
+        raise OutputError(
+            f"{folder}: cannot be written ({failure_reason(error)})", "check space and permissions"
+        ) from error
     finally:
         with suppress(OSError):
             _restore(folder, old)

@@ -19,6 +19,11 @@ def check_ends(path: str | Path) -> None:
         raise OSError(errno.EINVAL, "a pipe or a device, no file")
 
 
+def failure_reason(error: BaseException) -> str:
+    """Why a file cannot be used, as a library says, or the system without its number and the file's name."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def json_value(content: str | bytes) -> Any:
     """What a JSON document says.
 

@@ -19,6 +19,7 @@ from rasterio.warp import transform_bounds
 
 from geohp.classes import one_spelling
 from geohp.errors import DataError, VectorError
+from geohp.files.reading import failure_reason
 from geohp.raster.grid import Grid, parse_crs
 from geohp.raster.sources.vector_files import (
     VECTOR_FAILURES,
@@ -194,7 +195,7 @@ def _read_layer(
     except DataError:
         raise
     except VECTOR_FAILURES as error:
-        raise DataError(f"{path} cannot be read ({error})", _OTHER_FILE) from error
+        raise DataError(f"{path} cannot be read ({failure_reason(error)})", _OTHER_FILE) from error
 
 
 def choose_layer(path: str | Path, layer: str | None) -> str:

@@ -14,6 +14,7 @@ from geohp.backbones.names import AERIAL
 from geohp.backbones.weight_paths import HUB, RANDOM, check_weight_file
 from geohp.classes import LandCoverClass, class_mistake
 from geohp.errors import ModelError, WeightsError
+from geohp.files.reading import failure_reason
 from geohp.methods.settings import Bounds
 from geohp.model.runs import find_model
 from geohp.options import LARGEST_PATCH_PX
@@ -175,10 +176,11 @@ def read_card(path: str | Path) -> ModelCard:
     """
     path = find_model(path)
     try:
-        with safe_open(path, framework="np") as file:
+        # Of a file that may not be read safetensors says that there is none.
+        with path.open("rb"), safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        problem = f"{path}: not a readable safetensors file ({error})"
+        problem = f"{path}: not a readable safetensors file ({failure_reason(error)})"
         raise ModelError(problem, "train or copy the model again") from error
     if CARD_ENTRY not in metadata:
         raise ModelError(

@@ -20,6 +20,7 @@ from geohp.config.loading import dump_config, load_config, public_config
 from geohp.errors import ChangedError, ConfigError, GeohpError, Note, OutputError
 from geohp.files.checks import check_new_folder
 from geohp.files.locks import FolderLock
+from geohp.files.reading import failure_reason
 from geohp.files.unfinished import clear_folder, remove_drafts
 from geohp.model.runs import CHECKPOINT_NAME, FIGURES_NAME, KMEANS_ENTRY, MODEL_NAME, TENSORBOARD, UNFINISHED
 from geohp.progress import Progress, default_progress
@@ -286,7 +287,7 @@ def _run_folder(folder: Path, *, resumed: bool) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, GeohpError):
             raise OutputError(
-                f"{folder}: the run cannot be written ({error})", "check space and permissions"
+                f"{folder}: the run cannot be written ({failure_reason(error)})", "check space and permissions"
             ) from error
         raise
     lock.release()

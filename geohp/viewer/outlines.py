@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from geohp.errors import DataError, GeohpError
 from geohp.files.plain_names import plain_name
-from geohp.files.reading import json_value
+from geohp.files.reading import failure_reason, json_value
 from geohp.legend.features import check_crs, choose_layer, extent_in, known_crs, on_grid
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster
@@ -97,7 +97,9 @@ def read_outlines(
     except GeohpError:
         raise
     except VECTOR_FAILURES as error:
-        raise DataError(f"{path} cannot be read as a file of polygons ({error})", "mend it or give another") from error
+        raise DataError(
+            f"{path} cannot be read as a file of polygons ({failure_reason(error)})", "mend it or give another"
+        ) from error
     if not len(outlines.polygons):
         raise DataError(f"{path} has no polygons on {labels.name}", "give those that were made of it")
     return outlines

@@ -17,6 +17,7 @@ from rasterio.crs import CRS
 import geohp
 from geohp.classes import LandCoverClass, classes_from_json
 from geohp.comparison import picture
+from geohp.comparison.options import ChangeOptions
 from geohp.comparison.transitions import NODATA, Transitions
 from geohp.errors import ConfigError, OutputError, SceneError, VectorError
 from geohp.files.unfinished import work_folder
@@ -493,6 +494,13 @@ def test_the_style_has_only_the_transitions_that_there_are(dates, tmp_path):
     with pytest.raises(OutputError, match=r"change\.qml"):
         geohp.change(*dates, tmp_path / "change.tif", qml=True)
     assert not (tmp_path / "change.tif").exists()
+
+
+def test_links_without_end_are_no_folder_for_maps(tmp_path):
+    (tmp_path / "round").symlink_to("round")
+    for links in ({"maps": tmp_path / "round"}, {"out": tmp_path / "round" / "c.tif", "maps": tmp_path}):
+        with pytest.raises(OutputError, match=r"leads nowhere|symbolic links"):
+            ChangeOptions(**{"out": tmp_path / "c.tif", **links})
 
 
 def test_killed_at_its_very_end_it_leaves_no_maps(dates, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from geohp.config.loading import read_text
 from geohp.data.benchmarks.folders import read_list
 from geohp.errors import GeohpError
 from geohp.legend.file import Legend
@@ -33,3 +34,12 @@ def test_a_pipe_is_no_vector_file(tmp_path: Path) -> None:
     assert layers_with_geometry(pipe) is None
     with pytest.raises(OSError, match="a pipe or a device"):
         read_layer(pipe, None)
+
+
+@pytest.mark.parametrize("read", [read_text, Legend.read, load_json, read_list])
+def test_what_the_system_says_of_a_file_is_told_without_its_number(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    with pytest.raises(GeohpError, match=r"Is a directory") as caught:
+        read(tmp_path)
+    assert "Errno" not in str(caught.value)

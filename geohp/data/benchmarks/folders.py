@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from geohp.errors import DataError, OutputError
 from geohp.files.atomic import atomic_write, write_failure
-from geohp.files.reading import json_value, read_text
+from geohp.files.reading import failure_reason, json_value, read_text
 from geohp.files.unfinished import remove_drafts
 
 MANIFEST = "geohp-prepared.json"
@@ -47,7 +47,9 @@ def read_list(path: Path) -> list[str]:
         remedy = f"lists there are {shortened(lists, 8)}" if lists else "there are no lists"
         raise DataError(f"{path}: there is no such list", remedy) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of ids ({error})", "fetch it again") from error
+        raise DataError(
+            f"{path}: cannot be read as a list of ids ({failure_reason(error)})", "fetch it again"
+        ) from error
     if not ids:
         raise DataError(f"{path}: is empty", "fetch it again")
     twice, times = Counter(ids).most_common(1)[0]
@@ -143,7 +145,9 @@ def _read(folder: Path) -> dict[str, object]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error})", "prepare the data anew in an empty folder") from error
+        raise DataError(
+            f"{path}: cannot be read ({failure_reason(error)})", "prepare the data anew in an empty folder"
+        ) from error
     if not isinstance(document, dict) or not document:
         raise DataError(f"{path}: is no description of prepared data", "prepare the data anew in an empty folder")
     return document

@@ -13,6 +13,7 @@ from geohp.classes import NODATA_LABEL
 from geohp.data.base import ImageSet, Item
 from geohp.data.benchmarks.framing import CROPS, SMALLEST_PX, five_boxes, framed
 from geohp.errors import DataError
+from geohp.files.reading import failure_reason
 
 # What Pillow raises on files that are not images, are cut short, or pretend to be gigantic.
 _UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -183,4 +184,4 @@ def _loaded(path: str) -> Image.Image:
     except FileNotFoundError as error:
         raise DataError(f"{path}: is not there any more", "restore it") from error
     except _UNREADABLE as error:
-        raise DataError(f"{path}: cannot be decoded ({error})", "fetch it again") from error
+        raise DataError(f"{path}: cannot be decoded ({failure_reason(error)})", "fetch it again") from error

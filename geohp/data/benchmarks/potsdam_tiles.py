@@ -24,6 +24,7 @@ from geohp.classes import NODATA_LABEL
 from geohp.data.benchmarks.folders import shortened
 from geohp.data.open_files import OpenFiles
 from geohp.errors import DataError
+from geohp.files.reading import failure_reason
 from geohp.raster.block import Block
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, open_raster
 
@@ -98,7 +99,7 @@ class Tiles:
             with zipfile.ZipFile(archive) as opened:
                 members = opened.infolist()
         except (OSError, zipfile.BadZipFile) as error:
-            self.problems.append(f"{archive} is no sound archive ({error}), fetch it again")
+            self.problems.append(f"{archive} is no sound archive ({failure_reason(error)}), fetch it again")
             return []
         inner = [member.filename for member in members if _ARCHIVE.search(member.filename)]
         if inner:

@@ -20,6 +20,7 @@ from geohp.data.orthophotos.footprints import Footprint, outline, read_footprint
 from geohp.errors import DataError, SceneError
 from geohp.files.checks import expand_home
 from geohp.files.plain_names import plain_name
+from geohp.files.reading import failure_reason
 from geohp.raster.read.labels import opened_raster
 from geohp.raster.read.unchanged import UnchangedFiles
 from geohp.raster.sources.paths import IMAGE_SUFFIXES, is_remote, list_files
@@ -232,7 +233,7 @@ def _bounds(vector: str, layer: str | None) -> geopandas.GeoSeries:
             _, bounds = pyogrio.read_bounds(name, layer=layer)
         crs = layer_info(vector, layer)["crs"]
     except VECTOR_FAILURES as error:
-        raise DataError(f"{vector} cannot be read ({error})", "mend it or give other labels") from error
+        raise DataError(f"{vector} cannot be read ({failure_reason(error)})", "mend it or give other labels") from error
     boxes = shapely.box(*bounds[:, np.isfinite(bounds).all(axis=0)])
     if crs is None:
         raise DataError(f"{vector} has no coordinate reference system, but the images have one", "assign it first")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geohp.errors import DataError
+from geohp.files.reading import failure_reason
 from geohp.legend.features import check_crs, extent_in, known_crs
 from geohp.legend.references import Reference, open_reference
 from geohp.raster.block import Block
@@ -126,4 +127,4 @@ def _read(path: str, layer: str | None, pixels: LabelRaster) -> geopandas.GeoDat
     except DataError:
         raise
     except VECTOR_FAILURES as error:
-        raise DataError(f"{path}: cannot be read ({error})", "mend it or give another file") from error
+        raise DataError(f"{path}: cannot be read ({failure_reason(error)})", "mend it or give another file") from error

@@ -13,7 +13,7 @@ import geopandas
 import shapely
 
 from geohp.errors import GeohpError, SourceError
-from geohp.files.reading import json_value, read_text
+from geohp.files.reading import failure_reason, json_value, read_text
 from geohp.raster.sources.paths import IMAGE_SUFFIXES, is_remote, resolve_href
 from geohp.raster.sources.vector_files import layers_with_geometry, read_vectors
 
@@ -80,7 +80,7 @@ def load_json(path: Path) -> Any:
     try:
         return json_value(read_text(path))
     except (OSError, ValueError) as error:
-        raise SourceError(f"{path} is no readable JSON ({error})", "export it again") from error
+        raise SourceError(f"{path} is no readable JSON ({failure_reason(error)})", "export it again") from error
 
 
 def is_stac(document: Any, *, collections: bool = False) -> bool:

@@ -15,7 +15,7 @@ from shapely.errors import ShapelyError
 
 from geohp.errors import SourceError
 from geohp.files.plain_names import plain_name
-from geohp.files.reading import check_ends
+from geohp.files.reading import check_ends, failure_reason
 
 VECTOR_FAILURES = (OSError, RuntimeError, ValueError, ShapelyError)  # pyogrio's and pyarrow's derive from the first
 _LARGEST = 1e15  # coordinates: millimetres to Neptune; geometry overflows with much larger ones
@@ -114,4 +114,4 @@ def read_vectors(path: Path, layer: str | None = None, *, option: str | None = N
         return read_layer(path, layer or (layers[0] if layers else None))
     except VECTOR_FAILURES as error:
         remedy = "mend it or name the images" if option is None else "give a file of polygons that GDAL reads"
-        raise SourceError(f"{path} cannot be read as a vector file ({error})", remedy) from error
+        raise SourceError(f"{path} cannot be read as a vector file ({failure_reason(error)})", remedy) from error
