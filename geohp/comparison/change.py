@@ -22,7 +22,6 @@ from geohp.comparison.reading import DatePair, TrustedChange, open_pair
 from geohp.comparison.transitions import NODATA, Transitions
 from geohp.credentials import without_credentials
 from geohp.files.atomic import write_bytes, write_text
-from geohp.files.state import file_state
 from geohp.inference.extent import read_area
 from geohp.options import keywords
 from geohp.raster.area_of_interest import asked_area
@@ -31,6 +30,7 @@ from geohp.raster.grid import parse_crs
 from geohp.raster.read.inputs import file_input
 from geohp.raster.write.layer import Layer
 from geohp.raster.write.resumable import ResumableRasterWriter
+from geohp.raster.write.resume_identity import file_states
 from geohp.style import write_styles
 from geohp.vector.measures import PixelAreas, measure_columns
 from geohp.vector.survey import Survey, survey
@@ -161,7 +161,7 @@ class _Comparison:
         """The transitions, and how much there is of each; stopped within the ``with`` block, it can be gone on with."""
         out, blocks = self.options.paths["out"], surveyed.blocks.blocks
         counter = Counter(pair.grid, pair.transitions)
-        layer, identity = self._layer(shown, pair.transitions), self._identity()
+        layer, identity = self._layer(shown, pair.transitions), self._identity(pair)
         pair.check_unchanged()  # or the identity would be of other files than the survey
         with ResumableRasterWriter.open(
             {out: layer},
@@ -207,14 +207,13 @@ class _Comparison:
             overviews="mode",
         )
 
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self, pair: DatePair) -> dict[str, Any]:
         """What unfinished work must agree in to be gone on with."""
         options, dates = self.options, self.dates
         area = asked_area(options)
-        files = [file for date in (dates.old, dates.new) for file in (date.labels, date.confidence) if file is not None]
         return {
             "inputs": [without_credentials(date.name) for date in (dates.old, dates.new)],
-            "input files": [[without_credentials(str(file)), *(file_state(Path(file)) or [])] for file in files],
+            "input files": file_states(pair.files),
             "confidence": options.min_confidence,
             "smallest area": options.min_area_m2,
             "crop": options.crop,

@@ -19,6 +19,7 @@ from geohp.raster.block import BLOCK_PX, Block, BlockGrid
 from geohp.raster.grid import Grid
 from geohp.raster.read.labels import LabelRaster, complete_classes, open_labels, opened_raster, warped_to
 from geohp.raster.read.quantities import QuantityRaster
+from geohp.raster.read.unchanged import UnchangedFiles
 
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -60,6 +61,11 @@ class DatePair:
         self.transitions = Transitions(complete_classes(known, np.array(sorted(self._occurring()), np.int64)))
         self._known = np.zeros(256, bool)
         self._known[[255, *(entry.id for entry in self.transitions.classes)]] = True
+
+    @property
+    def files(self) -> list[str]:
+        """All that is read."""
+        return [file for raster in (*self._labels, *self._sure) for file in raster.unchanged.states]
 
     def check_unchanged(self) -> None:
         """Make sure that what is read is still what was opened.
@@ -155,7 +161,9 @@ def _quantity(date: DateMap, grid: Grid) -> Iterator[QuantityRaster]:
             add_alpha=nodata is None,
             **_places(Grid.of(dataset), grid),
         ) as warped:
-            yield QuantityRaster(warped, name)
+            quantity = QuantityRaster(warped, name)
+            quantity.unchanged = UnchangedFiles(name, dataset.files)  # GDAL names those of the warped one alone
+            yield quantity
 
 
 def _places(own: Grid, grid: Grid) -> dict[str, Any]:

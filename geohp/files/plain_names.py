@@ -12,6 +12,26 @@ from pathlib import Path
 _MISREAD = re.compile(r"[!?;\t\r\n]|^[\0- ]")
 """What pyogrio (as of 0.12) takes for an archive, a query or a parameter, or leaves out."""
 
+_IN_ARCHIVE = re.compile(r"((?:/vsi(?:zip|tar|gzip|7z|rar)/)+\{?)(.+)")
+"""What GDAL calls a file in an archive."""
+
+
+def split_archive(name: str) -> tuple[str, Path, str] | None:
+    """What GDAL calls a file in a local archive, such as ``/vsizip/a.zip/scene.tif``, cut before the archive and after.
+
+    Returns:
+        ``None`` of any other name.
+    """
+    match = _IN_ARCHIVE.fullmatch(name)
+    if match is None:
+        return None
+    begin, rest = match.groups()
+    for end in re.finditer(r"[/}]|$", rest):
+        archive = Path(rest[: end.start()])
+        if archive.is_file():
+            return begin, archive, rest[end.start() :]
+    return None
+
 
 @contextmanager
 def plain_name(path: str | Path) -> Iterator[str | Path]:

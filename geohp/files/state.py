@@ -6,20 +6,26 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from geohp.files.plain_names import split_archive
+
 _PIECES, _PIECE_BYTES = 16, 4096
 _MOST_FILES = 64
 
 
-def file_state(path: Path) -> list[int] | None:
+def file_state(path: str | Path) -> list[int] | None:
     """What tells a file from another of its name, also after both were moved: its size and the time of its change.
+
+    Args:
+        path: the file; of one in an archive, by GDAL's name for it, the archive's state is told.
 
     Returns:
         ``None`` where there is no such file.
     """
     try:
-        status = path.stat()
+        status = Path(path).stat()
     except OSError:
-        return None
+        parts = split_archive(str(path))
+        return None if parts is None else file_state(parts[1])
     return [status.st_size, status.st_mtime_ns]
 
 

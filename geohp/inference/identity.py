@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
 from geohp.credentials import without_credentials
-from geohp.files.state import content_digest, file_state
+from geohp.files.state import content_digest
 from geohp.inference.engine.settings import EngineSettings
 from geohp.inference.extent import Extent
 from geohp.model.digest import model_sha256
 from geohp.model.network import LandCoverModel
 from geohp.raster.read.scene import Scene
 from geohp.raster.sources.paths import scene_name
+from geohp.raster.write.resume_identity import SIDE_FILE, file_states
 from geohp.version import __version__
-
-_SIDE_FILE = ".aux.xml"
 
 # Unfinished work, and folders of maps, know these settings by the names that they once had.
 _STORED_AS = {"tta": "augment", "cluster_to_class": "members", "input_scale": "zoom"}
@@ -49,37 +44,5 @@ def run_identity(
 
 def scene_tags(scene: Scene) -> dict[str, str]:
     """What rasters say of the scene that they are of: its name, and where it is in files, a digest of these."""
-    files = [Path(name) for name in scene.files if not name.endswith(_SIDE_FILE) and Path(name).is_file()]
+    files = [Path(name) for name in scene.files if not name.endswith(SIDE_FILE) and Path(name).is_file()]
     return {"GEOHP_SCENE": scene_name(scene.path)} | ({"GEOHP_SCENE_DIGEST": content_digest(files)} if files else {})
-
-
-def file_states(names: Iterable[str]) -> list[list[Any]]:
-    """What tells the files of a raster from others of their names."""
-    states = (_side_file(Path(name)) if name.endswith(_SIDE_FILE) else _file(name) for name in names)
-    return [state for state in states if state is not None]
-
-
-def _file(name: str) -> list[Any]:
-    path = Path(name)
-    state = file_state(path) if path.is_file() else None
-    return [without_credentials(name)] if state is None else [str(path.resolve()), *state]
-
-
-def _side_file(path: Path) -> list[Any] | None:
-    """What GDAL keeps beside a raster, but for statistics, which QGIS writes there when it shows the raster.
-
-    Georeference, nodata values and the like count; ``None`` where there is nothing of that kind.
-    """
-    try:
-        root = ElementTree.fromstring(path.read_bytes())
-    except (OSError, ElementTree.ParseError):
-        return _file(str(path))
-    for parent in reversed(list(root.iter())):  # from the leaves up
-        for child in list(parent):
-            is_statistic = child.tag == "Histograms" or child.get("key", "").startswith("STATISTICS_")
-            if is_statistic or (child.tag in ("Metadata", "PAMRasterBand") and not len(child)):
-                parent.remove(child)
-    if not len(root):
-        return None
-    text = ElementTree.canonicalize(ElementTree.tostring(root, encoding="unicode"), strip_text=True)
-    return [str(path.resolve()), hashlib.sha256(text.encode()).hexdigest()]

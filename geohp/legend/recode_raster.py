@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 
 from geohp.classes import NODATA_LABEL
 from geohp.files.checks import RASTERS, check_output, check_suffix, refuse_parts
-from geohp.files.state import file_state
 from geohp.files.unfinished import may_replace
 from geohp.legend.file import Legend, LegendSource
 from geohp.legend.recoded_labels import RecodedLabels
@@ -20,6 +20,7 @@ from geohp.raster.read.inputs import file_input
 from geohp.raster.read.labels import RECODED_TAG, LabelRaster, open_labels, opened_raster
 from geohp.raster.write.layer import Layer, label_layer
 from geohp.raster.write.resumable import ResumableRasterWriter
+from geohp.raster.write.resume_identity import file_states
 from geohp.style import write_styles
 from geohp.version import __version__
 
@@ -80,7 +81,7 @@ def recode_file(
             recoded.read(block)
             progress("recoding", number + 1, 2 * len(blocks))
         layer = _layer(labels, recoded)
-        identity = _identity(labels, legend, block_px)
+        identity = _identity(labels, raster.unchanged.states, legend, block_px)
         raster.unchanged.check()  # or the identity would be of another file than the classes
         with ResumableRasterWriter.open({out: layer}, raster.grid, identity, also=styles, overwrite=overwrite) as work:
             for number, block in enumerate(blocks):
@@ -112,12 +113,12 @@ def _layer(labels: str | Path, recoded: LabelRaster) -> Layer:
     return replace(layer, band_descriptions=(description,), band_tags={**band_tags, **layer.band_tags})
 
 
-def _identity(labels: str | Path, legend: Legend, block_px: int) -> dict[str, Any]:
+def _identity(labels: str | Path, files: Iterable[str], legend: Legend, block_px: int) -> dict[str, Any]:
     """What unfinished work must agree in to be gone on with; a changed file is noticed by its size and time."""
     path = Path(labels)
     return {
         "input": str(path.resolve()) if path.is_file() else str(labels),
-        "input file": file_state(path) if path.is_file() else [],
+        "input files": file_states(files),
         "legend": sorted(legend.labels.items()),
         "block": block_px,
         "geohp": __version__,

@@ -417,6 +417,22 @@ def test_maps_that_change_while_they_are_read_give_no_comparison(dates, tmp_path
             geohp.change(dates[0], moved, tmp_path / "c.tif", confidence=sure, min_confidence=0.5)
 
 
+@pytest.mark.parametrize("shift", [0, 3])
+def test_files_behind_a_virtual_map_that_change_give_no_comparison(dates, tmp_path, shift):
+    """While it is read, and before an interrupted comparison goes on; on the old date's grid and on another."""
+    source = write(tmp_path / "source.tif", read(dates[1]), transform=PLACE @ Affine.translation(shift, 0))
+    rasterio.shutil.copy(source, tmp_path / "new.vrt", driver="VRT")
+
+    def change(stage, done, total, detail=""):
+        if done == 2:
+            source.write_bytes(source.read_bytes() + b"more")
+
+    with pytest.raises(SceneError, match="has changed while it was read"):
+        geohp.change(dates[0], tmp_path / "new.vrt", tmp_path / "c.tif", progress=change)
+    with pytest.raises(OutputError, match="unfinished work with another input files"):
+        geohp.change(dates[0], tmp_path / "new.vrt", tmp_path / "c.tif")
+
+
 def test_numbers_of_transitions_tell_both_classes():
     few = Transitions(CLASSES)
     assert few.codes(np.uint8([1, 3]), np.uint8([3, 0])).tolist() == [103, 300]

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -545,6 +546,21 @@ def test_colour_tables_are_read_as_colours_by_workers_too(tmp_path):
     with open_scene(path) as here, SharedScene.of(here).open() as there:
         for a, b in zip(here.read(0, 0, 8, 8), there.read(0, 0, 8, 8), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["/vsizip/a.zip/in/scene.tif", "/vsizip/{a.zip}/in/scene.tif"])
+def test_a_scene_in_an_archive_is_found_from_any_folder(tmp_path, write_scene, three_fields, monkeypatch, name):
+    (tmp_path / "elsewhere").mkdir()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(write_scene(three_fields), "in/scene.tif")
+    monkeypatch.chdir(tmp_path)
+    with open_scene(name) as here:
+        shared = SharedScene.of(here)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    shared.open().close()
+    (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes() + b"more")
+    with pytest.raises(SceneError, match="is another file on worker"):
+        shared.open()
 
 
 def test_nobody_answers(monkeypatch):

@@ -1,9 +1,12 @@
 """Which files of a scene must be the same for unfinished work to be gone on with."""
 
+import os
+import zipfile
+
 import pytest
 import rasterio
 
-from geohp.inference.identity import file_states
+from geohp.raster.write.resume_identity import file_states
 
 STATISTICS = """
   <PAMRasterBand band="1">
@@ -47,6 +50,16 @@ def test_what_the_map_depends_on_counts(scene):
         _states(scene, '<PAMRasterBand band="1"><NoDataValue>0</NoDataValue></PAMRasterBand>'),
     ]
     assert all(states.count(state) == 1 for state in states)
+
+
+def test_an_archive_that_the_scene_lies_in_counts(scene):
+    archive = scene.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.write(scene, "scene.tif")
+    with rasterio.open(f"/vsizip/{archive}/scene.tif") as dataset:
+        before = file_states(dataset.files)
+        os.utime(archive, ns=(1, 1))
+        assert file_states(dataset.files) != before
 
 
 def test_a_damaged_side_file_counts_as_it_is(scene):

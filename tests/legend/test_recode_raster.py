@@ -248,15 +248,15 @@ def test_a_style_that_exists_is_refused_before_any_work(tmp_path):
 def test_work_goes_on_from_wherever_the_raster_is_named_and_only_if_it_is_the_same(tmp_path, monkeypatch):
     labels = write(tmp_path / "labels.tif", np.array([[0, 1, 2]], np.uint8))
     legend, other = Legend.named({0: "ice", 1: "ice"}), Legend.named({0: "ice"})
-    identity = recode_raster._identity(labels, legend, 256)
+    identity = recode_raster._identity(labels, [str(labels)], legend, 256)
     monkeypatch.chdir(tmp_path)
-    assert recode_raster._identity("labels.tif", legend, 256) == identity
-    assert recode_raster._identity(labels, other, 256) != identity
-    assert recode_raster._identity(labels, legend, 512) != identity
+    assert recode_raster._identity("labels.tif", ["labels.tif"], legend, 256) == identity
+    assert recode_raster._identity(labels, [str(labels)], other, 256) != identity
+    assert recode_raster._identity(labels, [str(labels)], legend, 512) != identity
     write(labels, np.array([[0, 1, 2, 3]], np.uint8))
-    assert recode_raster._identity(labels, legend, 256) != identity
-    address = recode_raster._identity("https://example.org/labels.tif", legend, 256)
-    assert (address["input"], address["input file"]) == ("https://example.org/labels.tif", [])
+    assert recode_raster._identity(labels, [str(labels)], legend, 256) != identity
+    address = recode_raster._identity("https://example.org/labels.tif", ["https://example.org/labels.tif"], legend, 256)
+    assert address["input files"] == [["https://example.org/labels.tif"]]
 
 
 def test_a_band_without_a_description_gets_one(tmp_path):

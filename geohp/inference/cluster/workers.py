@@ -20,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from geohp.errors import ClusterError, GeohpError, ModelError, OutputError, SceneError
+from geohp.files.plain_names import split_archive
+from geohp.files.state import file_state
 from geohp.inference.engine.pipeline import label_blocks
 from geohp.inference.engine.reading import NodataOnErrorScene
 from geohp.inference.engine.settings import EngineSettings
@@ -47,7 +49,7 @@ class SharedScene:
     """A scene as any process can open it, measured nowhere but where the run began.
 
     Attributes:
-        path: absolute where it is a file.
+        path: absolute where it is a file, or in an archive that is one.
         is_file: rather than something else that GDAL opens.
         bands: as asked for.
         scaling: settled.
@@ -71,6 +73,9 @@ class SharedScene:
             raise SceneError(f"{scene.path} lies in memory, where no worker can read it", "write it to a file first")
         path = Path(scene.path)
         name = str(path.absolute()) if path.exists() else scene.path
+        if (parts := split_archive(scene.path)) is not None:
+            begin, archive, rest = parts
+            name = f"{begin}{archive.absolute()}{rest}"
         return cls(name, path.exists(), scene.band_request, scene.scaling, _size(scene))
 
     def open(self) -> Scene:
@@ -262,8 +267,8 @@ def _load(spec: TaskSpec) -> LandCoverModel:
 
 
 def _size(scene: Scene) -> tuple[int, ...]:
-    files = (Path(name) for name in scene.files)
-    return (scene.height, scene.width, *(path.stat().st_size for path in files if path.is_file()))
+    states = map(file_state, scene.files)
+    return (scene.height, scene.width, *(state[0] for state in states if state is not None))
 
 
 def wait_until(condition: Callable[[], bool], patience_s: float = _PATIENCE_S) -> bool:

@@ -205,7 +205,9 @@ class LabelRaster:
             add_alpha=declared is None and not self._validity.alphas,
             **place,
         ) as warped:
-            yield LabelRaster(warped, self.name, default_nodata=self._default_nodata)
+            raster = LabelRaster(warped, self.name, default_nodata=self._default_nodata)
+            raster.unchanged = self.unchanged  # GDAL names no files behind a virtual raster that is warped
+            yield raster
 
 
 @contextmanager

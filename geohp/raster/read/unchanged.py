@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from geohp.errors import ChangedError, DataError, SceneError
 from geohp.files.state import file_state
@@ -15,7 +14,7 @@ class UnchangedFiles:
 
     Args:
         name: of the raster, in messages.
-        files: that it consists of; what is no local file is passed over.
+        files: that it consists of; what is no local file, and lies in none, is passed over.
 
     Attributes:
         states: of each file, see :func:`geohp.files.state.file_state`.
@@ -23,7 +22,7 @@ class UnchangedFiles:
 
     def __init__(self, name: str, files: Iterable[str]) -> None:
         self._name = name
-        self.states: Mapping[str, list[int] | None] = {path: file_state(Path(path)) for path in files}
+        self.states: Mapping[str, list[int] | None] = {path: file_state(path) for path in files}
 
     @classmethod
     def joined(cls, name: str, parts: Iterable[UnchangedFiles]) -> UnchangedFiles:
@@ -46,7 +45,7 @@ class UnchangedFiles:
             ChangedError: one has changed, or is gone.
         """
         for path in self.states if files is None else files:
-            if path in self.states and file_state(Path(path)) != self.states[path]:
+            if path in self.states and file_state(path) != self.states[path]:
                 raise self._changed(path)
 
     @contextmanager
@@ -62,7 +61,7 @@ class UnchangedFiles:
             yield
         except (DataError, SceneError) as error:
             for path, state in self.states.items():
-                if not isinstance(error, ChangedError) and file_state(Path(path)) not in (None, state):
+                if not isinstance(error, ChangedError) and file_state(path) not in (None, state):
                     raise self._changed(path) from error
             raise
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+from geohp.credentials import without_credentials
 from geohp.files.reading import json_value
+from geohp.files.state import file_state
 from geohp.files.unfinished import name_beside
 from geohp.raster.grid import Grid
 from geohp.raster.write.layer import Layer
 
 NAME = "identity.json"
+SIDE_FILE = ".aux.xml"
+"""What the files end with that GDAL keeps beside rasters."""
+
 _FORMAT = 1
 _SHOWN_CHARACTERS = 60
 
@@ -42,6 +49,38 @@ def describe(identity: Mapping[str, Any], outputs: Mapping[Path, Layer], grid: G
     }
     plain: dict[str, Any] = json.loads(json.dumps(described, default=_plain))
     return plain
+
+
+def file_states(names: Iterable[str]) -> list[list[Any]]:
+    """What tells the files of a raster from others of their names."""
+    states = (_side_file(Path(name)) if name.endswith(SIDE_FILE) else _file(name) for name in names)
+    return [state for state in states if state is not None]
+
+
+def _file(name: str) -> list[Any]:
+    path = Path(name)
+    state = None if path.is_dir() else file_state(name)
+    return [str(path.resolve()) if path.exists() else without_credentials(name), *(state or ())]
+
+
+def _side_file(path: Path) -> list[Any] | None:
+    """What GDAL keeps beside a raster, but for statistics, which QGIS writes there when it shows the raster.
+
+    Georeference, nodata values and the like count; ``None`` where there is nothing of that kind.
+    """
+    try:
+        root = ElementTree.fromstring(path.read_bytes())
+    except (OSError, ElementTree.ParseError):
+        return _file(str(path))
+    for parent in reversed(list(root.iter())):  # from the leaves up
+        for child in list(parent):
+            is_statistic = child.tag == "Histograms" or child.get("key", "").startswith("STATISTICS_")
+            if is_statistic or (child.tag in ("Metadata", "PAMRasterBand") and not len(child)):
+                parent.remove(child)
+    if not len(root):
+        return None
+    text = ElementTree.canonicalize(ElementTree.tostring(root, encoding="unicode"), strip_text=True)
+    return [str(path.resolve()), hashlib.sha256(text.encode()).hexdigest()]
 
 
 def read_identity(folder: Path) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from geohp.errors import ChangedError, DataError, OutputError, SceneError
+from geohp.files.state import file_state
 from geohp.raster.read.unchanged import UnchangedFiles
 
 
@@ -51,6 +52,17 @@ def test_joined_the_first_look_at_a_file_counts(files):
         joined.check()
     joined.check(files[1:])
     UnchangedFiles.joined("both", [after, before]).check()
+
+
+def test_an_archive_is_watched_for_what_lies_in_it(files, tmp_path):
+    names = [f"/vsizip/{files[0]}/in/scene.tif", f"/vsitar/{{{files[1]}}}/scene.tif", f"/vsigzip//vsizip/{files[2]}"]
+    unchanged = UnchangedFiles("a scene", names)
+    unchanged.check()
+    for file, name in zip(files, names, strict=True):
+        overwrite(file)
+        with pytest.raises(ChangedError, match="a scene has changed"):
+            unchanged.check([name])
+    assert file_state("/vsizip/nowhere.zip/scene.tif") is None
 
 
 def test_what_is_no_local_file_is_passed_over(files):
