@@ -65,7 +65,11 @@ class DatePair:
     @property
     def files(self) -> list[str]:
         """All that is read."""
-        return [file for raster in (*self._labels, *self._sure) for file in raster.unchanged.states]
+        return [file for unchanged in self._unchanged for file in unchanged.states]
+
+    @property
+    def _unchanged(self) -> list[UnchangedFiles]:
+        return [*(raster.unchanged for raster in self._labels), *(raster.unchanged for raster in self._sure)]
 
     def check_unchanged(self) -> None:
         """Make sure that what is read is still what was opened.
@@ -73,7 +77,7 @@ class DatePair:
         Raises:
             SceneError: it is not.
         """
-        for files in (*(raster.unchanged for raster in self._labels), *(raster.unchanged for raster in self._sure)):
+        for files in self._unchanged:
             files.check()
 
     def read(self, block: Block) -> Compared:
