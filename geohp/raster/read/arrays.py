@@ -21,6 +21,9 @@ from geohp.raster.grid import is_upright
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
+STORED = "GEOHP"
+"""Namespace of tags by which a raster made of an array says how its file stores the values: NBITS, as GDAL has it."""
+
 ATTRIBUTES = "GEOHP_"
 """What the attributes that say how a label map was made begin with."""
 
@@ -85,6 +88,9 @@ def to_memory_file(array: DataArray, name: str, *, pixels: bool = True) -> Memor
             bands = _described(array, source.encoding)
             for number, text in enumerate(bands.names, start=1):
                 dataset.set_band_description(number, text)
+            for number, bits in enumerate(bands.bits, start=1):
+                if bits is not None:
+                    dataset.update_tags(number, ns=STORED, NBITS=bits)
             if {*bands.shown} != {ColorInterp.undefined}:
                 dataset.colorinterp = bands.shown
             dataset.update_tags(**{tag: str(text) for tag, text in array.attrs.items() if _is_tag(tag)})
@@ -307,10 +313,11 @@ def bands_first(array: Any, name: str) -> Any:
 
 
 class _Bands(NamedTuple):
-    """What is known of the bands of an array: their names, none at all or one each, and what each shows."""
+    """What is known of the bands of an array: their names, none at all or one each, what each shows, and its bits."""
 
     names: list[str]
     shown: list[ColorInterp]
+    bits: list[str | None]
 
 
 def _described(array: Any, encoding: Mapping[Any, Any]) -> _Bands:
@@ -329,12 +336,14 @@ def _described(array: Any, encoding: Mapping[Any, Any]) -> _Bands:
                 shown = [dataset.colorinterp[number - 1] for number in chosen]
                 if names == [text or "" for text in dataset.descriptions]:
                     names = [names[number - 1] for number in chosen]
+                bits = [dataset.tags(number, ns="IMAGE_STRUCTURE").get("NBITS") for number in chosen]
                 if chosen != every:
                     shown = [meaning if meaning == ColorInterp.alpha else undefined for meaning in shown]
-                return _Bands(names if len(names) == len(array) else [], shown)
+                return _Bands(names if len(names) == len(array) else [], shown, bits)
     names = names if len(names) == len(array) else []
     alphas = [array.dtype.kind == "u" and name.strip().casefold() == "alpha" for name in names]
-    return _Bands(names, [ColorInterp.alpha if alpha else undefined for alpha in alphas] or [undefined] * len(array))
+    shown = [ColorInterp.alpha if alpha else undefined for alpha in alphas] or [undefined] * len(array)
+    return _Bands(names, shown, [])
 
 
 def _numbers(array: Any) -> list[int]:

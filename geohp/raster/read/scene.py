@@ -19,7 +19,7 @@ from geohp.errors import ReadError, SceneError
 from geohp.raster.block import Block, BlockGrid, check_size
 from geohp.raster.gdal import FAILURES, gdal_env, gdal_message, numpy_dtype, open_env, open_raster
 from geohp.raster.grid import Grid
-from geohp.raster.read.arrays import packed_dtype, to_memory_file
+from geohp.raster.read.arrays import STORED, packed_dtype, to_memory_file
 from geohp.raster.read.bands import BandRequest, BandSelection, BandTable, band_list, select_bands
 from geohp.raster.read.opened import check_readable, open_dataset, readable
 from geohp.raster.read.scaling import Scaling, StoredType, parse_rule, resolve_scaling
@@ -110,6 +110,8 @@ class Scene:
             self.band_request = band_list(bands)
             self.bands = selection.numbers
             self._palette = _palette(dataset, selection, path)
+            of_array = {number: _bits(dataset, number, STORED) for number in selection.numbers}
+            self._array_bits = {number: bits for number, bits in of_array.items() if bits is not None}
             distinct = list(dict.fromkeys(selection.numbers))
             self._distinct = distinct
             self._plan = ValidityPlan.of(dataset, distinct)
@@ -306,10 +308,11 @@ class Scene:
                 )
             return scaling
         rule = parse_rule(scaling)
-        if self._packed is not None and rule.kind in ("auto", "type"):
-            highest = self.sample().max(initial=0)
-            if not 1 < highest <= np.iinfo(self._packed).max:
-                self._packed = None  # the values were changed in place after they had been read
+        if rule.kind in ("auto", "type") and (self._packed is not None or self._array_bits):
+            highest = self.sample().max(initial=0)  # the values may have been changed in place after they had been read
+            if self._packed is not None and not 1 < highest <= np.iinfo(self._packed).max:
+                self._packed = None
+            self._array_bits = {number: bits for number, bits in self._array_bits.items() if highest < 2**bits}
         return resolve_scaling(rule, self.stored_types, self.sample, self.path)
 
     @property
@@ -329,9 +332,11 @@ class Scene:
         """What each channel stores; of a colour table, its colours; of floats read from integers, those."""
         if self._palette is not None:
             return (StoredType(self._palette.dtype),) * len(self.bands)
-        if self._packed is not None:
-            return (StoredType(self._packed),) * len(self.bands)
-        return tuple(_stored_type(self._dataset, number) for number in self.bands)
+        types = (_stored_type(self._dataset, number) for number in self.bands)
+        return tuple(
+            StoredType(known.dtype if self._packed is None else self._packed, self._array_bits.get(number, known.bits))
+            for number, known in zip(self.bands, types, strict=True)
+        )
 
     def sample(self, px: int = _SAMPLE_PX) -> NDArray[Any]:
         """Stored values ``(channels, n)`` of valid pixels spread over the scene.
@@ -421,5 +426,9 @@ def _palette(dataset: Any, selection: BandSelection, path: str) -> NDArray[np.ui
 
 
 def _stored_type(dataset: Any, number: int) -> StoredType:
-    bits = dataset.tags(number, ns="IMAGE_STRUCTURE").get("NBITS")
-    return StoredType(np.dtype(dataset.dtypes[number - 1]), int(bits) if bits else None)
+    return StoredType(np.dtype(dataset.dtypes[number - 1]), _bits(dataset, number, "IMAGE_STRUCTURE"))
+
+
+def _bits(dataset: Any, number: int, namespace: str) -> int | None:
+    bits = dataset.tags(number, ns=namespace).get("NBITS")
+    return int(bits) if bits else None

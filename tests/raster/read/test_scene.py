@@ -455,6 +455,25 @@ def test_arrays_that_tell_their_alpha_band_are_masked_like_its_file(tmp_path: Pa
 BLUE_FIRST = (ColorInterp.blue, ColorInterp.green, ColorInterp.red, ColorInterp.undefined)
 
 
+@pytest.mark.parametrize(("dtype", "bits"), [("uint16", 12), ("uint8", 4)])
+def test_arrays_have_the_bits_of_their_file(tmp_path: Path, dtype: str, bits: int) -> None:
+    values = rng.integers(1, 2**bits, (3, 30, 40)).astype(dtype)
+    path = tmp_path / "few.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=40, height=30, count=3, dtype=dtype, nbits=bits) as dataset:
+        dataset.write(values)
+    rule = "type" if dtype == "uint16" else "auto"
+    with open_scene(path, scaling=rule) as scene:
+        assert scene.scaling.high == (2**bits - 1,) * 3
+    array, bands = (rioxarray.open_rasterio(path, band_as_variable=several) for several in (False, True))
+    for like in (array, rioxarray.open_rasterio(path, masked=True), array.chunk({"y": 16}), bands):
+        with as_scene(like, scaling=rule) as scene:
+            assert scene.scaling.high == (2**bits - 1,) * 3
+    array.values[0, 0, 0] = 2**bits  # more than the file could hold
+    for like in (array, array.chunk({"y": 16})):
+        with as_scene(like, scaling=rule) as scene:
+            assert scene.scaling.high == (np.iinfo(dtype).max,) * 3
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_arrays_have_the_colours_of_their_file(tmp_path: Path, named: bool) -> None:
     values = rng.integers(0, 4000, (4, 30, 40)).astype(np.uint16)
