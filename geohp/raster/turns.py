@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def all_around(crs: CRS | str | None, source: Grid, target: Grid) -> CRS | str |
     """The CRS that GDAL has to take a raster's for, so that it is found wherever around the Earth it is looked for.
 
     Args:
-        crs: of the raster; anything but degrees, such as the text of a local one, is handed back.
+        crs: of the raster; what does not go around the Earth, such as the text of a local one, is handed back.
         source: of the raster, in which degrees may go on beyond 180.
         target: where it is wanted.
 
@@ -46,12 +47,32 @@ def all_around(crs: CRS | str | None, source: Grid, target: Grid) -> CRS | str |
     from rasterio.crs import CRS
 
     if not isinstance(crs, CRS) or not _in_degrees(crs):
-        return crs
+        return _centred(crs, source) if isinstance(crs, CRS) and crs.is_projected else crs
     beyond = [max(map(abs, _ends(grid))) > _HALF_TURN for grid in (source, target) if _in_degrees(grid.crs or crs)]
     text = crs.to_proj4()
     if not any(beyond) or "+proj=longlat" not in text:
         return crs
     return CRS.from_string(f"{text} +lon_wrap={sum(_ends(source)) / 2 - SEAM_PX * source.affine.a}")
+
+
+def _centred(crs: CRS, source: Grid) -> CRS:
+    """A projection whose x grows with the longitude, its middle moved to that of a raster that goes beyond its seam."""
+    from rasterio.crs import CRS
+
+    from geohp.raster.grid import parse_crs
+
+    known = parse_crs(crs)
+    turn, metres = turn_of(known), known.axis_info[0].unit_conversion_factor if known.axis_info else 0.0
+    text = crs.to_proj4()
+    parameters = {name: float(value) for name, value in re.findall(r"\+(lon_0|x_0)=(\S+)", text)}
+    if turn is None or len(parameters) < 2 or not metres:
+        return crs
+    middle = parameters["x_0"] / metres
+    if max(abs(end - middle) for end in _ends(source)) <= turn * (0.5 + _TOUCH):
+        return crs
+    by = sum(_ends(source)) / 2 - SEAM_PX * source.affine.a - middle
+    moved = {"lon_0": parameters["lon_0"] + 2 * _HALF_TURN * by / turn, "x_0": parameters["x_0"] + by * metres}
+    return CRS.from_string(re.sub(r"\+(lon_0|x_0)=\S+", lambda match: f"+{match[1]}={moved[match[1]]!r}", text))
 
 
 def crosses_seam(source: Grid, target: Grid) -> bool:

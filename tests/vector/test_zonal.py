@@ -256,6 +256,26 @@ def test_a_raster_around_the_earth_is_met_wherever_its_degrees_begin(west, crs, 
     assert found["lon_mean"].tolist() == pytest.approx([np.abs((lon + 180) % 360 - 180).mean()], abs=0.1)
 
 
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:3832", "EPSG:4087"])
+@pytest.mark.parametrize("turns", [0, -1])
+@pytest.mark.parametrize("left", [-179.7, 179.4, 179.8])
+def test_a_mercator_map_beyond_the_antimeridian_is_met_on_both_sides(crs, turns, left):
+    """Also one whose middle is elsewhere: EPSG:3832 is Mercator around 150 degrees east, and goes on in its own way."""
+    to_map = rasterio.warp.transform
+    (x0, x1), _ = to_map("EPSG:4326", crs, [149.0, 150.0], [0.0, 0.0])
+    degree, (seam,), _ = x1 - x0, *to_map("EPSG:4326", crs, [150.0], [0.0])
+    seam += degree * (30 + 360 * turns)
+    _, (top,) = to_map("EPSG:4326", crs, [150.0], [-16.0])
+    xs = seam + degree * 0.01 * (np.arange(200) - 99.5)
+    values = (np.abs(xs - seam) / degree).astype(np.float32)[None].repeat(400, 0)
+    place = Affine(degree / 100, 0, xs[0] - degree / 200, 0, -degree / 100, top)
+    there = raster(values, place, crs, name="there")
+    columns = raster(np.arange(40, dtype=np.uint8)[None], Affine(0.01, 0, left, 0, -0.01, -17), "EPSG:4326")
+    found = polygonize(columns, stats=[Statistics(there, ("mean",))])["there_mean"]
+    lon = left + 0.01 * (np.arange(40) + 0.5)
+    np.testing.assert_allclose(found, np.abs((lon % 360) - 180), atol=0.011)
+
+
 @pytest.mark.parametrize("west", [-180.25, -0.25, -180])
 @pytest.mark.parametrize("left", [-0.3, 179.7, 359.7])
 def test_what_lies_on_the_seam_of_a_raster_around_the_earth_is_met(west, left):
