@@ -42,7 +42,7 @@ class FitOptions:
         bands: by number, name or colour.
         scaling: ``auto``, ``type``, ``percentiles``, ``percentiles:2,98`` or ``LOW,HIGH``.
         seed: of everything random.
-        split_covers: let vegetation, open ground and dark water be as many classes as come out, not one each.
+        split_covers: let vegetation, open ground and water be as many classes as come out, not one each.
     """
 
     classes: int | None = None

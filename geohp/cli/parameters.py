@@ -58,7 +58,7 @@ SplitCovers = Annotated[
     bool,
     model_panel(
         "--split-covers",
-        help="Let vegetation, open ground and dark water be as many of these classes as come out, not one each.",
+        help="Let vegetation, open ground and water be as many of these classes as come out, not one each.",
     ),
 ]
 Backbone = Annotated[

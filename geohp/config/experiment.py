@@ -75,7 +75,7 @@ class ClassesConfig(Strict):
     """Clusters beyond ``count`` (over-clustering): scores match the best ``count`` of them one to one and give each of
     the rest to the class of most of its pixels; in a map they are classes of their own until a legend merges them."""
     split_covers: bool = True
-    """Vegetation, open ground and dark water are as many classes as come out; else each is one where it covers enough,
+    """Vegetation, open ground and water are as many classes as come out; else each is one where it covers enough,
     told by its looks, and gets its share of extra clusters, at most a third (docs/choosing-classes.md)."""
     smooth_scores: bool = False
     """Neighbouring patches have a say in each other's class, and colour within them: maps are less speckled, and small

@@ -19,7 +19,7 @@ from geohp.inference.engine.settings import default_input_px
 from geohp.inference.scene_sampler import SampledPatch, SceneSampler, Window
 from geohp.methods.kmeans.covers import Looks, gather_covers
 from geohp.methods.kmeans.method import KMeans
-from geohp.model.appearance import CHANNELS, coloured_by_look, patch_looks
+from geohp.model.appearance import LOOKS, coloured_by_look, patch_looks
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
 from geohp.options import FitOptions
@@ -125,7 +125,7 @@ def _sample_features(
         patches.append(patch)
         progress(_READING, number, len(chosen))
     if not patches:
-        return torch.empty(0, net.channels), Looks(torch.empty(0, CHANNELS), torch.empty(0))
+        return torch.empty(0, net.channels), Looks.of(torch.empty(0, LOOKS))
     if net.needs_fit:
         _fit_backbone(net, [normalised(patch) for patch in patches], seed)
     most = limit * (side // net.patch_size) ** 2 // max(len(windows), limit)
@@ -140,7 +140,7 @@ def _sample_features(
         rows.append(_draw_rows(_valid_rows(both, patch.valid, net.patch_size), most, generator))
     both = torch.cat(rows)
     own = net.channels
-    return both[:, :own].contiguous(), Looks(both[:, own : own + CHANNELS], both[:, own + CHANNELS])
+    return both[:, :own].contiguous(), Looks.of(both[:, own:])
 
 
 def _spread(windows: Sequence[Window], most: int) -> list[Window]:

@@ -13,6 +13,11 @@ from geohp.classes import LandCoverClass
 from geohp.colours import spread_colours
 
 CHANNELS = 3
+LOOKS = CHANNELS + 2
+"""Of what patches look like: mean colour, deviation within, and the largest deviation around."""
+
+_AROUND_PX = 14
+"""So far a patch is told of what is around it."""
 
 
 def patch_colours(images: Tensor, grid: tuple[int, int], valid: Tensor | None = None) -> Tensor:
@@ -34,13 +39,18 @@ def patch_colours(images: Tensor, grid: tuple[int, int], valid: Tensor | None = 
 
 
 def patch_looks(images: Tensor, grid: tuple[int, int], valid: Tensor | None = None) -> Tensor:
-    """Mean colour of every patch, and how much its pixels vary: a fourth channel, the bands' mean standard deviation.
+    """Mean colour of every patch, how much its pixels vary, and how much those of the patches around it do at most.
 
-    Args and Returns: those of :func:`patch_colours`, (B, 4, h, w).
+    What a patch varies by is the bands' mean standard deviation; it is itself among those around it.
+
+    Args and Returns: those of :func:`patch_colours`, (B, :data:`LOOKS`, h, w).
     """
     means = patch_colours(images, grid, valid)
     variances = (patch_colours(images.square(), grid, valid) - means.square()).clamp_min(0)
-    return torch.cat([means, variances.sqrt().mean(1, keepdim=True)], dim=1)
+    textures = variances.sqrt().mean(1, keepdim=True)
+    reach = max(1, round(_AROUND_PX * grid[0] / images.shape[-2]))
+    around = F.max_pool2d(textures, 2 * reach + 1, stride=1, padding=reach)
+    return torch.cat([means, textures, around], dim=1)
 
 
 def coloured_by_look(

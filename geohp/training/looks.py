@@ -15,7 +15,7 @@ from geohp.errors import GeohpError
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.methods.kmeans.covers import GatheredCovers, Looks, gather_covers
-from geohp.model.appearance import CHANNELS, coloured_by_look, patch_looks
+from geohp.model.appearance import LOOKS, coloured_by_look, patch_looks
 from geohp.model.network import LandCoverModel
 from geohp.training.halves import ImagePatches, rows_of_images
 from geohp.training.sample_images import read_spread
@@ -59,8 +59,8 @@ def see_patches(
             error.problem,
         )
         return None
-    codes, colours, textures = torch.split(both.rows, [both.rows.shape[1] - CHANNELS - 1, CHANNELS, 1], dim=1)
-    return SeenPatches(codes.contiguous(), both.image, Looks(colours, textures[:, 0]))
+    codes, looks = torch.split(both.rows, [both.rows.shape[1] - LOOKS, LOOKS], dim=1)
+    return SeenPatches(codes.contiguous(), both.image, Looks.of(looks))
 
 
 @torch.no_grad()
@@ -79,7 +79,7 @@ def draw_patches(
 
 
 def _codes_and_looks(head: Callable[[Tensor], Tensor], features: FeatureSampler, images: int) -> Iterator[Tensor]:
-    """Codes of images and, in the last four channels, their looks (B, D + 4, h, w), a few images at a time."""
+    """Codes of images and, in the last channels, their looks (B, D + 5, h, w), a few images at a time."""
     items = read_spread(features.images, images)
     while lot := dict(islice(items, features.batch_size)):
         pixels = torch.stack([item["image"].float() for item in lot.values()])

@@ -175,7 +175,7 @@ class _Mapping(_WithPolygons, _Computing):
         self.advanced(
             QgsProcessingParameterBoolean("SPLIT_COVERS", "Several classes of a large cover (without a model)", False),
             "--split-covers",
-            "Otherwise vegetation, open ground that covers much, and dark water are one class each.",
+            "Otherwise vegetation, open ground that covers much, and water are one class each.",
         )
         self.add(
             QgsProcessingParameterFile("LEGEND", "Legend", _FILE, optional=True, fileFilter=_LEGENDS),

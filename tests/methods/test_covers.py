@@ -14,6 +14,7 @@ from geohp.methods.kmeans.covers import (
     excess_green,
     gather_covers,
     is_dark_water,
+    is_murky_water,
     is_open_ground,
     is_vegetation,
 )
@@ -34,7 +35,8 @@ def ground(share, patches=3000, covers=GREENS, texture=0.02, seed=0, alike=(1.5,
     kind = torch.multinomial(shares, patches, replacement=True, generator=generator)
     rows = directions[kind] + 0.05 * torch.randn(patches, 12, generator=generator)
     colours = torch.tensor([*covers, *OTHERS])[kind] / 255 + 0.01 * torch.randn(patches, 3, generator=generator)
-    return rows, Looks(colours.clamp(0, 1), torch.full((patches,), texture)), kind
+    textures = torch.full((patches,), texture)
+    return rows, Looks(colours.clamp(0, 1), textures, textures.clone()), kind
 
 
 def classes_of(probe, rows):
@@ -46,7 +48,7 @@ def modes(labels, kind, kinds):
 
 
 def one(colour, texture):
-    return Looks(torch.tensor([colour]) / 255, torch.tensor([texture]))
+    return Looks(torch.tensor([colour]) / 255, torch.tensor([texture]), torch.tensor([texture]))
 
 
 def test_the_index_is_that_of_the_paper():
@@ -82,10 +84,12 @@ def test_water_is_dark_and_still_and_no_plants(colour, texture, water):
 
 
 def test_groups_look_like_the_mean_of_their_patches():
-    looks = Looks(torch.tensor([[0.2, 0.4, 0.6], [0.4, 0.6, 0.8], [1.0, 0, 0]]), torch.tensor([0.1, 0.3, 0.5]))
+    colours = torch.tensor([[0.2, 0.4, 0.6], [0.4, 0.6, 0.8], [1.0, 0, 0]])
+    looks = Looks(colours, torch.tensor([0.1, 0.3, 0.5]), torch.tensor([0.2, 0.4, 0.7]))
     means = looks.means(torch.tensor([2, 2, 0]), 3)
     torch.testing.assert_close(means.colours, torch.tensor([[1.0, 0, 0], [0, 0, 0], [0.3, 0.5, 0.7]]))
     torch.testing.assert_close(means.textures, torch.tensor([0.5, 0, 0.2]))
+    torch.testing.assert_close(means.around, torch.tensor([0.7, 0, 0.3]))
 
 
 def test_a_little_dark_water_is_a_class_of_its_own():
@@ -99,6 +103,42 @@ def test_a_little_dark_water_is_a_class_of_its_own():
     assert ((labels == 1) == wet).double().mean() > 0.99
     looks.colours[wet] = 0.0  # a frame that no file tells to be without data
     assert [cover.name for cover in gather_covers(rows, looks, 5).covers] == ["open ground"]
+
+
+@pytest.mark.parametrize(
+    ("colour", "texture", "around", "water"),
+    [((91, 99, 92), 0.010, 0.012, True), ((76, 80, 70), 0.005, 0.006, True), ((91, 99, 92), 0.014, 0.014, False),
+     ((91, 99, 92), 0.010, 0.030, False), ((90, 90, 92), 0.008, 0.010, False), ((60, 95, 50), 0.008, 0.010, False),
+     ((10, 11, 10), 0.005, 0.005, False), ((150, 162, 150), 0.008, 0.010, False)],
+    ids=["pond", "river", "field", "shadow", "asphalt", "lawn", "deep sea", "roof"],
+)  # fmt: skip
+def test_murky_water_is_dull_green_and_without_any_texture(colour, texture, around, water):
+    rough = Looks(torch.full((9, 3), 0.9), torch.full((9,), 0.1), torch.full((9,), 0.1))
+    looks = Looks(*(torch.cat(parts) for parts in zip(
+        (torch.tensor([colour]) / 255, torch.tensor([texture]), torch.tensor([around])),
+        (rough.colours, rough.textures, rough.around), strict=True)))  # fmt: skip
+    assert is_murky_water(looks).tolist() == [water] + [False] * 9
+    blurred = Looks(looks.colours, looks.textures / 8, looks.around / 8)  # an image shown larger than it is
+    assert not is_murky_water(blurred)[1:].any()
+    assert not is_murky_water(Looks(looks.colours, torch.full((10,), 0.01), torch.full((10,), 0.01))).any()
+
+
+def test_murky_water_is_a_class_of_its_own_however_like_a_field_its_features_are():
+    """Without centroids for what is mixed up, a tenth of the field would be water."""
+    rows, looks, kind = ground(0.75, texture=0.06)
+    rows = F.normalize(rows, dim=1)
+    wet = (kind == 0) & (torch.arange(len(kind)) % 4 == 0)  # 6 %
+    looks.colours[wet] = torch.tensor([91, 99, 92]) / 255
+    looks.textures[wet], looks.around[wet] = 0.01, 0.012
+    apart = F.normalize(torch.randn(12, generator=torch.Generator().manual_seed(1)), dim=0)
+    rows[wet] += 0.3 * apart
+    gathered = gather_covers(rows, looks, 5)
+    assert [(cover.name, cover.classes) for cover in gathered.covers] == [("vegetation", 1), ("water", 1)]
+    labels = classes_of(gathered.probe, rows)
+    assert ((labels == 1) == wet)[kind < 3].double().mean() > 0.98
+    assert ((labels == 0) == (kind < 3) & ~wet).double().mean() > 0.97
+    looks.around[wet] = 0.06
+    assert [cover.name for cover in gather_covers(rows, looks, 5).covers] == ["vegetation"]
 
 
 @pytest.mark.parametrize(("covers", "name"), [(GREENS, "vegetation"), (SANDS, "open ground")])

@@ -1,10 +1,11 @@
 """What classes look like is the mean of their patches."""
 
+import pytest
 import torch
 
 from geohp.classes import default_classes
 from geohp.colours import spread_colours
-from geohp.model.appearance import coloured_by_look, patch_colours, patch_looks
+from geohp.model.appearance import LOOKS, coloured_by_look, patch_colours, patch_looks
 
 
 def test_a_patch_has_the_mean_colour_of_its_valid_pixels():
@@ -47,8 +48,20 @@ def test_looks_are_means_and_deviations_of_what_is_valid():
     images = torch.rand(2, 4, 16, 24, generator=generator)
     valid = torch.rand(2, 16, 24, generator=generator) > 0.3
     looks = patch_looks(images * valid[:, None], (2, 3), valid)
-    assert looks.shape == (2, 4, 2, 3)
+    assert looks.shape == (2, LOOKS, 2, 3)
     inside = images[1, :3, 8:16, 16:24][:, valid[1, 8:16, 16:24]]
     torch.testing.assert_close(looks[1, :3, 1, 2], inside.mean(1))
     torch.testing.assert_close(looks[1, 3, 1, 2], inside.std(1, correction=0).mean(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(patch_looks(images, (2, 3))[:, :3], patch_colours(images, (2, 3)))
+
+
+@pytest.mark.parametrize(("side", "reach"), [(8, 2), (14, 1), (16, 1)])
+def test_what_is_around_a_patch_is_told_alike_whatever_the_size_of_patches(side, reach):
+    images = torch.full((1, 3, 9 * side, 9 * side), 0.5)
+    images[..., 4 * side : 5 * side : 2, 4 * side : 5 * side] = 0.7
+    texture, around = patch_looks(images, (9, 9))[0, 3:]
+    assert texture.nonzero().tolist() == [[4, 4]]
+    assert (around > 0).nonzero().tolist() == [
+        [row, column] for row in range(4 - reach, 5 + reach) for column in range(4 - reach, 5 + reach)
+    ]
+    assert torch.equal(around.unique(), torch.tensor([0.0, float(texture[4, 4])]))

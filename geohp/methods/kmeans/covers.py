@@ -1,4 +1,4 @@
-"""Covers gathered: vegetation, open ground and dark water are one class each by their looks; k-means would split them.
+"""Covers gathered: vegetation, open ground and water are one class each by their looks; k-means would split them.
 
 K-means gives a cover as many clusters as it has area and variety: where fields and trees, or sand, are most of the
 ground they take most of the classes, and roads, roofs and water share what is left. That many greens, or many sands,
@@ -28,6 +28,13 @@ _BRIGHT, _SMOOTH = 0.5, 0.1
 """Open ground is brighter, and varies less within a patch, than that: sand, bare soil, snow; roofs and trees vary."""
 _BLACK, _DARK, _STILL = 1 / 255, 0.13, 0.04
 """Deep water is darker, and varies less within a patch, than that; shadows vary more. What is black was not seen."""
+_MURKY, _UNTEXTURED, _CALM = 0.45, 0.0125, 0.016
+"""Murky water is no brighter, and varies less within a patch and within those around it, than that: fields have some
+texture, and shadows and roofs are small."""
+_DULL_GREEN = 0.02, 0.09
+"""Between these its excess green index lies: asphalt has none, and plants mostly have more."""
+_PLAIN = 0.25
+"""And it varies by less than so much of what the roughest tenth of the patches does: images may be blurred."""
 _ALIKE = 0.4
 """Halves of open ground are less than so many times as far apart as the halves of all of the ground; those of bright
 roofs, roads and fields together are further."""
@@ -42,6 +49,8 @@ _VOTES, _ITERATIONS = 5, 15
 """Such clusterings, none of which has to be the best: one alone may give much of a cover away."""
 _CENTROIDS = 2
 """Centroids of a cover for every class that there is in all: it has more sides than one direction can tell."""
+_ASTRAY, _MOST_ASTRAY = 20, 6
+"""From so many patches on that are mixed up with murky water a class gets centroids for them, at most so many."""
 _ROWS = 20_000
 _PER_FINE = 20  # patches a fine cluster has at least on average
 
@@ -53,20 +62,30 @@ class Looks:
     Attributes:
         colours: (n, 3) mean red, green and blue in [0, 1].
         textures: (n,) standard deviation within the patch, a mean over the bands.
+        around: (n,) the largest of those of the patches around it, itself included.
     """
 
     colours: Tensor
     textures: Tensor
+    around: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Looks:
+        """What :func:`geohp.model.appearance.patch_looks` has found, as rows (n, 5)."""
+        return cls(rows[:, :3], rows[:, 3], rows[:, 4])
 
     def __getitem__(self, rows: Tensor | slice) -> Looks:
-        return Looks(self.colours[rows], self.textures[rows])
+        return Looks(self.colours[rows], self.textures[rows], self.around[rows])
+
+    def cpu(self) -> Looks:
+        """The same on the CPU."""
+        return Looks(self.colours.cpu(), self.textures.cpu(), self.around.cpu())
 
     def means(self, groups: Tensor, count: int) -> Looks:
         """Of so many groups, given the group (n,) of each patch."""
-        sizes = torch.bincount(groups, minlength=count).clamp_min(1).to(self.colours)
-        colours = torch.zeros(count, 3).to(self.colours).index_add_(0, groups, self.colours)
-        textures = torch.zeros(count).to(self.textures).index_add_(0, groups, self.textures)
-        return Looks(colours / sizes[:, None], textures / sizes.to(textures))
+        rows = torch.cat([self.colours, self.textures[:, None], self.around[:, None]], 1)
+        sums = torch.zeros(count, rows.shape[1]).to(rows).index_add_(0, groups, rows)
+        return Looks.of(sums / torch.bincount(groups, minlength=count).clamp_min(1).to(rows)[:, None])
 
 
 @dataclass(frozen=True)
@@ -160,6 +179,18 @@ def is_dark_water(looks: Looks) -> Tensor:
     return (brightness > _BLACK) & (brightness < _DARK) & (looks.textures < _STILL)
 
 
+def is_murky_water(looks: Looks) -> Tensor:
+    """(n,) which have no texture at all, and a dull green: water full of algae or mud, under any sky but a bright one.
+
+    Tells single patches, not the means of many: features hardly tell such water from a field.
+    """
+    brightness, green = looks.colours.mean(-1), excess_green(looks.colours)
+    rough = float(looks.textures.quantile(0.9)) if len(looks.textures) else 0.0
+    least, most = _DULL_GREEN
+    of_that_colour = (brightness > _DARK) & (brightness < _MURKY) & (green > least) & (green < most)
+    return of_that_colour & (looks.textures < min(_UNTEXTURED, _PLAIN * rough)) & (looks.around < _CALM)
+
+
 @dataclass(frozen=True)
 class _Kind:
     """What may be a cover.
@@ -177,22 +208,27 @@ class _Kind:
     alike: bool = False
 
 
+_WATER = "water"
 _KINDS = {
     "vegetation": _Kind(is_vegetation, least=0.5, colour="#5f9b4a"),
     "open ground": _Kind(is_open_ground, least=1.55, colour="#e3d3a8", alike=True),
-    "water": _Kind(is_dark_water, least=0.1, colour="#4a86b8"),
+    _WATER: _Kind(is_dark_water, least=0.1, colour="#4a86b8"),
 }
 _REST = -1
 """The covers, numbered in this order, and the number of what belongs to none."""
+_NUMBER_OF_WATER = list(_KINDS).index(_WATER)
+_LEAST_MURKY = 0.05
+"""Fair shares of murky water, which is never taken for something else."""
 
 
 @torch.no_grad()
 def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, seed: int = 0) -> GatheredCovers | None:
-    """Clusters of patches, vegetation, open ground and dark water being one class each where they cover enough.
+    """Clusters of patches, vegetation, open ground and water being one class each where they cover enough.
 
     Fine clusters belong to a cover, or not, by the mean looks of their patches: a shadow among trees goes with the
     trees, and a green car does not. Most of several fine clusterings decide. What looks like open ground is it only
-    where its features are alike, too. Patches that belong to none are clustered by themselves.
+    where its features are alike, too. Murky water is told patch by patch, and what its centroids would take of other
+    classes, and these of it, gets centroids of its own. Patches that belong to none are clustered by themselves.
 
     Args:
         rows: (n, D) features or codes.
@@ -206,7 +242,7 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
     """
     rows = F.normalize(rows.float().cpu(), dim=1)
     order = torch.randperm(len(rows), generator=Generator().manual_seed(seed))[:_ROWS]
-    rows, looks = rows[order], Looks(looks.colours.cpu(), looks.textures.cpu())[order]
+    rows, looks = rows[order], looks.cpu()[order]
     kinds = _kinds_of(rows, looks, classes, extra, seed)
     covers = _covers(kinds, classes, extra)
     others = classes - sum(cover.classes for cover in covers)
@@ -221,11 +257,17 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
         first += cover.classes
     parts.append(spherical_kmeans(rows[kinds == _REST], others, seed=seed)[0])
     members.append(torch.arange(first, classes))
-    return GatheredCovers(ClusterProbe.of(torch.cat(parts), torch.cat(members)), covers)
+    centroids, numbers = torch.cat(parts), torch.cat(members)
+    if bool(_much_murky_water(looks, classes - extra).any()):
+        kind_of = [list(_KINDS).index(cover.name) for cover in covers for _ in range(cover.classes)] + [_REST] * others
+        centroids, numbers = _kept_from_water(rows, kinds, centroids, numbers, torch.tensor(kind_of), seed)
+    return GatheredCovers(ClusterProbe.of(centroids, numbers), covers)
 
 
 def _kinds_of(rows: Tensor, looks: Looks, classes: int, extra: int, seed: int) -> Tensor:
     """(n,) the number of the cover that patches belong to by the looks of their fine clusters, -1 for none.
+
+    Murky water goes by the looks of the patches themselves.
 
     A cover of less than its least is none, nor are the smallest where they would leave no class to the rest; where
     there are too few patches for fine clusters there are none.
@@ -240,14 +282,23 @@ def _kinds_of(rows: Tensor, looks: Looks, classes: int, extra: int, seed: int) -
         nearest = (rows @ centroids.T).argmax(1)
         means = looks.means(nearest, fine)
         votes += torch.stack([kind.belongs(means)[nearest] for kind in _KINDS.values()])
-    belonging, shares = 2 * votes > _VOTES, {}
+    belonging, murky, shares = 2 * votes > _VOTES, _much_murky_water(looks, classes - extra), {}
+    belonging &= ~murky
+    belonging[_NUMBER_OF_WATER] |= murky
     for number, (kind, own) in enumerate(zip(_KINDS.values(), belonging, strict=True)):
         share = float(own.double().mean())
-        if share * (classes - extra) >= kind.least and (not kind.alike or _is_of_one_kind(rows, own, seed)):
+        enough = share * (classes - extra) >= kind.least or (number == _NUMBER_OF_WATER and bool(murky.any()))
+        if enough and (not kind.alike or _is_of_one_kind(rows, own, seed)):
             shares[number] = share
     for number in sorted(shares, key=lambda number: -shares[number])[: classes - extra - 1]:
         kinds[belonging[number]] = number
     return kinds
+
+
+def _much_murky_water(looks: Looks, classes: int) -> Tensor:
+    """(n,) which patches are it, or none where there is too little of it."""
+    murky = is_murky_water(looks)
+    return murky & bool(float(murky.double().mean()) * classes >= _LEAST_MURKY)
 
 
 def _is_of_one_kind(rows: Tensor, own: Tensor, seed: int) -> bool:
@@ -284,6 +335,32 @@ def _split(rows: Tensor, classes: int, centroids: int, seed: int) -> tuple[Tenso
         parts.append(of_class)
         members += [number] * len(of_class)
     return torch.cat(parts), torch.tensor(members)
+
+
+def _kept_from_water(
+    rows: Tensor, kinds: Tensor, centroids: Tensor, numbers: Tensor, kind_of: Tensor, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Centroids (P, D) and their classes (P,), and more of them where patches of water and of others are mixed up.
+
+    Args:
+        rows: (n, D) unit vectors.
+        kinds: (n,) of each.
+        centroids, numbers: what there is.
+        kind_of: (K,) of the classes.
+        seed: of k-means.
+    """
+    likeness, kinds_there = rows @ centroids.T, kind_of[numbers]
+    found = kinds_there[likeness.argmax(1)]
+    mixed_up = (found != kinds) & ((found == _NUMBER_OF_WATER) | (kinds == _NUMBER_OF_WATER))
+    rows, likeness, kinds = rows[mixed_up], likeness[mixed_up], kinds[mixed_up]
+    own = numbers[likeness.masked_fill(kinds[:, None] != kinds_there, -torch.inf).argmax(1)]
+    for number in range(len(kind_of)):
+        astray = rows[own == number]
+        if len(astray) >= _ASTRAY:
+            more = spherical_kmeans(astray, min(_MOST_ASTRAY, 2 * len(astray) // _ASTRAY), seed=seed)[0]
+            centroids = torch.cat([centroids, more])
+            numbers = torch.cat([numbers, torch.full((len(more),), number)])
+    return centroids, numbers
 
 
 def _shares(colours: Tensor) -> Tensor:
