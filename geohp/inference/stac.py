@@ -22,6 +22,7 @@ from geohp.files.atomic import write_text
 from geohp.inference.acquisition import Acquisition, parse_moment
 from geohp.raster.grid import Grid
 from geohp.raster.read.opened import open_dataset
+from geohp.vector.placement import Placement
 from geohp.version import __version__
 
 EXTENSIONS = tuple(
@@ -153,7 +154,7 @@ def footprint(grid: Grid) -> tuple[dict[str, object] | None, list[float] | None]
     from shapely import Polygon, make_valid
 
     edges: Any = tuple(np.append(places, places[0]) for places in grid.edges(_EDGE_STEPS))
-    x, y = grid.affine * edges
+    x, y = Placement(grid)(np.column_stack(edges)).T
     try:
         to_degrees = Transformer.from_crs(CRS.from_wkt(grid.map_crs.to_wkt()), "EPSG:4326", always_xy=True)
         lon, lat = to_degrees.transform(x, y, errcheck=True)

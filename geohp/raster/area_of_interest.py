@@ -91,7 +91,8 @@ class AreaOfInterest:
         Edges are straight where the area was drawn: in another projection they are given as many points as that takes.
 
         Raises:
-            SourceError: the raster does not say where on Earth it lies, or there is no way from one CRS to the other.
+            SourceError: the raster does not say where on Earth it lies, ground control points bend it, or there is no
+                way from one CRS to the other.
         """
         from pyproj import CRS, Transformer
         from pyproj.exceptions import ProjError
@@ -101,6 +102,11 @@ class AreaOfInterest:
             raise SourceError(
                 f"{name} has no {lacks}, so nobody knows where {self.name} lies on it",
                 f"assign one first (gdal_edit.py -a_{how}), or leave the area out",
+            )
+        if grid.is_bent:
+            raise SourceError(
+                f"{name} is bent by its ground control points, and {self.name} cannot be placed on it exactly",
+                "warp it first (gdalwarp), or leave the area out",
             )
         try:
             here, there = CRS.from_wkt(self.crs), CRS.from_wkt(grid.map_crs.to_wkt())

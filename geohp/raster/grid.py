@@ -27,6 +27,9 @@ _SAME_PLACE_PX = 0.01
 """What places may differ by where they are written with fewer digits, or in systems that are the same but for their
 names, or for what nobody measures."""
 
+_BENT_PX = 0.1
+"""What pixels may lie beside where a transform puts them."""
+
 _UPRIGHT = 1e-6
 """Share of a pixel that a row may sink by, and a column lean, from pixel to pixel: rounding, and no rotation."""
 
@@ -105,6 +108,22 @@ class Grid:
         if not self.is_georeferenced:
             return Affine.scale(1, -1)
         return from_gcps(self.gcps) if self.gcps else self.transform
+
+    @property
+    def is_bent(self) -> bool:
+        """Whether ground control points put pixels elsewhere than :attr:`affine` does.
+
+        The polynomial through them is that of GDAL: of second degree from six points on, else an affine one.
+        """
+        if not self.gcps:
+            return False
+        from rasterio.transform import GCPTransformer
+
+        rows, cols = (np.ravel(places) for places in np.mgrid[0 : self.height : 9j, 0 : self.width : 9j])
+        with GCPTransformer(list(self.gcps)) as fitted:
+            places: Any = tuple(map(np.asarray, fitted.xy(rows, cols, offset="ul")))
+        to_pixels: Any = ~self.affine
+        return bool(np.abs(np.subtract(to_pixels * places, (cols, rows))).max() > _BENT_PX)
 
     @property
     def map_crs(self) -> CRS | None:

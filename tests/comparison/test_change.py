@@ -234,15 +234,13 @@ def test_an_area_of_interest_bounds_what_is_compared(dates, tmp_path):
     assert result.matrix.changed.pixels == 6 * 10
 
 
-def test_control_points_bend_what_is_cropped_as_they_bend_the_whole(dates, tmp_path):
+def test_control_points_place_what_is_cropped_as_they_place_the_whole(dates, tmp_path):
     import shapely
 
     old, new = dates
-    bent = [
-        (row, col, *(PLACE * (col + (row / 9) ** 2, row + col / 7))) for row in (0, 20, 40) for col in (0, 20, 40, 60)
-    ]
-    points = tuple(GroundControlPoint(*point, z=0) for point in bent)
-    old, sure = write(tmp_path / "bent.tif", read(old), transform=Affine.identity(), gcps=points), tmp_path / "s.tif"
+    slanted = [(row, col, *(PLACE * (col + row / 2, row + col / 7))) for row in (0, 20, 40) for col in (0, 20, 40, 60)]
+    points = tuple(GroundControlPoint(*point, z=0) for point in slanted)
+    old, sure = write(tmp_path / "slanted.tif", read(old), transform=Affine.identity(), gcps=points), tmp_path / "s.tif"
     for path in (sure, write_confidence(tmp_path / "new_s.tif", np.linspace(0, 1, 2400).reshape(40, 60))):
         if path == sure:
             with rasterio.open(old) as like, rasterio.open(sure, "w", **{**like.profile, "nodata": 255}) as dataset:
@@ -259,8 +257,21 @@ def test_control_points_bend_what_is_cropped_as_they_bend_the_whole(dates, tmp_p
     np.testing.assert_array_equal(part, whole[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1])
     with rasterio.open(tmp_path / "crop.tif") as dataset:
         moved = [(p.row + rows.min(), p.col + cols.min(), p.x, p.y) for p in dataset.gcps[0]]
-        assert np.allclose(moved, bent)
+        assert np.allclose(moved, slanted)
         assert Grid.of(dataset).transform.is_identity
+
+
+def test_nothing_is_brought_to_what_control_points_bend(dates, tmp_path):
+    """By their transform it would lie beside, unlike on a date with the same points."""
+    old, new = dates
+    bent = [(row, col, *(PLACE * (col + (row / 9) ** 2, row))) for row in (0, 20, 40) for col in (0, 20, 40, 60)]
+    points = tuple(GroundControlPoint(*point, z=0) for point in bent)
+    old, same = (
+        write(tmp_path / f"b{path.name}", read(path), transform=Affine.identity(), gcps=points) for path in dates
+    )
+    with pytest.raises(SceneError, match=r"new\.tif cannot be brought .* control points bend; warp that"):
+        geohp.change(old, new, tmp_path / "c.tif")
+    assert geohp.change(old, same, tmp_path / "c.tif").matrix.changed.pixels > 0
 
 
 def test_what_cannot_be_compared_is_refused(dates, tmp_path, write_scene, three_fields):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 import rasterio
+import rasterio.warp
 from affine import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
@@ -229,6 +230,17 @@ def test_a_footprint_across_the_antimeridian_is_cut_there(epsg, west):
     whole = shape(geometry)
     for lon, lat in corners(grid):
         assert whole.distance(Point((lon + 180) % 360 - 180, lat)) < 1e-8
+
+
+def test_the_footprint_is_bent_as_control_points_bend_the_scene():
+    places = {
+        (r, c): (380000 + 0.5 * (c + 0.002 * c**2), 5800000 - 0.5 * r) for r in (0, 75, 150) for c in (0, 100, 200)
+    }
+    points = tuple(GroundControlPoint(*place, *xy) for place, xy in places.items())
+    geometry, _ = footprint(Grid(200, 150, Affine.identity(), CRS.from_epsg(32633), points))
+    for place in ((0, 0), (0, 100), (0, 200), (150, 200), (150, 0)):
+        (lon,), (lat,) = rasterio.warp.transform("EPSG:32633", "EPSG:4326", *([v] for v in places[place]))
+        assert shape(geometry).exterior.distance(Point(lon, lat)) < 1e-6  # a tenth of a metre
 
 
 def test_a_footprint_around_a_pole_holds_the_pole():

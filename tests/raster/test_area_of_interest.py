@@ -12,6 +12,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from geohp.errors import DataError, SceneError
@@ -192,6 +193,20 @@ def test_pixels_do_not_depend_on_blocks(corners, side):
     hull = Block.between(rows.min(), cols.min(), rows.max() + 1, cols.max() + 1) if len(rows) else None
     assert area.hull == hull
     assert pickle.loads(pickle.dumps(area)).digest == area.digest
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.002])
+def test_on_what_control_points_bend_no_area_is_placed(bend):
+    """By their transform it would lie dozens of pixels from where GDAL, and polygons, have it."""
+    places = [(row, col) for row in (0, 75, 150) for col in (0, 100, 200)]
+    points = [GroundControlPoint(r, c, *(GRID.transform * (c + bend * c**2, r))) for r, c in places]
+    grid = Grid(GRID.width, GRID.height, Affine.identity(), UTM, tuple(points))
+    area = AreaOfInterest.of(gpd.GeoSeries([box(10, 20, 30, 40)], crs=UTM))
+    if bend:
+        with pytest.raises(SceneError, match=r"scene is bent by its ground control points.*warp it first"):
+            area.within(grid, "scene")
+    else:
+        assert area.within(grid, "scene").hull == Block.between(20, 10, 40, 30)
 
 
 def test_a_decimated_look_shows_what_the_area_touches_where_it_lies():

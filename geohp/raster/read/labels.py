@@ -321,6 +321,9 @@ def warped_to(grid: Grid, dataset: Any, name: str, **options: Any) -> Any:
     Raises:
         SceneError: GDAL cannot bring the raster there.
     """
+    if grid.is_bent:
+        problem = f"{name} cannot be brought to the other raster's grid, which ground control points bend"
+        raise SceneError(problem, "warp that to a map projection first (gdalwarp)")
     options = {"crs": grid.crs, "transform": grid.affine, "width": grid.width, "height": grid.height, **options}
     own, crs = Grid.of(dataset), options.get("src_crs") or dataset.crs
     options["src_crs"] = all_around(crs, own, grid)
