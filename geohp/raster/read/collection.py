@@ -46,6 +46,11 @@ class SceneInfo:
         """The types of its channels, as "uint16,uint16,uint16": values of different types do not share a unit."""
         return ",".join(channel.dtype.name for channel in self.stored)
 
+    @property
+    def kind_and_bits(self) -> str:
+        """The same, and how many bits matter where a file says that fewer do: so large a range has its type."""
+        return ",".join(c.dtype.name if c.bits is None else f"{c.dtype.name}:{c.bits}" for c in self.stored)
+
 
 class SceneCollection:
     """Scenes opened one at a time, with the same bands and one scaling.
@@ -83,7 +88,11 @@ class SceneCollection:
             ConfigError: a scaling that is not understood, or does not fit the number of channels.
         """
         self.bands = band_list(bands)
-        self.rule = scaling.rule if isinstance(scaling, Scaling) else parse_rule(scaling).text
+        if isinstance(scaling, Scaling):
+            self.rule, self._rule_kind = scaling.rule, "fixed"
+        else:
+            rule = parse_rule(scaling)
+            self.rule, self._rule_kind = rule.text, rule.kind
         self.failed: dict[str, SceneError] = {}
         self.scenes = [scene for path in map(str, paths) if (scene := self._look_at(path)) is not None]
         self.scalings: dict[str, Scaling] = {}
@@ -108,8 +117,11 @@ class SceneCollection:
         return open_scene(path, bands=self.bands, scaling=self.scalings[self._keys[path]])
 
     def _key(self, scene: SceneInfo) -> str:
-        """The same for scenes that are measured together."""
-        return scene.path if self._apart else scene.kind
+        """The same for scenes that are measured together, or whose types have one range."""
+        if self._apart:
+            return scene.path
+        of_type = self._rule_kind == "type" or (self._rule_kind == "auto" and {*scene.kind.split(",")} == {"uint8"})
+        return scene.kind_and_bits if of_type else scene.kind
 
     def _look_at(self, path: str) -> SceneInfo | None:
         try:
