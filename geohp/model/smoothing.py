@@ -16,7 +16,11 @@ from torch import Tensor
 from geohp.crf.mean_field import Bilateral, dense_crf, guide_image
 
 CONFIDENCE_TEMPERATURE = 0.1
-"""Confidence is the winner's share in a softmax of the scores, divided by their last channel, over this."""
+"""Confidence is the winner's share in a softmax of the scores, divided by their last channel, over this.
+
+It is the same whatever the spread of the classes: over a tenth of that, cosines of `aerial` rank patches worse by what
+is right (area under the curve 0.75, 0.68 and 0.88 in place of 0.91, 0.79 and 0.94 on three places of Dubai), and mostly
+say that they are sure."""
 
 _OF_SPREAD = 0.1
 """Temperature of the shares, as a part of the spread of the classes: cosines of features that share much of their
