@@ -28,7 +28,7 @@ _BRIGHT, _SMOOTH = 0.5, 0.1
 """Open ground is brighter, and varies less within a patch, than that: sand, bare soil, snow; roofs and trees vary."""
 _BLACK, _DARK, _STILL = 1 / 255, 0.13, 0.04
 """Deep water is darker, and varies less within a patch, than that; shadows vary more. What is black was not seen."""
-_MURKY, _UNTEXTURED, _CALM = 0.45, 0.0125, 0.016
+_MURKY, _UNTEXTURED, _CALM = 0.45, 0.01, 0.016
 """Murky water is no brighter, and varies less within a patch and within those around it, than that: fields have some
 texture, and shadows and roofs are small."""
 _DULL_GREEN = 0.02, 0.09
