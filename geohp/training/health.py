@@ -211,7 +211,9 @@ class Health(L.Callback):
         check_finite(figures, step, features=seen, rate=rate, precision=precision)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look for a collapse."""
+        """Look for a collapse; of several processes, which share the method, one does."""
+        if not trainer.is_global_zero:
+            return
         method = _method(pl_module)
         sentences = method.warnings()
         if self._seen:

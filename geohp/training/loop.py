@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import logging
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import active_children
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
 import torch.multiprocessing as multiprocessing
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins import MixedPrecision
@@ -88,6 +92,7 @@ def run_training(
             strategy="auto" if settings.devices == 1 else "ddp_spawn",
             plugins=[
                 LightningEnvironment(),  # else a scheduler's variables would say how many processes there are
+                _WeightsAndTheirFolder(),
                 *([_fp16(accelerator, len(task.method.optimizers()))] if settings.precision == "fp16" else []),
             ],
             precision=_PRECISION[settings.precision],  # type: ignore[arg-type]
@@ -110,6 +115,8 @@ def run_training(
         resumed = checkpoint if checkpoint.is_file() else None
         with _naming_the_killed(trainer):
             trainer.fit(task, FeatureBatches(task), ckpt_path=resumed, weights_only=True)
+    if settings.devices > 1:
+        _bring_back(checkpoint, callbacks)
     merge_metrics([part / METRICS_NAME for part in _attempts(unfinished)], work / METRICS_NAME)
 
 
@@ -131,6 +138,14 @@ def merge_metrics(parts: Sequence[Path], out: Path) -> None:
         writer = csv.DictWriter(file, sorted({name for row in rows for name in row}), restval="")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _bring_back(checkpoint: Path, callbacks: Sequence[L.Callback]) -> None:
+    """Let callbacks know what they came to in the processes that trained, as the last checkpoint has it."""
+    states = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
+    for callback in callbacks:
+        if callback.state_key in states:
+            callback.load_state_dict(states[callback.state_key])
 
 
 def _attempts(unfinished: Path) -> list[Path]:
@@ -172,6 +187,16 @@ def _check(settings: TrainConfig, accelerator: str) -> None:
         raise ConfigError(f"train.devices = {settings.devices}: there is one device of this kind")
 
 
+class _WeightsAndTheirFolder(TorchCheckpointIO):
+    """Lightning has the weights of other processes brought in a file, in a folder that it would leave behind."""
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Remove both."""
+        super().remove_checkpoint(Path(path))
+        with suppress(OSError):  # it may hold more
+            Path(path).parent.rmdir()
+
+
 class _SharedScale(torch.amp.GradScaler):
     """A scale that stays until every optimiser of a step has divided its gradients by it.
 
@@ -195,7 +220,7 @@ def _fp16(accelerator: str, optimizers: int) -> MixedPrecision:
 
 
 class _Trainer(L.Trainer):
-    """One of several processes tells what ends it.
+    """One of several processes tells what ends it, and ends without being taken apart.
 
     Attributes:
         relay: to where training was started.
@@ -204,6 +229,8 @@ class _Trainer(L.Trainer):
     relay: Relay | None = None
 
     def _fit_impl(self, *arguments: Any, **options: Any) -> None:
+        if self.world_size > 1:
+            Finalize(None, _leave, exitpriority=_LAST)
         try:
             super()._fit_impl(*arguments, **options)
         except StoppedError:
@@ -212,6 +239,24 @@ class _Trainer(L.Trainer):
             if self.relay is not None and self.world_size > 1:
                 self.relay.fail(error)
             raise
+
+
+_LAST = -1000
+"""Where multiprocessing's own work at the end of a process comes before."""
+
+
+def _leave() -> None:
+    """End a process that has done its work as forked ones end: Python is not taken apart.
+
+    Threads of gloo's may be the last to let go of a tensor that processes sent each other. They ask for Python then,
+    which ends them where it is being taken apart, and with them the process, by SIGABRT.
+    """
+    error = sys.exc_info()[1]
+    if error is None or isinstance(error, SystemExit):
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(0 if error is None else int(bool(error.code)))
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -47,7 +49,7 @@ class LabelScores(L.Callback):
         progress: told of the images judged.
 
     Attributes:
-        last: the last scores that this process has made, by probe.
+        last: the last scores, by probe.
     """
 
     def __init__(
@@ -80,6 +82,21 @@ class LabelScores(L.Callback):
         task: Any = pl_module
         if (trainer.current_epoch + 1) % self.every == 0 and self._scored_at != task.steps_done:
             self._score(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last scores, for a training that is resumed, and for where it was started from."""
+        return {
+            probe: {name: torch.as_tensor(np.asarray(value)) for name, value in scores.items()}
+            for probe, scores in self.last.items()
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`state_dict`."""
+        plain: dict[str, Any] = {
+            probe: {name: value.numpy() if value.ndim else value.item() for name, value in scores.items()}
+            for probe, scores in state_dict.items()
+        }
+        self.last = plain
 
     def best(self, method: Method) -> Method | None:
         """The method as it was when it scored best, in eval mode; ``None`` where it was never scored."""

@@ -1,10 +1,13 @@
 """Training over two processes: what one process gives that looks for positives in each half of a batch by itself."""
 
+import atexit
 import copy
 import logging
 import os
 import signal
 import socket
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +133,42 @@ def test_two_processes_give_what_one_gives_on_both_halves(
     # One of them scores, and does not wait for the other.
     assert [row.split(",")[0] for row in (run.folder / "scores.csv").read_text().splitlines()] == ["epoch", "2"]
     assert any(stage == "scoring" for stage, _ in told)
+    assert "Confusion" in (run.folder / "report.html").read_text()
+
+
+class Ending(Health):
+    """Writes down how each process ends."""
+
+    def on_fit_start(self, trainer, *arguments):
+        super().on_fit_start(trainer, *arguments)
+        folder = Path(os.environ["TMPDIR"])
+        atexit.register((folder / f"in good order {trainer.global_rank}").touch)
+        sys.taken_apart = TakenApart(folder / f"taken apart {trainer.global_rank}")
+
+
+class TakenApart:
+    """Tells when it goes."""
+
+    def __init__(self, path):
+        self.path, self.touch = str(path), os.mkdir  # modules may have gone before
+
+    def __del__(self):
+        self.touch(self.path)
+
+
+def test_what_epochs_of_several_processes_warn_of_is_in_the_run_and_said_once(
+    photograph, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # of the processes
+    monkeypatch.setattr("geohp.training.fit.Health", Ending)
+    settings = [f"data.images={photograph}", *SETTINGS, "train.devices=2", "train.max_steps=1", "classes.count=40"]
+    run = geohp.train("orthophotos-hp", settings, out=tmp_path / "run")
+    said = [record.getMessage() for record in caplog.records if record.name == "geohp.training.health"]
+    assert said == list(run.warnings)
+    assert any(sentence.startswith("epoch 1: ") and "no patches" in sentence for sentence in said)
+    left = {each.name for each in tmp_path.iterdir() if not each.name.startswith("torch-shm-dir-")}  # torch's own
+    # Threads of gloo's that ask for Python while it is taken apart would end a process by SIGABRT.
+    assert left == {"photograph.png", "run", "in good order 0", "in good order 1"}
 
 
 def test_what_one_of_several_processes_fails_with_is_what_training_fails_with(photograph, tmp_path, capfd):

@@ -3,10 +3,12 @@
 import csv
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from geohp.evaluation.metrics import SegmentationMetrics
 from geohp.training.scoring import SCORES_NAME, LabelScores
 
 # Accuracy and mean IoU of the clusters, then of the linear probe.
@@ -102,3 +104,17 @@ def test_a_row_that_a_full_disk_has_cut_off_is_left_out(tmp_path, end):
     run = Run(tmp_path, [(1, 1, 1, 1)], steps_done=2)
     run.epochs(1)
     assert rows(tmp_path) == [(1, 2), (1, 3)]
+
+
+def test_the_last_scores_go_on_with_a_training(tmp_path):
+    metrics = SegmentationMetrics(2, 3)
+    metrics.update(torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 1, 0]))
+    one, other = (LabelScores(None, 2, every=1, steps=0, work=tmp_path) for _ in range(2))
+    one.last = {"cluster": metrics.compute()}
+    torch.save(one.state_dict(), tmp_path / "state")
+    other.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    assert other.last.keys() == {"cluster"}
+    assert other.last["cluster"].keys() == one.last["cluster"].keys()
+    for name, value in one.last["cluster"].items():
+        assert type(other.last["cluster"][name]) is type(value)
+        np.testing.assert_array_equal(other.last["cluster"][name], value)
