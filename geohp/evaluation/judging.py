@@ -23,7 +23,7 @@ from geohp.evaluation.mask_clusters import score_mask_clusters
 from geohp.evaluation.options import EvaluationOptions
 from geohp.evaluation.predict import MASKS, Predictor, whole_patches_px
 from geohp.evaluation.report import write_report
-from geohp.evaluation.results import BEST, BEST_NAME, LAST, Evaluation, Result
+from geohp.evaluation.results import BEST, LAST, Evaluation, Result
 from geohp.evaluation.stored_features import StoredCodes, store_features
 from geohp.features.filling import CacheOptions
 from geohp.methods.factory import METHODS
@@ -31,6 +31,7 @@ from geohp.model.card import ModelCard
 from geohp.model.device import torch_device
 from geohp.model.file import load_model
 from geohp.model.network import LandCoverModel
+from geohp.model.runs import BEST_NAME
 from geohp.raster.read.unchanged import UnchangedFiles
 
 

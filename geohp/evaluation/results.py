@@ -22,8 +22,6 @@ from geohp.reporting.summaries import preformatted
 
 LAST, BEST = "last checkpoint", "best on labels"
 """Names of checkpoints: the result, and the one whose choice looked at the labels it is scored on."""
-BEST_NAME = "best_on_labels.safetensors"
-"""The file in a run folder with the model as it was when it scored best on the labels."""
 
 _CHOSEN = "the checkpoint was chosen by these very labels"
 

@@ -209,6 +209,14 @@ class FeatureSampler:
         assert self._store is not None
         return self._store.gather(indices, ["mask"])["mask"].long()
 
+    def is_labelled(self, classes: int) -> bool:
+        """Whether there is a pixel of these classes anywhere: as a rule the first images tell."""
+        if self._store is not None:
+            masks = (self.labels(part) for part in torch.split(self._usable, self.batch_size))
+        else:
+            masks = (self.images[int(index)]["mask"] for index in self._usable)
+        return any(bool(((mask >= 0) & (mask < classes)).any()) for mask in masks)
+
     def places(self, indices: Tensor) -> Tensor:
         """The places, among those that can be read, of images by their numbers: ``index`` of a batch."""
         return torch.searchsorted(self._usable, indices.cpu())

@@ -9,8 +9,21 @@ from geohp.errors import ModelError
 MODEL_NAME = "model.safetensors"
 """The model in a run folder."""
 
+BEST_NAME = "best_on_labels.safetensors"
+"""The model as it was when it scored best on labels, beside it."""
+
+CONFIG_NAME = "config.yaml"
+"""What was to be trained."""
+
+REPORT_NAME = "report.html"
+METRICS_NAME, SCORES_NAME = "metrics.csv", "scores.csv"
+"""A row a step; a row for each time that it was scored on labels."""
+
+LOSS_PICTURE, SAMPLES_PICTURE = "loss.png", "samples.png"
+SWEEP_NAME, SWEEP_PICTURE = "sweep.csv", "sweep.png"
+
 FIGURES_NAME = "metrics.json"
-"""What a run came to, beside it."""
+"""What a run came to."""
 
 KMEANS_ENTRY = "kmeans"
 """How it compares with k-means, in that file."""
@@ -21,8 +34,17 @@ UNFINISHED = "unfinished"
 TENSORBOARD = "tensorboard"
 """The folder in it with TensorBoard's logs."""
 
+WANDB, MLFLOW = "wandb", "mlruns"
+"""The folders in it of services that training may log to."""
+
+UNFINISHED_RUN = (
+    *(BEST_NAME, CONFIG_NAME, REPORT_NAME, METRICS_NAME, SCORES_NAME, LOSS_PICTURE, SAMPLES_PICTURE),
+    *(SWEEP_NAME, SWEEP_PICTURE, FIGURES_NAME, UNFINISHED, TENSORBOARD, WANDB, MLFLOW),
+)
+"""All that may be in it before the model is, which comes last."""
+
 CHECKPOINT_NAME = "checkpoint.ckpt"
-"""The state of training, in that folder."""
+"""The state of training, in the folder of the unfinished."""
 
 
 def find_model(path: str | Path) -> Path:

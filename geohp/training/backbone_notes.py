@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from geohp.backbones.aerial_weights import is_packaged
+from geohp.backbones.names import AUTO
 from geohp.backbones.recommended import SUGGESTED, recommendation
 
 _FAR = 2.0
@@ -30,8 +31,9 @@ def backbone_notes(name: str, pixel_size_m: float | None) -> list[str]:
     choice = recommendation(name)
     trained_m = choice.pixel_size_m if choice else None
     if trained_m and pixel_size_m and not 1 / _FAR <= pixel_size_m / trained_m <= _FAR:
+        whose = f"aerial (backbone.name={AUTO}, where it is installed)" if name == "aerial" else name
         notes.append(
-            f"{name} was trained on pixels of {trained_m:g} m and sees some of {pixel_size_m:.3g} m: "
-            f"--set data.pixel_size_m={trained_m:g} resamples the images"
+            f"{whose} was trained on pixels of {trained_m:g} m and sees some of {pixel_size_m:.3g} m: --set "
+            f"data.pixel_size_m={trained_m:g} resamples the images, --set backbone.name=rcf takes them of any size"
         )
     return notes

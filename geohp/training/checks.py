@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,9 @@ def check_experiment(config: Config) -> None:
     settings = config.train
     check_backbone(config.backbone.name, config.backbone.weights)
     check_device(settings.device)
+    if settings.devices > 1 and (hasattr(sys, "ps1") or sys.flags.interactive):  # which Lightning refuses
+        problem = f"train.devices = {settings.devices}: a notebook or an interactive Python cannot begin processes"
+        raise ConfigError(problem, "train on one device, or with geohp train")
     if settings.device == "cpu":
         check_cpu(settings)
     for name in settings.loggers:

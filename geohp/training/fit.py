@@ -49,6 +49,10 @@ logger = logging.getLogger(__name__)
 
 _FITTED_ON = 256
 """Images a backbone that learns from data is fitted on."""
+_NO_LABELS = (
+    "no patch to train on is labelled: the model has no linear probe, and its clusters alone can be scored; look "
+    "whether the labels are of these images"
+)
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,10 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
     """
     config = _with_precision(config)
     method, features = _prepare(config, data, progress)
-    health, scores = Health(), None
+    health, scores, label_classes = Health(), None, data.label_classes
+    if label_classes and not features.is_labelled(label_classes):
+        health.warn([_NO_LABELS])
+        method.linear_probe, label_classes = None, 0
     if method.iterative:
         task = _task(config.train, method, features, progress)
         data.unchanged.check()  # or checkpoints would be of other files than the features
@@ -133,18 +140,21 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
     best = None
     if best_method is not None:
         best, _ = _finished(best_method, features, card, config.classes, progress)
-    if data.label_classes and (model.linear_probe is None or not method.probe_is_final):
-        model.linear_probe = fit_linear_probe(
+    if label_classes and (model.linear_probe is None or not method.probe_is_final):
+        probe = fit_linear_probe(
             model.head,
             features,
             card.code_channels,
-            data.label_classes,
+            label_classes,
             seed=config.train.seed,
             progress=progress,
-        ).requires_grad_(False)
+        )
+        if probe is None:
+            health.warn([_NO_LABELS])
+        model.linear_probe = None if probe is None else probe.requires_grad_(False)
     with preserve_rng_state(features):
         health.check_result(method, features.sample)
-    comparison = _comparison(config, data, model, features, progress) if method.iterative else None
+    comparison = _comparison(config, label_classes, model, features, progress) if method.iterative else None
     data.unchanged.check()
     last = scores.last if scores else {}
     return Trained(model, config, method, features, health.warnings, best, last, comparison, covers)
@@ -256,7 +266,7 @@ def _sweep(config: Config, method: Method, features: FeatureSampler, work: Path,
 
 
 def _comparison(
-    config: Config, data: TrainingData, model: LandCoverModel, features: FeatureSampler, progress: Progress
+    config: Config, label_classes: int, model: LandCoverModel, features: FeatureSampler, progress: Progress
 ) -> KMeansComparison | None:
     """Of the result with k-means, where that is wanted and there is enough to compare; it changes nothing."""
     if not config.train.compare_kmeans:
@@ -266,7 +276,7 @@ def _comparison(
             model,
             features,
             config.classes,
-            label_classes=data.label_classes,
+            label_classes=label_classes,
             seed=config.train.seed,
             progress=progress,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -188,7 +188,21 @@ class Health(L.Callback):
 
     def check_result(self, method: Method, sample: SampleFeatures) -> None:
         """Warn of what is wrong with the result, see :func:`examine`."""
-        self._warn(examine(method, sample))
+        self.warn(examine(method, sample))
+
+    def warn(self, sentences: Iterable[str], when: str = "") -> None:
+        """Log each that is of a kind that was not before, and remember it.
+
+        Args:
+            sentences: each ``what is so with numbers: what it means``; the latter is its kind.
+            when: what they begin with.
+        """
+        for sentence in sentences:
+            kind = sentence.partition(": ")[2]
+            if kind not in self._kinds:
+                self._kinds.add(kind)
+                self.warnings.append(when + sentence)
+                logger.warning(self.warnings[-1])
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep an eye on what goes into the head."""
@@ -223,7 +237,7 @@ class Health(L.Callback):
             sentences += code_warnings(codes)
             if method.probe_is_final:
                 sentences += cluster_warnings(codes, method.probe)
-        self._warn(sentences, f"epoch {trainer.current_epoch + 1}: ")
+        self.warn(sentences, f"epoch {trainer.current_epoch + 1}: ")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look no more."""
@@ -249,14 +263,6 @@ class Health(L.Callback):
         rows = patch_rows(inputs[0].detach())
         # A copy, or the whole batch would be held.
         self._seen.append(rows[:: max(1, len(rows) // _ROWS_A_STEP)].clone())
-
-    def _warn(self, sentences: list[str], when: str = "") -> None:
-        for sentence in sentences:
-            kind = sentence.partition(": ")[2]  # before it stand the numbers
-            if kind not in self._kinds:
-                self._kinds.add(kind)
-                self.warnings.append(when + sentence)
-                logger.warning(self.warnings[-1])
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def fit_linear_probe(
     *,
     seed: int = 0,
     progress: Progress = no_progress,
-) -> LinearProbe:
+) -> LinearProbe | None:
     """Fit logistic regression to the codes of labelled patches until it has converged.
 
     A probe trained beside the head, as HP does it, needs thousands of steps; a few hundred images afford some hundred.
@@ -46,9 +46,14 @@ def fit_linear_probe(
         classes: number of labelled classes; one that no patch has is never predicted.
         seed: of the draw of patches.
         progress: of reading codes.
+
+    Returns:
+        The probe; ``None`` where no patch's centre is labelled.
     """
     codes, labels = _labelled_codes(head, features, classes, seed, progress)
     present = torch.unique(labels)
+    if not len(present):
+        return None
     weight = torch.zeros(classes, code_channels, dtype=torch.float64)
     bias = torch.full((classes,), _UNSEEN, dtype=torch.float64)
     bias[present] = 0
@@ -60,7 +65,7 @@ def fit_linear_probe(
         weight[present] = slopes / deviation  # of codes as they are, in place of standardised ones
         bias[present] = offsets - weight[present] @ mean
     else:
-        logger.warning("the labels hold %d class(es): the linear probe tells nothing apart", len(present))
+        logger.warning("the labels hold one class: the linear probe tells nothing apart")
     probe = LinearProbe(code_channels, classes)
     probe.load_state_dict({"classifier.weight": weight[:, :, None, None], "classifier.bias": bias})
     return probe.to(features.device).eval()

@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from multiprocessing import active_children
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -24,10 +25,11 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessException
 
 from geohp.errors import ClusterError, ConfigError
-from geohp.model.runs import CHECKPOINT_NAME, TENSORBOARD, UNFINISHED
+from geohp.model.runs import CHECKPOINT_NAME, METRICS_NAME, MLFLOW, TENSORBOARD, UNFINISHED
 from geohp.progress import Progress, no_progress
 from geohp.training.batches import FeatureBatches
 from geohp.training.checkpoints import STOPPING, Checkpoints, StoppedError, check_readable
@@ -42,9 +44,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-METRICS_NAME = "metrics.csv"
 _PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": None}
 """In Lightning's words; that of fp16 is a plugin of its own."""
+_PATIENCE = timedelta(days=30)
+"""Of processes that wait for one that scores; where one ends, the others learn of it anyway."""
 
 
 def run_training(
@@ -79,6 +82,8 @@ def run_training(
     _check(settings, accelerator)
     if checkpoint.is_file():
         check_readable(checkpoint)
+    environment = LightningEnvironment()  # else a scheduler's variables would say how many processes there are,
+    environment.set_global_rank(0)  # and that this one, not being its first, shall log nothing
     with (
         _quietly(), _interruptible(), _meeting_place(settings.devices), _signals_for_workers(settings.devices),
         _sharing_by_name(),
@@ -89,9 +94,9 @@ def run_training(
             max_steps=-1 if settings.max_steps is None else task.total_steps * len(task.method.optimizers()),
             accelerator=accelerator,
             devices=settings.devices,
-            strategy="auto" if settings.devices == 1 else "ddp_spawn",
+            strategy="auto" if settings.devices == 1 else _strategy(),
             plugins=[
-                LightningEnvironment(),  # else a scheduler's variables would say how many processes there are
+                environment,
                 _WeightsAndTheirFolder(),
                 *([_fp16(accelerator, len(task.method.optimizers()))] if settings.precision == "fp16" else []),
             ],
@@ -175,7 +180,7 @@ def _service(name: str, work: Path) -> Logger:
         return WandbLogger(name=work.name, save_dir=work, project="geohp")
     from lightning.pytorch.loggers import MLFlowLogger
 
-    return MLFlowLogger(experiment_name="geohp", run_name=work.name, tracking_uri=f"file:{work / 'mlruns'}")
+    return MLFlowLogger(experiment_name="geohp", run_name=work.name, tracking_uri=f"file:{work / MLFLOW}")
 
 
 def _check(settings: TrainConfig, accelerator: str) -> None:
@@ -185,6 +190,11 @@ def _check(settings: TrainConfig, accelerator: str) -> None:
         check_cpu(settings)
     if accelerator == "mps" and settings.devices > 1:
         raise ConfigError(f"train.devices = {settings.devices}: there is one device of this kind")
+
+
+def _strategy() -> DDPStrategy:
+    """Processes that wait for each other, each with pools and queues of its own."""
+    return DDPStrategy(start_method="spawn", timeout=_PATIENCE, broadcast_buffers=False)
 
 
 class _WeightsAndTheirFolder(TorchCheckpointIO):
@@ -307,7 +317,7 @@ def _signals_for_workers(devices: int) -> Iterator[None]:
     if devices == 1 or threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = 0
+    asked, others = 0, active_children()
 
     def pass_on(number: int, frame: object) -> None:
         nonlocal asked
@@ -315,7 +325,7 @@ def _signals_for_workers(devices: int) -> Iterator[None]:
             raise KeyboardInterrupt(number)
         asked = number
         logger.info("stopping after this step")
-        for process in active_children():
+        for process in set(active_children()).difference(others):
             if process.pid is not None:
                 os.kill(process.pid, signal.SIGTERM)
 

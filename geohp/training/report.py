@@ -20,6 +20,14 @@ from geohp.features.sampler import FeatureSampler
 from geohp.methods.hp.method import HP
 from geohp.methods.kmeans.covers import Cover
 from geohp.model.network import LandCoverModel
+from geohp.model.runs import (
+    LOSS_PICTURE,
+    METRICS_NAME,
+    REPORT_NAME,
+    SAMPLES_PICTURE,
+    SCORES_NAME,
+    SWEEP_PICTURE,
+)
 from geohp.reporting.figures import as_rgb, colourise, draw_image, draw_samples, legend_handles, spread
 from geohp.reporting.pages import Picture, render_page
 from geohp.reporting.plots import Series, draw_curve, draw_losses, draw_scores, draw_similarity
@@ -27,12 +35,7 @@ from geohp.training.discovery import Discovery, show_findings
 from geohp.training.findings import find_positives
 from geohp.training.fit import Trained
 from geohp.training.health import DOMINANT_SHARE
-from geohp.training.loop import METRICS_NAME
 from geohp.training.sample_images import SampleImages, load_sample_images, predict_labels
-from geohp.training.scoring import SCORES_NAME
-from geohp.training.sweep_result import PICTURE_NAME
-
-REPORT_NAME = "report.html"
 
 _SAMPLES = 6
 _ANCHORS = 4
@@ -77,11 +80,11 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
     """
     config, model = trained.config, trained.model
     samples = load_sample_images(trained.features, model, config.train.batch_size)
-    metrics, sweep = work / METRICS_NAME, work / PICTURE_NAME
+    metrics, sweep = work / METRICS_NAME, work / SWEEP_PICTURE
     logged = read_series(metrics)
     terms = {name: logged[name] for name in _LOSS_TERMS if name in logged}
     if metrics.exists():
-        (work / "loss.png").write_bytes(draw_losses(terms))
+        (work / LOSS_PICTURE).write_bytes(draw_losses(terms))
     page = render_page(
         "run.html.j2",
         name=config.name,
@@ -92,7 +95,7 @@ def write_run_report(work: Path, trained: Trained, label_classes: Sequence[LandC
         loss_terms=list(terms),
         curves=list(_curves(logged, trained.method.gradient_bound)),
         never_specific=_never_specific(trained, logged),
-        samples=_samples(samples, model, work / "samples.png"),
+        samples=_samples(samples, model, work / SAMPLES_PICTURE),
         clusters=_clusters(trained.features, model),
         comparison=trained.comparison,
         covers=bool(trained.covers),

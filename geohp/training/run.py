@@ -19,10 +19,20 @@ from geohp.config.experiment import Config
 from geohp.config.loading import dump_config, load_config, public_config
 from geohp.errors import ChangedError, ConfigError, GeohpError, Note, OutputError
 from geohp.files.checks import check_new_folder
-from geohp.files.locks import FolderLock
+from geohp.files.locks import LOCK, FolderLock
 from geohp.files.reading import failure_reason
-from geohp.files.unfinished import clear_folder, remove_drafts
-from geohp.model.runs import CHECKPOINT_NAME, FIGURES_NAME, KMEANS_ENTRY, MODEL_NAME, TENSORBOARD, UNFINISHED
+from geohp.files.unfinished import DRAFT, clear_folder, remove_drafts
+from geohp.model.runs import (
+    BEST_NAME,
+    CHECKPOINT_NAME,
+    CONFIG_NAME,
+    FIGURES_NAME,
+    KMEANS_ENTRY,
+    MODEL_NAME,
+    REPORT_NAME,
+    UNFINISHED,
+    UNFINISHED_RUN,
+)
 from geohp.progress import Progress, default_progress
 from geohp.raster.area_of_interest import AreaOfInterest
 from geohp.raster.read.unchanged import UnchangedFiles
@@ -39,16 +49,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CONFIG_NAME = "config.yaml"
-
-_OF_RUNS = re.compile(
-    rf"{CONFIG_NAME}|{UNFINISHED}|{TENSORBOARD}|wandb|mlruns|{FIGURES_NAME}|report\.html|(metrics|scores|sweep)\.csv|"
-    r"(loss|samples|sweep)\.png|best_on_labels\.safetensors|\.draft-.*|\..*\.geohp"
-)
+_BEGUN = rf"{re.escape(DRAFT)}.*|\..*\.geohp"
+"""Names of what was being written."""
+_OF_RUNS = re.compile("|".join([*map(re.escape, UNFINISHED_RUN), _BEGUN]))
 """Names in the folder of a run that is not finished."""
-_OF_TRAININGS = re.compile(
-    rf"lock|{CONFIG_NAME}|{CHECKPOINT_NAME}|best_on_labels\.safetensors|\d+|\.draft-.*|\..*\.geohp"
-)
+_OF_TRAININGS = re.compile("|".join([*map(re.escape, (LOCK, CONFIG_NAME, CHECKPOINT_NAME, BEST_NAME)), r"\d+", _BEGUN]))
 """Names in the folder of what only going on with a training needs."""
 
 
@@ -82,7 +87,7 @@ class Run:
 
         facts = {
             "model": self.model,
-            "report": self.folder / "report.html",
+            "report": self.folder / REPORT_NAME,
             "looks wrong": " ".join(self.warnings),
         }
         return summary(f"Run {self.folder}", facts, read_card(self.model).classes)
@@ -296,7 +301,6 @@ def _run_folder(folder: Path, *, resumed: bool) -> Iterator[None]:
 
 def _write_artifacts(folder: Path, trained: Trained, classes: Sequence[LandCoverClass], seconds: float) -> Path:
     """Pictures, report, and last of all the model: where it is, everything is."""
-    from geohp.evaluation.results import BEST_NAME
     from geohp.model.file import save_model
     from geohp.training.report import write_run_report
 

@@ -21,16 +21,14 @@ from geohp.evaluation.coded_images import CodedImages
 from geohp.evaluation.confusion import count_confusion
 from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.predict import Predictor
-from geohp.evaluation.results import BEST_NAME
 from geohp.features.sampler import FeatureSampler
 from geohp.files.atomic import atomic_write
 from geohp.methods.base import Method
-from geohp.model.runs import UNFINISHED
+from geohp.model.runs import BEST_NAME, SCORES_NAME, UNFINISHED
 from geohp.progress import Progress, no_progress
 from geohp.training.checkpoints import preserve_rng_state
 from geohp.training.step_rows import read_step_rows
 
-SCORES_NAME = "scores.csv"
 _PARTS = ("head.", "probe.", "linear_probe.")
 
 
@@ -66,9 +64,12 @@ class LabelScores(L.Callback):
         task: Any = pl_module
         if trainer.is_global_zero and self.out.is_file():
             done = [row for row in read_step_rows(self.out) if int(row["step"]) <= task.steps_done]
-            self.out.unlink()
-            for row in done:
-                self._write(row)
+            if done:
+                with atomic_write(self.out) as draft:
+                    for row in done:
+                        _append(draft, row)
+            else:
+                self.out.unlink()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -115,7 +116,7 @@ class LabelScores(L.Callback):
         self._scored_at = task.steps_done
         with preserve_rng_state(task.features):
             scores = self._scores(task.method, task.features)
-        self._write({"epoch": trainer.current_epoch + 1, "step": task.steps_done, **scores})
+        _append(self.out, {"epoch": trainer.current_epoch + 1, "step": task.steps_done, **scores})
         if sum(scores.values()) >= self._best_sum():
             weights = {
                 name: value.detach().cpu().contiguous()
@@ -151,10 +152,12 @@ class LabelScores(L.Callback):
         self.last = {mode.probe: scores for mode, scores in counts.scores().items()}
         return {f"{probe}_{name}": scores[name] for probe, scores in self.last.items() for name in ("accuracy", "miou")}
 
-    def _write(self, row: Mapping[str, object]) -> None:
-        new = not self.out.exists()
-        with self.out.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+
+def _append(path: Path, row: Mapping[str, object]) -> None:
+    """A row to a table that may not have been begun."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from rich.table import Table
 
+from geohp.model.runs import SWEEP_NAME, SWEEP_PICTURE
 from geohp.reporting.pages import as_text
 from geohp.reporting.summaries import preformatted
-
-CSV_NAME, PICTURE_NAME = "sweep.csv", "sweep.png"
 
 
 @dataclass(frozen=True)
@@ -102,14 +101,14 @@ class SweepResult:
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write ``sweep.csv``, a row for each number, and ``sweep.png``, its curves, into a folder."""
-        table = folder / CSV_NAME
+        table = folder / SWEEP_NAME
         with table.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [*asdict(self.candidates[0]), "recommended"])
             writer.writeheader()
             for candidate in self.candidates:
                 values = {name: round(value, 6) for name, value in asdict(candidate).items()}
                 writer.writerow({**values, "recommended": int(candidate.classes == self.recommended)})
-        picture = folder / PICTURE_NAME
+        picture = folder / SWEEP_PICTURE
         picture.write_bytes(self.draw())
         return table, picture
 

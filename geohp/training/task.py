@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
+from torch.distributed import all_gather_object
 from torch.optim import Optimizer
 
 from geohp.backbones.base import PatchFeatures
@@ -87,6 +88,7 @@ class MethodTask(L.LightningModule):
         self._parts = 1  # that a batch is computed in, one after another
         self._augmenting = torch.Generator().manual_seed(seed)
         self._random: RandomStates | None = None
+        self._own: dict[str, Tensor] = {}  # pools and queues of this process, to go on with
         self._images = features.images.identity()
         self._nearest = nearest
 
@@ -103,6 +105,9 @@ class MethodTask(L.LightningModule):
         if self._random is not None:
             restore_random_states(self._random)
             self._random = None
+        for name, rows in self._own.items():
+            self.method.get_buffer(name).copy_(rows)
+        self._own = {}
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """One step: losses, one backward pass, every optimiser."""
@@ -164,15 +169,19 @@ class MethodTask(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What training needs to go on as if it had never stopped, besides weights and optimisers."""
-        checkpoint[_STATE] = {
-            "steps_done": self.steps_done,
-            "total_steps": self.total_steps,
-            "images": self._images,
+        drawing = {
             "augmenting": self._augmenting.get_state(),
             "method": self.method.random_state(),
             "source": self.features.state(),
             "random": random_states(),
+            "buffers": dict(self.method.named_buffers()) if self.trainer.world_size > 1 else {},
             "nearest": None if self._nearest is None else self._nearest.state(),
+        }
+        checkpoint[_STATE] = {
+            "steps_done": self.steps_done,
+            "total_steps": self.total_steps,
+            "images": self._images,
+            "processes": self._of_all_processes(drawing),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -188,18 +197,27 @@ class MethodTask(L.LightningModule):
                 "bring them back, or start a new run",
             )
         self.steps_done = state["steps_done"]
-        self._augmenting.set_state(state["augmenting"].cpu())
-        self.method.restore_random_state(state["method"])
-        self.features.restore(state["source"])
-        self._random = state["random"]
+        # Earlier checkpoints have the state of the first alone, among the others.
+        drawing = state.get("processes", [state] * self.trainer.world_size)[self.trainer.global_rank]
+        self._augmenting.set_state(drawing["augmenting"].cpu())
+        self.method.restore_random_state(drawing["method"])
+        self.features.restore(drawing["source"])
+        self._random, self._own = drawing["random"], drawing.get("buffers", {})
         if self._nearest is not None:
-            self._nearest.restore(state["nearest"])
+            self._nearest.restore(drawing["nearest"])
 
     @property
     def features(self) -> FeatureSampler:
         """Of the images to train on."""
         features: FeatureSampler = self.__dict__["features"]
         return features
+
+    def _of_all_processes(self, state: dict[str, Any]) -> list[dict[str, Any]]:
+        """That of each: they have pools and queues of their own and, on GPUs, draw other random numbers."""
+        states = [state] * self.trainer.world_size
+        if len(states) > 1:
+            all_gather_object(states, state)
+        return states
 
     def _batch(self, batch: ImageBatch) -> Batch:
         augmented = neighbours = None

@@ -8,7 +8,8 @@ from geohp.classes import LandCoverClass
 from geohp.data.base import ImageSet
 from geohp.evaluation import judging
 from geohp.evaluation.options import EvaluationOptions
-from geohp.evaluation.results import BEST, BEST_NAME, LAST
+from geohp.evaluation.results import BEST, LAST
+from geohp.model.runs import BEST_NAME
 
 
 class Named(ImageSet):

@@ -34,6 +34,9 @@ def test_pixels_far_from_those_of_the_training(pixel_size_m, notes):
     found = backbone_notes("aerial", pixel_size_m)
     assert len(found) == notes
     assert all(f"pixels of 0.125 m and sees some of {pixel_size_m} m" in note for note in found)
+    # Nobody may have asked for it by name.
+    assert all("backbone.name=auto, where it is installed" in note and "backbone.name=rcf" in note for note in found)
+    assert all("auto" not in note for note in backbone_notes("vit_large_patch16_dinov3.sat493m", 0.1))
 
 
 def test_pixels_are_those_that_the_backbone_sees(write_scene, tmp_path, caplog):

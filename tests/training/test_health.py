@@ -204,11 +204,11 @@ def test_a_broken_head_is_an_error():
 
 def test_what_was_told_survives_a_checkpoint():
     health = Health()
-    health._warn(["a: b"], "epoch 1: ")
+    health.warn(["a: b"], "epoch 1: ")
     again = Health()
     again.load_state_dict(health.state_dict())
     assert again.warnings == ["epoch 1: a: b"]
-    again._warn(["other numbers: b"])
+    again.warn(["other numbers: b"])
     assert again.warnings == ["epoch 1: a: b"]
 
 

@@ -1,10 +1,14 @@
 """The linear probe over finished codes: converged, and honest about classes without labels."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+import geohp
 from geohp.features.sampler import FeatureSampler
+from geohp.model.file import load_model
 from geohp.training.linear_probe import fit_linear_probe
 from tests.support.squares import Squares, small_backbone
 
@@ -62,10 +66,37 @@ def test_a_class_without_labels_is_never_predicted():
         assert set(probe(source.patches(batch).features).argmax(1).unique().tolist()) == {0, 2}
 
 
-@pytest.mark.parametrize("kept", [[], [3]])
-def test_too_few_classes_are_said(kept, caplog):
-    source = sampler(kept)
+def test_a_single_class_is_said(caplog):
+    source = sampler([3])
     probe = fit_linear_probe(nn.Identity(), source, source.backbone.channels, 4)
-    assert f"the labels hold {len(kept)} class(es)" in caplog.text
+    assert "the labels hold one class" in caplog.text
     batch = next(iter(source.batches()))
-    assert set(probe(source.patches(batch).features).argmax(1).unique().tolist()) == {*(kept or [0])}
+    assert set(probe(source.patches(batch).features).argmax(1).unique().tolist()) == {3}
+
+
+@pytest.mark.parametrize("method", ["hp", "kmeans"])
+@pytest.mark.parametrize("cache", ["memory", "off"])
+def test_labels_of_none_of_the_images_to_train_on_make_no_probe(tmp_path, cache, method):
+    rng = np.random.default_rng(0)
+    for name in ("train", "test"):
+        Image.fromarray(rng.integers(0, 255, (96, 96, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+        labels = np.full((96, 96), 255) if name == "train" else np.arange(96 * 96).reshape(96, 96) // 48 % 2
+        Image.fromarray(labels.astype(np.uint8)).save(tmp_path / f"{name}_labels.png")
+    files = [f"data.images={tmp_path}/train.png", f"data.test_images={tmp_path}/test.png"]
+    settings = [*files, f"data.labels={tmp_path}/{{stem}}_labels.png", "data.patches=4", "data.patch_px=48"]
+    settings += [f"method.name={method}", "classes.count=2", "backbone.name=rcf", f"train.cache={cache}"]
+    settings += ["train.device=cpu"] + (["train.epochs=1", "train.score_every=1"] if method == "hp" else [])
+    run = geohp.train("orthophotos", settings, out=tmp_path / "run")
+    assert any("no patch to train on is labelled" in warning for warning in run.warnings)
+    assert load_model(run.folder).linear_probe is None
+    if method == "hp":
+        scored = (run.folder / "scores.csv").read_text().splitlines()
+        assert scored[0] == "epoch,step,cluster_accuracy,cluster_miou"
+
+
+def test_patches_without_a_label_make_no_probe():
+    source = sampler([])
+    assert fit_linear_probe(nn.Identity(), source, source.backbone.channels, 4) is None
+    assert not source.is_labelled(4)
+    assert sampler([3]).is_labelled(4)
+    assert not sampler([3]).is_labelled(3)

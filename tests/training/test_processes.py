@@ -3,15 +3,18 @@
 import atexit
 import copy
 import logging
+import multiprocessing
 import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -26,6 +29,7 @@ from geohp.progress import no_progress
 from geohp.training.checks import check_cpu
 from geohp.training.fit import TrainingData, _prepare
 from geohp.training.health import Health
+from geohp.training.loop import _interruptible, _signals_for_workers
 
 EPOCHS, BATCH = 2, 3
 SETTINGS = [
@@ -104,7 +108,8 @@ def taken_port(monkeypatch):
 def test_two_processes_give_what_one_gives_on_both_halves(
     photograph, labels, tmp_path, caplog, capfd, taken_port, monkeypatch
 ):
-    for name, value in (("SLURM_NTASKS", "4"), ("SLURM_JOB_NAME", "train")):  # a job of four tasks on a cluster
+    # The last task of four of a job on a cluster.
+    for name, value in (("SLURM_NTASKS", "4"), ("SLURM_PROCID", "3"), ("SLURM_JOB_NAME", "train")):
         monkeypatch.setenv(name, value)
     told = []
     caplog.set_level(logging.INFO, "geohp")
@@ -142,6 +147,7 @@ class Ending(Health):
     def on_fit_start(self, trainer, *arguments):
         super().on_fit_start(trainer, *arguments)
         folder = Path(os.environ["TMPDIR"])
+        assert trainer.strategy._timeout.days > 1  # or none would wait for one that scores
         atexit.register((folder / f"in good order {trainer.global_rank}").touch)
         sys.taken_apart = TakenApart(folder / f"taken apart {trainer.global_rank}")
 
@@ -169,6 +175,29 @@ def test_what_epochs_of_several_processes_warn_of_is_in_the_run_and_said_once(
     left = {each.name for each in tmp_path.iterdir() if not each.name.startswith("torch-shm-dir-")}  # torch's own
     # Threads of gloo's that ask for Python while it is taken apart would end a process by SIGABRT.
     assert left == {"photograph.png", "run", "in good order 0", "in good order 1"}
+
+
+class Drawing(Health):
+    """Has each process draw other numbers of torch's own than the others, as on a GPU of its own."""
+
+    def on_train_batch_end(self, trainer, *_):
+        torch.rand(1 + trainer.global_rank)
+
+
+def test_of_several_processes_each_goes_on_with_its_own_random_numbers(photograph, tmp_path, monkeypatch):
+    monkeypatch.setattr("geohp.training.fit.Health", Drawing)
+    settings = [f"data.images={photograph}", *SETTINGS, "method.dropout=0.3", "train.devices=2"]
+
+    def stop(stage, done, *_):
+        if stage == "training" and done == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    whole = geohp.train("orthophotos-hp", settings, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        geohp.train("orthophotos-hp", settings, out=tmp_path / "run", progress=stop)
+    again = geohp.train(resume=tmp_path / "run")
+    expected, found = load_file(whole.model), load_file(again.model)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def test_what_one_of_several_processes_fails_with_is_what_training_fails_with(photograph, tmp_path, capfd):
@@ -212,6 +241,33 @@ def test_what_asks_for_gradients_is_what_learns_by_them(name):
     method = create_method(load_config("orthophotos", [f"method.name={name}"]).method, 8, 3, label_classes=0, seed=0)
     learning = {id(p) for optimizer in method.optimizers() for group in optimizer.param_groups for p in group["params"]}
     assert {id(p) for p in method.parameters() if p.requires_grad} == learning
+
+
+def test_a_signal_is_for_processes_that_train_alone():
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    other.start()
+    try:
+        with _interruptible(), _signals_for_workers(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            other.join(2)
+        assert other.is_alive()
+    finally:
+        other.kill()
+        other.join()
+
+
+def test_from_a_notebook_several_processes_are_refused_at_once(photograph, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
+    settings = [f"data.images={photograph}", *SETTINGS, "train.devices=2"]
+    with pytest.raises(ConfigError, match=r"train\.devices = 2: a notebook"):
+        geohp.train("orthophotos-hp", settings, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_later_task_of_a_scheduler_s_logs_too(photograph, tmp_path, monkeypatch):
+    monkeypatch.setattr(rank_zero_only, "rank", 3)  # as Lightning reads SLURM_PROCID when it is imported
+    run = geohp.train("orthophotos-hp", [f"data.images={photograph}", *SETTINGS], out=tmp_path / "run")
+    assert len((run.folder / "metrics.csv").read_text().splitlines()) == 1 + 8
 
 
 def test_more_devices_than_there_are_is_one_sentence(photograph, tmp_path, monkeypatch):

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from geohp.evaluation.metrics import SegmentationMetrics
-from geohp.training.scoring import SCORES_NAME, LabelScores
+from geohp.model.runs import SCORES_NAME
+from geohp.training.scoring import LabelScores
 
 # Accuracy and mean IoU of the clusters, then of the linear probe.
 FIGURES = ("cluster_accuracy", "cluster_miou", "linear_accuracy", "linear_miou")
@@ -104,6 +105,19 @@ def test_a_row_that_a_full_disk_has_cut_off_is_left_out(tmp_path, end):
     run = Run(tmp_path, [(1, 1, 1, 1)], steps_done=2)
     run.epochs(1)
     assert rows(tmp_path) == [(1, 2), (1, 3)]
+
+
+def test_killed_as_it_forgets_scores_of_steps_that_are_made_again_it_keeps_the_others(tmp_path, monkeypatch):
+    Run(tmp_path, [(1, 1, 1, 1), (2, 2, 2, 2)]).epochs(1, 1)
+    before = (tmp_path / SCORES_NAME).read_bytes()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(csv.DictWriter, "writerow", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Run(tmp_path, [(2, 2, 2, 2)], steps_done=2)
+    assert (tmp_path / SCORES_NAME).read_bytes() == before
 
 
 def test_the_last_scores_go_on_with_a_training(tmp_path):
