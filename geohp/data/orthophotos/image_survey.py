@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 _MIXED = 1.5
 """Pixel sizes further apart than this, as a ratio, are worth a word."""
 _ENLARGED = 2.0
+_ENOUGH, _TOO_OFTEN = 4, 8
+"""So often random patches show the same ground, and so often they show it more than it is worth."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +153,25 @@ def allot_patches(surveys: Sequence[ImageSurvey], config: OrthophotosConfig) -> 
     if not usable:
         return []
     area = np.array([max(config.area_px(s.valid_px, s.pixel_size_m), 1.0) for s in usable])
+    _note_repetition(float(area.sum()), len(usable), config)
     quota = area / area.sum() * config.patches
     counts = np.maximum(np.floor(quota), 1).astype(int)
     order = np.argsort(np.floor(quota) - quota, kind="stable")
     counts[order[: max(0, config.patches - counts.sum())]] += 1
     places = [place for s, count in zip(usable, counts, strict=True) for place in s.places[:count]]
     return places[: config.patches] if len(usable) <= config.patches else places
+
+
+def _note_repetition(area_px: float, images: int, config: OrthophotosConfig) -> None:
+    """Log that so many patches show the same ground over and over, which takes time and teaches little."""
+    times = config.patches * config.patch_px**2 / area_px
+    enough = math.ceil(_ENOUGH * config.patches / times)
+    if times > _TOO_OFTEN:
+        logger.info(
+            "data.patches = %d shows the ground of %d image(s) %.0f times over: data.patches=%d shows it %d times, "
+            "in %.0f %% of the time for features",
+            *(config.patches, images, times, enough, _ENOUGH, 100 * enough / config.patches),
+        )
 
 
 def check_pixel_sizes(footprints: Sequence[Footprint], config: OrthophotosConfig) -> None:

@@ -106,6 +106,14 @@ def test_every_labelled_pixel_is_judged_once_whatever_the_patch(pairs):
         assert counted(found) == [4 * 96 * 128 // 4] * 4, side
 
 
+def test_patches_that_show_the_same_ground_over_and_over_are_told(pairs, caplog):
+    caplog.set_level("INFO")
+    own(pairs, patches=500, exclude=["*labels*"]).training()
+    assert "over" not in caplog.text
+    own(pairs, patches=720, exclude=["*labels*"]).training()
+    assert "6 image(s) 10 times over: data.patches=288 shows it 4 times, in 40 % of the time" in caplog.text
+
+
 def test_resized_patches_are_judged_as_they_were_learnt_from(pairs):
     found = own(pairs, labels="{stem}_labels.png", patch_px=16, input_px=32, evaluation_px=64).evaluation()
     assert found.patch_px == 32
