@@ -1,6 +1,7 @@
 """The same blocks on several processes: the same bytes, whatever becomes of workers and client."""
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -314,6 +315,18 @@ def test_tasks_in_flight_are_bounded(segmenter, scene, client, tmp_path, monkeyp
 
 def test_ctrl_c_is_left_to_the_main_process(client):
     assert set(client.run(signal.getsignal, signal.SIGINT).values()) == {signal.SIG_IGN}
+
+
+def test_that_the_main_process_has_closed_is_no_traceback_of_a_worker_s(client):
+    def is_logged(message, error):
+        logger = logging.getLogger("distributed.worker")
+        record = logger.makeRecord(logger.name, logging.ERROR, "", 0, message, (), (type(error), error, None))
+        return bool(logger.filter(record))
+
+    heartbeat = "Failed to communicate with scheduler during heartbeat."
+    assert set(client.run(is_logged, heartbeat, OSError("closed")).values()) == {False}
+    assert set(client.run(is_logged, heartbeat, ValueError("a defect")).values()) == {True}
+    assert set(client.run(is_logged, "the disk is full", OSError("full")).values()) == {True}
 
 
 def test_a_local_scheduler_keeps_nothing_of_past_tasks(client):

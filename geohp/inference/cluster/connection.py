@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from geohp.errors import ClusterError, ConfigError
-from geohp.inference.cluster import interrupts
+from geohp.inference.cluster import worker_setup
 from geohp.inference.cluster.workers import release
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _local_cluster(workers: int) -> Iterator[Any]:
                     silence_logs=logging.ERROR,
                     scheduler_kwargs={"extensions": _without_spans(distributed.scheduler.DEFAULT_EXTENSIONS)},
                     extensions=_without_spans(distributed.worker.DEFAULT_EXTENSIONS),
-                    preload=[*dask.config.get("distributed.worker.preload"), interrupts.__name__],
+                    preload=[*dask.config.get("distributed.worker.preload"), worker_setup.__name__],
                     env={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
                 )
         except (OSError, RuntimeError) as error:
