@@ -22,6 +22,7 @@ from geohp.methods.kmeans.covers import (
 GREENS = ((70, 90, 50), (40, 60, 35), (110, 130, 70))
 SANDS = ((220, 210, 190), (190, 180, 170), (240, 240, 235))
 ALIKE = (1.5, 1.5)
+WATER = covers_module._NUMBER_OF_WATER
 OTHERS = ((110, 110, 112), (150, 60, 50), (60, 65, 120))
 
 
@@ -108,9 +109,10 @@ def test_a_little_dark_water_is_a_class_of_its_own():
 @pytest.mark.parametrize(
     ("colour", "texture", "around", "water"),
     [((91, 99, 92), 0.008, 0.012, True), ((76, 80, 70), 0.005, 0.006, True), ((91, 99, 92), 0.0115, 0.014, False),
-     ((91, 99, 92), 0.008, 0.030, False), ((90, 90, 92), 0.008, 0.010, False), ((60, 95, 50), 0.008, 0.010, False),
+     ((91, 99, 92), 0.008, 0.030, False), ((90, 90, 92), 0.008, 0.010, False), ((90, 92.5, 90), 0.008, 0.010, False),
+     ((90, 94, 90), 0.008, 0.010, True), ((60, 95, 50), 0.008, 0.010, False),
      ((10, 11, 10), 0.005, 0.005, False), ((150, 162, 150), 0.008, 0.010, False)],
-    ids=["pond", "river", "field", "shadow", "asphalt", "lawn", "deep sea", "roof"],
+    ids=["pond", "river", "field", "shadow", "asphalt", "wet asphalt", "brown pond", "lawn", "deep sea", "roof"],
 )  # fmt: skip
 def test_murky_water_is_dull_green_and_without_any_texture(colour, texture, around, water):
     rough = Looks(torch.full((9, 3), 0.9), torch.full((9,), 0.1), torch.full((9,), 0.1))
@@ -124,7 +126,6 @@ def test_murky_water_is_dull_green_and_without_any_texture(colour, texture, arou
 
 
 def test_murky_water_is_a_class_of_its_own_however_like_a_field_its_features_are():
-    """Without centroids for what is mixed up, a tenth of the field would be water."""
     rows, looks, kind = ground(0.75, texture=0.06)
     rows = F.normalize(rows, dim=1)
     wet = (kind == 0) & (torch.arange(len(kind)) % 4 == 0)  # 6 %
@@ -139,6 +140,30 @@ def test_murky_water_is_a_class_of_its_own_however_like_a_field_its_features_are
     assert ((labels == 0) == (kind < 3) & ~wet).double().mean() > 0.97
     looks.around[wet] = 0.06
     assert [cover.name for cover in gather_covers(rows, looks, 5).covers] == ["vegetation"]
+
+
+@pytest.mark.parametrize(("patches", "names"), [(50, ["vegetation", "water"]), (25, ["vegetation"])])
+def test_a_twentieth_of_a_fair_share_of_murky_water_will_do(patches, names):
+    rows, looks, _ = ground(0.75, texture=0.06)
+    wet = torch.arange(patches)  # of 3,000, and a fair share are 600
+    looks.colours[wet] = torch.tensor([91, 99, 92]) / 255
+    looks.textures[wet], looks.around[wet] = 0.008, 0.012
+    assert [cover.name for cover in gather_covers(rows, looks, 5).covers] == names
+
+
+@pytest.mark.parametrize(("astray", "more"), [(19, 0), (20, 2), (45, 4), (200, 6)])
+def test_what_water_takes_of_others_gets_centroids_of_its_own(astray, more):
+    """Directions in a plane: water around 0 degrees, a field beside it that is vegetation, whose centroid is far."""
+    parts = ((-3, 3, 40, WATER), (9, 16, astray, 0), (70, 80, 40, 0), (170, 190, 40, -1))
+    degrees = torch.cat([torch.linspace(first, last, count) for first, last, count, _ in parts])
+    kinds = torch.cat([torch.full((count,), kind) for _, _, count, kind in parts])
+    found = torch.tensor([75.0, 0.0, 180.0])
+    vectors = [torch.stack([angles.deg2rad().cos(), angles.deg2rad().sin()], 1) for angles in (degrees, found)]
+    kind_of = torch.tensor([0, WATER, -1])
+    centroids, numbers = covers_module._kept_from_water(vectors[0], kinds, vectors[1], torch.arange(3), kind_of, 0)
+    assert numbers.tolist() == [0, 1, 2] + [0] * more
+    right = kind_of[numbers[(vectors[0] @ centroids.T).argmax(1)]] == kinds
+    assert right.all() if more else (~right).sum() == astray
 
 
 @pytest.mark.parametrize(("covers", "name"), [(GREENS, "vegetation"), (SANDS, "open ground")])
