@@ -8,7 +8,7 @@ from pathlib import Path
 
 from geohp.errors import ConfigError
 from geohp.files.checks import RASTERS, check_name, check_output, check_suffix
-from geohp.files.unfinished import is_half_published, may_replace, remove_abandoned_folder
+from geohp.files.unfinished import may_replace, remove_abandoned_folder
 from geohp.inference.map_options import MapOptions
 from geohp.raster.area_of_interest import area_files
 from geohp.vector.targets import check_target
@@ -88,7 +88,7 @@ class ChangeProducts:
         """
         sources = list(inputs)
         out = self.paths["out"]
-        if not overwrite and not is_half_published(out) and out.exists():
+        if not may_replace(out, overwrite=overwrite) and out.exists():
             # All is done, but for what was to go in the end.
             remove_abandoned_folder(hidden_maps(out))
         for name, path in self.paths.items():

@@ -267,7 +267,7 @@ def _load(spec: TaskSpec) -> LandCoverModel:
 
 
 def _size(scene: Scene) -> tuple[int, ...]:
-    states = map(file_state, scene.files)
+    states = (file_state(name) for name in scene.files if not Path(name).is_dir())
     return (scene.height, scene.width, *(state[0] for state in states if state is not None))
 
 

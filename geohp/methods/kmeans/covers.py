@@ -208,15 +208,15 @@ class _Kind:
     alike: bool = False
 
 
-_WATER = "water"
 _KINDS = {
     "vegetation": _Kind(is_vegetation, least=0.5, colour="#5f9b4a"),
     "open ground": _Kind(is_open_ground, least=1.55, colour="#e3d3a8", alike=True),
-    _WATER: _Kind(is_dark_water, least=0.1, colour="#4a86b8"),
+    "water": _Kind(is_dark_water, least=0.1, colour="#4a86b8"),
 }
 _REST = -1
 """The covers, numbered in this order, and the number of what belongs to none."""
-_NUMBER_OF_WATER = list(_KINDS).index(_WATER)
+_NUMBERS = {name: number for number, name in enumerate(_KINDS)}
+_NUMBER_OF_WATER = _NUMBERS["water"]
 _LEAST_MURKY = 0.05
 """Fair shares of murky water, which is never taken for something else."""
 
@@ -243,14 +243,15 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
     rows = F.normalize(rows.float().cpu(), dim=1)
     order = torch.randperm(len(rows), generator=Generator().manual_seed(seed))[:_ROWS]
     rows, looks = rows[order], looks.cpu()[order]
-    kinds = _kinds_of(rows, looks, classes, extra, seed)
+    murky = _much_murky_water(looks, classes - extra)
+    kinds = _kinds_of(rows, looks, murky, classes, extra, seed)
     covers = _covers(kinds, classes, extra)
     others = classes - sum(cover.classes for cover in covers)
     if not covers or not 0 < others <= int((kinds == _REST).sum()):
         return None
     parts, members, first = [], [], 0
     for cover in covers:
-        own = rows[kinds == list(_KINDS).index(cover.name)]
+        own = rows[kinds == _NUMBERS[cover.name]]
         centroids, numbers = _split(own, cover.classes, max(1, _CENTROIDS * classes // cover.classes), seed)
         parts.append(centroids)
         members.append(first + numbers)
@@ -258,19 +259,17 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
     parts.append(spherical_kmeans(rows[kinds == _REST], others, seed=seed)[0])
     members.append(torch.arange(first, classes))
     centroids, numbers = torch.cat(parts), torch.cat(members)
-    if bool(_much_murky_water(looks, classes - extra).any()):
-        kind_of = [list(_KINDS).index(cover.name) for cover in covers for _ in range(cover.classes)] + [_REST] * others
+    if bool(murky.any()):
+        kind_of = [_NUMBERS[cover.name] for cover in covers for _ in range(cover.classes)] + [_REST] * others
         centroids, numbers = _kept_from_water(rows, kinds, centroids, numbers, torch.tensor(kind_of), seed)
     return GatheredCovers(ClusterProbe.of(centroids, numbers), covers)
 
 
-def _kinds_of(rows: Tensor, looks: Looks, classes: int, extra: int, seed: int) -> Tensor:
+def _kinds_of(rows: Tensor, looks: Looks, murky: Tensor, classes: int, extra: int, seed: int) -> Tensor:
     """(n,) the number of the cover that patches belong to by the looks of their fine clusters, -1 for none.
 
-    Murky water goes by the looks of the patches themselves.
-
     A cover of less than its least is none, nor are the smallest where they would leave no class to the rest; where
-    there are too few patches for fine clusters there are none.
+    there are too few patches for fine clusters there are none. Patches that are ``murky`` (n,) are water by themselves.
     """
     kinds = torch.full((len(rows),), _REST)
     fine = min(_FINE * classes, _MOST_FINE, len(rows) // _PER_FINE)
@@ -282,8 +281,7 @@ def _kinds_of(rows: Tensor, looks: Looks, classes: int, extra: int, seed: int) -
         nearest = (rows @ centroids.T).argmax(1)
         means = looks.means(nearest, fine)
         votes += torch.stack([kind.belongs(means)[nearest] for kind in _KINDS.values()])
-    belonging, murky, shares = 2 * votes > _VOTES, _much_murky_water(looks, classes - extra), {}
-    belonging &= ~murky
+    belonging, shares = (2 * votes > _VOTES) & ~murky, {}
     belonging[_NUMBER_OF_WATER] |= murky
     for number, (kind, own) in enumerate(zip(_KINDS.values(), belonging, strict=True)):
         share = float(own.double().mean())
