@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from geohp.config.documents import write_yaml
 from geohp.config.experiment import Config
 from geohp.config.loading import dump_config, load_config, public_config
 from geohp.errors import ChangedError, ConfigError, GeohpError, Note, OutputError
-from geohp.files.checks import check_new_folder
+from geohp.files.checks import check_name, check_new_folder
 from geohp.files.locks import LOCK, FolderLock
 from geohp.files.reading import failure_reason
 from geohp.files.unfinished import DRAFT, clear_folder, remove_drafts
@@ -114,7 +115,8 @@ def train(
         overrides: such as ``train.epochs=3``, for a configuration that is read from a file.
         data: what to train on, in place of the images that the configuration names: a
             :class:`~geohp.data.base.DataSource`, an :class:`~geohp.data.base.ImageSet` or one of TorchGeo's data sets.
-        out: the run folder, which must not exist; ``runs/<name>-<date>-<time>`` by default.
+        out: the run folder, which must not exist; ``runs/<name>-<date>-<time>`` by default, with a number behind it
+            where another training of the same second has that.
         resume: instead of all that, the folder of an unfinished run to go on with, from its last checkpoint.
         sweep: numbers of classes to compare after training, ``classes=3..12``; the one recommended is taken, unless
             ``classes.count`` is overridden or the classes have names.
@@ -146,6 +148,8 @@ def train(
         config, notes = resolve(config, len(training.images))
         for note in [*backbone_notes(config.backbone.name, _seen_pixel_size_m(config, training)), *notes]:
             logger.info(note)
+        if out is None and resume is None:
+            folder = _own_folder(folder)
         stack.enter_context(_run_folder(folder, resumed=resume is not None))
         _write_config(folder, config, unfinished=True)
         with unchanged.explaining():
@@ -200,8 +204,9 @@ def _resolve_run(
         config = _with_sweep(config, sweep, overrides)
     if area is not None:
         config = _with_area(config, *area)
-    name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return config, _new_run(Path(out) if out is not None else Path("runs") / name)
+    if out is None:
+        return config, check_name(Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return config, _new_run(Path(out))
 
 
 def _new_run(folder: Path) -> Path:
@@ -213,6 +218,20 @@ def _new_run(folder: Path) -> Path:
     if _is_of_a_training(folder / UNFINISHED) and not _strangers(folder, _OF_RUNS):
         return folder
     return check_new_folder(folder)
+
+
+def _own_folder(folder: Path) -> Path:
+    """A new one by that name, or with a number behind it where trainings of the same second have the others."""
+    own = folder
+    for number in count(2):
+        try:
+            own.mkdir(parents=True)
+        except OSError:  # whatever else is wrong with it, who takes it tells
+            if own.is_dir():
+                own = folder.with_name(f"{folder.name}-{number}")
+                continue
+        break
+    return own
 
 
 def _tidy(folder: Path) -> None:

@@ -229,6 +229,26 @@ def test_two_at_once_are_kept_apart(photograph, tmp_path):
     geohp.train(resume=tmp_path / "run")
 
 
+def test_trainings_of_the_same_second_have_folders_of_their_own(photograph, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "strftime", lambda *_: "20260401-101112")
+    with pytest.raises(Stopped):  # the others begin while it is at work, or stopped
+        train(photograph, None, stop_at=8)
+    runs = [train(photograph, None, "train.epochs=1").folder.as_posix() for _ in range(2)]
+    name = "runs/orthophotos-hp-20260401-101112"
+    assert runs == [f"{name}-2", f"{name}-3"]
+    assert (tmp_path / name / "unfinished" / "checkpoint.ckpt").is_file()
+
+
+@pytest.mark.parametrize("occupied", ["a file", "a link that leads nowhere"])
+def test_where_no_runs_can_be_kept_is_one_sentence(photograph, tmp_path, monkeypatch, occupied):
+    monkeypatch.chdir(tmp_path)
+    Path("runs").write_text("mine") if occupied == "a file" else Path("runs").symlink_to("nowhere/at/all")
+    with pytest.raises(OutputError, match="cannot be written to"):
+        train(photograph, None)
+    assert os.path.lexists("runs")
+
+
 def test_metrics_of_several_attempts_are_one_table(tmp_path):
     parts = [tmp_path / name for name in ("0.csv", "1.csv", "2.csv")]
     parts[0].write_text("loss,step\n1,0\n2,1\n3,2\n4")
