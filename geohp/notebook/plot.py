@@ -12,6 +12,7 @@ from geohp.classes import LandCoverClass
 from geohp.raster.grid import Grid, is_upright
 from geohp.raster.read.labels import occurring_classes
 from geohp.reporting.figures import colourise, legend_handles
+from geohp.reporting.fonts import use_fonts_that_have_its_letters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +47,8 @@ def draw_labels(
     axes.imshow(colourise(labels, seen), extent=_extent(grid), interpolation="nearest")
     _mark_axes(axes, grid)
     if legend and seen:
-        axes.legend(handles=legend_handles(seen), loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+        names = axes.legend(handles=legend_handles(seen), loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+        use_fonts_that_have_its_letters(names)
     return axes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 
@@ -11,6 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+
+from geohp.reporting.fonts import use_fonts_that_have_its_letters
 
 LINES = ("#332288", "#cc6677", "#117733", "#88ccee")
 _NUMBERED = 12
@@ -36,8 +39,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 def as_png(figure: Figure, dpi: int = 110) -> bytes:
     """The figure as the bytes of a PNG file."""
+    use_fonts_that_have_its_letters(figure)
     file = BytesIO()
-    figure.savefig(file, format="png", dpi=dpi)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # where no font has it there is a box
+        figure.savefig(file, format="png", dpi=dpi)
     return file.getvalue()
 
 
