@@ -17,7 +17,7 @@ def main() -> None:
     scene = Path(sys.argv[1]) if len(sys.argv) > 1 else draw_scene()
     # Classes found on the scene itself; give model="runs/..." to use a trained one.
     labels = geohp.segment(scene, classes=6)
-    labels.rio.to_raster("labels.tif")
+    labels.geohp.to_raster("labels.tif", overwrite=True)
     polygons = geohp.polygonize(labels, min_area_m2=10, simplify_m=0.5)
     geohp.write_polygons(polygons, "landcover.gpkg", overwrite=True)
     hectares = polygons.groupby("class_name")["area_m2"].sum() / 10_000

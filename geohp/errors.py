@@ -60,7 +60,7 @@ def keyword(option: str, value: object) -> str:
 
 
 class Note(str):
-    """A note on an exception that names an option, as an error does: a text for Python, and for whoever renders it.
+    """A note on an exception or in the log that names an option, as an error does: a text for Python, and to render.
 
     Args:
         text: with ``{option}`` in the option's place.

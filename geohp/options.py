@@ -40,7 +40,7 @@ class FitOptions:
         weights: file with the backbone's weights.
         block: of the backbone, counted from 0; -1 is the last.
         bands: by number, name or colour.
-        scaling: ``auto``, ``type``, ``percentiles``, ``percentiles:2,98`` or ``LOW,HIGH``.
+        scaling: ``auto``, ``type``, ``percentiles:2,98``, ``percentiles-per-band:2,98`` or ``LOW,HIGH``.
         seed: of everything random.
         split_covers: let vegetation, open ground and water be as many classes as come out, not one each.
     """

@@ -19,7 +19,9 @@ def panel(title: str) -> Callable[..., Any]:
 _polygons = panel("Polygons")
 output_panel = panel("Outputs")
 
-SCALING = "auto, type, percentiles, percentiles:2,98 or LOW,HIGH; auto by default, or as the model has it."
+SCALING = (
+    "auto, type, percentiles:2,98, percentiles-per-band:2,98 or LOW,HIGH; auto by default, or as the model has it."
+)
 _OVERWRITE = "Replace outputs that exist."
 _DEVICE = "auto, cpu, cuda or mps."
 _SEED = "Seed of everything random."

@@ -209,7 +209,8 @@ class _Sentences(logging.Handler):
             self._show_gdal(" ".join(_GDAL_CODE.sub("", self.format(record)).split()))
         # A cluster warns that it closes when it is told to.
         elif record.levelno >= logging.ERROR or not record.name.startswith("distributed"):
-            self._show(self.format(record), once=record.levelno == logging.WARNING)
+            text = record.msg.render(flag) if isinstance(record.msg, Note) else self.format(record)
+            self._show(text, once=record.levelno == logging.WARNING)
 
     def _show(self, text: str, *, once: bool) -> None:
         """A sentence; files are opened several times, and what is odd about them is to be said but once."""

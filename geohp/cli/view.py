@@ -33,7 +33,10 @@ def view(
     ] = None,
     scaling: Annotated[
         str,
-        typer.Option(metavar="RULE", help="How its values become colours: auto, percentiles:2,98 or LOW,HIGH."),
+        typer.Option(
+            metavar="RULE",
+            help="How its values become colours: auto, type, percentiles:2,98, percentiles-per-band:2,98 or LOW,HIGH.",
+        ),
     ] = "auto",
     overwrite: Overwrite = False,
 ) -> Report:

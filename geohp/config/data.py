@@ -67,7 +67,7 @@ class _Own(_Source):
     bands: Sequence[int | str] | None = None
     """Which bands, in order."""
     scaling: str = "auto"
-    """How values become [0, 1]: auto, type, percentiles, percentiles:2,98 or LOW,HIGH; one rule a
+    """How values become [0, 1]: auto, type, percentiles:2,98, percentiles-per-band:2,98 or LOW,HIGH; one rule a
     scene, or a data set of TorchGeo's."""
 
     @classmethod

@@ -13,7 +13,7 @@ from torch import Tensor
 from geohp.backbones.base import Backbone
 from geohp.backbones.factory import create_backbone_for_bands
 from geohp.classes import default_classes
-from geohp.errors import DataError
+from geohp.errors import DataError, Note
 from geohp.inference import scene_sampler
 from geohp.inference.engine.settings import default_input_px
 from geohp.inference.scene_sampler import SampledPatch, SceneSampler, Window
@@ -80,7 +80,8 @@ def fit_kmeans(
     named, hues = default_classes(count), list[str]()
     gathered = None if options.split_covers or not len(rows) else gather_covers(rows, looks, count, seed=seed)
     if gathered is not None:
-        logger.info(gathered.sentence)
+        text = f"{gathered.sentence} ({{option}} tells their kinds apart)"
+        logger.info(Note(text, option="split_covers", value=True))
         method.probe = gathered.probe
         named, hues = gathered.name(named), gathered.colours
     elif len(rows):

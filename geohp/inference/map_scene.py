@@ -216,12 +216,12 @@ def map_scene(
     )
 
 
-def undated(scenes: Sequence[str]) -> str:
+def undated(scenes: Sequence[str]) -> Note:
     """What to say of scenes whose STAC Items have no date, in one sentence."""
     first, more = without_credentials(scenes[0]), len(scenes) - 1
-    one = "does not say when it was taken, so its STAC Item has no date; the option datetime gives it one"
-    several = "do not say when they were taken, so their STAC Items have no date; the option datetime gives them one"
-    return f"{first} and {more} more {several}" if more else f"{first} {one}"
+    one = "does not say when it was taken, so its STAC Item has no date; {option} gives it one"
+    several = "do not say when they were taken, so their STAC Items have no date; {option} gives them one"
+    return Note(f"{first} and {more} more {several}" if more else f"{first} {one}", option="datetime")
 
 
 @contextmanager

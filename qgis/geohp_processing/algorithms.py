@@ -76,7 +76,7 @@ class _Computing(GeohpAlgorithm):
         self.advanced(
             QgsProcessingParameterString("SCALING", "Scaling of values", None, optional=True),
             "--scaling",
-            "auto, type, percentiles, percentiles:2,98 or LOW,HIGH.",
+            "auto, type, percentiles:2,98, percentiles-per-band:2,98 or LOW,HIGH.",
         )
 
     def declare_device(self) -> None:

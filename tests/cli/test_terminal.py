@@ -43,12 +43,14 @@ def test_what_geohp_reports_and_others_warn_of_is_shown(capsys, monkeypatch):
     monkeypatch.setattr(logging.getLogger("geohp"), "level", logging.NOTSET)
     terminal.show_log()
     logging.getLogger("geohp.inference").info("using %s", "k-means")
+    logging.getLogger("geohp.inference").info(Note("{option} tells kinds apart", option="split_covers", value=True))
     logging.getLogger("other").info("nothing")
     for _ in range(2):
         logging.getLogger("other").warning("careful")
     logging.getLogger("distributed.nanny").warning("closing")
     logging.getLogger("distributed.nanny").error("lost")
-    assert capsys.readouterr().err.splitlines() == ["geohp: using k-means", "geohp: careful", "geohp: lost"]
+    said = ["using k-means", "--split-covers tells kinds apart", "careful", "lost"]
+    assert capsys.readouterr().err.splitlines() == [f"geohp: {line}" for line in said]
 
 
 def test_what_gdal_warns_of_is_said_once_and_a_flood_of_it_cut_short(capsys, monkeypatch):

@@ -52,7 +52,7 @@ def test_one_file_takes_what_the_folder_and_the_command_line_take(scene, tmp_pat
     assert len(result.classes) == 3
     assert result.polygons == 3
     assert caplog.messages == [
-        "vegetation, 36 % of the ground, is one class (split_covers tells their kinds apart)",
+        "vegetation, 36 % of the ground, is one class (split_covers=True tells their kinds apart)",
         "using k-means on the scene's own rcf features",
     ]
     assert list(json.loads((tmp_path / "a.json").read_text())["assets"]) == ["labels", "confidence", "polygons"]

@@ -124,7 +124,7 @@ class GatheredCovers:
     @property
     def sentence(self) -> str:
         """What was done."""
-        return f"{'; '.join(cover.sentence for cover in self.covers)} (split_covers tells their kinds apart)"
+        return "; ".join(cover.sentence for cover in self.covers)
 
     def name(self, classes: Sequence[LandCoverClass]) -> tuple[LandCoverClass, ...]:
         """Classes, those of covers called so."""
