@@ -150,9 +150,10 @@ class PolygonOptions:
     def __post_init__(self) -> None:
         for name, value in (("min_area_m2", self.min_area_m2), ("simplify_m", self.simplify_m)):
             if not 0 <= value < math.inf:
-                raise VectorError(f"{name} is {value}, but must be a number of at least 0")
+                raise VectorError(f"{{option}}: {value} is no size", "give a number of at least 0", option=name)
         if not 0 <= self.smooth <= _MOST_ROUNDS:
-            raise VectorError(f"smooth is {self.smooth}, but must be a number of rounds from 0 to {_MOST_ROUNDS}")
+            problem = f"{{option}}: {self.smooth} is no number of rounds"
+            raise VectorError(problem, f"give one from 0 to {_MOST_ROUNDS}", option="smooth")
 
 
 Fields = ParamSpec("Fields")

@@ -70,7 +70,9 @@ def prepare(
         int | None,
         typer.Option(min=1, max=95, help="Write crops as JPEG of this quality, as published (75); PNG by default."),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that cut.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that cut crops; one a processor by default, eight at most.")
+    ] = None,
 ) -> Report:
     """Cut a benchmark's training images once, instead of in every training. Interrupted, it goes on where it was."""
     from geohp.data.prepare import prepare as run_preparation

@@ -22,10 +22,10 @@ class ModelOptions(FitOptions, AreaOptions):
     """Which model labels a scene.
 
     Attributes:
-        model: a run folder, a model file or a :class:`Segmenter`. Without one, asking for classes, a backbone or a
-            block of it means to find classes on the scene itself. With none of these, the newest run below ``runs`` is
-            used where there is one, and classes are found otherwise. Bands and a scaling that are asked for take the
-            place of the model's own; there must be as many bands as it has channels.
+        model: a run folder, a model file or a :class:`Segmenter`. Without one, asking for classes, a backbone, a
+            block of it or split covers means to find classes on the scene itself. With none of these, the newest run
+            below ``runs`` is used where there is one, and classes are found otherwise. Bands and a scaling that are
+            asked for take the place of the model's own; there must be as many bands as it has channels.
         legend: names for the classes, ``{0: "water", 3: "water"}`` or as a legend, or the file that has them; several
             clusters may share one.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -648,3 +649,21 @@ def test_groups_score_few_windows_twice_and_keep_all_workers_busy():
         for number in scored:
             busy[busy.index(min(busy))] += number
         assert max(busy) <= 1.2 * most * len(grid) / slots
+
+
+def test_the_docs_tell_what_sharing_out_costs():
+    page = (Path(__file__).parents[2] / "docs" / "scaling-out.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| ([\d ]+) x [\d ]+ px \| (\d+) \| (\d+) \| (\S+) \| (\S+) \|$", page, re.MULTILINE)
+    assert len(table) > 4
+    chosen = EngineSettings(448, 112, patch_px=14)
+    for side, processes, blocks, *told in table:
+        px, slots = int(side.replace(" ", "")), int(processes)
+        grid = chosen.grid(px, px)
+        layout = chosen.blocks(grid, 6)
+        cut = group_blocks(layout, layout, grid, chosen, slots)
+        busy, scored = [0] * slots, [windows_of(group, grid) for group in cut]
+        for number in scored:
+            busy[busy.index(min(busy))] += number
+        assert max(map(len, cut)) == int(blocks)
+        costs = [sum(scored) / len(grid), max(busy) * slots / len(grid)]
+        assert costs == pytest.approx([float(share) for share in told], abs=0.006)
