@@ -47,7 +47,7 @@ MISTAKES = {
     ),
     "device": ("segment scene.tif -o a.tif --classes 3 --device gpu", "no such kind of device"),
     "legend": ("segment scene.tif -o a.tif --model model.safetensors --legend legend.yaml", "names label 7"),
-    "polygons of no size": ("segment scene.tif -o a.tif --classes 3 --min-area nan", "--min-area: nan is no size"),
+    "polygons of no size": ("segment scene.tif -o a.tif --classes 3 --min-area inf", "--min-area: inf is no size"),
     "product": ("segment scene.tif --out-dir maps --classes 3 --products heights", "'heights' is none"),
     "folder of other maps": ("segment scene.tif --out-dir others --classes 3", "exists already"),
     "date without an item": ("segment scene.tif -o a.tif --classes 3 --datetime 2024-07-31", "is for STAC Items"),
