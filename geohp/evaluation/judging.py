@@ -182,7 +182,9 @@ def _stored_codes(
     options: EvaluationOptions,
 ) -> StoredCodes | None:
     """The images' codes by features that are kept on disk, where training would keep its own."""
-    cache = CacheOptions(settings.cache, 0, settings.cache_dir, settings.features_dtype, one_pass=True)
+    # Judged in full precision, whatever it was trained in.
+    dtype = "float32" if settings.cache_dtype == "auto" else settings.cache_dtype
+    cache = CacheOptions(settings.cache, 0, settings.cache_dir, dtype, one_pass=True)
     features = store_features(
         images,
         model.backbone,

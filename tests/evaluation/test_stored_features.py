@@ -1,5 +1,6 @@
 """Features of labelled images on disk: scores are the same, and the backbone is not asked twice."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +48,14 @@ def test_scores_are_those_without_and_the_backbone_is_asked_once(run, tmp_path, 
     assert scores_of(first) == scores_of(second)
     for direct, kept in zip(plain.results, first.results, strict=True):
         assert abs(direct.scores["counts"] - kept.scores["counts"]).sum() <= 20  # ties of neighbouring clusters
+
+
+@pytest.mark.parametrize(("dtype", "kept"), [("auto", "float32"), ("float16", "float16")])
+def test_what_was_trained_in_half_precision_is_judged_in_full_unless_asked(run, tmp_path, dtype, kept):
+    disk = ["train.cache=disk", f"train.cache_dir={tmp_path}/features", f"train.cache_dtype={dtype}"]
+    evaluate(run, overrides=[*disk, "train.precision=bf16"])
+    (manifest,) = tmp_path.glob("features/*/manifest.json")
+    assert json.loads(manifest.read_text())["image"]["features"][0] == kept
 
 
 def test_by_default_what_takes_moments_is_not_kept(run, tmp_path, monkeypatch):
