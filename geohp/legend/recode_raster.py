@@ -61,7 +61,7 @@ def recode_file(
     Raises:
         SceneError: a raster that cannot be opened or read.
         VectorError: a raster that is no label map, or too many labels without a name.
-        ConfigError: no legend, that of another model, or one that names a label that the raster does not have.
+        ConfigError: no legend, that of another model, or one that names a label that the raster says it does not have.
         OutputError: ``out`` has another suffix than a GeoTIFF, exists already, is the input itself, or cannot be
             written.
     """

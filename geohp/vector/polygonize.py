@@ -120,7 +120,7 @@ def polygonize(labels: str | Path | DataArray, options: PolygonizeOptions) -> ge
         SceneError: a raster that cannot be opened or read.
         VectorError: no label map (floats, several bands, see ``any_values``), or an impossible argument.
         SourceError: no area of interest, or one that lies beside the raster.
-        ConfigError: no legend, that of another model, or one that names a label that the raster does not have.
+        ConfigError: no legend, that of another model, or one that names a label that the raster says it does not have.
     """
     with open_polygons(labels, options) as polygons:
         frame = pd.concat(list(polygons.batches()) or [polygons.empty()])

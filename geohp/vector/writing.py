@@ -129,7 +129,7 @@ def polygonize_file(labels: str | Path | DataArray, path: str | Path, options: P
         SceneError: a raster that cannot be opened or read.
         VectorError: no label map (floats, several bands, see ``any_values``), or an impossible argument.
         SourceError: no area of interest, or one that lies beside the raster.
-        ConfigError: no legend, that of another model, or one that names a label that the raster does not have.
+        ConfigError: no legend, that of another model, or one that names a label that the raster says it does not have.
         OutputError: see :func:`write_polygons`.
     """
     path = check_target(

@@ -116,6 +116,7 @@ def test_the_page_of_a_run_is_well_formed_whatever_its_texts():
     assert parse(page).count("alert(1)") > 20
     text = parse(run_page("colour"))
     assert "colour takes 97 %: training collapsed." in text
+    assert "Large covers are gathered here as they are on the map." in text
     assert "share the anchor's label in 50 % (task-agnostic), 10 % (of all patches)." in " ".join(text.split())
     assert "nan" not in text
 
