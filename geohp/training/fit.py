@@ -137,21 +137,16 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
         config = _sweep(config, method, features, work, progress)
     card = _card(config, features, method, data.pixel_size_m)
     model, covers = _finished(method, features, card, config.classes, progress)
+    if covers:
+        found = "; ".join(cover.sentence for cover in covers)
+        logger.info("%s (classes.split_covers=true tells their kinds apart)", found)
     best = None
     if best_method is not None:
         best, _ = _finished(best_method, features, card, config.classes, progress)
     if label_classes and (model.linear_probe is None or not method.probe_is_final):
-        probe = fit_linear_probe(
-            model.head,
-            features,
-            card.code_channels,
-            label_classes,
-            seed=config.train.seed,
-            progress=progress,
-        )
-        if probe is None:
-            health.warn([_NO_LABELS])
-        model.linear_probe = None if probe is None else probe.requires_grad_(False)
+        for each in (model, best):
+            if each is not None and not _refit_linear_probe(each, features, label_classes, config.train.seed, progress):
+                health.warn([_NO_LABELS])
     with preserve_rng_state(features):
         health.check_result(method, features.sample)
     comparison = _comparison(config, label_classes, model, features, progress) if method.iterative else None
@@ -315,6 +310,16 @@ def _settle_clusters(method: Method, features: FeatureSampler, count: int, seed:
         refit_probe(method, features.sample, count, seed=seed)
     else:
         method.finish(features.sample)
+
+
+def _refit_linear_probe(
+    model: LandCoverModel, features: FeatureSampler, classes: int, seed: int, progress: Progress
+) -> bool:
+    """Give a model a linear probe that has converged on its codes; whether any patch is labelled for it."""
+    width = model.card.code_channels
+    probe = fit_linear_probe(model.head, features, width, classes, seed=seed, progress=progress)
+    model.linear_probe = None if probe is None else probe.requires_grad_(False)
+    return probe is not None
 
 
 def _card(config: Config, features: FeatureSampler, method: Method, pixel_size_m: float | None) -> ModelCard:

@@ -91,7 +91,6 @@ def gather_by_look(method: Method, seen: SeenPatches, classes: ClassesConfig, se
     """Gather covers of much of the ground, which become the method's clusters; ``None`` where there are none."""
     gathered = gather_covers(seen.rows, seen.looks, classes.clusters, extra=classes.extra_clusters, seed=seed)
     if gathered is not None:
-        logger.info("%s (classes.split_covers=true tells their kinds apart)", gathered.sentence)
         method.probe = gathered.probe.to(method.probe.clusters)
     return gathered
 

@@ -9,6 +9,7 @@ from torch import nn
 import geohp
 from geohp.features.sampler import FeatureSampler
 from geohp.model.file import load_model
+from geohp.model.runs import BEST_NAME
 from geohp.training.linear_probe import fit_linear_probe
 from tests.support.squares import Squares, small_backbone
 
@@ -92,6 +93,20 @@ def test_labels_of_none_of_the_images_to_train_on_make_no_probe(tmp_path, cache,
     if method == "hp":
         scored = (run.folder / "scores.csv").read_text().splitlines()
         assert scored[0] == "epoch,step,cluster_accuracy,cluster_miou"
+
+
+def test_the_best_on_labels_has_a_probe_that_has_converged_as_the_last_has(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("train", "test"):
+        Image.fromarray(rng.integers(0, 255, (96, 96, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+        Image.fromarray(np.uint8(np.indices((96, 96))[0] // 48)).save(tmp_path / f"{name}_labels.png")
+    files = [f"data.images={tmp_path}/train.png", f"data.test_images={tmp_path}/test.png"]
+    settings = [*files, f"data.labels={tmp_path}/{{stem}}_labels.png", "data.patches=4", "data.patch_px=48"]
+    settings += ["method.name=hp", "classes.count=2", "backbone.name=rcf", "train.device=cpu"]
+    run = geohp.train("orthophotos", [*settings, "train.epochs=1", "train.score_every=1"], out=tmp_path / "run")
+    last, best = (load_model(run.folder / name).linear_probe for name in ("model.safetensors", BEST_NAME))
+    # Scored once, at the end: the two are the same.
+    torch.testing.assert_close(best.classifier.weight, last.classifier.weight, atol=1e-3, rtol=1e-3)
 
 
 def test_patches_without_a_label_make_no_probe():
