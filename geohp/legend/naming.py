@@ -65,7 +65,7 @@ def name_classes(
         labels: the map, as for :func:`geohp.vector.polygonize`.
         reference: a file that GDAL reads, GeoParquet, a GeoDataFrame, or an array like ``labels``.
         field: the attribute of polygons or points that holds the class; by default the only one of texts or integers
-            that is no mere row number (id, fid, gid, objectid).
+            that is no mere row number (id, fid, gid, objectid, ogc_fid).
         matching: "majority": each label takes the class that it overlaps most, several labels one class if need be;
             where counts are equal, the class that is larger in all, then the first. "hungarian": one label a class,
             with the most agreement in all; labels left over have no name.
