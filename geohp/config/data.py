@@ -60,7 +60,7 @@ class _Own(_Source):
     patches: int = Field(default=1024, ge=1)
     """How many patches are sampled in all, spread over the images by their valid area."""
     label_classes: dict[str, str | None] = Field(default={})
-    """What labels mean: value, name of a field or colour ``#rrggbb`` to class; several may be one class, those of
+    """What labels mean: value, text of polygons or colour ``#rrggbb`` to class; several may be one class, those of
     ``null`` are unknown, ``*`` stands for all others. A list names the values 0, 1, 2, ... By default every value that
     occurs is a class."""
 

@@ -33,13 +33,13 @@ class STEGOSettings(MethodSettings):
     self_shift: float = 0.18
     """Correspondence of features from which those pairs attract, below which they repel (b_self)."""
     neighbour_weight: Annotated[float, Bounds(ge=0)] = 0.25
-    """The same for an image and a similar one (lambda_knn); 0 does without similar images."""
+    """Weight of the pairs of an image and a similar one (lambda_knn); 0 does without similar images."""
     neighbour_shift: float = 0.12
-    """(b_knn)"""
+    """Correspondence from which those attract (b_knn)."""
     random_weight: Annotated[float, Bounds(ge=0)] = 0.63
-    """The same for an image and any other of the batch (lambda_rand)."""
+    """Weight of the pairs of an image and any other of the batch (lambda_rand)."""
     random_shift: float = 0.46
-    """(b_rand)"""
+    """Correspondence from which those attract (b_rand)."""
     nearest_images: Annotated[int, Bounds(ge=1)] = 7
     """Images that an image's similar one is drawn from, the nearest by the cosine of mean features."""
     random_pairs: Annotated[int, Bounds(ge=1)] = 5
