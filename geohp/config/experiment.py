@@ -82,7 +82,7 @@ class ClassesConfig(Strict):
     things of a colour of their own stay (docs/accuracy.md)."""
     names: list[str] | None = None
     """Of each of them, in their order, in which large covers come first; by default these are called what they look
-    like, and the others "class 1" and so on."""
+    like, and the others "class" and their number."""
     colours: list[str] | None = None
     """Of each of them as ``#rrggbb``; by what the classes look like, by default."""
     sweep: list[Annotated[int, Field(ge=2, le=254)]] = Field(default=[])

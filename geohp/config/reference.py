@@ -106,7 +106,7 @@ def _values(key: Mapping[str, Any]) -> str:
     for kind in kinds:
         if "enum" in kind:
             return f"One of {', '.join(map(str, kind['enum']))}."
-        if limits := [f"{words} {kind[limit]:g}" for limit, words in _LIMITS.items() if limit in kind]:
+        if limits := [f"{words} {kind[limit]:.10g}" for limit, words in _LIMITS.items() if limit in kind]:
             return f"{', '.join(limits).capitalize()}."
     return ""
 

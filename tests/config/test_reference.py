@@ -45,6 +45,7 @@ def test_limits_choices_and_what_auto_stands_for_are_told():
     assert lines[precision - 1].endswith("One of auto, 32, bf16, fp16.")
     assert lines[lines.index("  ema_momentum: 0.999") - 1].endswith("At least 0, below 1.")
     assert "  pool_size: auto" in lines
+    assert "at most 4294967295" in lines[lines.index("  seed: 0") - 1]
 
 
 @pytest.mark.parametrize("path", packaged_configs().values(), ids=lambda path: path.stem)
