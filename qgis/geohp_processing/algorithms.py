@@ -261,7 +261,7 @@ class Segment(_Mapping):
                 "POLYGONS", "Land-cover polygons", QgsProcessing.TypeVectorPolygon, None, optional=True
             ),
             "--polygons",
-            "With class, area and mean confidence of each.",
+            "With class and area of each, and where Confidence is written, too, its mean.",
         )
         self.add(
             QgsProcessingParameterRasterDestination(
