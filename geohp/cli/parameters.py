@@ -83,7 +83,7 @@ Window = Annotated[
     computing_panel(
         min=1,
         metavar="PIXELS",
-        help="Side of a window in pixels of the scene; by default what the model was trained on, at least 448.",
+        help="Side of a window in pixels of the scene; by default the model's own, at least 448 px as it sees them.",
     ),
 ]
 Overlap = Annotated[float, computing_panel(min=0, max=0.99, help="Share of a window that neighbours share.")]
