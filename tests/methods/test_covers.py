@@ -93,6 +93,53 @@ def test_groups_look_like_the_mean_of_their_patches():
     torch.testing.assert_close(means.around, torch.tensor([0.7, 0, 0.3]))
 
 
+def with_shadows(looks):
+    """The same with what lies in shade, a patch in thirty, and with what shines."""
+    looks.colours[::30], looks.colours[1::50] = 0.06, 0.9
+    return looks
+
+
+@pytest.mark.parametrize(("covers", "name"), [(GREENS, "vegetation"), (SANDS, "open ground")])
+@pytest.mark.parametrize(
+    ("share", "light"),
+    [(0.65, (0.25, 0.25, 0.25)), (0.5, (0, 0, 0)), (0.45, (0.2, 0.2, 0.2)), (0.65, (0.2, 0.22, 0.3))],
+    ids=["haze", "dusk", "dark haze", "blue haze"],
+)
+def test_haze_and_little_light_hide_no_cover(covers, name, share, light):
+    rows, looks, _ = ground(0.6, covers=covers, alike=ALIKE)
+    clear = gather_covers(rows, with_shadows(looks), 5)
+    assert [cover.name for cover in clear.covers] == [name]
+    seen = Looks(looks.colours * share + torch.tensor(light), looks.textures * share, looks.around * share)
+    hazy = gather_covers(rows, seen, 5)
+    assert [cover.name for cover in hazy.covers] == [name]
+    assert (classes_of(hazy.probe, rows) == classes_of(clear.probe, rows)).double().mean() > 0.98
+
+
+def test_plain_looks_are_left_as_they_are():
+    _, looks, _ = ground(0.6)
+    looks = with_shadows(looks)
+    plain = looks.in_clear_light()
+    assert torch.equal(plain.colours, looks.colours)
+    assert torch.equal(plain.textures, looks.textures)
+
+
+def test_haze_is_taken_off_and_light_made_up_for_within_bounds():
+    colours = torch.tensor([[0.5, 0.6, 0.4], [0.3, 0.3, 0.3], [0.7, 0.7, 0.7]]).repeat_interleave(100, 0)
+    textures = torch.full((300,), 0.05)
+    looks = Looks(colours, textures, 2 * textures).in_clear_light()  # from 0.25 to 0.75: haze of 0.1
+    gain = 0.8 / 0.65
+    torch.testing.assert_close(looks.colours, (colours - 0.1) * gain)
+    torch.testing.assert_close(looks.textures, textures * gain)
+    torch.testing.assert_close(looks.around, 2 * textures * gain)
+    bluish = Looks(colours + torch.tensor([0, 0, 0.06]), textures, textures).in_clear_light()  # 0.02 more on average
+    torch.testing.assert_close(bluish.colours, (colours - 0.12) * gain)
+    sand = Looks(torch.full((50, 3), 0.85), torch.full((50,), 0.01), torch.full((50,), 0.01)).in_clear_light()
+    torch.testing.assert_close(sand.colours, torch.full((50, 3), (0.85 - 0.25) * 0.8 / 0.61))
+    assert is_open_ground(sand).all()
+    night = Looks(torch.full((50, 3), 0.1), torch.full((50,), 0.0), torch.full((50,), 0.0)).in_clear_light()
+    torch.testing.assert_close(night.colours, torch.full((50, 3), 0.2))
+
+
 def test_a_little_dark_water_is_a_class_of_its_own():
     rows, looks, kind = ground(0.6, covers=SANDS, alike=ALIKE)
     wet = (kind >= 3) & (torch.arange(len(kind)) % 10 == 0)  # 4 %
@@ -127,6 +174,7 @@ def test_murky_water_is_dull_green_and_without_any_texture(colour, texture, arou
 
 def test_murky_water_is_a_class_of_its_own_however_like_a_field_its_features_are():
     rows, looks, kind = ground(0.75, texture=0.06)
+    looks = with_shadows(looks)
     rows = F.normalize(rows, dim=1)
     wet = (kind == 0) & (torch.arange(len(kind)) % 4 == 0)  # 6 %
     looks.colours[wet] = torch.tensor([91, 99, 92]) / 255
@@ -145,6 +193,7 @@ def test_murky_water_is_a_class_of_its_own_however_like_a_field_its_features_are
 @pytest.mark.parametrize(("patches", "names"), [(50, ["vegetation", "water"]), (25, ["vegetation"])])
 def test_a_twentieth_of_a_fair_share_of_murky_water_will_do(patches, names):
     rows, looks, _ = ground(0.75, texture=0.06)
+    looks = with_shadows(looks)
     wet = torch.arange(patches)  # of 3,000, and a fair share are 600
     looks.colours[wet] = torch.tensor([91, 99, 92]) / 255
     looks.textures[wet], looks.around[wet] = 0.008, 0.012
@@ -201,6 +250,7 @@ def test_two_covers_are_a_class_each():
 )
 def test_where_a_cover_is_small_or_all_there_is_clusters_are_left_alone(covers, share):
     rows, looks, _ = ground(share, covers=covers)
+    looks = with_shadows(looks)
     assert gather_covers(rows, looks, 6) is None
     assert share != 0.06 or gather_covers(rows, looks, 9) is not None  # half a fair share, of more classes
 

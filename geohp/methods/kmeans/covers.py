@@ -35,6 +35,10 @@ _DULL_GREEN = 0.02, 0.09
 """Between these its excess green index lies: asphalt has none, and plants mostly have more."""
 _PLAIN = 0.25
 """And it varies by less than so much of what the roughest tenth of the patches does: images may be blurred."""
+_CLEAR, _MOST_HAZE = 0.15, 0.25
+"""Of a hundred patches one has parts darker than 0.15 where the air is clear; haze adds no more than 0.25."""
+_SUNLIT, _MOST_GAIN = 0.8, 2.0
+"""And one has parts brighter than 0.8 in full light; less light is made up for by up to twice as much."""
 _ALIKE = 0.4
 """Halves of open ground are less than so many times as far apart as the halves of all of the ground; those of bright
 roofs, roads and fields together are further."""
@@ -76,6 +80,22 @@ class Looks:
 
     def __getitem__(self, rows: Tensor | slice) -> Looks:
         return Looks(self.colours[rows], self.textures[rows], self.around[rows])
+
+    def in_clear_light(self) -> Looks:
+        """As they would be in clear air and full light: images may be hazy, dark or without contrast throughout.
+
+        Haze adds light, which shows where there is none: dark-object subtraction (Chavez, An improved dark-object
+        subtraction technique for atmospheric scattering correction of multispectral data, Remote Sensing of Environment
+        24, 1988). Of the bands together, since the darkest ground of green country is green itself, not blue: where the
+        haze is, that band loses up to twice as much.
+        """
+        brightness = self.colours.mean(-1)
+        _, green, blue = (self.colours - self.textures[:, None]).quantile(0.01, dim=0)
+        haze = ((brightness - self.textures).quantile(0.01) - _CLEAR).clamp(0, _MOST_HAZE)
+        bluish = torch.minimum((blue - green).clamp_min(0), haze)
+        gain = _SUNLIT / ((brightness + self.textures).quantile(0.99) - haze).clamp(_SUNLIT / _MOST_GAIN, _SUNLIT)
+        colours = self.colours - torch.stack([haze, haze, haze + bluish])
+        return Looks(colours.clamp_min(0) * gain, self.textures * gain, self.around * gain)
 
     def cpu(self) -> Looks:
         """The same on the CPU."""
@@ -225,10 +245,11 @@ _LEAST_MURKY = 0.05
 def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, seed: int = 0) -> GatheredCovers | None:
     """Clusters of patches, vegetation, open ground and water being one class each where they cover enough.
 
-    Fine clusters belong to a cover, or not, by the mean looks of their patches: a shadow among trees goes with the
-    trees, and a green car does not. Most of several fine clusterings decide. What looks like open ground is it only
-    where its features are alike, too. Murky water is told patch by patch, and what its centroids would take of other
-    classes, and these of it, gets centroids of its own. Patches that belong to none are clustered by themselves.
+    Fine clusters belong to a cover, or not, by the mean looks of their patches, haze and want of light made up for: a
+    shadow among trees goes with the trees, and a green car does not. Most of several fine clusterings decide. What
+    looks like open ground is it only where its features are alike, too. Murky water is told patch by patch, and what
+    its centroids would take of other classes, and these of it, gets centroids of its own. Patches that belong to none
+    are clustered by themselves.
 
     Args:
         rows: (n, D) features or codes.
@@ -242,7 +263,7 @@ def gather_covers(rows: Tensor, looks: Looks, classes: int, *, extra: int = 0, s
     """
     rows = F.normalize(rows.float().cpu(), dim=1)
     order = torch.randperm(len(rows), generator=Generator().manual_seed(seed))[:_ROWS]
-    rows, looks = rows[order], looks.cpu()[order]
+    rows, looks = rows[order], looks.cpu()[order].in_clear_light()
     murky = _much_murky_water(looks, classes - extra)
     kinds = _kinds_of(rows, looks, murky, classes, extra, seed)
     covers = _covers(kinds, classes, extra)
