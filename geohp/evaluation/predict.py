@@ -99,8 +99,10 @@ class Predictor:
 
     @property
     def modes(self) -> tuple[PredictionMode, ...]:
-        """All ways of reading that :meth:`__call__` gives."""
-        probes = ("cluster",) if self.linear_probe is None else ("cluster", "linear")
+        """All ways of reading that :meth:`__call__` gives; of raw features that a probe was taught on, not clusters."""
+        probes = [] if self.linear_probe is None else ["linear"]
+        if self.probe.classes > 1 or not probes:
+            probes = ["cluster", *probes]
         return tuple(
             PredictionMode(probe, crf) for crf in ((False, True) if self.crf else (False,)) for probe in probes
         )

@@ -125,10 +125,11 @@ class Evaluation:
 
     def _score_row(self, checkpoint: str, crf: bool) -> ScoreRow:
         figures: list[str] = []
+        models = 0
         for probe in ("cluster", "linear"):
             scores = [result.scores for result in self.of(checkpoint, PredictionMode(probe, crf))]
+            models = max(models, len(scores))
             figures += [percent([each["accuracy"] for each in scores]), percent([each["miou"] for each in scores])]
-        models = len(self.of(checkpoint, PredictionMode("cluster", crf)))
         name = f"{checkpoint}{' + CRF' if crf else ''}{f' ({models} models)' if models > 1 else ''}"
         return ScoreRow(name, tuple(figures), _CHOSEN if checkpoint == BEST else "")
 

@@ -122,3 +122,11 @@ def test_classes_of_the_linear_probe_may_be_numbered_otherwise(crf):
     plain, named = (predictor(pooled, crf=crf, linear_classes=each)(images) for each in (None, numbers))
     for mode, labels in plain.items():
         assert torch.equal(named[mode], numbers[labels] if mode.probe == "linear" else labels)
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_raw_features_that_a_probe_was_taught_on_have_no_clusters_to_read(crf):
+    taught = Predictor(pooled, ClusterProbe(4, 1), LinearProbe(4, 3), crf=crf)
+    assert {mode.probe for mode in taught.modes} == {"linear"}
+    assert {mode.probe for mode in Predictor(pooled, ClusterProbe(4, 1), crf=crf).modes} == {"cluster"}
+    assert list(taught(torch.rand(1, 3, 32, 32))) == list(taught.modes)
