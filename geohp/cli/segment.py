@@ -73,7 +73,7 @@ def segment(
         _output(
             "--products",
             metavar="LIST",
-            help="With --out-dir, of each scene also: confidence, entropy, probabilities, polygons, qml, stac.",
+            help="Of each scene of --out-dir also: confidence, entropy, probabilities, polygons, qml, stac.",
         ),
     ] = None,
     polygons: Annotated[
