@@ -136,6 +136,10 @@ def test_haze_is_taken_off_and_light_made_up_for_within_bounds():
     sand = Looks(torch.full((50, 3), 0.85), torch.full((50,), 0.01), torch.full((50,), 0.01)).in_clear_light()
     torch.testing.assert_close(sand.colours, torch.full((50, 3), (0.85 - 0.25) * 0.8 / 0.61))
     assert is_open_ground(sand).all()
+    framed = Looks(*(F.pad(part, (0,) * (2 * part.ndim - 2) + (0, 30)) for part in (colours, textures, textures)))
+    torch.testing.assert_close(framed.in_clear_light().colours[:300], (colours - 0.1) * gain)
+    nothing = framed[slice(300, None)].in_clear_light()
+    assert not nothing.colours.any()
     night = Looks(torch.full((50, 3), 0.1), torch.full((50,), 0.0), torch.full((50,), 0.0)).in_clear_light()
     torch.testing.assert_close(night.colours, torch.full((50, 3), 0.2))
 

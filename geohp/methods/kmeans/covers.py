@@ -90,10 +90,13 @@ class Looks:
         haze is, that band loses up to twice as much.
         """
         brightness = self.colours.mean(-1)
-        _, green, blue = (self.colours - self.textures[:, None]).quantile(0.01, dim=0)
-        haze = ((brightness - self.textures).quantile(0.01) - _CLEAR).clamp(0, _MOST_HAZE)
+        seen = brightness > _BLACK  # frames tell nothing
+        if not bool(seen.any()):
+            return self
+        _, green, blue = (self.colours - self.textures[:, None])[seen].quantile(0.01, dim=0)
+        haze = ((brightness - self.textures)[seen].quantile(0.01) - _CLEAR).clamp(0, _MOST_HAZE)
         bluish = torch.minimum((blue - green).clamp_min(0), haze)
-        gain = _SUNLIT / ((brightness + self.textures).quantile(0.99) - haze).clamp(_SUNLIT / _MOST_GAIN, _SUNLIT)
+        gain = _SUNLIT / ((brightness + self.textures)[seen].quantile(0.99) - haze).clamp(_SUNLIT / _MOST_GAIN, _SUNLIT)
         colours = self.colours - torch.stack([haze, haze, haze + bluish])
         return Looks(colours.clamp_min(0) * gain, self.textures * gain, self.around * gain)
 
