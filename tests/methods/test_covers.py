@@ -157,6 +157,17 @@ def test_a_little_dark_water_is_a_class_of_its_own():
     assert [cover.name for cover in gather_covers(rows, looks, 5).covers] == ["open ground"]
 
 
+def test_a_black_frame_is_no_water_though_shade_at_its_rim_is_like_it():
+    rows, looks, kind = ground(0.6)
+    frame = kind == 5
+    looks.colours[frame], looks.textures[frame] = 0.0, 0.0
+    looks.colours[frame.nonzero()[::16]] = 0.1
+    gathered = gather_covers(rows, looks, 5)
+    assert [cover.name for cover in gathered.covers] == ["vegetation"]
+    labels = classes_of(gathered.probe, rows)
+    assert len(modes(labels, kind, range(6))) == 4
+
+
 @pytest.mark.parametrize(
     ("colour", "texture", "around", "water"),
     [((91, 99, 92), 0.008, 0.012, True), ((76, 80, 70), 0.005, 0.006, True), ((91, 99, 92), 0.0115, 0.014, False),

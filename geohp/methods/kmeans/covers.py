@@ -37,6 +37,8 @@ _PLAIN = 0.25
 """And it varies by less than so much of what the roughest tenth of the patches does: images may be blurred."""
 _CLEAR, _MOST_HAZE = 0.15, 0.25
 """Of a hundred patches one has parts darker than 0.15 where the air is clear; haze adds no more than 0.25."""
+_SKYLIGHT = 1.15
+"""Shadows under a blue sky are so much bluer than green, without any haze."""
 _SUNLIT, _MOST_GAIN = 0.8, 2.0
 """And one has parts brighter than 0.8 in full light; less light is made up for by up to twice as much."""
 _ALIKE = 0.4
@@ -81,6 +83,10 @@ class Looks:
     def __getitem__(self, rows: Tensor | slice) -> Looks:
         return Looks(self.colours[rows], self.textures[rows], self.around[rows])
 
+    def is_black(self) -> Tensor:
+        """(n,) which are black throughout, as the frames of images are that do not say where they hold no data."""
+        return self.colours.mean(-1) <= _BLACK
+
     def in_clear_light(self) -> Looks:
         """As they would be in clear air and full light: images may be hazy, dark or without contrast throughout.
 
@@ -89,13 +95,12 @@ class Looks:
         24, 1988). Of the bands together, since the darkest ground of green country is green itself, not blue: where the
         haze is, that band loses up to twice as much.
         """
-        brightness = self.colours.mean(-1)
-        seen = brightness > _BLACK  # frames tell nothing
+        brightness, seen = self.colours.mean(-1), ~self.is_black()
         if not bool(seen.any()):
             return self
         _, green, blue = (self.colours - self.textures[:, None])[seen].quantile(0.01, dim=0)
         haze = ((brightness - self.textures)[seen].quantile(0.01) - _CLEAR).clamp(0, _MOST_HAZE)
-        bluish = torch.minimum((blue - green).clamp_min(0), haze)
+        bluish = torch.minimum(blue - green, haze) * (blue > _SKYLIGHT * green)
         gain = _SUNLIT / ((brightness + self.textures)[seen].quantile(0.99) - haze).clamp(_SUNLIT / _MOST_GAIN, _SUNLIT)
         colours = self.colours - torch.stack([haze, haze, haze + bluish])
         return Looks(colours.clamp_min(0) * gain, self.textures * gain, self.around * gain)
@@ -198,8 +203,7 @@ def is_open_ground(looks: Looks) -> Tensor:
 
 def is_dark_water(looks: Looks) -> Tensor:
     """(n,) which are dark and still, as deep water is."""
-    brightness = looks.colours.mean(-1)
-    return (brightness > _BLACK) & (brightness < _DARK) & (looks.textures < _STILL)
+    return ~looks.is_black() & (looks.colours.mean(-1) < _DARK) & (looks.textures < _STILL)
 
 
 def is_murky_water(looks: Looks) -> Tensor:
@@ -305,7 +309,7 @@ def _kinds_of(rows: Tensor, looks: Looks, murky: Tensor, classes: int, extra: in
         nearest = (rows @ centroids.T).argmax(1)
         means = looks.means(nearest, fine)
         votes += torch.stack([kind.belongs(means)[nearest] for kind in _KINDS.values()])
-    belonging, shares = (2 * votes > _VOTES) & ~murky, {}
+    belonging, shares = (2 * votes > _VOTES) & ~murky & ~looks.is_black(), {}
     belonging[_NUMBER_OF_WATER] |= murky
     for number, (kind, own) in enumerate(zip(_KINDS.values(), belonging, strict=True)):
         share = float(own.double().mean())
