@@ -50,6 +50,22 @@ def test_a_quantity_has_a_ramp_from_0_to_1(tmp_path):
         write_ramp(tmp_path / "confidence.tif", "confidence")
 
 
+@pytest.mark.parametrize("suffix", [".geojson", ".json", ".fgb", ".parquet", ".shp", ".FGB"])
+def test_polygons_are_filled_with_the_colour_of_their_class(tmp_path, suffix):
+    text = write_styles(tmp_path / f"map{suffix}", CLASSES).read_text(encoding="utf-8")
+    renderer = ElementTree.fromstring(text.split("\n", 1)[1]).find("renderer-v2")
+    assert renderer.attrib["attr"] == "class_id"
+    fills = {
+        symbol.attrib["name"]: symbol.find("layer/Option/Option[@name='color']").attrib["value"]
+        for symbol in renderer.iterfind("symbols/symbol")
+    }
+    categories = [category.attrib for category in renderer.iterfind("categories/category")]
+    assert {int(each["value"]): fills[each["symbol"]] for each in categories} == {
+        0: "0,119,187,255",
+        7: "17,119,51,255",
+    }
+
+
 def test_styles_lie_beside_the_layer(tmp_path):
     assert write_styles(tmp_path / "map.tif", CLASSES) == tmp_path / "map.qml"
     assert len(entries((tmp_path / "map.qml").read_text(encoding="utf-8"))[1]) == 2

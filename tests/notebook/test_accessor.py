@@ -15,6 +15,7 @@ from rio_cogeo import cog_validate
 import geohp
 from geohp.classes import LandCoverClass, classes_to_json
 from geohp.errors import OutputError, SceneError, VectorError
+from geohp.notebook.accessor import ArrayAccessor
 from geohp.notebook.explore import _projected
 from geohp.raster.read.label_array import open_label_array
 
@@ -95,6 +96,22 @@ def test_polygons_are_those_of_the_function():
     for having in (labels, labels.to_dataset(), xr.Dataset({"landcover": labels, "height": labels * 1.5})):
         assert having.geohp.polygonize(min_area_m2=1).equals(expected)
     assert expected["area_m2"].tolist() == [175.0, 400.0]
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "options"),
+    [
+        ("plot", ("axes",), {"legend": False, "figsize": (3, 2)}),
+        ("explore", (), {"opacity": 0.2, "tiles": None}),
+        ("to_raster", ("a.tif",), {"overwrite": True, "progress": print}),
+    ],
+)
+def test_what_is_asked_of_a_dataset_is_asked_of_its_label_map(method, arguments, options, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ArrayAccessor, method, lambda self, *args, **named: asked.append((self.origin, args, named)))
+    labels = label_map()
+    getattr(labels.to_dataset().geohp, method)(*arguments, **options)
+    assert asked == [(labels.geohp.origin, arguments, options)]
 
 
 def test_an_image_shows_itself_as_no_label_map(image):
