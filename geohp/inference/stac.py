@@ -69,6 +69,7 @@ _DATES = (
 _UNKNOWN_START = "1970-01-01T00:00:00Z"
 
 _EDGE_STEPS = 32
+_GRAIN = 1e-9  # degrees, a tenth of a millimetre
 _TOLERANCE = 1e-6  # of the footprint's extent: a hundredth of a pixel in a scene of ten thousand
 
 
@@ -173,7 +174,7 @@ def footprint(grid: Grid) -> tuple[dict[str, object] | None, list[float] | None]
 
 def _wrap_longitudes(shape: Any) -> tuple[dict[str, object], list[float]]:
     """A shape whose longitudes may run past 180 degrees, cut there and brought back, and its box."""
-    from shapely import MultiPolygon, box
+    from shapely import MultiPolygon, box, union_all
     from shapely.affinity import translate
     from shapely.geometry import mapping
     from shapely.geometry.polygon import orient
@@ -186,9 +187,11 @@ def _wrap_longitudes(shape: Any) -> tuple[dict[str, object], list[float]]:
         shape.intersection(box(-180, -90, 180, 90)),
         translate(shape.intersection(box(180, -90, 540, 90)), -360),
     ]  # fmt: skip
-    polygons = [orient(p) for piece in pieces for p in getattr(piece, "geoms", [piece]) if p.geom_type == "Polygon"]
+    # Around a pole, the pieces meet again where the outline began.
+    joined = union_all(pieces, grid_size=_GRAIN)
+    polygons = [orient(p) for p in getattr(joined, "geoms", [joined]) if p.geom_type == "Polygon"]
     whole = polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
-    around = [-180.0, 180.0] if east - west >= 360 else [west, east - 360 if east > 180 else east]
+    around = [-180.0, 180.0] if east - west >= 360 - _GRAIN else [west, east - 360 if east > 180 else east]
     corners = [around[0], south, around[1], north]
     shape = mapping(whole)
     return {"type": shape["type"], "coordinates": _rounded(shape["coordinates"])}, [round(float(v), 9) for v in corners]
@@ -197,7 +200,7 @@ def _wrap_longitudes(shape: Any) -> tuple[dict[str, object], list[float]]:
 def _rounded(coordinates: Any) -> Any:
     if isinstance(coordinates, (tuple, list)):
         return [_rounded(part) for part in coordinates]
-    return round(float(coordinates), 9)  # a tenth of a millimetre
+    return round(float(coordinates), 9)
 
 
 def _projection(grid: Grid) -> dict[str, object]:

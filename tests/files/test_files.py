@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from geohp.errors import DataError, OutputError
-from geohp.files.atomic import atomic_write, folder_in_progress, store, write_text
+from geohp.files.atomic import atomic_write, folder_in_progress, store, write_bytes, write_text
 from geohp.files.checks import RASTERS, check_new_folder, check_output, check_suffix
 from geohp.files.locks import FolderInUseError, FolderLock
 from geohp.files.unfinished import is_half_published, work_folder
@@ -67,6 +67,18 @@ def test_a_new_file_is_an_ordinary_one_and_another_keeps_who_may_read_it(tmp_pat
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills")
+@pytest.mark.parametrize("durable", [True, False])
+def test_the_disk_has_a_durable_file_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    done: list[str] = []
+    place = Path.replace
+    monkeypatch.setattr("os.fsync", lambda _: done.append("on disk"))
+    monkeypatch.setattr(Path, "replace", lambda self, to: done.append("in place") or place(self, to))
+    write_bytes(tmp_path / "a.txt", b"a", durable=durable)
+    assert done == (["on disk"] if durable else []) + ["in place"]
+
+
 def test_a_folder_is_one_process_s_until_it_ends(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with subprocess.Popen([sys.executable, "-c", LOCKED, str(folder)], stdout=subprocess.PIPE, text=True) as other:
@@ -203,6 +215,23 @@ def test_a_folder_that_goes_as_another_wants_it_is_made_again(tmp_path: Path, mo
     lock = FolderLock(folder)
     assert lock.held
     lock.release()
+
+
+def test_a_folder_goes_before_others_are_let_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who came in between would work in a folder whose lock is about to be removed."""
+    lock, seen = FolderLock(tmp_path / "a"), []
+    unlink = Path.unlink
+
+    def watched(self: Path) -> None:
+        with pytest.raises(FolderInUseError):
+            FolderLock(tmp_path / "a")
+        seen.append(self.name)
+        unlink(self)
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    lock.release(remove=True)
+    assert seen == ["lock"]
+    assert not (tmp_path / "a").exists()
 
 
 def test_files_of_a_locked_folder_appear_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,17 @@
 """Areas by class, counted while a map is written, are those of the map that is then there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rasterio
+from rasterio.crs import CRS
 
 import geohp
+from geohp.classes import LandCoverClass
 from geohp.inference import rasters as writing
+from geohp.inference.areas import ClassArea, class_areas, pixel_areas, tally, total_areas
+from geohp.raster.grid import Grid
 
 
 def expected(path, confidence):
@@ -52,6 +58,27 @@ def test_degrees_give_true_areas(write_scene, three_fields, tmp_path):
     by_class = geopandas.read_file(polygons).groupby("class_id")["area_m2"].sum()
     for area in result.areas:
         assert area.area_ha == pytest.approx(by_class.get(area.id, 0) / 1e4, rel=1e-6)
+
+
+def test_shares_are_of_the_ground_and_not_of_pixels():
+    grid = Grid(10, 2, rasterio.Affine(1, 0, 0, 0, -30, 60), CRS.from_epsg(4326))  # 60 to 30 and 30 to 0 degrees north
+    labels = np.array([[4], [7]], np.uint8).repeat(10, 1)
+    classes = [LandCoverClass(number, str(number), "#000000") for number in (4, 7)]
+    north, south = class_areas([tally(grid.block, {"labels": labels}, pixel_areas(grid))], classes, grid)
+    assert north.pixels == south.pixels
+    assert south.share == pytest.approx(south.area_ha / (north.area_ha + south.area_ha))
+    assert south.share == pytest.approx(np.sin(np.pi / 6) / np.sin(np.pi / 3), rel=0.01)
+
+
+def test_maps_together_weigh_by_their_size_and_where_one_lies_nowhere_by_pixels():
+    small = [ClassArea(0, "a", 10, 0.5, 1.0, 0.5), ClassArea(1, "b", 10, 0.5, 1.0, 0.0)]
+    large = [ClassArea(0, "a", 30, 0.25, 6.0, 0.9), ClassArea(1, "b", 90, 0.75, 8.0, 0.4)]
+    together = total_areas([small, large])
+    assert [(area.pixels, area.area_ha, area.share) for area in together] == [(40, 7.0, 7 / 16), (100, 9.0, 9 / 16)]
+    assert [area.mean_confidence for area in together] == [pytest.approx(0.8), pytest.approx(0.36)]
+    nowhere = [replace(area, area_ha=None) for area in large]
+    for maps in ([small, nowhere], [nowhere, small]):
+        assert [(area.area_ha, area.share) for area in total_areas(maps)] == [(None, 40 / 140), (None, 100 / 140)]
 
 
 def test_without_a_place_on_earth_there_are_pixels_only(write_scene, three_fields, tmp_path):

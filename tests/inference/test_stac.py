@@ -17,8 +17,9 @@ from shapely.geometry import Point, shape
 
 import geohp
 from geohp.errors import ConfigError, OutputError, SceneError
+from geohp.inference.acquisition import Acquisition
 from geohp.inference.map_options import MapOptions
-from geohp.inference.stac import EXTENSIONS, footprint, write_item
+from geohp.inference.stac import EXTENSIONS, describe, footprint, write_item
 from geohp.options import FitOptions
 from geohp.raster.grid import Grid
 
@@ -244,15 +245,32 @@ def test_the_footprint_is_bent_as_control_points_bend_the_scene():
         assert shape(geometry).exterior.distance(Point(lon, lat)) < 1e-6  # a tenth of a metre
 
 
-def test_a_footprint_around_a_pole_holds_the_pole():
-    grid = Grid(400, 400, Affine(10000, 0, -2e6, 0, -10000, 2e6), CRS.from_epsg(3413))
+@pytest.mark.parametrize(("epsg", "pole", "west"), [(3413, 90, -2e6), (3413, 90, -2.6e6), (3031, -90, -2e6)])
+def test_a_footprint_around_a_pole_holds_the_pole(epsg, pole, west):
+    grid = Grid(400, 400, Affine(10000, 0, west, 0, -10000, 2e6), CRS.from_epsg(epsg))
     geometry, box = footprint(grid)
     polygon = shape(geometry)
     assert polygon.is_valid
-    assert box[0] == -180
-    assert box[2:] == [180, 90]
-    assert all(polygon.covers(Point(lon, 89.9)) for lon in range(-180, 181, 15))
-    assert not polygon.intersects(Point(0, 60))
+    assert box[0::2] == [-180, 180]
+    assert pole in box
+    assert all(polygon.covers(Point(lon, pole * 0.9989)) for lon in range(-180, 181, 15))
+    assert not polygon.intersects(Point(0, pole * 2 / 3))
+
+
+def test_a_signed_address_is_told_without_its_signature(write_scene, three_fields, tmp_path):
+    labels = write_scene(three_fields[:1], "labels.tif")
+    scene = "https://user:secret@host/folder/scene.tif?sig=secret"
+    link = describe(tmp_path / "a.json", {"labels": labels}, scene, Acquisition.parse("2024-07-31"))["links"][0]
+    assert link["href"] == "https://***@host/folder/scene.tif?sig=***"
+    assert (link["title"], link["type"]) == ("scene.tif", "image/tiff; application=geotiff")
+
+
+def test_a_map_placed_by_control_points_has_no_transform(item):
+    places = {(0, 0): (380000, 5800000), (0, 200): (380100, 5800000), (150, 0): (380000, 5799925)}
+    points = [GroundControlPoint(*place, *xy) for place, xy in places.items()]
+    properties = item(gcps=points, transform=None)[0]["properties"]
+    assert properties["proj:code"] == "EPSG:32633"
+    assert "proj:transform" not in properties
 
 
 def test_an_item_that_cannot_be_made_leaves_what_was_there(write_scene, three_fields, tmp_path):

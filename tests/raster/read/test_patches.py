@@ -1,5 +1,7 @@
 """Patches at the edges of a scene, over its holes, and drawn from its valid part."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -123,3 +125,19 @@ def test_the_share_of_valid_pixels_of_given_patches():
     valid = np.zeros((40, 40), bool)
     valid[:, :10] = True
     np.testing.assert_allclose(valid_share(valid, [(0, 0), (0, 10), (20, 5)], 10, (40, 40)), [1, 0, 0.5])
+
+
+def test_the_share_of_valid_pixels_is_of_rows_and_columns_by_their_own_decimation():
+    upper, left = np.zeros((20, 40), bool), np.zeros((40, 20), bool)
+    upper[:5], left[:, :5] = True, True
+    np.testing.assert_allclose(valid_share(upper, [(0, 0), (0, 30), (5, 7), (10, 0)], 10, (40, 40)), [1, 1, 0.5, 0])
+    np.testing.assert_allclose(valid_share(left, [(0, 0), (30, 0), (7, 5), (0, 10)], 10, (40, 40)), [1, 1, 0.5, 0])
+
+
+def test_patches_around_a_rare_valid_place_have_their_middles_in_it():
+    valid = np.zeros((1000, 800), bool)
+    valid[600, 400] = True  # 100 x 50 px of the scene
+    scene = SimpleNamespace(height=100_000, width=40_000)
+    origins = sample_origins(scene, 200, 20, np.random.default_rng(0), valid=valid)
+    assert len(set(origins)) > 10
+    assert all(60_000 <= row + 100 <= 60_100 and 20_000 <= col + 100 <= 20_050 for row, col in origins)
