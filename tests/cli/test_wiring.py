@@ -1,5 +1,6 @@
 """What is given to an option of a command reaches what does the work, under its name and nowhere else."""
 
+import importlib
 import typing
 from dataclasses import is_dataclass
 
@@ -65,7 +66,7 @@ def as_words(value):
 
 
 @pytest.mark.parametrize(("command", "worker", "arguments", "others"), COMMANDS)
-def test_every_option_reaches_what_does_the_work(command, worker, arguments, others, monkeypatch):
+def test_every_option_reaches_what_does_the_work(command, worker, arguments, others, monkeypatch, tmp_path):
     given, beside = {}, []
 
     def take(*positional, **named):
@@ -75,8 +76,10 @@ def test_every_option_reaches_what_does_the_work(command, worker, arguments, oth
         given.update(named)
         raise Arrived
 
+    importlib.import_module("geohp.inference.batch")  # which keeps what it finds of the workers when it is loaded
     monkeypatch.setattr(worker, take)
-    monkeypatch.setattr("geohp.raster.sources.find.find_images", list)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.tif").touch()
     words, expected = [], {}
     for number, (name, kind, option) in enumerate(options_of(command), 21):
         if name not in others:

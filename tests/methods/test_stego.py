@@ -183,6 +183,22 @@ def test_dropout_reaches_the_features_that_are_compared():
     assert len(values) == 3
 
 
+def test_features_of_similar_images_are_dropped_out_too(monkeypatch):
+    method, given, dropped = make(), batch(), []
+    monkeypatch.setattr(method.drop, "forward", lambda maps: dropped.append(maps) or maps)
+    step(method, given)
+    assert [maps is each.features for maps, each in zip(dropped, (given.patches, given.neighbours), strict=True)] == [
+        True, True,
+    ]  # fmt: skip
+
+
+def test_similar_images_are_looked_at_in_other_points():
+    method, patches = make(STEGOSettings(code_channels=5, samples=3, dropout=0.0)), batch().patches
+    step(method, Batch(patches, neighbours=patches))
+    figures = method.step_figures()
+    assert figures["similarity_self"] != pytest.approx(figures["similarity_neighbour"].item(), abs=1e-3)
+
+
 def test_similar_images_are_asked_for_only_where_they_count():
     assert make().nearest_images == 7
     method = make(STEGOSettings(code_channels=5, samples=3, neighbour_weight=0.0))
