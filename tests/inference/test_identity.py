@@ -2,10 +2,14 @@
 
 import os
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 import rasterio
 
+from geohp import open_scene
+from geohp.inference.engine.settings import EngineSettings
+from geohp.inference.identity import run_identity
 from geohp.raster.write.resume_identity import file_states
 
 STATISTICS = """
@@ -66,3 +70,22 @@ def test_a_damaged_side_file_counts_as_it_is(scene):
     before = _states(scene, None)
     scene.with_suffix(".tif.aux.xml").write_text("<PAMDataset>")
     assert file_states([str(scene), f"{scene}.aux.xml"]) != before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bands": [3, 2, 1]}, {"scaling": "0,200"}, {"scaling": "percentiles:2,98"}, {"on_read_error": "nodata"},
+        {"model": "another"}, {"tta": True}, {"overlap_px": 8}, {"area": "a lake"}, {"area": "a lake", "frame": (0, 0)},
+    ],
+)  # fmt: skip
+def test_unfinished_work_is_gone_on_with_only_as_it_was_begun(scene, monkeypatch, change):
+    def identity(bands=None, scaling="0,255", on_read_error="stop", model="one", area=None, frame=(), **settings):
+        monkeypatch.setattr("geohp.inference.identity.model_sha256", str)
+        digest = None if area is None else SimpleNamespace(digest=area)
+        windows = EngineSettings(**{"window_px": 64, "overlap_px": 16, **settings})
+        with open_scene(scene, bands=bands, scaling=scaling) as opened:
+            return run_identity(opened, model, windows, on_read_error, SimpleNamespace(area=digest, frame=frame))
+
+    assert identity(**change) == identity(**change)
+    assert identity(**change) not in (identity(), identity(area="a lake") if "frame" in change else None)

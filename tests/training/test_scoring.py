@@ -132,3 +132,30 @@ def test_the_last_scores_go_on_with_a_training(tmp_path):
     for name, value in one.last["cluster"].items():
         assert type(other.last["cluster"][name]) is type(value)
         np.testing.assert_array_equal(other.last["cluster"][name], value)
+
+
+def test_scoring_draws_nothing_of_what_the_training_draws(tmp_path):
+    run = Run(tmp_path, [(1, 1, 1, 1)])
+    plain = run.callback._scores
+    run.callback._scores = lambda *arguments: torch.rand(3) is not None and plain(*arguments)
+    before = torch.get_rng_state()
+    run.epochs(1)
+    assert rows(tmp_path) == [(1, 1)]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_is_finished_to_be_scored_goes_on_unfinished(tmp_path, monkeypatch):
+    class Finished(Method):
+        probe = linear_probe = None
+
+        def finish(self, sample):
+            torch.nn.init.constant_(self.head.weight, 99)
+
+    monkeypatch.setattr("geohp.training.scoring.CodedImages", SimpleNamespace)
+    monkeypatch.setattr("geohp.training.scoring.count_confusion", lambda *_, **__: SimpleNamespace(scores=dict))
+    features = SimpleNamespace(sample=None, backbone=SimpleNamespace(patch_size=8), batch_size=1, workers=0)
+    method = Finished()
+    before = method.head.weight.item()
+    LabelScores(None, 2, every=1, steps=0, work=tmp_path)._scores(method, features)
+    assert method.head.weight.item() == before
+    assert method.training

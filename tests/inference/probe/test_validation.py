@@ -56,3 +56,16 @@ def test_many_groups_of_many_classes_take_little_memory():
     codes = np.random.default_rng(0).normal(0, 1, (len(labelled.classes), 3)).astype(np.float32)
     rows = codes, labelled.classes, labelled.groups, 60
     assert peak_mb(lambda: choose_shrinkage(*rows, seed=0)) < 10  # all logits of all strengths take 13
+
+
+def test_a_doubt_lies_where_its_class_does_and_not_in_the_middle_of_its_square():
+    """Squares of a raster hold several classes."""
+    labelled = SimpleNamespace(
+        groups=np.array([0, 0, 0, 0, 1, 1]), classes=np.array([0, 0, 1, 1, 0, 1]), pixels=np.ones(6),
+        names=["lake", "wood"], objects=np.full(6, -1),
+        places=np.array([[1, 5], [3, 5], [90, 80], [90, 80], [50, 50], [50, 50]], float),
+    )  # fmt: skip
+    logits = 9.0 * np.eye(2)[[1, 1, 1, 1, 0, 1]]
+    (doubt,) = score(labelled, CrossValidation(logits, np.ones(6, bool)), seed=0).doubts
+    assert (doubt.name, doubt.looks_like, doubt.feature) == ("lake", "wood", None)
+    assert (doubt.x, doubt.y) == (2, 5)
