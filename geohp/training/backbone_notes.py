@@ -10,23 +10,25 @@ _FAR = 2.0
 """So many times finer or coarser pixels than the weights were trained on are worth a line."""
 
 
-def backbone_notes(name: str, pixel_size_m: float | None) -> list[str]:
-    """What other features or other pixels may gain, and what to say for them.
+def backbone_notes(name: str, pixel_size_m: float | None, method: str = "") -> list[str]:
+    """What other features, another method on them, or other pixels may gain, and what to say for them.
 
     Args:
         name: of the backbone.
+        method: that is trained on it.
         pixel_size_m: of the images as it sees them, where it is known.
 
     Returns:
-        At most one line for each.
+        At most one line for features and one for pixels.
     """
     notes = []
     if name == "rcf":
         aerial = "--set backbone.name=aerial" if is_packaged() else 'pip install "geohp[aerial]"'
         settings = f"--set backbone.name={SUGGESTED.name} --set backbone.block={SUGGESTED.block}"
+        trained = "; training HP on rcf, too (orthophotos-hp.yaml)" if method == "kmeans" else ""
         notes.append(
             f"rcf sees colours and textures; aerial ({aerial}) and a vision transformer may gain some points of mean "
-            f"IoU (docs/backbones.md), {settings} fetches one"
+            f"IoU (docs/backbones.md), {settings} fetches one{trained}"
         )
     choice = recommendation(name)
     trained_m = choice.pixel_size_m if choice else None

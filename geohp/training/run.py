@@ -146,7 +146,8 @@ def train(
 
         training = TrainingData(images, source.classes, eval_images, source.pixel_size_m, unchanged)
         config, notes = resolve(config, len(training.images))
-        for note in [*backbone_notes(config.backbone.name, _seen_pixel_size_m(config, training)), *notes]:
+        seen_m = _seen_pixel_size_m(config, training)
+        for note in [*backbone_notes(config.backbone.name, seen_m, config.method.name), *notes]:
             logger.info(note)
         if out is None and resume is None:
             folder = _own_folder(folder)

@@ -29,6 +29,14 @@ def test_what_gains_without_a_download_is_named(monkeypatch, installed, remedy):
     assert f"aerial ({remedy})" in note
 
 
+def test_hp_is_named_where_it_wins_and_is_not_trained():
+    (note,) = backbone_notes("rcf", None, "kmeans")
+    assert note.endswith("training HP on rcf, too (orthophotos-hp.yaml)")
+    assert load_config("orthophotos-hp.yaml", ["data.images=a.tif", "backbone.name=rcf"]).method.name == "hp"
+    assert backbone_notes("rcf", None, "hp") == backbone_notes("rcf", None)
+    assert backbone_notes("aerial", None, "kmeans") == []
+
+
 @pytest.mark.parametrize(("pixel_size_m", "notes"), [(None, 0), (0.07, 0), (0.24, 0), (0.05, 1), (0.5, 1)])
 def test_pixels_far_from_those_of_the_training(pixel_size_m, notes):
     found = backbone_notes("aerial", pixel_size_m)
