@@ -15,8 +15,8 @@ def backbone_notes(name: str, pixel_size_m: float | None, method: str = "") -> l
 
     Args:
         name: of the backbone.
-        method: that is trained on it.
         pixel_size_m: of the images as it sees them, where it is known.
+        method: that is trained on it.
 
     Returns:
         At most one line for features and one for pixels.
