@@ -17,7 +17,7 @@ from geohp.errors import DataError, Note
 from geohp.inference import scene_sampler
 from geohp.inference.engine.settings import default_input_px
 from geohp.inference.scene_sampler import SampledPatch, SceneSampler, Window
-from geohp.methods.kmeans.covers import Looks, gather_covers
+from geohp.methods.kmeans.covers import Looks, describe_covers, gather_covers
 from geohp.methods.kmeans.method import KMeans
 from geohp.model.appearance import LOOKS, coloured_by_look, patch_looks
 from geohp.model.card import BackboneCard, ModelCard
@@ -80,7 +80,7 @@ def fit_kmeans(
     named, hues = default_classes(count), list[str]()
     gathered = None if options.split_covers or not len(rows) else gather_covers(rows, looks, count, seed=seed)
     if gathered is not None:
-        text = f"{gathered.sentence} ({{option}} tells their kinds apart)"
+        text = f"{describe_covers(gathered.covers)} ({{option}} tells their kinds apart)"
         logger.info(Note(text, option="split_covers", value=True))
         method.probe = gathered.probe
         named, hues = gathered.name(named), gathered.colours

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 
 from matplotlib.artist import Artist
@@ -39,11 +38,11 @@ def _families_with(letters: str) -> tuple[str, ...]:
     return tuple(families)
 
 
-def _regular_fonts() -> Iterator[FontEntry]:
+def _regular_fonts() -> list[FontEntry]:
     """Those that are installed, the ones for many languages first."""
     upright = [font for font in fontManager.ttflist if font.style == "normal" and font.weight in _REGULAR]
     fonts = [font for font in upright if not font.name.startswith(_BOXES)]
-    return iter(sorted(fonts, key=lambda font: ("Sans" not in font.name, font.name)))
+    return sorted(fonts, key=lambda font: ("Sans" not in font.name, font.name))
 
 
 def _glyphs(path: str) -> set[int]:

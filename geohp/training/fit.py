@@ -25,7 +25,7 @@ from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.methods.factory import create_method
 from geohp.methods.kmeans.clustering import refit_probe
-from geohp.methods.kmeans.covers import Cover
+from geohp.methods.kmeans.covers import Cover, describe_covers
 from geohp.methods.maskcontrast.settings import MaskContrastSettings
 from geohp.methods.settings import MethodSettings
 from geohp.model.card import BackboneCard, ModelCard
@@ -138,8 +138,7 @@ def fit(config: Config, data: TrainingData, work: Path, progress: Progress = no_
     card = _card(config, features, method, data.pixel_size_m)
     model, covers = _finished(method, features, card, config.classes, progress)
     if covers:
-        found = "; ".join(cover.sentence for cover in covers)
-        logger.info("%s (classes.split_covers=true tells their kinds apart)", found)
+        logger.info("%s (classes.split_covers=true tells their kinds apart)", describe_covers(covers))
     best = None
     if best_method is not None:
         best, _ = _finished(best_method, features, card, config.classes, progress)

@@ -18,7 +18,7 @@ from geohp.evaluation.metrics import SegmentationScores
 from geohp.evaluation.report import confusion_png
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.hp.method import HP
-from geohp.methods.kmeans.covers import Cover
+from geohp.methods.kmeans.covers import Cover, describe_covers
 from geohp.model.network import LandCoverModel
 from geohp.model.runs import (
     LOSS_PICTURE,
@@ -158,7 +158,7 @@ def _facts(trained: Trained, seconds: float) -> list[tuple[str, str]]:
 
 def _covers(covers: Sequence[Cover]) -> str:
     """What was gathered, and how it is told apart."""
-    return "; ".join(cover.sentence for cover in covers) + "; classes.split_covers=true tells their kinds apart"
+    return f"{describe_covers(covers)}; classes.split_covers=true tells their kinds apart"
 
 
 def _duration(seconds: float) -> str:

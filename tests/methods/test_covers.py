@@ -115,9 +115,11 @@ def test_haze_and_little_light_hide_no_cover(covers, name, share, light):
     assert (classes_of(hazy.probe, rows) == classes_of(clear.probe, rows)).double().mean() > 0.98
 
 
-def test_plain_looks_are_left_as_they_are():
-    _, looks, _ = ground(0.6)
+@pytest.mark.parametrize("texture", [0.02, 0.3])
+def test_plain_looks_are_left_as_they_are(texture):
+    _, looks, _ = ground(0.6, texture=texture)
     looks = with_shadows(looks)
+    looks.colours[::30] = torch.tensor([0.06, 0.062, 0.061])
     plain = looks.in_clear_light()
     assert torch.equal(plain.colours, looks.colours)
     assert torch.equal(plain.textures, looks.textures)

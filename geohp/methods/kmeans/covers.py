@@ -9,7 +9,7 @@ How much it is worth, and where it is worth nothing, stands in docs/accuracy.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,10 +37,10 @@ _PLAIN = 0.25
 """And it varies by less than so much of what the roughest tenth of the patches does: images may be blurred."""
 _CLEAR, _MOST_HAZE = 0.15, 0.25
 """Of a hundred patches one has parts darker than 0.15 where the air is clear; haze adds no more than 0.25."""
-_SKYLIGHT = 1.15
-"""Shadows under a blue sky are so much bluer than green, without any haze."""
 _SUNLIT, _MOST_GAIN = 0.8, 2.0
 """And one has parts brighter than 0.8 in full light; less light is made up for by up to twice as much."""
+_SKYLIGHT = 1.15
+"""Shadows under a blue sky are at most so much bluer than green, without any haze."""
 _ALIKE = 0.4
 """Halves of open ground are less than so many times as far apart as the halves of all of the ground; those of bright
 roofs, roads and fields together are further."""
@@ -92,15 +92,15 @@ class Looks:
 
         Haze adds light, which shows where there is none: dark-object subtraction (Chavez, An improved dark-object
         subtraction technique for atmospheric scattering correction of multispectral data, Remote Sensing of Environment
-        24, 1988). Of the bands together, since the darkest ground of green country is green itself, not blue: where the
-        haze is, that band loses up to twice as much.
+        24, 1988). All bands lose the same, since the darkest ground of green country is green itself, but blue up to
+        twice as much where the haze is bluish.
         """
         brightness, seen = self.colours.mean(-1), ~self.is_black()
         if not bool(seen.any()):
             return self
         _, green, blue = (self.colours - self.textures[:, None])[seen].quantile(0.01, dim=0)
         haze = ((brightness - self.textures)[seen].quantile(0.01) - _CLEAR).clamp(0, _MOST_HAZE)
-        bluish = torch.minimum(blue - green, haze) * (blue > _SKYLIGHT * green)
+        bluish = torch.minimum((blue - green).clamp_min(0), haze) * (blue > _SKYLIGHT * green)
         gain = _SUNLIT / ((brightness + self.textures)[seen].quantile(0.99) - haze).clamp(_SUNLIT / _MOST_GAIN, _SUNLIT)
         colours = self.colours - torch.stack([haze, haze, haze + bluish])
         return Looks(colours.clamp_min(0) * gain, self.textures * gain, self.around * gain)
@@ -137,6 +137,11 @@ class Cover:
         return f"{self.name}, {100 * self.share:.0f} % of the ground, is {classes}"
 
 
+def describe_covers(covers: Iterable[Cover]) -> str:
+    """What was gathered, in words."""
+    return "; ".join(cover.sentence for cover in covers)
+
+
 @dataclass(frozen=True)
 class GatheredCovers:
     """Clusters of which the first classes are covers.
@@ -148,11 +153,6 @@ class GatheredCovers:
 
     probe: ClusterProbe
     covers: tuple[Cover, ...]
-
-    @property
-    def sentence(self) -> str:
-        """What was done."""
-        return "; ".join(cover.sentence for cover in self.covers)
 
     def name(self, classes: Sequence[LandCoverClass]) -> tuple[LandCoverClass, ...]:
         """Classes, those of covers called so."""
