@@ -176,7 +176,7 @@ def test_smoothing_by_hand():
     expected = shapely.Polygon([(1, -3), (1, -1.5), (1.5, -1), (3, -1), (3, -3)])
     assert smooth.geometry[1].equals(expected)
     assert smooth["area_px"].tolist() == [5.125, 3.875]
-    with pytest.raises(VectorError, match="rounds from 0 to 5"):
+    with pytest.raises(VectorError, match=r"6 is no number of rounds; give one from 0 to 5"):
         polygonize(raster(corner), smooth=6)
 
 
