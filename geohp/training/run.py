@@ -8,9 +8,9 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -223,15 +223,13 @@ def _new_run(folder: Path) -> Path:
 
 def _own_folder(folder: Path) -> Path:
     """A new one by that name, or with a number behind it where trainings of the same second have the others."""
-    own = folder
-    for number in count(2):
-        try:
+    others = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+    for own in chain([folder], others):
+        with suppress(OSError):
             own.mkdir(parents=True)
-        except OSError:  # whatever else is wrong with it, who takes it tells
-            if own.is_dir():
-                own = folder.with_name(f"{folder.name}-{number}")
-                continue
-        break
+            break
+        if not own.is_dir():  # something else is wrong with it, which who takes it tells
+            break
     return own
 
 
