@@ -1,4 +1,4 @@
-"""What is given to an option of a command reaches what does the work, under its name and nowhere else."""
+"""What is given to a command reaches what does the work: options under their names and nowhere else."""
 
 import importlib
 import typing
@@ -8,13 +8,16 @@ import pytest
 from typer.models import OptionInfo
 from typer.testing import CliRunner
 
-from geohp.cli import change, maps, probe, segment, view
+from geohp.cli import change, evaluate, maps, probe, segment, train, view
 from geohp.cli.app import app
 
-IN_PYTHON = {"pixel_size": "pixel_size_m", "window": "window_px", "min_area": "min_area_m2", "simplify": "simplify_m"}
-"""Options whose unit is part of their name there."""
+IN_PYTHON = {
+    "pixel_size": "pixel_size_m", "window": "window_px", "min_area": "min_area_m2", "simplify": "simplify_m",
+    "set_": "overrides",
+}  # fmt: skip
+"""Options that have another name there: with their unit, for most."""
 
-TEXTS = {"datetime": "2024-07-31"}
+TEXTS = {"datetime": "2024-07-31", "out": "out.safetensors"}
 """Values of options that do not take any text."""
 
 COMMANDS = [
@@ -22,8 +25,15 @@ COMMANDS = [
     (change.change, "geohp.comparison.change.change", ["a.tif", "b.tif"], set()),
     (maps.polygonize, "geohp.vector.writing.polygonize_file", ["a.tif"], set()),
     (maps.legend, "geohp.legend.naming.name_classes", ["a.tif"], set()),
+    (maps.recode, "geohp.legend.recode_raster.recode_file", ["a.tif"], {"weights"}),
+    (maps.recode, "geohp.legend.recode_model.recode_model_file", ["a.safetensors"], {"qml"}),
     (probe.probe, "geohp.inference.probe.run.probe", ["a.tif"], set()),
     (view.view, "geohp.viewer.view.view", ["a.tif"], set()),
+    (train.train, "geohp.training.run.train", ["a.tif"], set()),
+    (train.prepare, "geohp.data.prepare.prepare", ["a.tif"], set()),
+    (train.import_checkpoint, "geohp.model.importing.convert.import_checkpoint", ["a.tif"], set()),
+    (train.quickstart, "geohp.demo.quickstart.run_quickstart", [], set()),
+    (evaluate.evaluate, "geohp.evaluation.evaluate.score_models", [], set()),
 ]
 """Commands, what does their work, their arguments, and the options that go another way."""
 
@@ -40,7 +50,8 @@ def options_of(command):
 
 def unlike_others(name, kind, option, number):
     """The option as words of the command line, and its value: one that no other option has, if it can."""
-    decl = next(iter(option.param_decls or ()), f"--{name.replace('_', '-')}")
+    spelled = [str(text) for text in (option.default, *(option.param_decls or ())) if str(text).startswith("-")]
+    decl = next(iter(spelled), f"--{name.replace('_', '-')}").partition("/")[0]  # of --tta/--no-tta
     alternatives = typing.get_args(kind)
     kind = next((part for part in alternatives if part is not type(None)), kind)
     if kind is bool:
@@ -85,7 +96,8 @@ def test_every_option_reaches_what_does_the_work(command, worker, arguments, oth
         if name not in others:
             of_option, expected[IN_PYTHON.get(name, name)] = unlike_others(name, kind, option, number)
             words += of_option
-    done = CliRunner().invoke(app, [command.__name__, *arguments, *words])
+    done = CliRunner().invoke(app, [command.__name__.replace("_", "-"), *arguments, *words])
     assert isinstance(done.exception, Arrived), (done.exception, done.output)
+    assert [text for text in beside if text in arguments] == arguments
     for name, value in expected.items():
         assert as_words(given[name]) == as_words(value) if name in given else as_words(value) in beside, name
