@@ -26,6 +26,8 @@ class RecodedLabels(LabelRaster):
             have occurred so far without being known.
     """
 
+    scaled = False  # classes, whatever the raster's integers stand for
+
     def __init__(self, raster: LabelRaster, legend: Legend) -> None:
         """Apply a legend to an open raster.
 

@@ -15,8 +15,9 @@ from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
-from geohp.errors import DataError, SceneError
-from geohp.raster.area_of_interest import AreaOfInterest, PixelArea
+from geohp.errors import DataError, SceneError, SourceError
+from geohp.options import AreaOptions
+from geohp.raster.area_of_interest import AreaOfInterest, PixelArea, asked_area
 from geohp.raster.block import Block, BlockGrid
 from geohp.raster.grid import Grid
 from geohp.raster.turns import turn_of
@@ -42,6 +43,16 @@ def test_several_polygons_are_one_area_on_the_pixels_whose_centre_they_hold(tmp_
     expected[20:41, 10:30] = expected[0:5, 100:110] = expected[20:22, 29:50] = True
     np.testing.assert_array_equal(pixels, expected)
     assert area.within(GRID, "scene").hull == Block.between(0, 10, 41, 110)
+
+
+def test_the_area_asked_for_is_that_of_the_layer_asked_for(tmp_path):
+    for layer, left in (("north", 10), ("south", 60)):
+        path = write(tmp_path, box(left, 10, left + 20, 40), layer=layer)
+    with pytest.raises(SourceError, match="aoi_layer"):
+        asked_area(AreaOptions(aoi=path))
+    area = asked_area(AreaOptions(aoi=path, aoi_layer="south"))
+    assert area.within(GRID, "scene").hull == Block.between(10, 60, 40, 80)
+    assert asked_area(AreaOptions()) is None
 
 
 def test_another_projection_is_met_to_the_pixel(tmp_path):

@@ -87,11 +87,17 @@ def test_small_regions_at_the_edge_join_their_neighbours(labels):
     )
 
 
+def test_a_minimum_below_half_a_pixel_leaves_no_slivers(labels):
+    area = gpd.GeoSeries([AREA], crs=32633)
+    assert geohp.polygonize(labels, aoi=area, min_area_m2=1e-3).geom_equals(geohp.polygonize(labels, aoi=area)).all()
+
+
 def test_simplified_they_still_end_at_the_edge(labels):
     area = gpd.GeoSeries([AREA], crs=32633)
     polygons = geohp.polygonize(labels, aoi=area, min_area_m2=4, simplify_m=0.7, smooth=1)
     union, data = shapely.union_all(polygons.geometry), shapely.union_all(geohp.polygonize(labels).geometry)
     assert shapely.area(shapely.symmetric_difference(union, shapely.intersection(AREA, data))) < 1e-6
+    np.testing.assert_allclose(polygons.area_m2, polygons.area, rtol=1e-9)  # of what is left of each
     with pytest.raises(VectorError, match="simplify_boundary=: the edge"):
         geohp.polygonize(labels, aoi=area, simplify_boundary=True)
 
@@ -143,6 +149,11 @@ def test_names_of_a_legend_are_kept(labels):
     classes = [LandCoverClass(k, f"field {k}", "#445566") for k in range(4)]
     polygons = geohp.polygonize(labels, aoi=gpd.GeoSeries([AREA], crs=32633), classes=classes)
     assert set(polygons.class_name) == {f"field {k}" for k in range(4)}
+    merged = geohp.polygonize(labels, aoi=gpd.GeoSeries([AREA], crs=32633), legend={0: "water", 3: "water"})
+    water, both = merged[merged.class_name == "water"], polygons[polygons.class_id.isin([0, 3])]
+    assert len(water) < len(both)
+    # But for slivers, which may join other neighbours.
+    assert shapely.area(shapely.symmetric_difference(water.union_all(), both.union_all())) < 0.02 * both.area.sum()
 
 
 @settings(deadline=None, max_examples=15)

@@ -73,7 +73,14 @@ def test_inflating_maps_give_true_figures(crs):
 
 
 @pytest.mark.parametrize(
-    "crs", ["EPSG:3376", "EPSG:4326+5773", "+proj=longlat +R=6371000", "+proj=longlat +ellps=GRS80 +towgs84=1,2,3"]
+    "crs",
+    [
+        "EPSG:3376",
+        "EPSG:4326+5773",
+        "EPSG:4979",
+        "+proj=longlat +R=6371000",
+        "+proj=longlat +ellps=GRS80 +towgs84=1,2,3",
+    ],
 )
 def test_other_kinds_of_systems(crs):
     """Oblique Mercator, which is fit for measuring; degrees with heights, on a sphere, bound to another datum."""

@@ -110,3 +110,13 @@ def test_margins_can_stay():
     pixels = (values != 255).sum()
     assert kept["area_m2"].sum() == pytest.approx(pixels, rel=1e-9)
     assert moved["area_m2"].sum() != pytest.approx(pixels, rel=1e-6)
+
+
+def test_tolerance_is_of_lengths_however_large_pixels_are():
+    values, corner = blobs(60), np.array([5e5, 5.5e6])
+    fine, coarse = (
+        polygonize(raster(values, Affine(side, 0, 5e5, 0, -side, 5.5e6), "EPSG:25832"), simplify_m=1.5 * side)
+        for side in (1, 4)
+    )
+    shrunk = shapely.transform(coarse.geometry.array, lambda xy: (xy - corner) / 4 + corner)
+    assert shapely.equals_exact(shrunk, fine.geometry.array, 1e-6).all()

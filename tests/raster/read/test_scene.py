@@ -474,6 +474,23 @@ def test_arrays_have_the_bits_of_their_file(tmp_path: Path, dtype: str, bits: in
             assert scene.scaling.high == (np.iinfo(dtype).max,) * 3
 
 
+def test_each_band_of_an_array_has_bits_of_its_own_in_any_order(tmp_path: Path) -> None:
+    write(tmp_path / "both.tif", rng.integers(1, 2**10, (2, 30, 40)).astype(np.uint16))
+    bands = "".join(
+        f'<VRTRasterBand dataType="UInt16" band="{number}"><Metadata domain="IMAGE_STRUCTURE"><MDI key="NBITS">{bits}'
+        '</MDI></Metadata><SimpleSource><SourceFilename relativeToVRT="1">both.tif</SourceFilename>'
+        f"<SourceBand>{number}</SourceBand></SimpleSource></VRTRasterBand>"
+        for number, bits in ((1, 12), (2, 10))
+    )
+    path = tmp_path / "both.vrt"
+    path.write_text(f'<VRTDataset rasterXSize="40" rasterYSize="30">{bands}</VRTDataset>')
+    array = rioxarray.open_rasterio(path)
+    assert isinstance(array, xr.DataArray)
+    for chosen, highest in (([1, 2], (4095, 1023)), ([2, 1], (1023, 4095)), ([2], (1023,))):
+        with Scene.from_dataarray(array.sel(band=chosen), bands=[*range(1, len(chosen) + 1)], scaling="type") as scene:
+            assert scene.scaling.high == highest
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_arrays_have_the_colours_of_their_file(tmp_path: Path, named: bool) -> None:
     values = rng.integers(0, 4000, (4, 30, 40)).astype(np.uint16)
@@ -640,6 +657,16 @@ def test_a_part_of_a_rotated_array_lies_where_it_does(tmp_path: Path, part: tupl
     assert last == pytest.approx((array.xc.values[-1, -1], array.yc.values[-1, -1]))
     with pytest.raises(SceneError, match="evenly spaced"):
         Scene.from_dataarray(array.isel(x=_MIXED))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"), [("uint8", 0), ("uint8", 255), ("uint16", 65535), ("int16", -32768), ("int16", 32767)]
+)
+def test_a_nodata_value_may_be_the_least_or_the_largest_of_its_type(dtype: str, nodata: int) -> None:
+    values = np.full((6, 9), 7, dtype)
+    values[2, 3] = nodata
+    with Scene.from_dataarray(located(values, ("y", "x")).rio.write_nodata(nodata)) as scene:
+        assert np.argwhere(~scene.read(0, 0, 6, 9)[1]).tolist() == [[2, 3]]
 
 
 @pytest.mark.parametrize("nodata", [np.nan, -9999])
