@@ -20,8 +20,9 @@ def check_ends(path: str | Path) -> None:
 
 
 def failure_reason(error: BaseException) -> str:
-    """Why a file cannot be used, as a library says, or the system without its number and the file's name."""
-    return getattr(error, "strerror", None) or str(error)
+    """Why a file cannot be used, as a library says, or the system without its number and the file's name: in a line."""
+    lines = (getattr(error, "strerror", None) or str(error)).splitlines()
+    return " ".join(line.strip() for line in lines if line.strip())
 
 
 def json_value(content: str | bytes) -> Any:

@@ -11,6 +11,7 @@ import pytest
 from geohp.config.loading import read_text
 from geohp.data.benchmarks.folders import read_list
 from geohp.errors import GeohpError
+from geohp.files.reading import failure_reason
 from geohp.legend.file import Legend
 from geohp.raster.sources.image_indices import load_json
 from geohp.raster.sources.vector_files import is_parquet, layers_with_geometry, read_layer, read_vectors
@@ -43,3 +44,8 @@ def test_what_the_system_says_of_a_file_is_told_without_its_number(
     with pytest.raises(GeohpError, match=r"Is a directory") as caught:
         read(tmp_path)
     assert "Errno" not in str(caught.value)
+
+
+def test_what_a_library_says_in_several_lines_is_told_in_one() -> None:
+    assert failure_reason(ValueError("cannot be read:\n  page 1\n\n")) == "cannot be read: page 1"
+    assert failure_reason(ValueError()) == ""

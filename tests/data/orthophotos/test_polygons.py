@@ -98,6 +98,16 @@ def test_what_covers_no_ground_is_refused(image, tmp_path):
         PolygonLayers((str(image),)).open("i", grid_of(image))
 
 
+def test_what_is_damaged_behind_a_sound_header_is_refused(image, tmp_path):
+    path = tmp_path / "fields.parquet"
+    write(path)
+    content = bytearray(path.read_bytes())
+    content[4:300] = bytes(296)  # the first page; what the file holds stands at its end
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"fields\.parquet: cannot be read .*; mend it or give another file"):
+        PolygonLayers((str(path),)).open("i", grid_of(image))
+
+
 def patches(image, *layers, **settings):
     settings = {"patch_px": 32, "layout": "grid", "mask_polygons": list(layers), **settings}
     return Orthophotos(OrthophotosConfig(images=[str(image)], **settings)).training()
