@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from geohp.backbones.affinities import neighbour_affinities, neighbour_indices
+from geohp.backbones.affinities import _affinities_of, neighbour_affinities, neighbour_indices
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -62,9 +62,16 @@ def test_equal_logits_are_all_kept():
 
 def test_images_are_worked_on_in_turns(monkeypatch):
     logits = torch.randn(5, 36, 36)
-    whole = neighbour_affinities(logits)
+    whole, at_once = neighbour_affinities(logits), []
+
+    def watched(part: Tensor, neighbours: Tensor) -> Tensor:
+        at_once.append(len(part))
+        return _affinities_of(part, neighbours)
+
     monkeypatch.setattr("geohp.backbones.affinities._CHUNK", 2 * 36 * 36)
+    monkeypatch.setattr("geohp.backbones.affinities._affinities_of", watched)
     assert torch.equal(neighbour_affinities(logits), whole)
+    assert at_once == [2, 2, 1]
 
 
 def test_batches_as_large_as_training_pass():
