@@ -74,7 +74,7 @@ def test_its_checkpoint_is_recognised_and_imported(checkpoint, tmp_path):
 def test_what_does_not_fit_is_refused(checkpoint):
     with pytest.raises(WeightsError, match="holds reg_token"):
         create_backbone("vit_tiny_patch16_224", weights=checkpoint)
-    with pytest.raises(WeightsError, match=r"strakaj/SatDINO"):
+    with pytest.raises(WeightsError, match=r"a checkpoint of github\.com/strakaj/SatDINO by"):
         create_backbone(NAME)
 
 
