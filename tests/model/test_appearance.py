@@ -24,10 +24,10 @@ def test_a_patch_has_the_mean_colour_of_its_valid_pixels():
 
 def test_classes_get_the_colours_of_their_patches():
     colours = torch.tensor([[0.1, 0.5, 0.1], [0.3, 0.7, 0.3], [0.1, 0.1, 0.5]])
-    classes = coloured_by_look(default_classes(3), colours, torch.tensor([2, 2, 0]))
-    looks = [[0.1, 0.1, 0.5], [float("nan")] * 3, [0.2, 0.6, 0.2]]
+    classes = coloured_by_look(default_classes(4), colours, torch.tensor([2, 2, 0]))
+    looks = [[0.1, 0.1, 0.5], [float("nan")] * 3, [0.2, 0.6, 0.2], [float("nan")] * 3]
     assert [entry.colour for entry in classes] == spread_colours(looks)
-    assert [entry.name for entry in classes] == ["class 0", "class 1", "class 2"]
+    assert [entry.name for entry in classes] == ["class 0", "class 1", "class 2", "class 3"]
     fixed = coloured_by_look(default_classes(3), colours, torch.tensor([2, 2, 0]), chosen=("#ff0000", "#00ff00"))
     assert [entry.colour for entry in fixed[:2]] == ["#ff0000", "#00ff00"]
     assert fixed[2].rgb[1] > max(fixed[2].rgb[0], fixed[2].rgb[2])

@@ -1,9 +1,10 @@
-"""The card of a model: what it says of the backbone is enough to find its weights again."""
+"""The card of a model: what it says of the backbone is enough to build it, and to find its weights again."""
 
 from pathlib import Path
 
 import pytest
 
+from geohp.backbones.factory import create_backbone
 from geohp.errors import WeightsError
 from geohp.model.card import BackboneCard, backbone_weights
 
@@ -23,3 +24,11 @@ def test_weights_that_moved_are_found_beside_the_model_and_nowhere_else(tmp_path
     with pytest.raises(WeightsError, match=r"copied/model\.safetensors: its backbone weights are no longer at"):
         backbone_weights(card, model, None)
     assert backbone_weights(card, model, "given") == "given"
+
+
+def test_a_backbone_is_built_again_from_its_card() -> None:
+    backbone = create_backbone("rcf", in_channels=4, patch_size=16, filters=32, scales=(1, 5), channels=24, seed=3)
+    card = BackboneCard.of(backbone)
+    again = create_backbone(card.name, block=card.block, **card.options)
+    assert again.options() == backbone.options()
+    assert card == BackboneCard.of(again)
