@@ -44,6 +44,7 @@ TASK = "geohp/training/task.py"
 SCORES = "geohp/evaluation/metrics.py"
 CLEANING = "geohp/vector/cleaning.py"
 KMEANS = "geohp/methods/kmeans/clustering.py"
+QGIS = "qgis/geohp_processing/command.py"
 DEFECTS = [
     Defect("warm-up offset lost in lambda", HP, "(step - self.warmup_steps) / max(1,", "step / max(1,"),
     Defect(
@@ -455,6 +456,167 @@ DEFECTS = [
         "",
         "tests/inference/test_identity.py",
     ),
+    Defect(
+        "a nodata value at the end of its type is none",
+        "geohp/raster/read/arrays.py",
+        "int(nodata) if info.min <= nodata <= info.max",
+        "int(nodata) if info.min <= nodata < info.max",
+        "tests/raster/read/test_scene.py",
+    ),
+    Defect(
+        "bits of a file's bands, not of those chosen",
+        "geohp/raster/read/arrays.py",
+        '.get("NBITS") for number in chosen]',
+        '.get("NBITS") for number in every]',
+        "tests/raster/read/test_scene.py",
+    ),
+    Defect(
+        "a small minimum takes the place of slivers'",
+        "geohp/vector/polygonize.py",
+        "min_area_m2=max(options.min_area_m2, sliver_m2)",
+        "min_area_m2=options.min_area_m2 or sliver_m2",
+        "tests/vector/test_clipping.py",
+    ),
+    Defect(
+        "a legend is lost in an area of interest",
+        "geohp/vector/polygonize.py",
+        "AreaLabels(raster, clip.coverage)",
+        "AreaLabels(opened, clip.coverage)",
+        "tests/vector/test_clipping.py",
+    ),
+    Defect(
+        "areas of polygons as they were before they were cut",
+        "geohp/vector/polygonize.py",
+        "areas = np.where(cut, areas_m2(polygons, self.crs), areas)",
+        "pass",
+        "tests/vector/test_clipping.py",
+    ),
+    Defect(
+        "the layer of an area of interest is lost",
+        "geohp/raster/area_of_interest.py",
+        "AreaOfInterest.of(options.aoi, options.aoi_layer)",
+        "AreaOfInterest.of(options.aoi)",
+        "tests/raster/test_area_of_interest.py",
+    ),
+    Defect(
+        "a tolerance by the area of a pixel",
+        "geohp/vector/shaping.py",
+        "options.simplify_m / np.sqrt(self.areas.mean_m2(block))",
+        "options.simplify_m / self.areas.mean_m2(block)",
+        "tests/vector/test_simplify.py",
+    ),
+    Defect(
+        "degrees by the unit of heights",
+        "geohp/vector/measures.py",
+        "factor = float(axes[0].unit_conversion_factor)",
+        "factor = float(axes[-1].unit_conversion_factor)",
+        "tests/vector/test_measures.py",
+    ),
+    Defect(
+        "a share of images in place of ground",
+        "geohp/data/orthophotos/splits.py",
+        "sizes = {n: sum(_area(footprints[i], config) for i in groups[n]) for n in candidates}",
+        "sizes = {n: float(len(groups[n])) for n in candidates}",
+        "tests/data/orthophotos/test_splits.py",
+    ),
+    Defect(
+        "images without a place share their blocks",
+        "geohp/data/orthophotos/splits.py",
+        "for lattice, i, j in test if lattice == _lattice(footprint)}",
+        "for _, i, j in test}",
+        "tests/data/orthophotos/test_splits.py",
+    ),
+    Defect(
+        "MaskContrast without weight decay",
+        "geohp/methods/maskcontrast/method.py",
+        "lr=rates.head, weight_decay=rates.weight_decay)",
+        "lr=rates.head)",
+        "tests/methods/test_maskcontrast.py",
+    ),
+    Defect(
+        "MaskContrast's clusters by another seed",
+        "geohp/methods/maskcontrast/method.py",
+        "refit_probe(self, sample, seed=self.seed)",
+        "refit_probe(self, sample)",
+        "tests/methods/test_maskcontrast.py",
+    ),
+    Defect(
+        "superpixels of one compactness",
+        "geohp/features/masks.py",
+        "superpixels(image.cpu().numpy(), settings.segments, settings.compactness)",
+        "superpixels(image.cpu().numpy(), settings.segments, 10.0)",
+        "tests/features/test_masks.py",
+    ),
+    Defect(
+        "HP's clusters by another seed",
+        HP,
+        "refit_probe(self, sample, seed=self.seed)",
+        "refit_probe(self, sample)",
+        "tests/methods/hp/test_method.py",
+    ),
+    Defect(
+        "an item tells the scale for the offset",
+        "geohp/inference/stac.py",
+        'band["raster:offset"] = dataset.offsets[number - 1]',
+        'band["raster:offset"] = dataset.scales[number - 1]',
+        "tests/inference/test_stac.py",
+    ),
+    Defect(
+        "what ends at 180 degrees crosses them",
+        "geohp/inference/stac.py",
+        "east - 360 if east > 180 else east]",
+        "east - 360 if east >= 180 else east]",
+        "tests/inference/test_stac.py",
+    ),
+    Defect(
+        "a page draws the first layer",
+        "geohp/viewer/view.py",
+        "factor, layer=options.layer)",
+        "factor)",
+        "tests/viewer/test_view.py",
+    ),
+    Defect(
+        "a page tells per cent of 255",
+        "geohp/viewer/pyramid.py",
+        "np.rint(steps * (100 / QUANTITY_STEPS))",
+        "np.rint(steps * (100 / 255))",
+        "tests/viewer/test_view.py",
+    ),
+    Defect(
+        "a reduced map's opacity at full size",
+        "geohp/raster/read/validity.py",
+        "alphas = [dataset.read(band, **where) for band in self.alphas]",
+        "alphas = [dataset.read(band, window=block.window) for band in self.alphas]",
+        "tests/raster/read/test_validity.py",
+    ),
+    Defect(
+        "evaluate forgets the weights",
+        "geohp/cli/evaluate.py",
+        "            weights=weights,\n",
+        "",
+        "tests/cli/test_wiring.py",
+    ),
+    Defect(
+        "QGIS leaves out what is 0",
+        QGIS,
+        "if value is None or value is False:",
+        "if not value:",
+        "tests/qgis/test_command.py",
+    ),
+    Defect(
+        "QGIS's PROJ reaches the command",
+        QGIS,
+        ', "PROJ_LIB", "PROJ_DATA")',
+        ")",
+        "tests/qgis/test_command.py",
+    ),
+    Defect(
+        "the version needed will not do for QGIS",
+        QGIS,
+        "if version < MINIMUM_VERSION:",
+        "if version <= MINIMUM_VERSION:",
+        "tests/qgis/test_command.py",
+    ),
 ]
 
 
@@ -463,7 +625,7 @@ def plant(defect: Defect) -> tuple[Defect, str]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "geohp"
         copy.mkdir()
-        for name in ("geohp", "tests", "configs"):
+        for name in ("geohp", "tests", "configs", "qgis"):
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", copy)
         path = copy / defect.file

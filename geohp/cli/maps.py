@@ -20,6 +20,7 @@ from geohp.cli.parameters import (
     Smooth,
 )
 from geohp.cli.report import Report
+from geohp.errors import ConfigError
 
 Qml = Annotated[bool, typer.Option("--qml", help="Also write QGIS's style beside it (.qml); GeoPackages have it.")]
 Labels = Annotated[str, typer.Argument(metavar="LABELS", help="Label raster, such as geohp segment writes.")]
@@ -129,11 +130,15 @@ def recode(
 ) -> Report:
     """Give a map, or a model and so all its maps, the classes of a legend."""
     if Path(source).is_dir() or Path(source).suffix == ".safetensors":
+        if qml:
+            raise ConfigError("{option}: is for label rasters, not for models", "leave it out", option="qml")
         from geohp.legend.recode_model import recode_model_file
 
         model = recode_model_file(source, out, legend, weights=weights, overwrite=overwrite)
         names = ", ".join(entry.name for entry in model.card.classes)
         return Report(f"wrote {out}: {names}", [out], model.card.classes)
+    if weights is not None:
+        raise ConfigError("{option}: is for models, not for label rasters", "leave it out", option="weights")
     from geohp.legend.recode_raster import recode_file
     from geohp.raster.read.labels import open_labels
 

@@ -80,6 +80,9 @@ def prepare(
     out = expand_home(out)
     source = open_data(config.data, config.train.seed)
     if isinstance(source, Potsdam):
+        if jpeg_quality is not None:
+            problem = f"{{option}}: is for crops of photographs, not for data.source = {config.data.source}"
+            raise DataError(problem, "leave it out", option="jpeg_quality")
         written, existing = source.prepare(out, progress)
         return Preparation(out, "patches", written, existing, f"data.root={out}", source.protocol.text)
     if isinstance(source, PhotographSource):

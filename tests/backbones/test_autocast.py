@@ -26,6 +26,8 @@ def test_features_and_affinities_are_float32(name):
         half = backbone(images)
     assert half.features.dtype == half.affinities.dtype == torch.float32
     assert (half.features - exact.features).norm() < 0.03 * exact.features.norm()
+    # Finer than halves: products of queries and keys are in full.
+    assert not torch.equal(half.affinities, half.affinities.bfloat16().float())
     # Weights of neighbours, which in bfloat16 would sum to something else.
     if name in ("aerial", "rcf", "colour"):
         torch.testing.assert_close(half.affinities.sum(-1), exact.affinities.sum(-1), rtol=1e-5, atol=1e-5)

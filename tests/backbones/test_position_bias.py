@@ -41,6 +41,18 @@ def test_the_bias_is_the_mean_of_plain_images_by_hand():
     torch.testing.assert_close(backbone(images).affinities, plain(images).affinities)
 
 
+def test_another_precision_is_measured_anew():
+    backbone = _transformer(True)
+    images = torch.randn(2, 3, 48, 64)
+    exact = backbone(images).features
+    with torch.autocast("cpu", torch.bfloat16):
+        backbone(images)
+        again = _transformer(True)
+        expected = again(images).features
+        assert torch.equal(backbone(images).features, expected)
+    assert torch.equal(backbone(images).features, exact)
+
+
 def test_another_state_of_weights_or_another_size_is_measured_anew():
     backbone = _transformer(True)
     images = torch.randn(1, 3, 64, 64)

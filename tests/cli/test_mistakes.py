@@ -76,6 +76,14 @@ MISTAKES = {
     "labels to evaluate on": ("evaluate --model model.safetensors --data own.yaml", "no labels"),
     "report": ("evaluate --model model.safetensors --report others", "is no report of an evaluation"),
     "labels": ("polygonize nowhere.tif -o a.gpkg", "nowhere.tif"),
+    "style of a model": (
+        "recode model.safetensors --legend legend.yaml -o b.safetensors --qml",
+        "is for label rasters",
+    ),
+    "weights of a map": (
+        "recode scene.tif --legend legend.yaml -o b.tif --weights bad.pth",
+        "--weights: is for models",
+    ),
     "legend to recode": ("recode model.safetensors --legend legend.yaml -o b.safetensors", "names label 7"),
     "map to view": ("view nowhere.tif --scene scene.tif", "nowhere.tif does not exist"),
     "scene to view": ("view scene2.tif --scene nowhere.tif", "nowhere.tif does not exist"),

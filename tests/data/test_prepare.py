@@ -10,7 +10,9 @@ import torch
 
 from geohp.config.data import PotsdamConfig
 from geohp.config.loading import parse_config
+from geohp.data.base import EvaluationProtocol
 from geohp.data.benchmarks.folders import MANIFEST
+from geohp.data.benchmarks.photograph_source import PhotographSource
 from geohp.data.benchmarks.potsdam import Potsdam
 from geohp.data.benchmarks.potsdam_tiles import LABELLED_TILES, TILES
 from geohp.data.factory import open_data
@@ -172,6 +174,8 @@ def test_prepared_tiles_are_patches_like_the_published_ones(tmp_path, monkeypatc
         Potsdam(PotsdamConfig(**{**settings, "split_seed": 5}), tile_px=400).prepare(out)
     with pytest.raises(DataError, match="holds prepared patches already"):
         prepared.prepare(tmp_path / "again")
+    with pytest.raises(DataError, match="jpeg_quality=: is for crops of photographs"):
+        prepare(experiment(**settings), tmp_path / "again", jpeg_quality=75)
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: os.utime(path, ns=(1, 1))])
@@ -211,3 +215,24 @@ def test_what_needs_no_preparation(tmp_path):
     with pytest.raises(DataError, match=r"data.source = orthophotos: needs no preparation"):
         prepare(experiment(images=["a.tif"]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_asked_for_reaches_what_cuts(tmp_path, monkeypatch):
+    asked = {}
+
+    class Cut(PhotographSource):
+        protocol = EvaluationProtocol(None, same=True, text="As published.")
+
+        def __init__(self, config):
+            asked["root"] = config.root
+
+        names = photographs = None
+
+        def prepare(self, out, **options):
+            asked.update(options, out=out)
+            return 0, 0
+
+    monkeypatch.setattr("geohp.data.prepare.open_data", lambda config, seed: Cut(config))
+    out = tmp_path / "crops"
+    prepare("cocostuff27", out, ["data.root=there"], print, jpeg_quality=80, workers=3)
+    assert asked == {"root": "there", "out": out, "jpeg_quality": 80, "workers": 3, "progress": print}

@@ -7,6 +7,7 @@ from pretended_card import pretended_card
 
 from geohp.data.base import ImageSet
 from geohp.errors import DataError
+from geohp.evaluation import mask_clusters
 from geohp.evaluation.coded_images import CodedImages
 from geohp.evaluation.mask_clusters import _pixels_by_class, mask_prototypes, score_mask_clusters, whiten
 from geohp.evaluation.predict import Predictor
@@ -84,6 +85,15 @@ def test_masks_are_scored_as_a_segmentation(batch_size):
         1,
     ]
     np.testing.assert_allclose(scores["class_iou"], 100 * np.array(expected))
+
+
+def test_clusters_are_the_best_of_ten(monkeypatch):
+    asked, cluster = [], mask_clusters.spherical_kmeans
+    monkeypatch.setattr(
+        mask_clusters, "spherical_kmeans", lambda *a, **options: asked.append(options) or cluster(*a, **options)
+    )
+    score_mask_clusters(CodedImages(images=Objects(), predictor=predictor()), 4)
+    assert asked == [{"restarts": 10}]
 
 
 def test_every_image_is_read_once():

@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from waits import Waits, need_pretended_tensors
 
 from benchmarks.gpu.training import Pooled
+from geohp.backbones.base import PatchFeatures
 from geohp.errors import DataError
 from geohp.features import sampler as sampler_module
 from geohp.features.encoder import FrozenEncoder
@@ -34,6 +35,13 @@ def test_products_in_half_precision_give_nearly_the_same_in_float32(vit):
     assert half.features.dtype == half.affinities.dtype == torch.float32
     error = (half.features - exact.features).norm() / exact.features.norm()
     assert 1e-5 < error < 0.03
+
+
+def test_what_a_backbone_gives_in_halves_is_kept_in_full(vit, monkeypatch):
+    halves = PatchFeatures(torch.rand(4, 8, 2, 2).bfloat16(), torch.rand(4, 4, 9).bfloat16())
+    monkeypatch.setattr(type(vit), "forward", lambda *_: halves)
+    kept = GpuLike(vit, 4)(torch.rand(4, 3, 32, 32))
+    assert kept.features.dtype == kept.affinities.dtype == torch.float32
 
 
 def test_callers_autocasting_changes_nothing(vit):

@@ -10,6 +10,7 @@ from scipy import ndimage
 from geohp.backbones.affinities import neighbour_indices
 from geohp.backbones.base import PatchFeatures
 from geohp.errors import DataError
+from geohp.features import masks as masks_module
 from geohp.features.filling import CacheOptions
 from geohp.features.masks import MaskProposals, affinity_segments, on_patches, superpixels
 from geohp.methods.maskcontrast.settings import MaskSettings
@@ -82,6 +83,17 @@ def test_kinds_fill_what_the_ones_before_leave_free():
     assert set(masks[2:].unique().tolist()).isdisjoint({-1, 0, 1})
     only = MaskProposals(MaskSettings(proposals=("data",)), Segmented())
     assert only(torch.zeros(1, 3, 32, 32), patches, segments)[0][2:].unique().tolist() == [-1]
+
+
+def test_sizes_and_compactness_are_those_of_the_settings(monkeypatch):
+    asked = []
+    monkeypatch.setattr(masks_module, "superpixels", lambda image, *rest: asked.append(rest) or np.zeros((8, 8), int))
+    patches = PatchFeatures(torch.zeros(1, 2, 4, 4), torch.from_numpy(affinities_within(np.zeros((4, 4), int)))[None])
+    image = torch.zeros(1, 3, 8, 8)
+    proposals(Segmented(), segments=3, compactness=2.5)(image, patches)
+    assert asked == [(3, 2.5)]
+    masks = proposals(Segmented(), segments=3, proposals=("affinities",))(image, patches)
+    assert masks.unique().tolist() == [0, 1, 2]
 
 
 def test_masks_that_images_lack_or_that_have_no_use(squares, caplog):

@@ -19,7 +19,7 @@ import geohp
 from geohp.errors import ConfigError, OutputError, SceneError
 from geohp.inference.acquisition import Acquisition
 from geohp.inference.map_options import MapOptions
-from geohp.inference.stac import EXTENSIONS, describe, footprint, write_item
+from geohp.inference.stac import EXTENSIONS, _asset, _href, _source_link, describe, footprint, write_item
 from geohp.options import FitOptions
 from geohp.raster.grid import Grid
 
@@ -263,6 +263,34 @@ def test_a_signed_address_is_told_without_its_signature(write_scene, three_field
     link = describe(tmp_path / "a.json", {"labels": labels}, scene, Acquisition.parse("2024-07-31"))["links"][0]
     assert link["href"] == "https://***@host/folder/scene.tif?sig=***"
     assert (link["title"], link["type"]) == ("scene.tif", "image/tiff; application=geotiff")
+
+
+def test_values_of_an_asset_have_the_scale_offset_and_nodata_of_their_file(write_scene, tmp_path):
+    path = write_scene(np.ones((1, 3, 3), np.uint8), "a.tif", nodata=0)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (0.5,), (100,)
+    (band,) = _asset("confidence", path, tmp_path, [])["bands"]
+    assert (band["raster:scale"], band["raster:offset"], band["nodata"]) == (0.5, 100, 0)
+
+
+def test_an_item_tells_which_geohp_made_the_map(write_scene, tmp_path):
+    labels = write_scene(np.ones((1, 3, 3), np.uint8), "labels.tif")
+    with rasterio.open(labels, "r+") as dataset:
+        dataset.update_tags(GEOHP_VERSION="0.0.9")
+    made = describe(tmp_path / "a.json", {"labels": labels}, str(labels))
+    assert made["properties"]["processing:software"] == {"geohp": "0.0.9"}
+
+
+def test_what_ends_at_the_antimeridian_does_not_cross_it():
+    geometry, box = footprint(Grid(10, 10, Affine(1, 0, 170, 0, -1, 5), CRS.from_epsg(4326)))
+    assert (geometry["type"], box) == ("Polygon", [170, -5, 180, 5])
+
+
+def test_scenes_elsewhere_are_named_as_other_programs_name_them(tmp_path):
+    for scheme, prefix in (("s3", "/vsis3"), ("gs", "/vsigs"), ("az", "/vsiaz")):
+        assert _href(f"{prefix}/bucket/A.TIF", tmp_path) == f"{scheme}://bucket/A.TIF"
+    assert _href("/vsicurl/https://host/A.TIF", tmp_path) == "https://host/A.TIF"
+    assert _source_link("https://host/A.TIF", tmp_path)["type"] == "image/tiff; application=geotiff"
 
 
 def test_a_map_placed_by_control_points_has_no_transform(item):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from geohp.backbones.base import PatchFeatures
 from geohp.methods.base import Batch
 from geohp.methods.maskcontrast import loss as loss_module
+from geohp.methods.maskcontrast import method as method_module
 from geohp.methods.maskcontrast.loss import mask_contrast_loss, mask_means, near_equal, numbered
 from geohp.methods.maskcontrast.method import MaskContrast
 from geohp.methods.maskcontrast.queue import MaskQueue
@@ -178,7 +179,32 @@ def test_it_tells_of_what_cannot_be_learnt_from():
     method.losses(step_batch, step=0, total_steps=1)
     assert method.warnings() == []
     assert method.figures()["masks"] == numbered(step_batch.masks)[1] / 2
+    assert 0 < method.figures()["negative_share"] < 1
+    all_negative = method_of(near_equal=1.0)  # but for each mask itself, which does not count
+    all_negative.losses(step_batch, step=0, total_steps=1)
+    assert all_negative.figures()["negative_share"] == 1
     assert method.figures()["masked_share"] == pytest.approx(float((step_batch.masks >= 0).float().mean()))
+
+
+def test_what_is_set_reaches_its_parts(monkeypatch):
+    rates, seeds = LearningRates(head=2e-3, weight_decay=0.3), {}
+    monkeypatch.setattr(
+        method_module, "gather_rows", lambda *rest: seeds.update(measured=rest[-1]) or torch.randn(20, 12)
+    )
+    monkeypatch.setattr(method_module, "refit_probe", lambda *_, seed=0: seeds.update(settled=seed))
+    method = MaskContrast(12, 3, MaskContrastSettings(dropout=0.3, clip_norm=1e-3, learning_rates=rates), seed=7)
+    method.prepare(None)
+    method.finish(None)
+    assert seeds == {"measured": 7, "settled": 7}
+    assert (method.head.drop.p, method.averaged.head.drop.p) == (0.3, 0.3)
+    (optimizer,) = method.optimizers()
+    assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (2e-3, 0.3)
+    assert (method.head_learning_rate, method.gradient_bound) == (2e-3, 1e-3)
+    method.losses(batch(0), step=0, total_steps=1)["contrastive"].backward()
+    method.clip_gradients()
+    gradient = torch.cat([parameter.grad.flatten() for parameter in method.head.parameters()])
+    assert float(gradient.norm()) == pytest.approx(1e-3, rel=1e-3)
+    assert method.figures()["gradient_norm"] > 1e-3
 
 
 def test_it_learns_what_masks_share():

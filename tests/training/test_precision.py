@@ -1,11 +1,13 @@
 """Which precision ``auto`` stands for, and what half precision does with gradients."""
 
+from types import SimpleNamespace
+
 import lightning as L
 import pytest
 import torch
 
 from geohp.config.loading import load_config
-from geohp.training import fit
+from geohp.training import fit, loop
 from geohp.training.loop import _fp16
 
 
@@ -20,6 +22,57 @@ def test_auto_is_half_precision_where_a_gpu_has_it(device, has_bf16, wanted, kep
     assert config.train.precision == wanted
     assert config.train.features_dtype == kept
     assert fit._with_precision(load_config("orthophotos", ["train.precision=32"])).train.precision == "32"
+
+
+@pytest.mark.parametrize(
+    ("precision", "asked", "kept"),
+    [
+        ("fp16", "auto", "float16"), ("bf16", "auto", "float16"), ("32", "auto", "float32"),
+        ("bf16", "float32", "float32"), ("32", "float16", "float16"),
+    ],
+)  # fmt: skip
+def test_features_are_kept_as_asked_or_else_as_products_are(precision, asked, kept):
+    settings = [f"train.precision={precision}", f"train.cache_dtype={asked}"]
+    assert load_config("orthophotos", settings).train.features_dtype == kept
+
+
+@pytest.mark.parametrize(("precision", "exact"), [("32", True), ("bf16", False), ("fp16", False)])
+def test_features_are_exact_where_training_is(precision, exact, monkeypatch):
+    class Made(Exception):  # noqa: N818  # nothing has gone wrong
+        """The sampler would be."""
+
+    def sampler(*_, **options):
+        asked.update(options)
+        raise Made
+
+    asked = {}
+    monkeypatch.setattr(fit, "FeatureSampler", sampler)
+    config = load_config("orthophotos", [f"train.precision={precision}"])
+    with pytest.raises(Made):
+        fit._features(config, SimpleNamespace(images=None, unchanged=None), None, False, lambda *_: None)
+    assert asked["exact"] is exact
+
+
+@pytest.mark.parametrize(("precision", "scaled"), [("fp16", [3]), ("bf16", []), ("32", [])])
+def test_losses_are_scaled_in_fp16_alone(precision, scaled, monkeypatch, tmp_path):
+    asked, given = [], {}
+
+    def trainer(**options):
+        given.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "_Trainer", trainer)
+    monkeypatch.setattr(loop, "_check", lambda *_: None)  # a CPU has no use for it
+    monkeypatch.setattr(loop, "_fp16", lambda _, optimizers: asked.append(optimizers) or "scales")
+    task = SimpleNamespace(
+        features=SimpleNamespace(device=torch.device("cpu")), method=SimpleNamespace(optimizers=lambda: [1, 2, 3]),
+        total_steps=1,
+    )  # fmt: skip
+    settings = load_config("orthophotos", [f"train.precision={precision}"]).train
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_training(task, settings, tmp_path)
+    assert asked == scaled
+    assert ("scales" in given["plugins"]) is bool(scaled)
 
 
 class TwoOptimizers(L.LightningModule):

@@ -18,7 +18,9 @@ from geohp.methods.factory import create_method
 from geohp.methods.hp.settings import HPSettings
 from geohp.methods.kmeans.clustering import refit_probe, spherical_kmeans
 from geohp.methods.kmeans.settings import KMeansSettings
-from geohp.training.halves import rows_of_images
+from geohp.training import sweep as sweep_module
+from geohp.training.halves import ImagePatches, rows_of_images
+from geohp.training.run import _with_sweep
 from geohp.training.sweep import (
     adjusted_rand,
     found_again,
@@ -95,6 +97,9 @@ def test_a_number_that_was_told_stays():
     assert not count_is_given(config.classes, ["train.epochs=3"])
     assert count_is_given(config.classes, ["train.epochs=3", "classes.count = 4"])
     assert count_is_given(config.classes.model_copy(update={"names": ["a", "b", "c"]}))
+    assert count_is_given(config.classes.model_copy(update={"colours": ["#111111"] * 3}))
+    assert _with_sweep(config, "3..5", []).classes.choose
+    assert not _with_sweep(config, "3..5", ["classes.count=4"]).classes.choose
     found = with_count(config, 7).classes
     assert (found.count, found.clusters) == (7, 7)
 
@@ -248,6 +253,23 @@ def test_what_is_swept_is_what_the_map_will_be():
     assert gathered.recommended == 3
     assert gathered.candidates[1].stability > 0.99
     assert (gathered.images, gathered.patches) == (30, 30 * 36)
+
+
+def test_all_draws_of_a_sweep_are_of_its_seed(monkeypatch):
+    asked, fits, cluster = [], [], ImagePatches.cluster
+    draw, sweep = sweep_module.draw_patches, sweep_module.sweep_classes
+
+    def spied(self, *rest, seed, **options):
+        fits.append(seed)
+        return cluster(self, *rest, seed=seed, **options)
+
+    monkeypatch.setattr(ImagePatches, "cluster", spied)
+    monkeypatch.setattr(sweep_module, "draw_patches", lambda *a, **k: asked.append(a[4]) or draw(*a, **k))
+    monkeypatch.setattr(sweep_module, "sweep_classes", lambda *a, **k: asked.append(k["seed"]) or sweep(*a, **k))
+    ground = Ground(maps_of(4, images=12))
+    sweep_method(create_method(KMeansSettings(), 16, 3), ground, ClassesConfig(sweep=[2]), seed=7)
+    assert asked == [7, 7]
+    assert sorted(fits) == sorted([7, *range(7, 27)])  # of all patches, and of two halves ten times
 
 
 def test_a_sweep_without_looks_goes_by_codes_and_says_nothing_of_the_map_s_colours(monkeypatch, caplog):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from functools import partial
 from html.parser import HTMLParser
 
 import geopandas
@@ -22,6 +23,7 @@ from geohp.raster.grid import Grid
 from geohp.raster.read.labels import open_labels
 from geohp.vector.polygonize import polygonize
 from geohp.vector.writing import write_polygons
+from geohp.viewer import pyramid
 from geohp.viewer.clusters import PLACE_PX, survey_clusters
 from geohp.viewer.examples import cluster_examples
 from geohp.viewer.inputs import open_inputs
@@ -79,6 +81,39 @@ def test_a_page_of_a_map_at_an_address_does_not_tell_its_signature(map_files, tm
     assert content.document()["map"] == content.document()["scene"]
     assert "labels.tif" in content.document()["map"]
     assert "5ecre7" not in (tmp_path / "page.html").read_text()
+
+
+def test_what_is_asked_for_is_what_is_shown(map_files, tmp_path):
+    labels, scene = map_files
+    sure = np.full((1, 150, 200), 192, np.uint8)
+    sure[0, :, 25:50] = 255  # undecided: half of the first stripe, which is sure of nothing there
+    confidence = write_raster(tmp_path / "other.tif", sure, nodata=255, scale=1 / 254)
+    frame = polygonize(str(labels))
+    for layer in ("now", "then"):
+        frame["class_name"] = f"{layer} " + frame["class_name"]
+        write_polygons(frame, tmp_path / "land.gpkg", layer=layer)
+    page = view(
+        labels, scene, out=tmp_path / "page.html", bands=[3, 2, 1], scaling="0,510", confidence=confidence,
+        polygons=tmp_path / "land.gpkg", layer="then",
+    )  # fmt: skip
+    shown = Page(page.path)
+    expected = np.array([int(COLOURS[2][i : i + 2], 16) for i in (5, 3, 1)]) / 2
+    assert np.abs(shown.colours()[100, 125, :3] - expected - 3).max() < 10
+    assert shown.document["outlines"]["names"] == [f"then now class {number}" for number in range(4)]
+    stripe = (label_values()[0] == 0).sum()
+    decided = (stripe - 25 * 150) / stripe
+    means = [area.mean_confidence for area in page.areas]
+    assert means == pytest.approx([192 / 254 * decided, *[192 / 254] * 3])
+    assert shown.confidence()[70, 70] == 76  # per cent, of 254
+    for cluster in shown.document["clusters"]:
+        for place in cluster["examples"]:
+            rows, cols = (slice(place[side], place[side] + place["side"]) for side in ("row", "col"))
+            assert (label_values()[0, rows, cols] == cluster["id"]).mean() > 0.25
+
+
+def test_a_page_knows_how_much_finer_its_map_is(map_files, monkeypatch):
+    monkeypatch.setattr(pyramid, "build_levels", partial(build_levels, most_px=10_000))
+    assert view(*map_files).factor == 2
 
 
 def test_without_confidence_there_is_none(map_files):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from geohp.config.data import OrthophotosConfig
+from geohp.data.orthophotos import splits
 from geohp.data.orthophotos.footprints import Footprint, common_plane, outline, overlapping, pixel_to_plane
 from geohp.data.orthophotos.label_files import LabelCoverage
 from geohp.data.orthophotos.patch_regions import area_on
@@ -129,6 +130,37 @@ def test_the_split_follows_the_seed_and_neither_order_nor_place():
     }
 
 
+def test_the_share_to_test_on_is_one_of_ground_not_of_images():
+    found = [image("large", size=(400, 400)), *(image(f"{i}", x=1000 * (i + 1), size=(100, 100)) for i in range(8))]
+    for seed in range(5):
+        tests = names(make_split(found, config(split="tile", split_seed=seed)).test)
+        assert (len(tests), "large" in tests) == (6, False)  # of 24 parts the large one has 16
+        assert len(make_split(found[1:], config(split="tile", split_seed=seed, test_share=0.5)).test) == 4
+
+
+def test_something_is_left_to_train_on_however_large_the_share():
+    most = {"test_share": 0.9}
+    tiles = make_split([image("a"), image("b", x=500), image("c", x=1000)], config(split="tile", **most))
+    assert (len(tiles.train), len(tiles.test)) == (1, 2)
+    blocks = make_split([plain("a", (64, 64))], config(split="block", block_m=32, **most))
+    assert "1 of them to train on, 3 to test on" in blocks.text
+
+
+def test_a_block_is_as_large_as_the_image_that_shows_most_of_it(monkeypatch):
+    seen, draw = [], splits._draw
+    monkeypatch.setattr(splits, "_draw", lambda sizes, *rest, **more: seen.append(sizes) or draw(sizes, *rest, **more))
+    whole, part = image("a", size=(128, 256)), image("b", size=(128, 32))  # 128 and 16 m across, one block down
+    for found in ([whole, part], [part, whole]):
+        make_split(found, config(split="block", block_m=64))
+    assert seen[0] == pytest.approx(seen[1])
+    assert sum(seen[0].values()) == pytest.approx(128 * 64)
+
+
+def test_by_default_blocks_have_eight_patches_along_their_sides_in_each_images_own_units():
+    split = make_split([image("a", size=(400, 400)), plain("b", (400, 400))], config(split="block"))
+    assert "by blocks of 128 px and 64.0" in split.text  # metres on the ground, which UTM shows a little smaller
+
+
 def test_folders_go_to_one_side_as_a_whole_and_only_labelled_ones_to_the_test():
     found = [plain(f"tile{i}/part{j}.jpg") for i in range(6) for j in range(3)]
     for seed in range(5):
@@ -195,6 +227,9 @@ def test_the_plane_of_neighbours_across_the_antimeridian_is_in_metres():
 
 def test_blocks_of_images_without_a_place_are_in_their_own_pixels():
     found = [plain("a", (64, 64)), plain("b", (64, 64))]
+    for seed in range(5):
+        seeded = make_split(found, config(split="block", block_m=32, test_share=0.25, split_seed=seed))
+        assert sum(p.region.pixels(Block(0, 0, 64, 64)).mean() for p in seeded.test) == pytest.approx(0.5)
     split = make_split(found, config(split="block", block_m=32, test_share=0.25))
     share = [p.region.pixels(Block(0, 0, 64, 64)).mean() for p in split.test]
     assert sum(share) == pytest.approx(0.5)  # two of eight blocks

@@ -59,3 +59,15 @@ def test_the_eight_symmetries_are_averaged():
     assert len(model.shown) == 8
     torch.testing.assert_close(scores[:, :3], shown)
     assert scores.dtype == torch.float32
+
+
+def test_a_cpu_computes_in_full_and_what_a_gpu_halves_is_added_up_in_full():
+    class Halves(Model):
+        def __call__(self, images):
+            self.shown.append(torch.is_autocast_enabled("cpu"))
+            return super().__call__(images).bfloat16()
+
+    model = Halves()
+    scores = Runner(model, 2, 2, (8, 8), 4)(images(2))
+    assert scores.dtype == torch.float32
+    assert model.shown[0] is False

@@ -7,6 +7,7 @@ from torch.optim import Adam, AdamW
 
 from geohp.backbones.base import PatchFeatures
 from geohp.methods.base import Batch
+from geohp.methods.factory import create_method
 from geohp.methods.hp import method as method_module
 from geohp.methods.hp.method import HP, positives_warnings
 from geohp.methods.hp.mixing import mix_neighbours
@@ -79,6 +80,8 @@ def test_what_it_is_made_of():
     assert not naive.settings.discovers
     assert HPSettings(task_specific_positives=False).discovers
     assert (made.head_learning_rate, made.gradient_bound) == (5e-4, 10.0)
+    faster = method(learning_rates=LearningRates(head=1e-3), clip_norm=2.0)
+    assert (faster.head_learning_rate, faster.gradient_bound) == (1e-3, 2.0)
     assert method(dropout=0.3).drop.p == 0.3
 
 
@@ -236,6 +239,14 @@ def test_the_probe_is_settled_on_the_codes_where_it_is_asked_for():
         made.finish(sample)
     assert not torch.equal(settled.probe.clusters, before[0])
     assert torch.equal(published.probe.clusters, before[1])
+
+
+def test_clusters_are_settled_by_the_methods_own_seed(monkeypatch):
+    asked = []
+    monkeypatch.setattr(method_module, "refit_probe", lambda *_, **options: asked.append(options))
+    method(seed=7).finish(lambda count: iter([maps(count)]))
+    assert asked == [{"seed": 7}]
+    assert create_method(HPSettings(**SMALL), 6, 3, seed=7).seed == 7
 
 
 def unit_rows(maps):

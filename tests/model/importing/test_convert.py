@@ -297,7 +297,8 @@ def test_the_card_says_how_the_checkpoint_is_used(vit, parts, tmp_path):
     save(hp_checkpoint(vit, parts), tmp_path / "ckpt.pth")
     out = tmp_path / "m.safetensors"
     names = [f"kind {i}" for i in range(CLUSTERS)]
-    imported = geohp.import_checkpoint(tmp_path / "ckpt.pth", out, classes=names, pixel_size_m=0.05)
+    written = [f" {name} " for name in names]  # as between commas
+    imported = geohp.import_checkpoint(tmp_path / "ckpt.pth", out, classes=written, pixel_size_m=0.05)
     assert (imported.path, imported.backbone, imported.clusters) == (out, TINY, CLUSTERS)
     card = read_card(out)
     assert (card.method, card.probe, card.scaling, card.bands) == ("hp", "cluster", "type", None)

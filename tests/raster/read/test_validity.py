@@ -12,7 +12,9 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
+from geohp.raster.block import Block
 from geohp.raster.read.scene import open_scene
+from geohp.raster.read.validity import ValidityPlan
 
 SIZE = 8
 TRANSFORM = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
@@ -123,6 +125,21 @@ def test_mask_inside_or_beside_the_file(tmp_path: Path, inside: bool) -> None:
     path = write(tmp_path / "a.tif", bytes_of(3))
     write_mask(path, mask, inside=inside)
     assert invalid_pixels(path) == {(4, 2)}
+
+
+@pytest.mark.parametrize("kind", ["alpha", "mask"])
+def test_what_is_read_reduced_is_valid_where_it_is_opaque(tmp_path: Path, kind: str) -> None:
+    opaque = np.zeros((SIZE, SIZE), bool)
+    opaque[:, SIZE // 2 :] = True
+    if kind == "alpha":
+        path = write(tmp_path / "a.tif", np.stack([*bytes_of(3), opaque * np.uint8(255)]), "rgba")
+    else:
+        write_mask(path := write(tmp_path / "a.tif", bytes_of(3)), opaque, inside=True)
+    with rasterio.open(path) as dataset:
+        plan = ValidityPlan.of(dataset, [1, 2, 3])
+        planes = dataset.read([1, 2, 3], out_shape=(3, 4, 4))
+        valid = plan.of_block(dataset, Block(0, 0, SIZE, SIZE), planes)
+    np.testing.assert_array_equal(valid, opaque[::2, ::2])
 
 
 def test_all_kinds_together(tmp_path: Path) -> None:
