@@ -68,6 +68,14 @@ def test_jpeg_crops_keep_the_labels(photographs, tmp_path):
         prepare(experiment(**photographs), tmp_path / "other", jpeg_quality=0)
 
 
+def test_jpeg_crops_are_of_the_quality_asked_for(photographs, tmp_path):
+    sizes = []
+    for quality in (10, 95):
+        prepare(experiment(**photographs), tmp_path / str(quality), jpeg_quality=quality)
+        sizes.append(sum(path.stat().st_size for path in (tmp_path / str(quality) / "images").iterdir()))
+    assert sizes[0] < 0.9 * sizes[1]
+
+
 def test_what_is_there_is_not_made_again(photographs, tmp_path):
     out = tmp_path / "crops"
     prepare(experiment(**photographs), out)

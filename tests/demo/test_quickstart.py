@@ -72,7 +72,7 @@ def test_the_baseline_clusters_what_is_valid_alone(monkeypatch):
     seeds, rng = [], np.random.default_rng
     monkeypatch.setattr(quickstart.np.random, "default_rng", lambda seed: seeds.append(seed) or rng(seed))
     cluster_pixels(image, valid, 2, seed=7)
-    assert seeds == [7]
+    assert seeds[0] == 7  # then others that ask for one hand theirs through
 
 
 @pytest.mark.slow

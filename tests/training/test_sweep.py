@@ -255,6 +255,16 @@ def test_what_is_swept_is_what_the_map_will_be():
     assert (gathered.images, gathered.patches) == (30, 30 * 36)
 
 
+def test_shares_are_of_all_patches_and_deviations_those_of_a_sample(monkeypatch):
+    directions = F.normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    maps = directions[torch.tensor([0] * 4 + [1] * 12)].T.reshape(1, 16, 4, 4).repeat(24, 1, 1, 1)
+    counts = iter([1, 2])
+    monkeypatch.setattr(sweep_module, "found_again", lambda table: next(counts))
+    (found,) = swept(maps + 0.01 * maps_of(2), [2], repetitions=2).candidates
+    assert found.smallest == 0.25
+    assert (found.found_again, found.found_again_deviation) == (1.5, pytest.approx(0.5**0.5))
+
+
 def test_all_draws_of_a_sweep_are_of_its_seed(monkeypatch):
     asked, fits, cluster = [], [], ImagePatches.cluster
     draw, sweep = sweep_module.draw_patches, sweep_module.sweep_classes
