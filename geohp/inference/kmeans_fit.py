@@ -17,7 +17,8 @@ from geohp.errors import DataError, Note
 from geohp.inference import scene_sampler
 from geohp.inference.engine.settings import default_input_px
 from geohp.inference.scene_sampler import SampledPatch, SceneSampler, Window
-from geohp.methods.kmeans.covers import Looks, describe_covers, gather_covers
+from geohp.methods.kmeans.covers import describe_covers, gather_covers
+from geohp.methods.kmeans.light import Looks
 from geohp.methods.kmeans.method import KMeans
 from geohp.model.appearance import LOOKS, coloured_by_look, patch_looks
 from geohp.model.card import BackboneCard, ModelCard

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from geohp.methods.kmeans.clustering import spherical_kmeans
-from geohp.methods.kmeans.covers import Looks, gather_covers
+from geohp.methods.kmeans.covers import gather_covers
+from geohp.methods.kmeans.light import Looks
 from geohp.methods.probes import ClusterProbe
 
 _HELD_OUT = 0.2

@@ -14,7 +14,8 @@ from geohp.config.experiment import ClassesConfig
 from geohp.errors import GeohpError
 from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
-from geohp.methods.kmeans.covers import GatheredCovers, Looks, gather_covers
+from geohp.methods.kmeans.covers import GatheredCovers, gather_covers
+from geohp.methods.kmeans.light import Looks
 from geohp.model.appearance import LOOKS, coloured_by_look, patch_looks
 from geohp.model.network import LandCoverModel
 from geohp.training.halves import ImagePatches, rows_of_images

@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 
 from geohp.classes import LandCoverClass
 from geohp.methods.kmeans.clustering import spherical_kmeans
+from geohp.methods.kmeans.light import Looks, band_shares, excess_green
 from geohp.methods.probes import ClusterProbe
 
 EXCESS_GREEN = 0.06
@@ -26,8 +27,8 @@ _GREEN_OVER_BLUE, _GREEN_OVER_RED = 0.02, -0.01
 """By which shares green exceeds blue and red in vegetation, ripe grass included: turquoise water and mud do not."""
 _BRIGHT, _SMOOTH = 0.5, 0.1
 """Open ground is brighter, and varies less within a patch, than that: sand, bare soil, snow; roofs and trees vary."""
-_BLACK, _DARK, _STILL = 1 / 255, 0.13, 0.04
-"""Deep water is darker, and varies less within a patch, than that; shadows vary more. What is black was not seen."""
+_DARK, _STILL = 0.13, 0.04
+"""Deep water is darker, and varies less within a patch, than that; shadows vary more."""
 _MURKY, _UNTEXTURED, _CALM = 0.45, 0.01, 0.016
 """Murky water is no brighter, and varies less within a patch and within those around it, than that: fields have some
 texture, and shadows and roofs are small."""
@@ -35,12 +36,6 @@ _DULL_GREEN = 0.02, 0.09
 """Between these its excess green index lies: asphalt has none, and plants mostly have more."""
 _PLAIN = 0.25
 """And it varies by less than so much of what the roughest tenth of the patches does: images may be blurred."""
-_CLEAR, _MOST_HAZE = 0.15, 0.25
-"""Of a hundred patches one has parts darker than 0.15 where the air is clear; haze adds no more than 0.25."""
-_SUNLIT, _MOST_GAIN = 0.8, 2.0
-"""And one has parts brighter than 0.8 in full light; less light is made up for by up to twice as much."""
-_SKYLIGHT = 1.15
-"""Shadows under a blue sky are at most so much bluer than green, without any haze."""
 _ALIKE = 0.4
 """Halves of open ground are less than so many times as far apart as the halves of all of the ground; those of bright
 roofs, roads and fields together are further."""
@@ -59,61 +54,6 @@ _ASTRAY, _MOST_ASTRAY = 20, 6
 """From so many patches on that are mixed up with murky water a class gets centroids for them, at most so many."""
 _ROWS = 20_000
 _PER_FINE = 20  # patches a fine cluster has at least on average
-
-
-@dataclass(frozen=True)
-class Looks:
-    """What patches look like.
-
-    Attributes:
-        colours: (n, 3) mean red, green and blue in [0, 1].
-        textures: (n,) standard deviation within the patch, a mean over the bands.
-        around: (n,) the largest of those of the patches around it, itself included.
-    """
-
-    colours: Tensor
-    textures: Tensor
-    around: Tensor
-
-    @classmethod
-    def of(cls, rows: Tensor) -> Looks:
-        """What :func:`geohp.model.appearance.patch_looks` has found, as rows (n, 5)."""
-        return cls(rows[:, :3], rows[:, 3], rows[:, 4])
-
-    def __getitem__(self, rows: Tensor | slice) -> Looks:
-        return Looks(self.colours[rows], self.textures[rows], self.around[rows])
-
-    def is_black(self) -> Tensor:
-        """(n,) which are black throughout, as the frames of images are that do not say where they hold no data."""
-        return self.colours.mean(-1) <= _BLACK
-
-    def in_clear_light(self) -> Looks:
-        """As they would be in clear air and full light: images may be hazy, dark or without contrast throughout.
-
-        Haze adds light, which shows where there is none: dark-object subtraction (Chavez, An improved dark-object
-        subtraction technique for atmospheric scattering correction of multispectral data, Remote Sensing of Environment
-        24, 1988). All bands lose the same, since the darkest ground of green country is green itself, but blue up to
-        twice as much where the haze is bluish.
-        """
-        brightness, seen = self.colours.mean(-1), ~self.is_black()
-        if not bool(seen.any()):
-            return self
-        _, green, blue = (self.colours - self.textures[:, None])[seen].quantile(0.01, dim=0)
-        haze = ((brightness - self.textures)[seen].quantile(0.01) - _CLEAR).clamp(0, _MOST_HAZE)
-        bluish = torch.minimum((blue - green).clamp_min(0), haze) * (blue > _SKYLIGHT * green)
-        gain = _SUNLIT / ((brightness + self.textures)[seen].quantile(0.99) - haze).clamp(_SUNLIT / _MOST_GAIN, _SUNLIT)
-        colours = self.colours - torch.stack([haze, haze, haze + bluish])
-        return Looks(colours.clamp_min(0) * gain, self.textures * gain, self.around * gain)
-
-    def cpu(self) -> Looks:
-        """The same on the CPU."""
-        return Looks(self.colours.cpu(), self.textures.cpu(), self.around.cpu())
-
-    def means(self, groups: Tensor, count: int) -> Looks:
-        """Of so many groups, given the group (n,) of each patch."""
-        rows = torch.cat([self.colours, self.textures[:, None], self.around[:, None]], 1)
-        sums = torch.zeros(count, rows.shape[1]).to(rows).index_add_(0, groups, rows)
-        return Looks.of(sums / torch.bincount(groups, minlength=count).clamp_min(1).to(rows)[:, None])
 
 
 @dataclass(frozen=True)
@@ -179,19 +119,9 @@ class GatheredCovers:
         return names
 
 
-def excess_green(colours: Tensor) -> Tensor:
-    """2 g - r - b of colours (..., 3), where r, g, b are their shares of R + G + B: from -1 to 2, 0 for greys.
-
-    The index of Woebbecke et al. (Color indices for weed identification under various soil, residue, and lighting
-    conditions, Transactions of the ASAE 38, 1995).
-    """
-    red, green, blue = _shares(colours).unbind(-1)
-    return 2 * green - red - blue
-
-
 def is_vegetation(looks: Looks) -> Tensor:
     """(n,) which are the colours of plants; of a dark green sea is none."""
-    red, green, blue = _shares(looks.colours).unbind(-1)
+    red, green, blue = band_shares(looks.colours).unbind(-1)
     plain_green = (green - blue > _GREEN_OVER_BLUE) & (green - red > _GREEN_OVER_RED)
     return plain_green & (excess_green(looks.colours) > EXCESS_GREEN) & ~is_dark_water(looks)
 
@@ -387,8 +317,3 @@ def _kept_from_water(
             centroids = torch.cat([centroids, more])
             numbers = torch.cat([numbers, torch.full((len(more),), number)])
     return centroids, numbers
-
-
-def _shares(colours: Tensor) -> Tensor:
-    total = colours.sum(-1, keepdim=True)
-    return colours / total.clamp_min(torch.finfo(colours.dtype).tiny)
