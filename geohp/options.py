@@ -39,7 +39,7 @@ class FitOptions:
         backbone: ``rcf``, ``aerial3``, a vision transformer by timm's name, or ``NAME+aerial3`` for both.
         weights: file with the backbone's weights.
         block: of the backbone, counted from 0; -1 is the last.
-        bands: by number, name or colour.
+        bands: by number, name or colour; "nir=4" is both.
         scaling: ``auto``, ``type``, ``percentiles:2,98``, ``percentiles-per-band:2,98`` or ``LOW,HIGH``.
         seed: of everything random.
         split_covers: let vegetation, open ground and water be as many classes as come out, not one each.

@@ -61,6 +61,36 @@ def test_classes_found_on_the_scene_itself(country):
     assert largest(split.values) < 0.6 < largest(labels.values)
 
 
+@pytest.fixture(scope="module")
+def infrared(country, tmp_path_factory):
+    """The same country in near infrared, red and green: plants are bright in the first, nothing else is."""
+    scene, kind = country
+    with rasterio.open(scene) as dataset:
+        red, green, _ = dataset.read()
+    near = np.clip(red * np.where(kind < 4, 2.2, 1.15) + (kind < 4) * 20, 1, 255)
+    path = tmp_path_factory.mktemp("infrared") / "scene.tif"
+    write_image(path, np.stack([near, red, green], -1))
+    return path, kind
+
+
+def test_plants_are_told_by_near_infrared_where_it_is_said_which_band_it_is(infrared):
+    scene, kind = infrared
+    names = [classes_from_json(geohp.segment(str(scene), classes=4, bands=bands).attrs["classes"])[0].name
+             for bands in ([1, 2, 3], ["nir=1", "red=2", "green=3"])]  # fmt: skip
+    assert names == ["class 0", "vegetation"]
+    assert agreement(geohp.segment(str(scene), classes=4, bands=["nir=1", "red=2", "green=3"]).values, kind) > 0.9
+
+
+def test_a_model_trained_on_near_infrared_knows_its_bands(infrared, tmp_path):
+    scene, kind = infrared
+    shared = [setting for setting in TRAINING if not setting.startswith("method.")]
+    bands = 'data.bands=["nir=1", "red=2", "green=3"]'
+    run = geohp.train("orthophotos", [f"data.images={scene}", bands, *shared], out=tmp_path / "run")
+    assert read_card(run.folder).classes[0].name == "vegetation"
+    assert read_card(run.folder).bands == ("nir=1", "red=2", "green=3")
+    assert agreement(geohp.segment(str(scene), run.folder).values, kind) > 0.9
+
+
 @pytest.mark.parametrize("method", ["hp", "kmeans"])
 def test_a_trained_model_and_its_figures(country, tmp_path, method):
     scene, kind = country

@@ -132,7 +132,7 @@ class OrthophotosConfig(_Own):
     exclude: list[str] = Field(default=[])
     """Glob patterns, matched against file names, to leave out (masks, labels, previews)."""
     bands: list[int | str] | None = None
-    """Band numbers from 1, names or colours; red, green, blue by default."""
+    """Band numbers from 1, names or colours, or both ("nir=4"); red, green, blue by default."""
     min_valid: float = Field(default=0.9, ge=0, le=1)
     """Share of valid pixels a patch must have."""
     asset: str | None = None

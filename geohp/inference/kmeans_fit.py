@@ -20,7 +20,7 @@ from geohp.inference.scene_sampler import SampledPatch, SceneSampler, Window
 from geohp.methods.kmeans.covers import describe_covers, gather_covers
 from geohp.methods.kmeans.light import Looks
 from geohp.methods.kmeans.method import KMeans
-from geohp.model.appearance import LOOKS, coloured_by_look, patch_looks
+from geohp.model.appearance import LOOKS, coloured_by_look, natural_colours, patch_looks
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.network import LandCoverModel
 from geohp.options import FitOptions
@@ -136,8 +136,8 @@ def _sample_features(
     for patch in patches if len(windows) <= limit else sampler.read(windows, side):
         progress(_FITTING, len(rows) + 1, len(windows))
         features = net(normalised(patch), affinities=False).features[0]
-        image, valid = torch.from_numpy(patch.data)[None], torch.from_numpy(patch.valid)[None]
-        looks = patch_looks(image, (features.shape[-2], features.shape[-1]), valid)[0]
+        image, valid = natural_colours(torch.from_numpy(patch.data)[None], patch.colours), torch.from_numpy(patch.valid)
+        looks = patch_looks(image, (features.shape[-2], features.shape[-1]), valid[None])[0]
         both = torch.cat([features, looks.to(features)])
         rows.append(_draw_rows(_valid_rows(both, patch.valid, net.patch_size), most, generator))
     both = torch.cat(rows)

@@ -36,10 +36,11 @@ class Window(NamedTuple):
 
 
 class SampledPatch(NamedTuple):
-    """Data (bands, side, side) in [0, 1], and validity (side, side)."""
+    """Data (bands, side, side) in [0, 1], validity (side, side), and what the bands show."""
 
     data: np.ndarray[Any, np.dtype[np.float32]]
     valid: np.ndarray[Any, np.dtype[np.bool_]]
+    colours: tuple[str | None, ...]
 
 
 class SceneSampler:
@@ -102,7 +103,7 @@ class SceneSampler:
                 for window in in_scene:
                     data, valid = read_patch(scene, window.row, window.col, side)
                     if len(data) == self.channels and (valid.any() or not self._errors_as_nodata):
-                        yield SampledPatch(data, valid)
+                        yield SampledPatch(data, valid, opened.band_colours)
 
     def _counts(self, side: int) -> list[int]:
         """How many windows to draw from each scene: in proportion to its pixels, some of many none."""

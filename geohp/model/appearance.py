@@ -20,6 +20,24 @@ _AROUND_PX = 14
 """So far a patch is told of what is around it."""
 
 
+def natural_colours(images: Tensor, colours: Sequence[str | None]) -> Tensor:
+    """What people would see, as far as it is known what the bands show; else the bands as they are.
+
+    Colour infrared becomes natural-like as SPOT's images do: green is three parts of green and one of near infrared,
+    blue is green. Plants are green then, and water is not.
+
+    Args:
+        images: (B, bands, H, W) in [0, 1].
+        colours: "red", "green", "blue", "nir" or ``None`` of each band.
+    """
+    bands = {colour: images[:, number] for number, colour in enumerate(colours[: images.shape[1]])}
+    if {"red", "green", "nir"} <= bands.keys():
+        return torch.stack([bands["red"], 0.75 * bands["green"] + 0.25 * bands["nir"], bands["green"]], dim=1)
+    if {"red", "green", "blue"} <= bands.keys():
+        return torch.stack([bands[colour] for colour in ("red", "green", "blue")], dim=1)
+    return images
+
+
 def patch_colours(images: Tensor, grid: tuple[int, int], valid: Tensor | None = None) -> Tensor:
     """Mean colour of every patch, as the model's first three channels show it; grey where there are fewer.
 

@@ -175,7 +175,9 @@ def compare_with_kmeans(
     generator = Generator().manual_seed(seed)
     clusters = model.probe.classes
     most = min(len(features), _IMAGES if features.place else _IMAGES_ANEW)
-    patches = draw_patches(nn.Identity(), features, most, _ROWS, seed, with_looks=not classes.split_covers)
+    patches = draw_patches(
+        nn.Identity(), features, most, _ROWS, seed, bands=model.card.bands, with_looks=not classes.split_covers
+    )
     images = int(patches.image.max()) + 1
     splits = [split_by_image(patches.image, generator) for _ in range(_FITS)] if images > 2 else []
     if min((len(half) for *halves, _ in splits for half in halves), default=0) < clusters:

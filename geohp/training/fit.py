@@ -250,7 +250,9 @@ def _proposals(method: MethodSettings, images: ImageSet) -> MaskProposals | None
 def _sweep(config: Config, method: Method, features: FeatureSampler, work: Path, progress: Progress) -> Config:
     """Compare numbers of classes on the codes; gives the configuration with the one to take."""
     with preserve_rng_state(features):
-        sweep = sweep_method(method, features, config.classes, seed=config.train.seed, progress=progress)
+        sweep = sweep_method(
+            method, features, config.classes, bands=config.data.read_bands, seed=config.train.seed, progress=progress
+        )
     sweep.write(work)
     logger.info(sweep.report())
     if not config.classes.choose:
@@ -286,7 +288,7 @@ def _finished(
     seed = int(card.config["train"]["seed"])
     progress("finding classes", 0, 1)
     with preserve_rng_state(features):
-        seen = see_patches(method.head, features)
+        seen = see_patches(method.head, features, bands=card.bands)
         gathered = None
         if seen is not None and not classes.split_covers:
             gathered = gather_by_look(method, seen, classes, seed)

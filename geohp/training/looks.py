@@ -16,8 +16,9 @@ from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.methods.kmeans.covers import GatheredCovers, gather_covers
 from geohp.methods.kmeans.light import Looks
-from geohp.model.appearance import LOOKS, coloured_by_look, patch_looks
+from geohp.model.appearance import LOOKS, coloured_by_look, natural_colours, patch_looks
 from geohp.model.network import LandCoverModel
+from geohp.raster.read.bands import BandRequest, asked_colours
 from geohp.training.halves import ImagePatches, rows_of_images
 from geohp.training.sample_images import read_spread
 
@@ -39,6 +40,7 @@ def see_patches(
     features: FeatureSampler,
     images: int = _IMAGES,
     *,
+    bands: BandRequest = None,
     rows: int | None = None,
     seed: int = 0,
 ) -> SeenPatches | None:
@@ -48,12 +50,15 @@ def see_patches(
         head: makes codes (B, D, h, w) of features (B, C, h, w).
         features: of the images.
         images: at most so many.
+        bands: of the images, as asked for.
         rows: patches in all, at most, drawn evenly; all by default.
         seed: of the draw.
     """
     images = min(images, len(features.images))
     try:
-        both = rows_of_images(_codes_and_looks(head, features, images), images, rows, Generator().manual_seed(seed))
+        both = rows_of_images(
+            _codes_and_looks(head, features, images, asked_colours(bands)), images, rows, Generator().manual_seed(seed)
+        )
     except GeohpError as error:
         logger.warning(
             "patches are taken without their looks, by which covers are gathered and classes coloured: %s",
@@ -66,25 +71,35 @@ def see_patches(
 
 @torch.no_grad()
 def draw_patches(
-    head: Callable[[Tensor], Tensor], features: FeatureSampler, images: int, rows: int, seed: int, *, with_looks: bool
+    head: Callable[[Tensor], Tensor],
+    features: FeatureSampler,
+    images: int,
+    rows: int,
+    seed: int,
+    *,
+    bands: BandRequest = None,
+    with_looks: bool,
 ) -> ImagePatches:
     """Codes of patches of up to so many images and rows; where images cannot be read any more, without looks.
 
     The other arguments are those of :func:`see_patches`.
     """
-    seen = see_patches(head, features, images, rows=rows, seed=seed) if with_looks else None
+    seen = see_patches(head, features, images, bands=bands, rows=rows, seed=seed) if with_looks else None
     if seen is not None:
         return seen
     codes = (head(maps) for maps in features.sample(images))
     return rows_of_images(codes, images, rows, Generator().manual_seed(seed))
 
 
-def _codes_and_looks(head: Callable[[Tensor], Tensor], features: FeatureSampler, images: int) -> Iterator[Tensor]:
+def _codes_and_looks(
+    head: Callable[[Tensor], Tensor], features: FeatureSampler, images: int, colours: Sequence[str | None]
+) -> Iterator[Tensor]:
     """Codes of images and, in the last channels, their looks (B, D + 5, h, w), a few images at a time."""
     items = read_spread(features.images, images)
     while lot := dict(islice(items, features.batch_size)):
         pixels = torch.stack([item["image"].float() for item in lot.values()])
         maps = head(features.patches({"image": pixels, "index": torch.tensor(list(lot))}).features).float().cpu()
+        pixels = natural_colours(pixels, colours)
         yield torch.cat([maps, patch_looks(pixels, (maps.shape[-2], maps.shape[-1]))], dim=1)
 
 

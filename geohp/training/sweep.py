@@ -23,6 +23,7 @@ from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.methods.probes import ClusterProbe
 from geohp.progress import Progress, no_progress
+from geohp.raster.read.bands import BandRequest
 from geohp.training.halves import ImagePatches, Split, held_out_table, split_by_image
 from geohp.training.looks import draw_patches
 from geohp.training.sweep_result import Candidate, SweepResult
@@ -46,7 +47,13 @@ def with_count(config: Config, count: int) -> Config:
 
 @torch.no_grad()
 def sweep_method(
-    method: Method, features: FeatureSampler, classes: ClassesConfig, *, seed: int = 0, progress: Progress = no_progress
+    method: Method,
+    features: FeatureSampler,
+    classes: ClassesConfig,
+    *,
+    bands: BandRequest = None,
+    seed: int = 0,
+    progress: Progress = no_progress,
 ) -> SweepResult:
     """Sweep the numbers of clusters of a trained method, in eval mode, which is not changed.
 
@@ -57,6 +64,7 @@ def sweep_method(
         method: whose codes are clustered.
         features: that it was trained on.
         classes: which numbers, and whether large covers are gathered.
+        bands: of the images, as asked for.
         seed: of all draws.
         progress: of the clusterings.
 
@@ -64,7 +72,7 @@ def sweep_method(
         DataError: see :func:`sweep_classes`.
     """
     images = _images_seen(classes, len(features))
-    patches = draw_patches(method.head, features, images, _ROWS, seed, with_looks=not classes.split_covers)
+    patches = draw_patches(method.head, features, images, _ROWS, seed, bands=bands, with_looks=not classes.split_covers)
     return sweep_classes(patches, classes.sweep, seed=seed, progress=progress)
 
 

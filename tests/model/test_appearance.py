@@ -5,7 +5,7 @@ import torch
 
 from geohp.classes import default_classes
 from geohp.colours import spread_colours
-from geohp.model.appearance import LOOKS, coloured_by_look, patch_colours, patch_looks
+from geohp.model.appearance import LOOKS, coloured_by_look, natural_colours, patch_colours, patch_looks
 
 
 def test_a_patch_has_the_mean_colour_of_its_valid_pixels():
@@ -65,3 +65,16 @@ def test_what_is_around_a_patch_is_told_alike_whatever_the_size_of_patches(side,
         [row, column] for row in range(4 - reach, 5 + reach) for column in range(4 - reach, 5 + reach)
     ]
     assert torch.equal(around.unique(), torch.tensor([0.0, float(texture[4, 4])]))
+
+
+def test_infrared_becomes_green_and_bands_in_another_order_are_sorted():
+    near, red, green, blue = torch.rand(4, 1, 2, 2)
+    natural = natural_colours(torch.stack([near, red, green], 1), ("nir", "red", "green"))
+    torch.testing.assert_close(natural, torch.stack([red, 0.75 * green + 0.25 * near, green], 1))
+    four = natural_colours(torch.stack([red, green, blue, near], 1), ("red", "green", "blue", "nir"))
+    torch.testing.assert_close(four, natural)
+    turned = torch.stack([blue, green, red], 1)
+    assert torch.equal(natural_colours(turned, ("blue", "green", "red")), torch.stack([red, green, blue], 1))
+    for unknown in ((None,) * 3, ("nir", "red", None), ("red", "green"), ()):
+        assert torch.equal(natural_colours(turned, unknown), turned)
+    assert torch.equal(natural_colours(turned[:, :1], ("red", "green", "blue")), turned[:, :1])

@@ -5,13 +5,17 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from geohp.errors import SceneError
 
 BandRequest = int | str | Sequence[int | str] | None
 
 COLOURS = ("red", "green", "blue")
+_KNOWN = frozenset({*COLOURS, "nir"})
+_ASSIGNMENT = re.compile(r"([^=]+)=\s*(\d{1,9})")
+"""A band by number, and what it is where the file does not say: nir=4."""
 
 # What people and cameras write for the same thing; compared case-insensitively and without separators.
 _SYNONYMS = {
@@ -67,10 +71,13 @@ class BandSelection:
         numbers: the 1-based band of each channel.
         palette_columns: for a colour-table band, the column of the table (0 red, 1 green, 2 blue) each channel
             takes; ``None`` where channels are the bands' own values.
+        colours: what each channel shows, "red", "green", "blue" or "nir"; ``None`` where neither the request nor the
+            file says.
     """
 
     numbers: tuple[int, ...]
     palette_columns: tuple[int, ...] | None = None
+    colours: tuple[str | None, ...] = ()
 
 
 def band_list(requested: BandRequest) -> tuple[int | str, ...] | None:
@@ -82,6 +89,15 @@ def band_list(requested: BandRequest) -> tuple[int | str, ...] | None:
     return (requested,)
 
 
+def asked_colours(requested: BandRequest) -> tuple[str | None, ...]:
+    """What channels show by the request: "red", "green", "blue", "nir" or ``None``; without one the first three."""
+    requested = band_list(requested)
+    if requested is None:
+        return COLOURS
+    names = (_plain(band.partition("=")[0]) if isinstance(band, str) else "" for band in requested)
+    return tuple(name if name in _KNOWN else None for name in names)
+
+
 def select_bands(table: BandTable, requested: BandRequest = None) -> BandSelection:
     """Resolve the bands somebody asked for, or choose three when nobody asked.
 
@@ -91,13 +107,23 @@ def select_bands(table: BandTable, requested: BandRequest = None) -> BandSelecti
 
     Args:
         table: the file's bands.
-        requested: 1-based numbers, band descriptions, colour interpretations ("red", "nir", "gray") or short
-            forms ("R", "G", "B", "N"); a text is split at its commas.
+        requested: 1-based numbers, band descriptions, colour interpretations ("red", "nir", "gray"), short
+            forms ("R", "G", "B", "N"), or colours with numbers where the file does not tell ("nir=4"); a text is split
+            at its commas.
 
     Raises:
         SceneError: a band that is not there; the message lists those that are.
     """
-    requested = band_list(requested)
+    selection, asked = _select(table, band_list(requested)), asked_colours(requested)
+    if requested is None or selection.palette_columns is not None:
+        asked = ()
+    told = (_colour_of(table, number) for number in selection.numbers)
+    columns = selection.palette_columns
+    known = told if columns is None else (COLOURS[column] for column in columns)
+    return replace(selection, colours=tuple(a or b for a, b in zip_longest(asked, known)))
+
+
+def _select(table: BandTable, requested: tuple[int | str, ...] | None) -> BandSelection:
     if requested is None:
         return _default(table)
     if len(requested) == 0:
@@ -125,7 +151,15 @@ def _default(table: BandTable) -> BandSelection:
     return BandSelection(tuple(usable[:3]) if len(usable) >= 3 else (usable[0],) * 3)
 
 
+def _colour_of(table: BandTable, number: int) -> str | None:
+    """What a band shows by its description, or its colour interpretation."""
+    names = (_plain(table.descriptions[number - 1] or ""), _plain(table.interpretations[number - 1]))
+    return next((name for name in names if name in _KNOWN), None)
+
+
 def _resolve(table: BandTable, request: int | str) -> int:
+    if isinstance(request, str) and (assigned := _assignment(table, request)):
+        return _resolve(table, assigned)
     if isinstance(request, str) and not re.fullmatch(r"[-+]?\d+", request.strip()):
         return _by_name(table, request.strip())
     try:
@@ -135,6 +169,16 @@ def _resolve(table: BandTable, request: int | str) -> int:
     if not 1 <= number <= len(table) or (number != request and not isinstance(request, str)):
         raise SceneError(f"{table.where} has no band {request}: bands count from 1, and it has {table}.")
     return number
+
+
+def _assignment(table: BandTable, request: str) -> int | None:
+    """The number in a request such as "nir=4"; ``None`` in another, or where a band is called so."""
+    parts = _ASSIGNMENT.fullmatch(request.strip())
+    if parts is None or request.strip() in table.descriptions:
+        return None
+    if _plain(parts[1]) not in _KNOWN:
+        raise SceneError(f'Nothing is known of "{parts[1]}" in "{request.strip()}": say red, green, blue or nir.')
+    return int(parts[2])
 
 
 def _by_name(table: BandTable, requested: str) -> int:

@@ -69,6 +69,7 @@ class Scene:
         grid: where the pixels lie.
         height, width: size in pixels.
         bands: the 1-based band of each channel; one band may serve several channels.
+        band_colours: what each channel shows, "red", "green", "blue" or "nir"; ``None`` where nobody says.
         band_request: the bands as asked for; with them, and not with ``bands``, the same file opens as the same scene.
         scaling: the range settled for the whole scene.
         files: the files it consists of, where it consists of any.
@@ -109,6 +110,7 @@ class Scene:
             selection = _select(dataset, path, bands)
             self.band_request = band_list(bands)
             self.bands = selection.numbers
+            self.band_colours = selection.colours
             self._palette = _palette(dataset, selection, path)
             of_array = {number: _bits(dataset, number, STORED) for number in selection.numbers}
             self._array_bits = {number: bits for number, bits in of_array.items() if bits is not None}

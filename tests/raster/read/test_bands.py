@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from geohp.errors import SceneError
-from geohp.raster.read.bands import BandTable, select_bands
+from geohp.raster.read.bands import BandTable, asked_colours, select_bands
 
 
 def table(*interpretations: str, names: tuple[str | None, ...] | None = None) -> BandTable:
@@ -112,3 +112,45 @@ def test_palette_is_colour_by_default_and_by_colour_name_but_not_by_number() -> 
     assert select_bands(palette).palette_columns == (0, 1, 2)
     assert select_bands(palette, ["blue", "R"]).palette_columns == (2, 0)
     assert select_bands(palette, [1]).palette_columns is None
+
+
+@pytest.mark.parametrize(
+    ("requested", "numbers", "colours"),
+    [
+        ("nir=4,red=1,green=2", (4, 1, 2), ("nir", "red", "green")),
+        ("near infrared = 4, R=1", (4, 1), ("nir", "red")),
+        (["N=1", 2, "3"], (1, 2, 3), ("nir", None, None)),
+        ([1], (1,), (None,)),
+    ],
+)
+def test_what_bands_show_may_be_said(
+    requested: str | list[int | str], numbers: tuple[int, ...], colours: tuple[str | None, ...]
+) -> None:
+    selection = select_bands(table("gray", "undefined", "undefined", "undefined"), requested)
+    assert (selection.numbers, selection.colours) == (numbers, colours)
+    assert asked_colours(requested) == colours
+
+
+def test_what_bands_show_is_known_from_the_file_where_nobody_says() -> None:
+    named = table("gray", "undefined", "undefined", "nir", names=("Red", "green", "coastal", None))
+    assert select_bands(named, [4, 1, 2, 3]).colours == ("nir", "red", "green", None)
+    assert select_bands(named, ["coastal", "red=4"]).colours == (None, "red")
+    assert select_bands(table("blue", "green", "red", "alpha")).colours == ("red", "green", "blue")
+    assert select_bands(table("palette")).colours == ("red", "green", "blue")
+    assert select_bands(table("palette"), "blue,red").colours == ("blue", "red")
+    assert asked_colours(None) == ("red", "green", "blue")
+
+
+def test_a_band_that_is_called_like_an_assignment() -> None:
+    called = table("gray", "undefined", "undefined", names=("a", "nir=1", None))
+    assert select_bands(called, ["nir=1"]).numbers == (2,)
+
+
+@pytest.mark.parametrize(
+    ("requested", "message"),
+    [("swir=2", r'Nothing is known of "swir" in "swir=2": say red, green, blue or nir'), ("nir=9", "no band 9"),
+     ("nir=x", 'no band "nir=x"')],
+)  # fmt: skip
+def test_assignments_that_cannot_be(requested: str, message: str) -> None:
+    with pytest.raises(SceneError, match=message):
+        select_bands(table("gray", "undefined", "undefined"), requested)
