@@ -110,7 +110,11 @@ def segment(
     legend: Legend = None,
     seed: ModelSeed = 0,
     bands: Annotated[
-        str | None, _reading(metavar="LIST", help="By number, name or colour, e.g. 4,1,2 or nir=4,red=1,green=2; red,green,blue by default.")
+        str | None,
+        _reading(
+            metavar="LIST",
+            help="By number, name or colour, e.g. 4,1,2 or nir=4,red=1,green=2; red,green,blue by default.",
+        ),
     ] = None,
     scaling: Annotated[str | None, _reading(metavar="RULE", help=SCALING)] = None,
     aoi: Aoi = None,
