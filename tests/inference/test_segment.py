@@ -65,6 +65,12 @@ def test_a_number_of_classes_asks_for_classes_of_the_scene_itself(scene, run):
     assert geohp.segment(scene, classes=2, bands=[1, 2]).max() == 1
 
 
+def test_a_transformer_finds_classes_without_what_its_positions_add(scene):
+    options = FitOptions(classes=2, backbone="vit_tiny_patch16_224", weights="random")
+    model = geohp.Segmenter.fit(SceneCollection([scene]), options).model
+    assert model.card.backbone.options["remove_position_bias"] is True
+
+
 @pytest.mark.parametrize("option", [{"classes": 256}, {"classes": 2, "seed": -1}])
 def test_what_asks_for_the_impossible_is_refused_before_the_scene_is_looked_at(option, tmp_path):
     with pytest.raises(ConfigError, match="give a whole number from"):
