@@ -281,7 +281,13 @@ def test_k_means_stands_beside_it_where_they_were_compared(tmp_path):
 
 def test_an_empty_metrics_file_and_figures_that_are_no_numbers_are_no_obstacle(labelled, tmp_path):
     metrics = tmp_path / "metrics.csv"
-    for text, steps in (("", None), ("step,contrastive\n0,nan\n1,\n", None), ("step,contrastive\n0,inf\n1,2\n", [1])):
+    head = "step,contrastive\n"
+    for text, steps in (
+        ("", None),
+        (f"{head}0,nan\n1,\n", None),
+        (f"{head}0,inf\n1,2\n", [1]),
+        (f"{head}0,-\n1,2\n", [1]),
+    ):
         metrics.write_text(text)
         found = read_series(metrics)
         assert [list(series[0]) for series in found.values()] == ([steps] if steps else [])
