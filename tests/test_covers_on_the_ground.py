@@ -81,12 +81,30 @@ def test_plants_are_told_by_near_infrared_where_it_is_said_which_band_it_is(infr
     assert agreement(geohp.segment(str(scene), classes=4, bands=["nir=1", "red=2", "green=3"]).values, kind) > 0.9
 
 
-def test_a_model_trained_on_near_infrared_knows_its_bands(infrared, tmp_path):
+def test_what_seems_to_be_infrared_is_told(country, infrared, caplog):
+    said = "the bands look like near infrared, red and green"
+    for scene, bands, expected in (
+        (infrared, [1, 2, 3], True), (infrared, None, True), (infrared, ["nir=1", "red=2", "green=3"], False),
+        (infrared, ["red=1", "green=2", "blue=3"], False), (country, None, False),
+    ):  # fmt: skip
+        caplog.clear()
+        geohp.segment(str(scene[0]), classes=4, bands=bands)
+        assert any(said in record.getMessage() for record in caplog.records) == expected
+    caplog.clear()
+    geohp.segment(str(infrared[0]), classes=4, split_covers=True)
+    assert said not in caplog.text
+
+
+def test_a_model_trained_on_near_infrared_knows_its_bands(infrared, tmp_path, caplog):
     scene, kind = infrared
     shared = [setting for setting in TRAINING if not setting.startswith("method.")]
+    geohp.train("orthophotos", [f"data.images={scene}", *shared], out=tmp_path / "plain")
+    assert "data.bands=[nir=1, red=2, green=3]" in caplog.text
+    caplog.clear()
     bands = 'data.bands=["nir=1", "red=2", "green=3"]'
     run = geohp.train("orthophotos", [f"data.images={scene}", bands, *shared], out=tmp_path / "run")
     assert read_card(run.folder).classes[0].name == "vegetation"
+    assert "data.bands=" not in caplog.text
     assert read_card(run.folder).bands == ("nir=1", "red=2", "green=3")
     assert agreement(geohp.segment(str(scene), run.folder).values, kind) > 0.9
 

@@ -17,7 +17,7 @@ from geohp.errors import DataError, Note
 from geohp.inference import scene_sampler
 from geohp.inference.engine.settings import default_input_px
 from geohp.inference.scene_sampler import SampledPatch, SceneSampler, Window
-from geohp.methods.kmeans.covers import describe_covers, gather_covers
+from geohp.methods.kmeans.covers import INFRARED, describe_covers, gather_covers, seem_infrared
 from geohp.methods.kmeans.light import Looks
 from geohp.methods.kmeans.method import KMeans
 from geohp.model.appearance import LOOKS, coloured_by_look, natural_colours, patch_looks
@@ -26,6 +26,7 @@ from geohp.model.network import LandCoverModel
 from geohp.options import FitOptions
 from geohp.progress import Progress, no_progress
 from geohp.raster.area_of_interest import AreaOfInterest
+from geohp.raster.read.bands import are_named
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.scene import Scene
 from geohp.version import __version__
@@ -79,6 +80,8 @@ def fit_kmeans(
         logger.warning(_few_patches(sampler.name, distinct, count, classes))
     method = KMeans(net.channels, count, seed=seed)
     named, hues = default_classes(count), list[str]()
+    if not options.split_covers and not are_named(sampler.band_request) and seem_infrared(looks):
+        logger.warning(Note(f"{INFRARED}; {{option}} says so", option="bands", value="nir=1,red=2,green=3"))
     gathered = None if options.split_covers or not len(rows) else gather_covers(rows, looks, count, seed=seed)
     if gathered is not None:
         text = f"{describe_covers(gathered.covers)} ({{option}} tells their kinds apart)"

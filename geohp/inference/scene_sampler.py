@@ -50,6 +50,7 @@ class SceneSampler:
         name: says which scenes.
         channels: how many a window has.
         bands, rule: what opens other scenes alike, and the scaling rule.
+        band_request: the bands as asked for.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class SceneSampler:
             self._pixels = [scenes.height * scenes.width]
             self.name = scenes.path
             self.channels = len(scenes.bands)
-            self.bands = scenes.bands_elsewhere
+            self.bands, self.band_request = scenes.bands_elsewhere, scenes.band_request
             self.rule = scenes.scaling.rule
             return
         if not scenes.scenes:
@@ -83,7 +84,7 @@ class SceneSampler:
         self._pixels = [info.pixels for info in scenes.scenes]
         self.name = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
         self.channels = len(scenes.scenes[0].stored)
-        self.bands = scenes.bands  # as asked for: red may be another band elsewhere
+        self.bands = self.band_request = scenes.bands  # as asked for: red may be another band elsewhere
         self.rule = scenes.rule
 
     def draw(self, side: int, rng: np.random.Generator) -> list[Window]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from geohp.classes import LandCoverClass
 from geohp.colours import spread_colours
+from geohp.methods.kmeans.light import natural_from_infrared
 
 CHANNELS = 3
 LOOKS = CHANNELS + 2
@@ -23,8 +24,7 @@ _AROUND_PX = 14
 def natural_colours(images: Tensor, colours: Sequence[str | None]) -> Tensor:
     """What people would see, as far as it is known what the bands show; else the bands as they are.
 
-    Colour infrared becomes natural-like as SPOT's images do: green is three parts of green and one of near infrared,
-    blue is green. Plants are green then, and water is not.
+    Colour infrared becomes what :func:`.natural_from_infrared` makes of it.
 
     Args:
         images: (B, bands, H, W) in [0, 1].
@@ -32,7 +32,7 @@ def natural_colours(images: Tensor, colours: Sequence[str | None]) -> Tensor:
     """
     bands = {colour: images[:, number] for number, colour in enumerate(colours[: images.shape[1]])}
     if {"red", "green", "nir"} <= bands.keys():
-        return torch.stack([bands["red"], 0.75 * bands["green"] + 0.25 * bands["nir"], bands["green"]], dim=1)
+        return torch.stack(natural_from_infrared(bands["nir"], bands["red"], bands["green"]), dim=1)
     if {"red", "green", "blue"} <= bands.keys():
         return torch.stack([bands[colour] for colour in ("red", "green", "blue")], dim=1)
     return images

@@ -25,13 +25,14 @@ from geohp.features.sampler import FeatureSampler
 from geohp.methods.base import Method
 from geohp.methods.factory import create_method
 from geohp.methods.kmeans.clustering import refit_probe
-from geohp.methods.kmeans.covers import Cover, describe_covers
+from geohp.methods.kmeans.covers import INFRARED, Cover, describe_covers, seem_infrared
 from geohp.methods.maskcontrast.settings import MaskContrastSettings
 from geohp.methods.settings import MethodSettings
 from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.device import torch_device
 from geohp.model.network import LandCoverModel
 from geohp.progress import Progress, no_progress
+from geohp.raster.read.bands import are_named
 from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 from geohp.training.checkpoints import preserve_rng_state
 from geohp.training.comparison import KMeansComparison, compare_with_kmeans
@@ -291,6 +292,8 @@ def _finished(
         seen = see_patches(method.head, features, bands=card.bands)
         gathered = None
         if seen is not None and not classes.split_covers:
+            if not are_named(card.bands) and seem_infrared(seen.looks):
+                logger.warning("%s: data.bands=[nir=1, red=2, green=3]", INFRARED)
             gathered = gather_by_look(method, seen, classes, seed)
         if gathered is None:  # else k-means would be for nothing
             _settle_clusters(method, features, len(card.classes), seed)

@@ -17,6 +17,7 @@ from geohp.methods.kmeans.covers import (
     is_murky_water,
     is_open_ground,
     is_vegetation,
+    seem_infrared,
 )
 from geohp.methods.kmeans.light import Looks
 
@@ -364,3 +365,20 @@ def test_classes_are_called_what_they_are():
     assert [(entry.id, entry.colour) for entry in named] == [(entry.id, entry.colour) for entry in classes]
     first, second, third = gathered.colours
     assert first == second != third
+
+
+@pytest.mark.parametrize(
+    ("colours", "share", "expected"),
+    [(((150, 60, 66), (170, 70, 80), (130, 60, 70)), 0.6, True), (((150, 60, 66),) * 3, 0.25, False),
+     (((150, 90, 66), (190, 110, 70), (170, 90, 50)), 0.9, False), (GREENS, 0.6, False)],
+    ids=["plants in infrared", "few of them", "red soil and tiles", "plants"],
+)  # fmt: skip
+def test_infrared_is_told_by_plants_that_are_red(colours, share, expected):
+    _, looks, kind = ground(share, covers=colours)
+    looks.colours[kind == 5] = torch.tensor([0.45, 0.43, 0.42])  # paths in place of blue roofs
+    assert seem_infrared(looks) == expected
+
+
+def test_nothing_seems_infrared_where_nothing_is_seen():
+    assert not seem_infrared(Looks.of(torch.zeros(0, 5)))
+    assert not seem_infrared(Looks.of(torch.zeros(9, 5)))

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from geohp.classes import LandCoverClass
 from geohp.methods.kmeans.clustering import spherical_kmeans
-from geohp.methods.kmeans.light import Looks, band_shares, excess_green
+from geohp.methods.kmeans.light import Looks, band_shares, excess_green, natural_from_infrared
 from geohp.methods.probes import ClusterProbe
 
 EXCESS_GREEN = 0.06
@@ -36,6 +36,9 @@ _DULL_GREEN = 0.02, 0.09
 """Between these its excess green index lies: asphalt has none, and plants mostly have more."""
 _PLAIN = 0.25
 """And it varies by less than so much of what the roughest tenth of the patches does: images may be blurred."""
+_HARDLY_GREEN, _MOSTLY_RED = 0.01, 0.3
+"""Where less than the first of the ground is green, and more than the second as red as plants are in colour infrared,
+it is that: reddest are tiled roofs and red soil, whose red is stronger than their blue."""
 _ALIKE = 0.4
 """Halves of open ground are less than so many times as far apart as the halves of all of the ground; those of bright
 roofs, roads and fields together are further."""
@@ -126,6 +129,16 @@ def is_vegetation(looks: Looks) -> Tensor:
     return plain_green & (excess_green(looks.colours) > EXCESS_GREEN) & ~is_dark_water(looks)
 
 
+def seem_infrared(looks: Looks) -> bool:
+    """Whether colours seem to be near infrared, red and green: plants, which are red then, cover much of the ground."""
+    natural = torch.stack(natural_from_infrared(*looks.colours.unbind(-1)), dim=-1)
+    as_they_are, otherwise = (
+        float(is_vegetation(each.in_clear_light()).double().mean()) if len(each.colours) else 0.0
+        for each in (looks, replace(looks, colours=natural))
+    )
+    return as_they_are < _HARDLY_GREEN and otherwise > _MOSTLY_RED
+
+
 def is_open_ground(looks: Looks) -> Tensor:
     """(n,) which are bright and smooth, and no plants."""
     return (looks.colours.mean(-1) > _BRIGHT) & (looks.textures < _SMOOTH) & ~is_vegetation(looks)
@@ -170,6 +183,8 @@ _KINDS = {
     "open ground": _Kind(is_open_ground, least=1.55, colour="#e3d3a8", alike=True),
     "water": _Kind(is_dark_water, least=0.1, colour="#4a86b8"),
 }
+INFRARED = "the bands look like near infrared, red and green, in which vegetation is told only where they are named"
+"""Said of what seems to be colour infrared."""
 _REST = -1
 """The covers, numbered in this order, and the number of what belongs to none."""
 _NUMBERS = {name: number for number, name in enumerate(_KINDS)}

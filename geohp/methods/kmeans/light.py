@@ -99,6 +99,14 @@ def excess_green(colours: Tensor) -> Tensor:
     return 2 * green - red - blue
 
 
+def natural_from_infrared(near: Tensor, red: Tensor, green: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Red, green and blue that look natural, of near infrared, red and green of one shape, as SPOT's images have them.
+
+    Green is three parts of green and one of near infrared, blue is green: plants are green then, and water is not.
+    """
+    return red, 0.75 * green + 0.25 * near, green
+
+
 def band_shares(colours: Tensor) -> Tensor:
     """Each band's share of the sum R + G + B of colours (..., 3); nothing where all are 0."""
     total = colours.sum(-1, keepdim=True)

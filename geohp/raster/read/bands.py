@@ -98,6 +98,11 @@ def asked_colours(requested: BandRequest) -> tuple[str | None, ...]:
     return tuple(name if name in _KNOWN else None for name in names)
 
 
+def are_named(requested: BandRequest) -> bool:
+    """Whether a request says of any band what it shows."""
+    return requested is not None and any(asked_colours(requested))
+
+
 def select_bands(table: BandTable, requested: BandRequest = None) -> BandSelection:
     """Resolve the bands somebody asked for, or choose three when nobody asked.
 
