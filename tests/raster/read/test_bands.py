@@ -56,6 +56,11 @@ def test_default_leaves_out_a_band_described_as_mask() -> None:
     assert select_bands(table("gray", "undefined", "undefined", names=("pan", "Valid mask", None))).numbers == (1, 1, 1)
 
 
+def test_alpha_is_known_by_its_letter() -> None:
+    assert select_bands(table("red", "alpha"), "A").numbers == (2,)
+    assert select_bands(table("gray", "undefined", "undefined", "undefined", names=("a", *"xyz"))).numbers == (2, 3, 4)
+
+
 def test_only_masks_is_an_error() -> None:
     with pytest.raises(SceneError, match="nothing but masks"):
         select_bands(table("alpha"))
@@ -137,7 +142,8 @@ def test_what_bands_show_is_known_from_the_file_where_nobody_says() -> None:
     assert select_bands(named, ["coastal", "red=4"]).colours == (None, "red")
     assert select_bands(table("blue", "green", "red", "alpha")).colours == ("red", "green", "blue")
     assert select_bands(table("palette")).colours == ("red", "green", "blue")
-    assert select_bands(table("palette"), "blue,red").colours == ("blue", "red")
+    turned = select_bands(table("palette"), "blue,red")
+    assert (turned.colours, turned.numbers) == (("blue", "red"), (1, 1))
     assert asked_colours(None) == ("red", "green", "blue")
 
 
