@@ -99,7 +99,7 @@ def test_a_model_trained_on_near_infrared_knows_its_bands(infrared, tmp_path, ca
     scene, kind = infrared
     shared = [setting for setting in TRAINING if not setting.startswith("method.")]
     geohp.train("orthophotos", [f"data.images={scene}", *shared], out=tmp_path / "plain")
-    assert "data.bands=[nir=1, red=2, green=3]" in caplog.text
+    assert "data.bands=[nir=1,red=2,green=3]" in caplog.text
     caplog.clear()
     bands = 'data.bands=["nir=1", "red=2", "green=3"]'
     run = geohp.train("orthophotos", [f"data.images={scene}", bands, *shared], out=tmp_path / "run")

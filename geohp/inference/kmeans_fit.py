@@ -26,7 +26,7 @@ from geohp.model.network import LandCoverModel
 from geohp.options import FitOptions
 from geohp.progress import Progress, no_progress
 from geohp.raster.area_of_interest import AreaOfInterest
-from geohp.raster.read.bands import are_named
+from geohp.raster.read.bands import are_named, as_infrared
 from geohp.raster.read.collection import SceneCollection
 from geohp.raster.read.scene import Scene
 from geohp.version import __version__
@@ -81,7 +81,7 @@ def fit_kmeans(
     method = KMeans(net.channels, count, seed=seed)
     named, hues = default_classes(count), list[str]()
     if not options.split_covers and not are_named(sampler.band_request) and seem_infrared(looks):
-        logger.warning(Note(f"{INFRARED}; {{option}} says so", option="bands", value="nir=1,red=2,green=3"))
+        logger.warning(Note(f"{INFRARED}; {{option}} says so", option="bands", value=as_infrared(sampler.bands)))
     gathered = None if options.split_covers or not len(rows) else gather_covers(rows, looks, count, seed=seed)
     if gathered is not None:
         text = f"{describe_covers(gathered.covers)} ({{option}} tells their kinds apart)"

@@ -32,7 +32,7 @@ from geohp.model.card import BackboneCard, ModelCard
 from geohp.model.device import torch_device
 from geohp.model.network import LandCoverModel
 from geohp.progress import Progress, no_progress
-from geohp.raster.read.bands import are_named
+from geohp.raster.read.bands import are_named, as_infrared
 from geohp.raster.read.unchanged import NOTHING_TO_WATCH, UnchangedFiles
 from geohp.training.checkpoints import preserve_rng_state
 from geohp.training.comparison import KMeansComparison, compare_with_kmeans
@@ -293,7 +293,7 @@ def _finished(
         gathered = None
         if seen is not None and not classes.split_covers:
             if not are_named(card.bands) and seem_infrared(seen.looks):
-                logger.warning("%s: data.bands=[nir=1, red=2, green=3]", INFRARED)
+                logger.warning("%s: data.bands=[%s]", INFRARED, as_infrared(card.bands))
             gathered = gather_by_look(method, seen, classes, seed)
         if gathered is None:  # else k-means would be for nothing
             _settle_clusters(method, features, len(card.classes), seed)

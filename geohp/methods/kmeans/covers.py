@@ -36,7 +36,7 @@ _DULL_GREEN = 0.02, 0.09
 """Between these its excess green index lies: asphalt has none, and plants mostly have more."""
 _PLAIN = 0.25
 """And it varies by less than so much of what the roughest tenth of the patches does: images may be blurred."""
-_HARDLY_GREEN, _MOSTLY_RED = 0.01, 0.3
+_HARDLY_GREEN, _MOSTLY_RED = 0.01, 0.25
 """Where less than the first of the ground is green, and more than the second as red as plants are in colour infrared,
 it is that: reddest are tiled roofs and red soil, whose red is stronger than their blue."""
 _ALIKE = 0.4

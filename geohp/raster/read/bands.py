@@ -103,6 +103,13 @@ def are_named(requested: BandRequest) -> bool:
     return requested is not None and any(asked_colours(requested))
 
 
+def as_infrared(requested: BandRequest) -> str:
+    """A request that calls these bands near infrared, red and green: by their numbers, or else 1, 2 and 3."""
+    numbers = [band for band in band_list(requested) or () if isinstance(band, int)][:3]
+    numbers = numbers if len(numbers) == 3 else [1, 2, 3]
+    return ",".join(f"{colour}={number}" for colour, number in zip(("nir", "red", "green"), numbers, strict=True))
+
+
 def select_bands(table: BandTable, requested: BandRequest = None) -> BandSelection:
     """Resolve the bands somebody asked for, or choose three when nobody asked.
 

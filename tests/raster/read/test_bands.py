@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from geohp.errors import SceneError
-from geohp.raster.read.bands import BandTable, asked_colours, select_bands
+from geohp.raster.read.bands import BandTable, are_named, as_infrared, asked_colours, select_bands
 
 
 def table(*interpretations: str, names: tuple[str | None, ...] | None = None) -> BandTable:
@@ -160,3 +160,14 @@ def test_a_band_that_is_called_like_an_assignment() -> None:
 def test_assignments_that_cannot_be(requested: str, message: str) -> None:
     with pytest.raises(SceneError, match=message):
         select_bands(table("gray", "undefined", "undefined"), requested)
+
+
+@pytest.mark.parametrize(
+    ("requested", "expected"),
+    [(None, "nir=1,red=2,green=3"), ([4, 1, 2], "nir=4,red=1,green=2"), ((5, 4, 3, 1), "nir=5,red=4,green=3"),
+     (["x", 3], "nir=1,red=2,green=3")],
+)  # fmt: skip
+def test_bands_may_be_called_infrared(requested: list[int | str] | None, expected: str) -> None:
+    assert as_infrared(requested) == expected
+    assert are_named(expected)
+    assert not are_named(requested)
