@@ -126,13 +126,12 @@ def select_bands(table: BandTable, requested: BandRequest = None) -> BandSelecti
     Raises:
         SceneError: a band that is not there; the message lists those that are.
     """
-    selection, asked = _select(table, band_list(requested)), asked_colours(requested)
-    if requested is None or selection.palette_columns is not None:
-        asked = ()
-    told = (_colour_of(table, number) for number in selection.numbers)
-    columns = selection.palette_columns
-    known = told if columns is None else (COLOURS[column] for column in columns)
-    return replace(selection, colours=tuple(a or b for a, b in zip_longest(asked, known)))
+    selection = _select(table, band_list(requested))
+    if selection.palette_columns is not None:
+        return replace(selection, colours=tuple(COLOURS[column] for column in selection.palette_columns))
+    asked = () if requested is None else asked_colours(requested)
+    pairs = zip_longest(asked, selection.numbers)
+    return replace(selection, colours=tuple(colour or _colour_of(table, number) for colour, number in pairs))
 
 
 def _select(table: BandTable, requested: tuple[int | str, ...] | None) -> BandSelection:
