@@ -80,9 +80,11 @@ def fit_kmeans(
         logger.warning(_few_patches(sampler.name, distinct, count, classes))
     method = KMeans(net.channels, count, seed=seed)
     named, hues = default_classes(count), list[str]()
-    if not options.split_covers and not are_named(sampler.band_request) and seem_infrared(looks):
-        logger.warning(Note(f"{INFRARED}; {{option}} says so", option="bands", value=as_infrared(sampler.bands)))
-    gathered = None if options.split_covers or not len(rows) else gather_covers(rows, looks, count, seed=seed)
+    gathered = None
+    if len(rows) and not options.split_covers:
+        if not are_named(sampler.band_request) and seem_infrared(looks):
+            logger.warning(Note(f"{INFRARED}; {{option}} says so", option="bands", value=as_infrared(sampler.bands)))
+        gathered = gather_covers(rows, looks, count, seed=seed)
     if gathered is not None:
         text = f"{describe_covers(gathered.covers)} ({{option}} tells their kinds apart)"
         logger.info(Note(text, option="split_covers", value=True))

@@ -133,7 +133,7 @@ def seem_infrared(looks: Looks) -> bool:
     """Whether colours seem to be near infrared, red and green: plants, which are red then, cover much of the ground."""
     natural = torch.stack(natural_from_infrared(*looks.colours.unbind(-1)), dim=-1)
     as_they_are, otherwise = (
-        float(is_vegetation(each.in_clear_light()).double().mean()) if len(each.colours) else 0.0
+        float(is_vegetation(each.in_clear_light()).double().mean())  # of nothing no number, and so neither
         for each in (looks, replace(looks, colours=natural))
     )
     return as_they_are < _HARDLY_GREEN and otherwise > _MOSTLY_RED
